@@ -1,0 +1,77 @@
+"""The agent's own errors: one tree, whose messages are what an operator reads.
+
+Every message says what happened, to which device, webhook, file or line, and what to do about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class AgentError(Exception):
+    """Base of all errors that are meant for an operator; `str()` of it is the whole message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake (or warning) in a configuration file, with its place; line and column from 1."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class ConfigError(AgentError):
+    """The configuration cannot be used; `problems` holds every mistake found, not just the first."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class SecretError(AgentError):
+    """A secret could not be read at its place; the message names the place, never the secret."""
+
+
+class StoreError(AgentError):
+    """The store cannot be opened or used."""
+
+
+class StoreLockedError(StoreError):
+    """Another agent has this state directory."""
+
+
+class StoreVersionError(StoreError):
+    """The store was written by a newer agent."""
+
+
+class ApiError(AgentError):
+    """The running agent refused a request, or could not be reached."""
+
+
+class LeaseError(AgentError):
+    """A lease could not be given, renewed or ended."""
+
+
+class UnknownDeviceError(LeaseError):
+    """No device has that id; the message names the nearest ones."""
+
+
+class DeviceHeldError(LeaseError):
+    """Somebody else holds the device; the message names the holder."""
+
+
+class UnknownLeaseError(LeaseError):
+    """No such lease: never given, released, or its time ran out."""
+
+
+class StartError(AgentError):
+    """The agent cannot start: a port or socket in use, a directory not writable."""

@@ -1,0 +1,266 @@
+"""The words of the house: readings in, transitions derived, callbacks stored, attempts sent.
+
+Only frozen records and enums; no behaviour beyond naming. Times named `*_ms` are wall-clock
+milliseconds since the Unix epoch (what is stored and shown); times named `now` or `*_at` in
+the pure modules are seconds of a monotonic clock (what holds are measured with).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Platform(StrEnum):
+    """What kind of phone."""
+
+    ANDROID = "android"
+    IOS = "ios"
+
+
+class DeviceState(StrEnum):
+    """The derived state of a device. Not adb's state: that one is `sources.adb.AdbState`."""
+
+    ONLINE = "online"
+    OFFLINE = "offline"
+    UTILIZING = "utilizing"
+    UNPLUGGED = "unplugged"
+
+
+class Presence(StrEnum):
+    """Is the phone on a USB port of this host? `UNKNOWN` where udev cannot say."""
+
+    PRESENT = "present"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class Bridge(StrEnum):
+    """What adb or usbmux says of the phone. `UNKNOWN` while that source is down."""
+
+    READY = "ready"
+    NOT_READY = "not ready"
+    ABSENT = "absent"
+    UNKNOWN = "unknown"
+
+
+class Usage(StrEnum):
+    """Is a session using the phone?"""
+
+    IN_USE = "in use"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
+class Visibility(StrEnum):
+    """`private` and `local` devices call back; `public` ones are only tracked; `ignore` leaves out."""
+
+    PRIVATE = "private"
+    LOCAL = "local"
+    PUBLIC = "public"
+    IGNORE = "ignore"
+
+
+class SourceName(StrEnum):
+    """Who observed."""
+
+    UDEV = "udev"
+    ADB = "adb"
+    USBMUX = "usbmux"
+
+
+class UsbKind(StrEnum):
+    """What a USB device's descriptors say it is, as far as this agent cares."""
+
+    ADB = "adb"  # interface ff/42/01
+    FASTBOOT = "fastboot"  # interface ff/42/03
+    MTP = "mtp"  # a phone vendor's device with an MTP or PTP interface, debugging off
+    APPLE = "apple"  # vendor 05ac, a phone or tablet in normal mode
+    APPLE_RECOVERY = "apple recovery"  # vendor 05ac in recovery or DFU mode: its serial is no UDID
+    OTHER = "other"  # anything else with a serial; a phone only if the serial is already known
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """One phone as one source sees it right now, under the source's own address."""
+
+    source: SourceName
+    address: str
+    """The source's own key, unique within it: udev DEVPATH, adb serial (or `serial#transport_id`
+    where adb lists one serial twice), usbmux DeviceID."""
+    serial: str
+    """As reported: USB serial, adb serial (`ip:port` for network phones), usbmux SerialNumber."""
+    platform: Platform | None = None
+    port: str = ""
+    """USB port path as the kernel names it, `1-4.2`; "" where the source cannot tell."""
+    usb: UsbKind | None = None
+    """udev only."""
+    bridge: Bridge | None = None
+    """adb and usbmux only: READY or NOT_READY."""
+    reason: str = ""
+    """Why not ready, in the operator's words."""
+    name: str = ""
+    """The phone's own name, where it told one."""
+    model: str = ""
+    """Market name or model, where known."""
+    network: bool = False
+    """Reached over the network (adb over TCP, Wi-Fi synced iPhone); emulators are not."""
+    usb_serial: str = ""
+    """For network phones: `ro.serialno`, so that one phone over USB and Wi-Fi is one device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything the source sees: what it does not list is absent. First word after (re)connecting."""
+
+    source: SourceName
+    sightings: tuple[Sighting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """One phone appeared or changed, since the snapshot."""
+
+    sighting: Sighting
+
+    @property
+    def source(self) -> SourceName:
+        """Who says so."""
+        return self.sighting.source
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """One phone is no longer seen, since the snapshot."""
+
+    source: SourceName
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Down:
+    """The source cannot see: all it said is unknown (never absent) until its next snapshot."""
+
+    source: SourceName
+    reason: str
+
+
+Observation = Snapshot | Changed | Gone | Down
+Emit = Callable[[Observation], None]
+"""Takes an observation on the event loop's thread; never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class UsageReading:
+    """What the usage sources, fused, say of one device."""
+
+    usage: Usage = Usage.IDLE
+    holder: str = ""
+    """Who uses it, for operators: `alice`, `appium session 4f2a…`."""
+    reason: str = ""
+    """Of an unknown: why."""
+    since_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Who a device is: what identify joined from all sources, with the config's word on top."""
+
+    udid: str
+    platform: Platform
+    name: str
+    """Best known name; falls back to the UDID. What callbacks carry."""
+    model: str = ""
+    port: str = ""
+    tags: tuple[str, ...] = ()
+    visibility: Visibility = Visibility.PRIVATE
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A derived state that has lasted its hold time and differs from the last one."""
+
+    udid: str
+    previous: DeviceState | None
+    """None: never seen before."""
+    state: DeviceState
+    reason: str
+    at_ms: int
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """A device as the store keeps it across restarts."""
+
+    udid: str
+    platform: Platform
+    state: DeviceState
+    since_ms: int
+    name: str = ""
+    """The phone's own name or model, without the config's word; "" if never told."""
+    model: str = ""
+    port: str = ""
+    reason: str = ""
+    holder: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """One message to one webhook about one device; its body never changes once made."""
+
+    message_id: str
+    """The `webhook-id` header; the same over retries and restarts."""
+    webhook_id: int
+    udid: str
+    created_ms: int
+    body: bytes
+    headers: tuple[tuple[str, str], ...] = ()
+    """Headers that belong to the body: its Content-Type, and `ce-*` of CloudEvents."""
+    state: DeviceState | None = None
+    """The state it tells of."""
+    rowid: int = 0
+    """Given by the store; order of sending within one (webhook, device). 0: not stored yet."""
+    attempts: int = 0
+    """How many attempts were made."""
+    due_ms: int = 0
+    """Not to be sent before; 0: at once."""
+
+
+class CallbackState(StrEnum):
+    """Where a stored callback stands; who moves it on stands behind each."""
+
+    PENDING = "pending"  # store.record makes it so; the dispatcher moves it on
+    DELIVERED = "delivered"  # dispatcher: an attempt was answered 2xx
+    DEAD = "dead"  # dispatcher: older than max_age; kept, replayable
+    CANCELLED = "cancelled"  # app at reload or start: its webhook was deleted
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One sending of one callback and what came of it."""
+
+    message_id: str
+    started_ms: int
+    duration_ms: int
+    status: int | None
+    """The HTTP status; None when no answer came."""
+    error: str = ""
+    """What went wrong, without secrets; "" on success."""
+    answer: str = ""
+    """At most 1 KiB of the answer's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Somebody's right to a device, for a time."""
+
+    id: str
+    udid: str
+    holder: str
+    purpose: str
+    acquired_ms: int
+    ttl: float
+    """Seconds after the last renewal."""
+    expires_ms: int

@@ -1,0 +1,37 @@
+"""The one protocol that every device source speaks, and the back-off they share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.model import Emit, SourceName
+
+
+class DeviceSource(Protocol):
+    """Watches one system API for phones.
+
+    `run` first listens, then enumerates: its first observation is a `Snapshot` of all it sees, or
+    `Down` with the reason when it cannot see. After that come `Changed` and `Gone`, as edges. When
+    the API dies it emits one `Down`, reconnects with a capped back-off and emits a fresh `Snapshot`.
+    Malformed input is logged once, ends the connection (`Down`, reconnect) and is never passed on.
+    Within one connection a sighting is emitted only when it differs from the last one emitted.
+    """
+
+    @property
+    def name(self) -> SourceName:
+        """Whose observations these are."""
+
+    async def run(self, emit: Emit) -> None:
+        """Observe until cancelled; raises nothing but CancelledError, and leaves nothing open."""
+
+
+def backoff(first: float = 0.1, factor: float = 2.0, cap: float = 10.0) -> Iterator[float]:
+    """Seconds to wait before each reconnect: grows from `first` to `cap`, for ever. No jitter: the
+    peer is a daemon on this host, and nobody else reconnects with us."""
+    delay = first
+    while True:
+        yield delay
+        delay = min(cap, delay * factor)
