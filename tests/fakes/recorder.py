@@ -1,0 +1,63 @@
+"""Collects what a source emits, and waits (never longer than a limit) for what a test expects."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from agent.model import Changed, Down, Gone, Observation, Sighting, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+LIMIT = 15.0
+"""Seconds before a wait fails the test: far beyond what anything here takes."""
+
+
+class Recorder:
+    """An `Emit` that remembers; `seen` holds everything in order."""
+
+    def __init__(self) -> None:
+        self.seen: list[Observation] = []
+        self._news = asyncio.Event()
+
+    def __call__(self, observation: Observation) -> None:
+        self.seen.append(observation)
+        self._news.set()
+
+    @property
+    def visible(self) -> dict[str, Sighting]:
+        """Address → sighting, as the observations so far add up; empty while down."""
+        table: dict[str, Sighting] = {}
+        for observation in self.seen:
+            match observation:
+                case Snapshot(sightings=sightings):
+                    table = {sighting.address: sighting for sighting in sightings}
+                case Changed(sighting=sighting):
+                    table[sighting.address] = sighting
+                case Gone(address=address):
+                    table.pop(address, None)
+                case Down():
+                    table = {}
+        return table
+
+    def count(self, kind: type[Observation]) -> int:
+        """How many observations of that kind came."""
+        return sum(isinstance(observation, kind) for observation in self.seen)
+
+    async def until(self, condition: Callable[[], bool], what: str = "") -> None:
+        """Wait for the condition, checked at every observation; fails after LIMIT seconds."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"waited {LIMIT} s for {what or 'an observation'}; seen: {self.seen}"
+            ) from None
+
+    async def next_after(self, count: int) -> Observation:
+        """The observation at that index, waited for."""
+        await self.until(lambda: len(self.seen) > count)
+        return self.seen[count]
