@@ -54,7 +54,11 @@ class StoreVersionError(StoreError):
 
 
 class ApiError(AgentError):
-    """The running agent refused a request, or could not be reached."""
+    """The running agent refused a request, or could not be reached; `code` says which."""
+
+    def __init__(self, message: str, code: str) -> None:
+        self.code = code
+        super().__init__(message)
 
 
 class LeaseError(AgentError):

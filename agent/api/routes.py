@@ -1,0 +1,196 @@
+"""Every path of the API, one handler each, and the one shape of its errors.
+
+Errors are `{"error": {"code": …, "message": …}}`; the message is for an operator's eyes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from aiohttp import web
+
+from agent.api.facade import lease_row
+from agent.errors import (
+    AgentError,
+    ConfigError,
+    DeviceHeldError,
+    LeaseError,
+    UnknownDeviceError,
+    UnknownLeaseError,
+)
+
+if TYPE_CHECKING:
+    from aiohttp.typedefs import Handler
+
+    from agent.api.facade import Agent, Json
+
+log = structlog.get_logger(__name__)
+
+MAX_BODY = 64 * 1024
+"""Bytes: requests carry a few names."""
+DEFAULT_TTL = 60.0
+"""Seconds of a lease whose request names none."""
+
+AGENT: web.AppKey[Agent] = web.AppKey("agent")
+
+
+def build(agent: Agent, *, read_only: bool) -> web.Application:
+    """The application: all of it for the unix socket, only reading for TCP."""
+    middlewares = [_errors] if not read_only else [_host_check, _errors]
+    app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app[AGENT] = agent
+    app.router.add_get("/-/healthy", healthy)
+    app.router.add_get("/-/ready", ready)
+    app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/devices", devices)
+    app.router.add_get("/v1/webhooks", webhooks)
+    app.router.add_get("/v1/deliveries", deliveries)
+    app.router.add_get("/v1/leases", leases)
+    if not read_only:
+        app.router.add_post("/v1/leases", acquire)
+        app.router.add_post("/v1/leases/{id}/renew", renew)
+        app.router.add_delete("/v1/leases/{id}", release)
+        app.router.add_post("/v1/reload", reload)
+    return app
+
+
+async def healthy(request: web.Request) -> web.Response:
+    """The process answers."""
+    del request
+    return web.json_response({"status": "ok"})
+
+
+async def ready(request: web.Request) -> web.Response:
+    """200 when states are derived and can be stored; 503 with the reasons else."""
+    health = request.app[AGENT].health()
+    return web.json_response(health, status=200 if health["ready"] else 503)
+
+
+async def status(request: web.Request) -> web.Response:
+    """What works and what does not, whatever it is."""
+    return web.json_response(request.app[AGENT].health())
+
+
+async def devices(request: web.Request) -> web.Response:
+    """All devices."""
+    return web.json_response({"devices": request.app[AGENT].devices()})
+
+
+async def webhooks(request: web.Request) -> web.Response:
+    """All webhooks."""
+    return web.json_response({"webhooks": request.app[AGENT].webhooks()})
+
+
+async def deliveries(request: web.Request) -> web.Response:
+    """Stored callbacks, newest first."""
+    try:
+        rows = await request.app[AGENT].deliveries(dict(request.query))
+    except ValueError as error:
+        return _error(400, "bad_request", str(error))
+    return web.json_response({"deliveries": rows})
+
+
+async def leases(request: web.Request) -> web.Response:
+    """The leases in force."""
+    return web.json_response({"leases": [lease_row(row) for row in request.app[AGENT].leases()]})
+
+
+async def acquire(request: web.Request) -> web.Response:
+    """Take a device: `{"udid", "holder", "purpose"?, "ttl"? (seconds)}`."""
+    body = await _body(request)
+    udid, holder = _text(body, "udid"), _text(body, "holder")
+    purpose = _text(body, "purpose", default="")
+    ttl = body.get("ttl", DEFAULT_TTL)
+    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
+        raise _BadRequestError(f"'ttl' must be a number of seconds, not {json.dumps(ttl)}")
+    lease = await request.app[AGENT].acquire(udid, holder, purpose, float(ttl))
+    return web.json_response(lease_row(lease), status=201)
+
+
+async def renew(request: web.Request) -> web.Response:
+    """Another TTL for a lease."""
+    return web.json_response(lease_row(await request.app[AGENT].renew(request.match_info["id"])))
+
+
+async def release(request: web.Request) -> web.Response:
+    """End a lease."""
+    return web.json_response(lease_row(await request.app[AGENT].release(request.match_info["id"])))
+
+
+async def reload(request: web.Request) -> web.Response:
+    """Load the configuration anew; 422 with every mistake when it cannot be used."""
+    return web.json_response(await request.app[AGENT].reload())
+
+
+class _BadRequestError(AgentError):
+    """The request's body makes no sense; the message says what was expected."""
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = json.loads(await request.text() or "{}")
+    except ValueError as error:
+        raise _BadRequestError(f"the body is no JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise _BadRequestError("the body must be a JSON object")
+    return body
+
+
+def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = body.get(key, default)
+    if not isinstance(value, str):
+        raise _BadRequestError(f"{key!r} must be a string")
+    return value
+
+
+def _error(status: int, code: str, message: str, **more: Any) -> web.Response:
+    content: Json = {"error": {"code": code, "message": message, **more}}
+    return web.json_response(content, status=status)
+
+
+_CODES: tuple[tuple[type[AgentError], int, str], ...] = (
+    (UnknownDeviceError, 404, "unknown_device"),
+    (UnknownLeaseError, 404, "unknown_lease"),
+    (DeviceHeldError, 409, "device_held"),
+    (LeaseError, 400, "bad_lease"),
+    (_BadRequestError, 400, "bad_request"),
+    (AgentError, 500, "failed"),
+)
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except ConfigError as error:
+        problems = [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
+            for p in error.problems
+        ]
+        return _error(422, "bad_config", str(error), problems=problems)
+    except AgentError as error:
+        status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
+        return _error(status, code, str(error))
+    except web.HTTPException as error:
+        return _error(error.status, error.reason.lower().replace(" ", "_"), error.text or "")
+    except Exception:
+        log.exception("api.failed", method=request.method, path=request.path)
+        return _error(500, "internal", "the agent failed at this request; its log says why")
+
+
+@web.middleware
+async def _host_check(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Only literal addresses and localhost: a web page that rebinds its name gets nothing."""
+    host = request.host.rpartition(":")[0] if request.host.count(":") == 1 else request.host
+    host = host.partition("]")[0].lstrip("[") if host.startswith("[") else host
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            return _error(
+                403, "bad_host", f"ask by address or as localhost, not as {host!r} (Host header)"
+            )
+    return await handler(request)

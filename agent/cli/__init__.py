@@ -1,0 +1,61 @@
+"""The one command, `device-agent`. Each subcommand lives in its own module, loaded when called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from agent import __version__
+from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_COMMANDS = {
+    "run": ("agent.cli.run", "Run the agent in the foreground (what the systemd unit does)."),
+    "check": ("agent.cli.check", "Check a configuration file: every mistake, with its place."),
+    "devices": ("agent.cli.devices", "Show the devices and their states."),
+    "use": ("agent.cli.use", "Hold a device while a command runs."),
+    "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),
+    "demo": ("agent.cli.demo", "Show simulated phones becoming callbacks; needs no phone."),
+    "schema": ("agent.cli.schema", "Print the JSON schema of the configuration file."),
+}
+"""Name → module (with a click command called `command`) and its line in the help."""
+
+
+class _Lazy(click.Group):
+    """Loads a subcommand's module only when it is called: `devices` must not load a web server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
+
+
+@click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="device-agent")
+def command() -> None:
+    """Tells other systems when a lab phone goes online, offline, in use or unplugged."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an operator's error is one line (or one per mistake), exit 1."""
+    try:
+        command.main(arguments, prog_name="device-agent", standalone_mode=True)
+    except AgentError as error:
+        click.echo(f"device-agent: {error}", err=True)
+        sys.exit(1)

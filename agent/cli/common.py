@@ -1,0 +1,141 @@
+"""What several commands share: which file, which agent, how to ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from agent.config import load
+from agent.errors import ApiError, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from agent.config import Config
+
+INSTALLED = Path("/etc/device-agent/agent.toml")
+CHECKOUT = Path("config/agent.toml")
+INSTALLED_SOCKET = Path("/run/device-agent/control.sock")
+REQUEST_LIMIT = 30.0
+"""Seconds to wait for the running agent's answer."""
+BAD_CONFIG = 2
+"""Exit code of a configuration that cannot be used."""
+
+
+def default_config() -> Path:
+    """$DEVICE_AGENT_CONFIG, else the installed file, else the checkout's."""
+    if named := os.environ.get("DEVICE_AGENT_CONFIG"):
+        return Path(named)
+    return INSTALLED if INSTALLED.exists() else CHECKOUT
+
+
+def config_option[F: Callable[..., Any]](function: F) -> F:
+    """`--config FILE`, as every command has it."""
+    return click.option(
+        "--config",
+        "-c",
+        "config_path",
+        type=click.Path(path_type=Path),
+        default=default_config,
+        show_default="$DEVICE_AGENT_CONFIG, /etc/device-agent/agent.toml or config/agent.toml",
+        help="The configuration file.",
+    )(function)
+
+
+def load_or_exit(path: Path) -> Config:
+    """The configuration; every mistake on stderr and exit 2 when it cannot be used."""
+    try:
+        return load(path)
+    except ConfigError as error:
+        exit_bad_config(error)
+
+
+def exit_bad_config(error: ConfigError) -> NoReturn:
+    """Every mistake, a line each, and exit 2."""
+    click.echo(str(error), err=True)
+    sys.exit(BAD_CONFIG)
+
+
+def socket_of(config_path: Path) -> Path:
+    """Where the agent of that configuration listens.
+
+    The daemon may have been given $RUNTIME_DIRECTORY by systemd, which this process was not: the
+    installed socket is looked for too.
+    """
+    config = load_or_exit(config_path)
+    path = config.socket_path(os.environ)
+    if config.api.socket is None and not path.exists() and INSTALLED_SOCKET.exists():
+        return INSTALLED_SOCKET
+    return path
+
+
+class AgentClient:
+    """Asks the running agent over its unix socket; use as an async context manager."""
+
+    def __init__(self, path: Path) -> None:
+        import aiohttp  # noqa: PLC0415 - 100 ms that commands without an agent need not pay
+
+        self._aiohttp = aiohttp
+        self._path = path
+
+    async def __aenter__(self) -> AgentClient:
+        self._session = self._aiohttp.ClientSession(
+            "http://localhost",
+            connector=self._aiohttp.UnixConnector(path=str(self._path)),
+            timeout=self._aiohttp.ClientTimeout(total=REQUEST_LIMIT),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._session.close()
+
+    async def ask(
+        self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None
+    ) -> Any:
+        """The answer's JSON.
+
+        Raises:
+            ApiError: no agent answers (code `unreachable`), or it refuses.
+        """
+        try:
+            async with self._session.request(method, path, json=body, params=query) as response:
+                answer = await response.json()
+        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(self._unreachable(error), "unreachable") from None
+        if isinstance(answer, dict) and "error" in answer:
+            raise ApiError(answer["error"]["message"], answer["error"]["code"])
+        return answer
+
+    def _unreachable(self, error: Exception) -> str:
+        if isinstance(error, PermissionError) or "ermission" in str(error):
+            return (
+                f"not allowed to use the agent's socket {self._path}: use sudo, or join the group "
+                "that owns it"
+            )
+        if not self._path.exists():
+            return (
+                f"no agent runs with this configuration (no socket {self._path}): start it with "
+                "'device-agent run' or 'systemctl start device-agent'"
+            )
+        return f"the agent at {self._path} does not answer ({error or type(error).__name__})"
+
+
+def ask(
+    config_path: Path,
+    method: str,
+    path: str,
+    body: Any = None,
+    query: dict[str, str] | None = None,
+) -> Any:
+    """One question to the running agent of that configuration."""
+
+    async def work() -> Any:
+        async with AgentClient(socket_of(config_path)) as client:
+            return await client.ask(method, path, body, query)
+
+    return asyncio.run(work())

@@ -1,0 +1,33 @@
+"""`device-agent run`: the daemon."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from agent import log
+from agent.app import App
+from agent.cli.common import config_option, load_or_exit
+from agent.config import load
+
+
+@click.command()
+@config_option
+def command(config_path: Path) -> None:
+    """Run the agent in the foreground until SIGTERM or Ctrl-C.
+
+    SIGHUP (or `device-agent reload`) loads the configuration anew. Exit codes: 0 stopped, 1 could
+    not start, 2 the configuration cannot be used.
+    """
+    config_path = config_path.absolute()
+    config = load_or_exit(config_path)
+    log.configure(config.agent.log_level, config.agent.log_format, sys.stderr, os.environ)
+
+    async def work() -> None:
+        await App(lambda: load(config_path), config).run()
+
+    asyncio.run(work())

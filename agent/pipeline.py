@@ -1,0 +1,533 @@
+"""The way from an observation to a stored transition: identify → derive → commit → hand on.
+
+One object on the event loop, called by the sources (`observe`), by usage (`use`) and by its own
+timer. It decides nothing itself: who a phone is stands in `identity`, what state it is in stands in
+`derive`, which webhook wants to know stands in `deliver.route`. Between a reading and the call of
+`Store.record` there is no await, so the store commits in the order of what was seen.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import structlog
+
+from agent.deliver.payload import new_message_id, render
+from agent.deliver.route import wants
+from agent.derive import CALLS_BACK, Policy, Readings, Step, Track, step
+from agent.errors import StoreError
+from agent.identity import Identities, Known, listed
+from agent.model import (
+    Callback,
+    Device,
+    DeviceRecord,
+    DeviceState,
+    Observation,
+    Platform,
+    SourceName,
+    Transition,
+    UsageReading,
+    Visibility,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from agent.config import Config, Webhook
+
+log = structlog.get_logger(__name__)
+
+
+class Recorder(Protocol):
+    """What the pipeline needs of the store."""
+
+    async def record(
+        self,
+        record: DeviceRecord,
+        transition: Transition | None,
+        callbacks: Sequence[Callback],
+    ) -> tuple[Callback, ...]:
+        """Commit all or nothing; resolves when durable."""
+
+    async def rename_device(self, old: str, new: DeviceRecord) -> None:
+        """Keep the device under a new UDID."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device as operators see it."""
+
+    udid: str
+    name: str
+    platform: Platform | None
+    state: DeviceState
+    reason: str
+    since_ms: int
+    holder: str
+    port: str
+    tags: tuple[str, ...]
+    visibility: Visibility
+    flapping: bool
+    model: str
+
+
+@dataclass(slots=True)
+class _Tracked:
+    track: Track = field(default_factory=Track)
+    usage: UsageReading = field(default_factory=UsageReading)
+    since_ms: int = 0
+    stored: DeviceRecord | None = None
+    wake: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks and the timer, so that tests can bring their own."""
+
+    monotonic: Callable[[], float]
+    wall_ms: Callable[[], int]
+    call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+
+
+class Pipeline:
+    """Owns what is known of every device. All methods run on the event loop's thread.
+
+    Args:
+        config: the one in force.
+        webhooks: by id, ids resolved.
+        records: the devices as stored, at the start.
+        store: where transitions are committed.
+        notify: told of callbacks once they are durable, in order.
+        clocks: monotonic seconds, wall milliseconds, a timer.
+        host: this host's name, for payloads that carry it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        webhooks: Mapping[int, Webhook],
+        records: Iterable[DeviceRecord],
+        store: Recorder,
+        notify: Callable[[Sequence[Callback]], None],
+        clocks: Clocks,
+        host: str,
+    ) -> None:
+        self._config = config
+        self._webhooks = dict(webhooks)
+        self._store = store
+        self._notify = notify
+        self._clocks = clocks
+        self._host = host
+        self._policy = policy_of(config)
+        self._platforms = platforms_of(config)
+        self._tracked: dict[str, _Tracked] = {}
+        self._wakes: list[tuple[float, str]] = []
+        self._timer: asyncio.TimerHandle | None = None
+        self._commits: set[asyncio.Task[None]] = set()
+        self._settled = False
+        self._settling = asyncio.Event()
+        self._watchers: list[Callable[[DeviceView], None]] = []
+        self.transitions = 0
+        records = list(records)
+        self._identities = Identities(
+            sources=sources_of(config),
+            known=map(_known, records),
+            adb_is_local=adb_is_local(config),
+        )
+        for record in records:
+            self._tracked[record.udid] = _Tracked(
+                Track(state=record.state, reason=record.reason, holder=record.holder),
+                since_ms=record.since_ms,
+                stored=record,
+            )
+        self._know_listed()
+
+    # --- input -----------------------------------------------------------------------------
+
+    def observe(self, observation: Observation) -> None:
+        """Take what a source saw."""
+        touched = self._identities.apply(observation)
+        self._follow_renames()
+        if self._settled:
+            self._step_all(touched)
+        elif self._identities.settled:
+            self.settle()
+
+    def use(self, udid: str, reading: UsageReading) -> None:
+        """Take what the usage sources, fused, say of one device."""
+        tracked = self._tracked.setdefault(udid, _Tracked())
+        if tracked.usage != reading:
+            tracked.usage = reading
+            if self._settled:
+                self._step_all({udid})
+
+    def settle(self) -> None:
+        """Start deriving: every source has spoken, or the start-up limit has passed."""
+        if self._settled:
+            return
+        silent = self._identities.waiting
+        if silent:
+            log.warning("start.limit", silent=sorted(silent), hint="their readings are unknown")
+            self._identities.give_up_waiting()
+        self._settled = True
+        self._step_all(self._identities.udids)
+        self._settling.set()
+
+    def reconfigure(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
+        """Take a new configuration; a source whose settings changed is restarted by the caller."""
+        self._config = config
+        self._webhooks = dict(webhooks)
+        self._policy = policy_of(config)
+        self._platforms = platforms_of(config)
+        self._identities.reconfigure(sources=sources_of(config), adb_is_local=adb_is_local(config))
+        self._know_listed()
+        if self._settled:
+            self._step_all(self._identities.udids)
+
+    # --- output ----------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> bool:
+        """Whether states are derived yet."""
+        return self._settled
+
+    async def wait_settled(self) -> None:
+        """Return once states are derived."""
+        await self._settling.wait()
+
+    @property
+    def down(self) -> dict[SourceName, str]:
+        """The sources that cannot see, each with its reason."""
+        return self._identities.down
+
+    @property
+    def waiting(self) -> frozenset[SourceName]:
+        """The sources that have not said anything since the start."""
+        return self._identities.waiting
+
+    def overdue(self) -> float:
+        """Seconds by which the next timed decision is late; 0 when all is well."""
+        if not self._wakes:
+            return 0.0
+        return max(0.0, self._clocks.monotonic() - self._wakes[0][0])
+
+    def views(self) -> list[DeviceView]:
+        """Every device that is shown: known to the sources or listed, and not ignored."""
+        return [self._view(udid) for udid in sorted(self._identities.udids) if self._shown(udid)]
+
+    def view(self, udid: str) -> DeviceView | None:
+        """One device by its exact UDID."""
+        if udid not in self._identities or not self._shown(udid):
+            return None
+        return self._view(udid)
+
+    def watch(self, watcher: Callable[[DeviceView], None]) -> Callable[[], None]:
+        """Call the watcher at every change of a device's view; returns how to stop that."""
+        self._watchers.append(watcher)
+        return lambda: self._watchers.remove(watcher)
+
+    async def drain(self) -> None:
+        """Wait until everything decided so far is durable (or the store has refused it)."""
+        if self._timer is not None:
+            self._timer.cancel()
+        while self._commits:
+            await asyncio.wait(self._commits)
+
+    # --- inside ----------------------------------------------------------------------------
+
+    def _know_listed(self) -> None:
+        for entry in self._config.devices:
+            self._identities.know(Known(listed(entry.udid)))
+
+    def _follow_renames(self) -> None:
+        for old, new in self._identities.take_renames():
+            log.warning(
+                "identity.shared_serial",
+                serial=old,
+                udid=new,
+                hint="two phones have one serial: they are told apart by their port",
+            )
+            tracked = self._tracked.pop(old, None)
+            if tracked is None:
+                continue
+            self._tracked[new] = tracked
+            if tracked.stored is not None:
+                tracked.stored = replace(tracked.stored, udid=new)
+                self._spawn(self._store.rename_device(old, tracked.stored))
+
+    def _step_all(self, udids: Iterable[str]) -> None:
+        now = self._clocks.monotonic()
+        for udid in sorted(udids):
+            if self._derives(udid):
+                self._step(udid, now)
+        self._arm(now)
+
+    def _step(self, udid: str, now: float) -> None:
+        tracked = self._tracked.setdefault(udid, _Tracked())
+        before = tracked.track
+        outcome = step(before, self._readings(udid, tracked), now, self._policy)
+        tracked.track = outcome.track
+        if outcome.wake != tracked.wake:
+            tracked.wake = outcome.wake
+            if outcome.wake is not None:
+                heapq.heappush(self._wakes, (outcome.wake, udid))
+        if outcome.entered is not None:
+            self._enter(udid, tracked, outcome)
+        elif tracked.track.state is not None:
+            self._refresh(udid, tracked)
+        if outcome.track is not before:
+            self._show(udid)
+
+    def _readings(self, udid: str, tracked: _Tracked) -> Readings:
+        return replace(
+            self._identities.readings(udid),
+            usage=tracked.usage.usage,
+            usage_reason=tracked.usage.reason,
+            holder=tracked.usage.holder,
+        )
+
+    def _enter(self, udid: str, tracked: _Tracked, outcome: Step) -> None:
+        """A transition counts: store it, with one callback for each webhook that wants it."""
+        state = outcome.entered
+        assert state is not None
+        at_ms = self._clocks.wall_ms()
+        device = self._device(udid)
+        transition = Transition(
+            udid,
+            outcome.previous,
+            state,
+            reason=outcome.track.reason,
+            at_ms=at_ms,
+            holder=outcome.track.holder,
+        )
+        tracked.since_ms = at_ms
+        tracked.stored = self._record(udid, tracked)
+        callbacks = self._callbacks(transition, device)
+        self.transitions += 1
+        log.info(
+            "device.transition",
+            udid=udid,
+            name=device.name,
+            previous=str(outcome.previous or "never seen"),
+            state=str(state),
+            reason=transition.reason,
+            callbacks=len(callbacks),
+            flapping=outcome.track.flapping,
+        )
+        self._spawn(self._commit(tracked.stored, transition, callbacks))
+
+    def _callbacks(self, transition: Transition, device: Device) -> list[Callback]:
+        if (transition.previous, transition.state) not in CALLS_BACK:
+            return []
+        callbacks = []
+        for webhook_id, webhook in self._webhooks.items():
+            if not wants(webhook, device, transition.state):
+                continue
+            message_id = new_message_id()
+            body, headers = render(
+                transition,
+                device,
+                webhook,
+                org_id=self._config.org_of(webhook),
+                message_id=message_id,
+                created_ms=transition.at_ms,
+                host=self._host,
+            )
+            callbacks.append(
+                Callback(
+                    message_id,
+                    webhook_id,
+                    device.udid,
+                    transition.at_ms,
+                    body,
+                    headers,
+                    state=transition.state,
+                )
+            )
+        return callbacks
+
+    def _refresh(self, udid: str, tracked: _Tracked) -> None:
+        """Keep the stored name, port and reason up to date where nothing else is to be stored."""
+        record = self._record(udid, tracked)
+        if tracked.stored is not None and record != tracked.stored:
+            tracked.stored = record
+            self._spawn(self._commit(record, None, []))
+
+    async def _commit(
+        self, record: DeviceRecord, transition: Transition | None, callbacks: list[Callback]
+    ) -> None:
+        try:
+            stored = await self._store.record(record, transition, callbacks)
+        except StoreError as error:
+            log.error(  # noqa: TRY400 - the message says it all; no traceback for operators
+                "store.refused",
+                udid=record.udid,
+                state=str(record.state),
+                callbacks_lost=len(callbacks),
+                error=str(error),
+            )
+            return
+        if stored:
+            self._notify(stored)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        # Tasks start in the order they are made, and `record` queues before its first await:
+        # that is what keeps the store's order the order of what was seen.
+        task = asyncio.get_running_loop().create_task(work)
+        self._commits.add(task)
+        task.add_done_callback(self._commits.discard)
+
+    def _arm(self, now: float) -> None:
+        """Set the one timer to the earliest wake that still counts."""
+        while self._wakes and self._stale(*self._wakes[0]):
+            heapq.heappop(self._wakes)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._wakes:
+            self._timer = self._clocks.call_later(max(0.0, self._wakes[0][0] - now), self._tick)
+
+    def _stale(self, when: float, udid: str) -> bool:
+        tracked = self._tracked.get(udid)
+        return tracked is None or tracked.wake != when
+
+    def _tick(self) -> None:
+        self._timer = None
+        now = self._clocks.monotonic()
+        due: set[str] = set()
+        while self._wakes and self._wakes[0][0] <= now:
+            when, udid = heapq.heappop(self._wakes)
+            if not self._stale(when, udid):
+                self._tracked[udid].wake = None
+                due.add(udid)
+        self._step_all(due)
+
+    def _derives(self, udid: str) -> bool:
+        """Whether states are derived for that device: seen, enabled, and not ignored."""
+        if udid not in self._identities:
+            return False
+        facts = self._identities.facts(udid)
+        return facts.platform in self._platforms and self._shown(udid)
+
+    def _shown(self, udid: str) -> bool:
+        return self._visibility(udid) is not Visibility.IGNORE
+
+    def _visibility(self, udid: str) -> Visibility:
+        entry = self._config.device(udid)
+        if entry is not None:
+            # Listing a phone is a wish to see it, even where unlisted ones are left out.
+            if entry.visibility is not None:
+                return entry.visibility
+            if self._config.discovery.visibility is Visibility.IGNORE:
+                return Visibility.PRIVATE
+        return self._config.discovery.visibility
+
+    def _device(self, udid: str) -> Device:
+        facts = self._identities.facts(udid)
+        entry = self._config.device(udid)
+        own = facts.name or facts.model
+        return Device(
+            udid,
+            facts.platform or Platform.ANDROID,
+            name=(entry.name if entry else "") or own or udid,
+            model=facts.model,
+            port=facts.port,
+            tags=entry.tags if entry else (),
+            visibility=self._visibility(udid),
+        )
+
+    def _record(self, udid: str, tracked: _Tracked) -> DeviceRecord:
+        facts = self._identities.facts(udid)
+        track = tracked.track
+        assert facts.platform is not None
+        assert track.state is not None
+        return DeviceRecord(
+            udid,
+            facts.platform,
+            track.state,
+            tracked.since_ms,
+            name=facts.name,
+            model=facts.model,
+            port=facts.port,
+            reason=track.reason,
+            holder=track.holder,
+        )
+
+    def _view(self, udid: str) -> DeviceView:
+        facts = self._identities.facts(udid)
+        device = self._device(udid)
+        tracked = self._tracked.get(udid) or _Tracked()
+        track = tracked.track
+        reason = track.reason
+        if track.state is None:
+            reason = "never seen" if facts.platform is None else "not derived yet"
+        if facts.shared_serial:
+            reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
+        return DeviceView(
+            udid,
+            device.name,
+            facts.platform,
+            track.state or DeviceState.UNPLUGGED,
+            reason,
+            tracked.since_ms,
+            track.holder,
+            facts.port,
+            device.tags,
+            device.visibility,
+            track.flapping,
+            facts.model,
+        )
+
+    def _show(self, udid: str) -> None:
+        if self._watchers:
+            view = self._view(udid)
+            for watcher in tuple(self._watchers):
+                watcher(view)
+
+
+def policy_of(config: Config) -> Policy:
+    """The hold and grace times of a configuration."""
+    return Policy(
+        hold_online=config.hold.online,
+        hold_offline=config.hold.offline,
+        hold_utilizing=config.hold.utilizing,
+        hold_unplugged=config.hold.unplugged,
+        source_grace=config.hold.source_grace,
+        usage_grace=config.hold.usage_grace,
+        flap_transitions=config.flap.transitions,
+        flap_window=config.flap.window,
+        flap_hold=config.flap.hold,
+    )
+
+
+def sources_of(config: Config) -> list[SourceName]:
+    """The sources a configuration turns on."""
+    return [
+        name
+        for name, on in (
+            (SourceName.UDEV, config.usb.enabled),
+            (SourceName.ADB, config.android.enabled),
+            (SourceName.USBMUX, config.ios.enabled),
+        )
+        if on
+    ]
+
+
+def platforms_of(config: Config) -> frozenset[Platform]:
+    """The platforms a configuration turns on."""
+    on = {Platform.ANDROID: config.android.enabled, Platform.IOS: config.ios.enabled}
+    return frozenset(platform for platform, enabled in on.items() if enabled)
+
+
+def adb_is_local(config: Config) -> bool:
+    """Whether the adb server runs on this host, so that its USB phones are udev's too."""
+    server = config.android.adb_server
+    host = server.rpartition(":")[0].strip("[]")
+    return server.startswith("/") or host in {"", "localhost", "::1"} or host.startswith("127.")
+
+
+def _known(record: DeviceRecord) -> Known:
+    return Known(record.udid, record.platform, record.port, record.name, record.model)
