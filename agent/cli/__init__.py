@@ -20,6 +20,7 @@ _COMMANDS = {
     "devices": ("agent.cli.devices", "Show the devices and their states."),
     "use": ("agent.cli.use", "Hold a device while a command runs."),
     "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),
+    "listen": ("agent.cli.listen", "Receive callbacks here, print and verify them."),
     "demo": ("agent.cli.demo", "Show simulated phones becoming callbacks; needs no phone."),
     "schema": ("agent.cli.schema", "Print the JSON schema of the configuration file."),
 }

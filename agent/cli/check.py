@@ -46,3 +46,7 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
                 f"{path}: good: {len(config.webhooks)} webhooks, {len(config.devices)} devices"
             )
     sys.exit(BAD_CONFIG if problems else 0)
+
+
+def _text_of(file: str) -> str:
+    return Path(file).read_text(encoding="utf-8", errors="replace")

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import click
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config import Config
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
 
 INSTALLED = Path("/etc/device-agent/agent.toml")
 CHECKOUT = Path("config/agent.toml")
@@ -34,7 +36,7 @@ def default_config() -> Path:
     return INSTALLED if INSTALLED.exists() else CHECKOUT
 
 
-def config_option[F: Callable[..., Any]](function: F) -> F:
+def config_option(function: _Command) -> _Command:
     """`--config FILE`, as every command has it."""
     return click.option(
         "--config",
@@ -83,7 +85,7 @@ class AgentClient:
         self._aiohttp = aiohttp
         self._path = path
 
-    async def __aenter__(self) -> AgentClient:
+    async def __aenter__(self) -> Self:
         self._session = self._aiohttp.ClientSession(
             "http://localhost",
             connector=self._aiohttp.UnixConnector(path=str(self._path)),

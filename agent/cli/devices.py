@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import time
 from datetime import datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import ask, config_option
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _COLOURS = {
     "online": "green",

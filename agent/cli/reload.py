@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -12,6 +12,9 @@ from agent.cli.common import BAD_CONFIG, AgentClient, config_option, exit_bad_co
 from agent.cli.common import socket_of as _socket_of
 from agent.config import load
 from agent.errors import ApiError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()

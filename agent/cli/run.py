@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,9 @@ from agent import log
 from agent.app import App
 from agent.cli.common import config_option, load_or_exit
 from agent.config import load
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 @click.command()

@@ -9,19 +9,22 @@ import os
 import shlex
 import signal
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import AgentClient, config_option, socket_of
 from agent.errors import ApiError
 
+if TYPE_CHECKING:
+    from pathlib import Path
+
 TTL = 30.0
 """Seconds a lease outlives this process, should it be killed."""
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command()
 @config_option
 @click.option("--holder", default=None, help="Who uses it. [default: user@host of this process]")
 @click.option("--purpose", default=None, help="What for. [default: the command]")
@@ -44,26 +47,25 @@ async def _use(path: Path, udid: str, holder: str, purpose: str, run: tuple[str,
     body = {"udid": udid, "holder": holder, "purpose": purpose, "ttl": TTL}
     async with AgentClient(path) as client:
         lease = await client.ask("POST", "/v1/leases", body)
-        renewing = asyncio.create_task(_renew(client, lease["id"], body))
+        renewing = asyncio.create_task(_renew(client, lease, body))
         try:
             return await _run(run, {**os.environ, "DEVICE_AGENT_UDID": lease["udid"]})
         finally:
             renewing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                lease_id = renewing.result() if renewing.done() else lease["id"]
+            await asyncio.wait({renewing})
             try:
-                await client.ask("DELETE", f"/v1/leases/{lease_id}")
+                await client.ask("DELETE", f"/v1/leases/{lease['id']}")
             except ApiError as error:
                 click.echo(f"device-agent: the lease ends by itself: {error}", err=True)
 
 
-async def _renew(client: AgentClient, lease_id: str, body: dict[str, object]) -> str:
-    """Renew three times a TTL, for ever; an agent that restarts finds us again."""
+async def _renew(client: AgentClient, lease: dict[str, Any], body: dict[str, Any]) -> None:
+    """Renew three times a TTL, for ever; where the lease was lost, take a new one in its place."""
     said = False
     while True:
         await asyncio.sleep(TTL / 3)
         try:
-            await client.ask("POST", f"/v1/leases/{lease_id}/renew")
+            await client.ask("POST", f"/v1/leases/{lease['id']}/renew")
             said = False
         except ApiError as error:
             if not said:
@@ -71,7 +73,7 @@ async def _renew(client: AgentClient, lease_id: str, body: dict[str, object]) ->
                 click.echo(f"device-agent: cannot renew the lease now: {error}", err=True)
             if error.code == "unknown_lease":
                 with contextlib.suppress(ApiError):
-                    lease_id = (await client.ask("POST", "/v1/leases", body))["id"]
+                    lease.update(await client.ask("POST", "/v1/leases", body))
 
 
 async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:

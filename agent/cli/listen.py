@@ -1,0 +1,71 @@
+"""`device-agent listen`: see callbacks arrive, without writing a receiver."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from pathlib import Path
+
+import click
+
+from agent.cli.receiver import Received, Receiver
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=8080, show_default=True, help="0 takes a free one.")
+@click.option(
+    "--secret-file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Verify signatures with the secret in this file (or in $DEVICE_AGENT_SECRET).",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")
+def command(host: str, port: int, secret_file: Path | None, as_json: bool) -> None:
+    """Receive callbacks, print and verify them, until Ctrl-C."""
+    secret = os.environ.get("DEVICE_AGENT_SECRET", "")
+    if secret_file is not None:
+        secret = secret_file.read_text(encoding="utf-8").strip()
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_listen(host, port, secret, as_json))
+
+
+async def _listen(host: str, port: int, secret: str, as_json: bool) -> None:
+    receiver = Receiver(lambda got: click.echo(as_line(got) if as_json else as_text(got)), secret)
+    url = await receiver.start(host, port)
+    try:
+        click.echo(f"listening at {url} (Ctrl-C ends)", err=True)
+        await asyncio.Event().wait()
+    finally:
+        await receiver.stop()
+
+
+def as_line(got: Received) -> str:
+    """One callback as one line of JSON."""
+    return json.dumps(
+        {
+            "webhookId": got.headers.get("webhook-id", ""),
+            "timestamp": got.headers.get("webhook-timestamp", ""),
+            "verified": got.verified,
+            "body": got.content,
+        },
+        ensure_ascii=False,
+    )
+
+
+def as_text(got: Received) -> str:
+    """One callback for people: a headline, then its body."""
+    content = got.content
+    if got.verified is None:
+        seal = ""
+    elif got.verified:
+        seal = click.style("  signature good", fg="green")
+    else:
+        seal = click.style(f"  signature BAD: {got.why_not}", fg="red")
+    headline = "POST " + got.path
+    if isinstance(content, dict) and "deviceName" in content:
+        headline = f"{content.get('eventDescription')}  {content['deviceName']}"
+    body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
+    message_id = got.headers.get("webhook-id", "")
+    return f"{click.style(headline, bold=True)}{seal}\n  {message_id}\n  {body}"
