@@ -172,10 +172,15 @@ class App:
         if cancelled:
             log.warning("webhooks.cancelled", callbacks=cancelled, hint="their webhooks are gone")
 
-        self._client = Client(version=__version__)
+        self._client = Client()
         stack.push_async_callback(self._client.close)
         self._dispatcher = Dispatcher(
-            self._store, self._client, webhooks=self._webhooks, **_limits(config)
+            self._store,
+            self._client,
+            webhooks=self._webhooks,
+            max_age=config.delivery.max_age,
+            concurrency=config.delivery.concurrency,
+            timeout=config.delivery.timeout,
         )
         self._pipeline = Pipeline(
             config,
@@ -193,7 +198,7 @@ class App:
         await self._dispatcher.start()
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT / 2)
         stack.push_async_callback(self._leases.close)
-        stack.push_async_callback(self._drain)
+        stack.push_async_callback(self._close_pipeline)
 
         self._api = ApiServer(self)
         stack.push_async_callback(self._api.close)
@@ -238,11 +243,11 @@ class App:
                 log.error("watchdog.starved", overdue_s=self._pipeline.overdue())
             await asyncio.sleep(interval)
 
-    async def _drain(self) -> None:
+    async def _close_pipeline(self) -> None:
         """What is decided gets stored; bounded, because a full disk may never take it."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_LIMIT / 5):
-                await self._pipeline.drain()
+                await self._pipeline.close()
 
     async def _end_background(self) -> None:
         if self._status_timer is not None:
@@ -330,7 +335,12 @@ class App:
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
         ]
         self._config, self._webhooks = new, webhooks
-        self._dispatcher.reconfigure(webhooks, **_limits(new))
+        self._dispatcher.reconfigure(
+            webhooks,
+            max_age=new.delivery.max_age,
+            concurrency=new.delivery.concurrency,
+            timeout=new.delivery.timeout,
+        )
         self._pipeline.reconfigure(new, webhooks)
         sources = await self._swap_sources(new)
         cancelled = await self._store.retain_webhooks(webhooks)
@@ -400,9 +410,9 @@ class App:
                 "state": str(row.state),
                 "attempts": row.callback.attempts,
                 "due": iso(row.callback.due_ms) if row.state is CallbackState.PENDING else None,
-                "finished": iso(row.finished_ms),
-                "status": row.last_status,
-                "error": row.last_error,
+                "finished": iso(row.finished_ms or 0),
+                "status": row.status,
+                "error": row.error,
             }
             for row in rows
         ]
@@ -514,15 +524,6 @@ class App:
 def wall_ms() -> int:
     """The wall clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
-
-
-def _limits(config: Config) -> dict[str, float | int]:
-    delivery = config.delivery
-    return {
-        "max_age": delivery.max_age,
-        "concurrency": delivery.concurrency,
-        "timeout": delivery.timeout,
-    }
 
 
 def _warn_of_unbuilt(config: Config) -> None:

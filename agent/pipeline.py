@@ -231,10 +231,14 @@ class Pipeline:
 
     async def drain(self) -> None:
         """Wait until everything decided so far is durable (or the store has refused it)."""
-        if self._timer is not None:
-            self._timer.cancel()
         while self._commits:
             await asyncio.wait(self._commits)
+
+    async def close(self) -> None:
+        """Decide nothing more by time, and `drain`."""
+        if self._timer is not None:
+            self._timer.cancel()
+        await self.drain()
 
     # --- inside ----------------------------------------------------------------------------
 

@@ -1,0 +1,369 @@
+"""From observations to stored transitions and callbacks, with the real store and a stub clock."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.config import parse
+from agent.model import (
+    Bridge,
+    Callback,
+    CallbackState,
+    Changed,
+    DeviceState,
+    Down,
+    Gone,
+    Platform,
+    Sighting,
+    Snapshot,
+    SourceName,
+    Usage,
+    UsageReading,
+    UsbKind,
+)
+from agent.pipeline import Pipeline
+from agent.store import DeliveryQuery, Store
+from tests.fakes.clock import StubClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+    from pathlib import Path
+
+UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
+HOOK = """
+[[webhooks]]
+id = 129
+name = "all"
+url = "http://127.0.0.1:1/"
+events = ["online", "offline", "utilizing", "unplugged"]
+"""
+ONLY_ANDROID = "[ios]\nenabled = false\n"
+
+
+def usb(serial: str, port: str = "1-1") -> Sighting:
+    return Sighting(UDEV, f"/devices/{port}", serial, Platform.ANDROID, port, UsbKind.ADB)
+
+
+def adb(serial: str, port: str = "1-1", bridge: Bridge = Bridge.READY, name: str = "") -> Sighting:
+    return Sighting(ADB, serial, serial, Platform.ANDROID, port, bridge=bridge, name=name)
+
+
+class House:
+    """A pipeline over a real store, and what it handed on to be sent."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, clock: StubClock) -> None:
+        self.pipeline = pipeline
+        self.store = store
+        self.clock = clock
+        self.sent: list[Callback] = []
+
+    def see(self, *sightings: Sighting) -> None:
+        for sighting in sightings:
+            self.pipeline.observe(Changed(sighting))
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    async def came(self) -> list[tuple[str, str]]:
+        """(udid, event) of every callback made durable and handed on, in order."""
+        await self.pipeline.drain()
+        return [
+            (body["deviceUdid"], body["eventDescription"])
+            for body in (json.loads(callback.body) for callback in self.sent)
+        ]
+
+    def state(self, udid: str) -> tuple[DeviceState, str]:
+        view = self.pipeline.view(udid)
+        assert view is not None
+        return view.state, view.reason
+
+
+@asynccontextmanager
+async def house(
+    tmp_path: Path, text: str = ONLY_ANDROID + HOOK, *, settled: bool = True, **kept: Any
+) -> AsyncIterator[House]:
+    clock = kept.get("clock") or StubClock()
+    config = parse(text, "test.toml")
+    store = Store.open(tmp_path)
+    try:
+        webhooks = {
+            w.id or n: w.model_copy(update={"id": w.id or n}) for n, w in enumerate(config.webhooks)
+        }
+
+        def notify(callbacks: Sequence[Callback]) -> None:
+            made.sent.extend(callbacks)
+
+        made = House(
+            Pipeline(
+                config, webhooks, await store.devices(), store, notify, clock.clocks, "host-1"
+            ),
+            store,
+            clock,
+        )
+        if settled:
+            for source in (UDEV, ADB, USBMUX):
+                made.pipeline.observe(Snapshot(source, ()))
+        yield made
+        await made.pipeline.drain()
+    finally:
+        await store.close()
+
+
+async def test_plug_authorise_use_unplug(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"))
+        h.wait(1)
+        h.see(adb("ce09", bridge=Bridge.NOT_READY))
+        h.wait(1)
+        h.see(adb("ce09", name="Galaxy"))
+        h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
+        assert h.state("ce09") == (DeviceState.UTILIZING, "in use by alice")
+        h.pipeline.use("ce09", UsageReading(Usage.IDLE))
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.pipeline.observe(Gone(ADB, "ce09"))
+        h.wait(3)
+        assert await h.came() == [("ce09", "Online"), ("ce09", "Utilizing"), ("ce09", "Unplugged")]
+        assert json.loads(h.sent[-1].body)["deviceName"] == "Galaxy", "kept after it is gone"
+        assert [c.rowid for c in h.sent] == sorted(c.rowid for c in h.sent)
+        assert h.clock.armed == 0, "nothing ticks when nothing happens"
+
+
+async def test_the_body_is_the_contract_to_the_byte(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09", name="Galaxy Note 8"))
+        await h.came()
+        expected = (
+            '{"creationTime":"2023-11-14T22:13:20.000Z","eventType":"DEVICE",'
+            '"eventActivity":"device.status.online","eventDescription":"Online",'
+            '"deviceUdid":"ce09","deviceName":"Galaxy Note 8","orgId":1,"webhookId":129,'
+            '"webhookName":"all"}'
+        )
+        assert h.sent[0].body.decode() == expected
+
+
+async def test_nothing_is_derived_before_every_source_has_spoken(tmp_path: Path) -> None:
+    async with house(tmp_path, settled=False) as h:
+        h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
+        h.wait(100)
+        assert not h.pipeline.settled
+        assert await h.came() == []
+        h.pipeline.observe(Snapshot(UDEV, (usb("ce09"),)))
+        assert await h.came() == [("ce09", "Online")]
+
+
+async def test_a_silent_source_is_not_waited_for_beyond_the_limit(tmp_path: Path) -> None:
+    async with house(tmp_path, settled=False) as h:
+        h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
+        h.pipeline.settle()
+        assert await h.came() == [("ce09", "Online")]
+        assert h.pipeline.down == {UDEV: "it has said nothing since the start"}
+
+
+async def test_a_restart_gives_the_net_change_only(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("stays", "1-1"), adb("stays", "1-1"))
+        h.see(usb("goes", "1-2"), adb("goes", "1-2"))
+        await h.came()
+    async with house(tmp_path, settled=False) as h:
+        assert h.state("goes")[0] is DeviceState.ONLINE, "as stored, until known better"
+        h.pipeline.observe(Snapshot(UDEV, (usb("stays", "1-1"), usb("came", "1-3"))))
+        h.pipeline.observe(Snapshot(ADB, (adb("stays", "1-1"), adb("came", "1-3"))))
+        h.wait(60)
+        assert await h.came() == [("came", "Online"), ("goes", "Unplugged")]
+
+
+async def test_a_restart_with_every_source_down_changes_nothing(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        await h.came()
+    async with house(tmp_path, settled=False) as h:
+        h.pipeline.observe(Down(UDEV, "no udevd"))
+        h.pipeline.observe(Down(ADB, "no server"))
+        h.wait(3600)
+        assert await h.came() == []
+        assert h.state("ce09")[0] is DeviceState.ONLINE
+        assert "no server" in h.state("ce09")[1]
+
+
+async def test_an_adb_restart_makes_no_callback(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        h.pipeline.observe(Down(ADB, "EOF"))
+        h.wait(20)
+        h.pipeline.observe(Snapshot(ADB, ()))
+        h.wait(2)
+        h.see(adb("ce09", bridge=Bridge.NOT_READY))
+        h.wait(2)
+        h.see(adb("ce09"))
+        h.wait(60)
+        assert await h.came() == [("ce09", "Online")]
+
+
+LISTED = """
+[[devices]]
+udid = "ce09"
+name = "Rack phone"
+tags = ["rack-1"]
+visibility = "{visibility}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("visibility", "callbacks", "shown"),
+    [("private", 1, True), ("local", 1, True), ("public", 0, True), ("ignore", 0, False)],
+)
+async def test_visibility(tmp_path: Path, visibility: str, callbacks: int, shown: bool) -> None:
+    text = ONLY_ANDROID + LISTED.format(visibility=visibility) + HOOK
+    async with house(tmp_path, text) as h:
+        h.see(usb("ce09"), adb("ce09", name="Galaxy"))
+        assert len(await h.came()) == callbacks
+        view = h.pipeline.view("ce09")
+        assert (view is not None) is shown
+        if view is not None:
+            assert (view.name, view.tags, view.state) == (
+                "Rack phone",
+                ("rack-1",),
+                DeviceState.ONLINE,
+            )
+
+
+async def test_unlisted_phones_can_be_left_out(tmp_path: Path) -> None:
+    text = (
+        ONLY_ANDROID + '[discovery]\nvisibility = "ignore"\n[[devices]]\nudid = "listed"\n' + HOOK
+    )
+    async with house(tmp_path, text) as h:
+        h.see(usb("listed", "1-1"), adb("listed", "1-1"))
+        h.see(usb("other", "1-2"), adb("other", "1-2"))
+        assert await h.came() == [("listed", "Online")]
+        assert [view.udid for view in h.pipeline.views()] == ["listed"]
+
+
+async def test_a_listed_phone_never_seen_is_shown_and_calls_nobody(tmp_path: Path) -> None:
+    text = ONLY_ANDROID + LISTED.format(visibility="private") + HOOK
+    async with house(tmp_path, text) as h:
+        h.wait(60)
+        assert h.state("ce09") == (DeviceState.UNPLUGGED, "never seen")
+        assert await h.came() == []
+
+
+async def test_a_webhook_gets_what_it_asked_for(tmp_path: Path) -> None:
+    text = (
+        ONLY_ANDROID
+        + LISTED.format(visibility="private")
+        + """
+[[webhooks]]
+id = 1
+name = "unplugged only"
+url = "http://127.0.0.1:1/"
+events = ["unplugged"]
+[[webhooks]]
+id = 2
+name = "rack-1"
+url = "http://127.0.0.1:1/"
+events = ["online"]
+tags = ["rack-1"]
+org_id = 77
+[[webhooks]]
+id = 3
+name = "off"
+url = "http://127.0.0.1:1/"
+events = ["online"]
+enabled = false
+"""
+    )
+    async with house(tmp_path, text) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        h.see(usb("other", "1-2"), adb("other", "1-2"))
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.wait(5)
+        await h.came()
+        bodies = [json.loads(callback.body) for callback in h.sent]
+        assert [
+            (b["webhookId"], b["orgId"], b["deviceUdid"], b["eventDescription"]) for b in bodies
+        ] == [
+            (2, 77, "ce09", "Online"),
+            (1, 1, "ce09", "Unplugged"),
+        ]
+
+
+async def test_twins_are_renamed_without_a_callback(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("0123", "1-1"), adb("0123", "1-1"))
+        h.see(usb("0123", "1-2"))
+        h.pipeline.observe(Gone(ADB, "0123"))
+        h.see(replace(adb("0123", "1-1"), address="0123#1"))
+        h.see(replace(adb("0123", "1-2"), address="0123#2"))
+        h.wait(60)
+        assert await h.came() == [("0123", "Online"), ("0123@1-2", "Online")]
+        assert {record.udid for record in await h.store.devices()} == {"0123@1-1", "0123@1-2"}
+        assert "shared" in h.state("0123@1-1")[1]
+    async with house(tmp_path, settled=False) as h:
+        h.pipeline.observe(Snapshot(UDEV, (usb("0123", "1-1"),)))
+        h.pipeline.observe(Snapshot(ADB, (adb("0123", "1-1"),)))
+        h.wait(60)
+        assert await h.came() == [("0123@1-2", "Unplugged")]
+
+
+async def test_a_reload_without_a_difference_calls_nobody_back(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        config = parse(ONLY_ANDROID + HOOK, "again.toml")
+        h.pipeline.reconfigure(config, {129: config.webhooks[0]})
+        h.wait(60)
+        assert await h.came() == [("ce09", "Online")]
+
+
+async def test_a_reload_changes_holds_names_and_sources(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        text = "[ios]\nenabled = false\n[usb]\nenabled = false\n[hold]\nunplugged = '60s'\n"
+        config = parse(text + LISTED.format(visibility="private") + HOOK, "new.toml")
+        h.pipeline.reconfigure(config, {129: config.webhooks[0]})
+        h.pipeline.observe(Gone(ADB, "ce09"))
+        h.wait(59)
+        assert await h.came() == [("ce09", "Online")]
+        h.wait(1)
+        assert await h.came() == [("ce09", "Online"), ("ce09", "Unplugged")]
+        assert json.loads(h.sent[-1].body)["deviceName"] == "Rack phone"
+
+
+async def test_a_disabled_platform_is_left_alone(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        iphone = Sighting(
+            UDEV, "/devices/2-1", "00008030001A2B3C4D5E6F70", Platform.IOS, "2-1", UsbKind.APPLE
+        )
+        h.see(iphone)
+        h.wait(3600)
+        assert await h.came() == []
+
+
+async def test_what_is_stored_is_what_was_decided(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09", name="Galaxy"))
+        h.see(adb("ce09", bridge=Bridge.NOT_READY))
+        h.wait(5)
+        await h.came()
+        (record,) = await h.store.devices()
+        assert (record.state, record.name, record.port) == (DeviceState.OFFLINE, "Galaxy", "1-1")
+        rows = await h.store.deliveries(DeliveryQuery())
+        assert [row.state for row in rows] == [CallbackState.PENDING] * 2
+        assert [row.callback.message_id for row in rows] == [
+            callback.message_id for callback in reversed(h.sent)
+        ]
+
+
+async def test_watchers_see_every_change_until_they_stop(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        states: list[DeviceState] = []
+        stop = h.pipeline.watch(lambda view: states.append(view.state))
+        h.see(usb("ce09"), adb("ce09"))
+        assert states[-1] is DeviceState.ONLINE
+        stop()
+        count = len(states)
+        h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
+        assert len(states) == count
