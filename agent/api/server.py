@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import os
@@ -41,7 +40,7 @@ class ApiServer:
         Raises:
             StartError: another agent answers there, or the place cannot be written.
         """
-        await _refuse_if_answered(path)
+        _refuse_if_answered(path)
         runner = await _runner(build(self._agent, read_only=False))
         # The mode must be right from the first instant, not after a chmod.
         mask = os.umask(0o117)
@@ -94,7 +93,7 @@ async def _runner(app: web.Application) -> web.AppRunner:
     return runner
 
 
-async def _refuse_if_answered(path: Path) -> None:
+def _refuse_if_answered(path: Path) -> None:
     """A socket file nobody answers is left over from a killed agent; one that answers is taken."""
     try:
         if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -105,10 +104,9 @@ async def _refuse_if_answered(path: Path) -> None:
         return
     except OSError as error:
         raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(1):
-            _, writer = await asyncio.open_unix_connection(path)
-            writer.close()
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)  # a unix socket answers at once, or its backlog is full
+        probe.connect(str(path))
         raise StartError(
             f"another agent answers at {path}: stop it, or give this one its own [api] socket"
         )

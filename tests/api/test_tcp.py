@@ -1,0 +1,179 @@
+"""The API over TCP: reading only, and only when asked by address."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from agent.api.server import ApiServer
+from agent.errors import StartError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from agent.model import Lease
+
+
+class Nobody:
+    """An agent without devices."""
+
+    is_ready = True
+
+    def devices(self) -> list[dict[str, Any]]:
+        return []
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return []
+
+    async def deliveries(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        raise ValueError(f"unknown filter {min(query)!r}")
+
+    def leases(self) -> list[Lease]:
+        return []
+
+    async def acquire(self, udid: str, *_: object) -> Lease:
+        raise RuntimeError(f"a bug, with a secret in it: {udid}")
+
+    async def renew(self, lease_id: str) -> Lease:
+        raise NotImplementedError
+
+    async def release(self, lease_id: str) -> Lease:
+        raise NotImplementedError
+
+    async def reload(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def health(self) -> dict[str, Any]:
+        return {"ready": self.is_ready, "problems": ["adb: down"]}
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[tuple[Nobody, ApiServer, aiohttp.ClientSession]]:
+    agent = Nobody()
+    server = ApiServer(agent)
+    await server.listen_tcp("127.0.0.1:0")
+    try:
+        async with aiohttp.ClientSession(f"http://{server.address}") as session:
+            yield agent, server, session
+    finally:
+        await server.close()
+
+
+async def test_reading_is_served_and_changing_is_not() -> None:
+    async with served() as (_, _, session):
+        async with session.get("/v1/devices") as response:
+            assert await response.json() == {"devices": []}
+        for method, path in (
+            ("POST", "/v1/leases"),
+            ("POST", "/v1/reload"),
+            ("DELETE", "/v1/leases/1"),
+            ("POST", "/v1/leases/1/renew"),
+        ):
+            async with session.request(method, path, json={}) as response:
+                assert response.status in {404, 405}, path
+                assert set((await response.json())["error"]) == {"code", "message"}
+
+
+async def test_readiness_is_200_or_503_with_the_reasons() -> None:
+    async with served() as (agent, _, session):
+        async with session.get("/-/ready") as response:
+            assert response.status == 200
+        agent.is_ready = False
+        async with session.get("/-/ready") as response:
+            assert (response.status, (await response.json())["problems"]) == (503, ["adb: down"])
+        async with session.get("/-/healthy") as response:
+            assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9178", 200),
+        ("localhost", 200),
+        ("[::1]:9178", 200),
+        ("10.1.2.3", 200),
+        ("evil.example", 403),
+        ("evil.example:9178", 403),
+        ("localhost.evil.example", 403),
+    ],
+)
+async def test_a_page_that_rebinds_its_name_gets_nothing(host: str, status: int) -> None:
+    async with (
+        served() as (_, _, session),
+        session.get("/v1/devices", headers={"Host": host}) as response,
+    ):
+        assert response.status == status
+
+
+async def test_a_bad_filter_is_the_askers_mistake() -> None:
+    async with served() as (_, _, session), session.get("/v1/deliveries?x=1") as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["message"] == "unknown filter 'x'"
+
+
+async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
+    server = ApiServer(Nobody())
+    await server.listen_unix(tmp_path / "s")
+    try:
+        async with aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(str(tmp_path / "s"))
+        ) as session:
+            body = {"udid": "ce09", "holder": "alice"}
+            async with session.post("http://localhost/v1/leases", json=body) as response:
+                assert response.status == 500
+                assert "secret" not in await response.text()
+            for bad in ({"udid": 1}, [], {"udid": "a", "holder": "b", "ttl": True}):
+                async with session.post("http://localhost/v1/leases", json=bad) as response:
+                    assert response.status == 400
+            huge = {"udid": "a" * 100_000, "holder": "b"}
+            async with session.post("http://localhost/v1/leases", json=huge) as response:
+                assert response.status == 413
+    finally:
+        await server.close()
+
+
+async def test_the_socket_is_for_owner_and_group_only(tmp_path: Path) -> None:
+    server = ApiServer(Nobody())
+    path = tmp_path / "run" / "s"
+    await server.listen_unix(path)
+    assert oct(path.stat().st_mode & 0o777) == "0o660"
+    with pytest.raises(StartError, match="another agent answers"):
+        await ApiServer(Nobody()).listen_unix(path)
+    # A request that is answered has the probe's connection behind it.
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
+        session.get("http://localhost/-/healthy") as response,
+    ):
+        assert response.status == 200
+    await server.close()
+    assert not path.exists()
+
+
+async def test_a_socket_left_by_a_killed_agent_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    server = ApiServer(Nobody())
+    await server.listen_unix(path)
+    await server.close()
+
+
+async def test_a_file_in_the_sockets_place_is_not_deleted(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    path.write_text("precious")
+    with pytest.raises(StartError, match="is no socket"):
+        await ApiServer(Nobody()).listen_unix(path)
+    assert path.read_text() == "precious"
+
+
+async def test_a_new_address_that_cannot_be_bound_leaves_the_old_one() -> None:
+    async with served() as (_, server, session):
+        with pytest.raises(StartError, match="in use"):
+            await server.listen_tcp(server.address)
+        async with session.get("/-/healthy") as response:
+            assert response.status == 200

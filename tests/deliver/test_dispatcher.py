@@ -1,0 +1,686 @@
+"""The dispatcher with the real store, the real client and real receivers; its clock is stubbed."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from agent.deliver.client import Client
+from agent.deliver.dispatcher import BREAK_AFTER, PREFETCH, UNRECORDED, Dispatcher
+from agent.errors import StoreError
+from agent.model import Attempt, Callback, CallbackState
+from agent.store import DeliveryQuery, Store
+from tests.deliver.kit import Clock, eventually, make_callback, make_record, make_webhook
+from tests.fakes.receiver import Receiver, Request, after, answer, hang
+from tests.fakes.recorder import LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from agent.config import Webhook
+    from agent.deliver.policy import Decision
+
+HOUR = 3600.0
+
+
+class House:
+    """A store, a client and receivers, and the dispatcher that runs on them."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock = Clock()
+        self.store = Store.open(directory)
+        self.client = Client()
+        self.receivers: list[Receiver] = []
+        self.attempts: list[tuple[Callback, Attempt, Decision]] = []
+        self.dispatcher: Dispatcher | None = None
+
+    async def receiver(self) -> Receiver:
+        it = await Receiver().start()
+        self.receivers.append(it)
+        return it
+
+    def make(self, *webhooks: Webhook, store: Any = None, **more: Any) -> Dispatcher:
+        """A dispatcher that is not started yet."""
+        self.dispatcher = Dispatcher(
+            store or self.store,
+            self.client,
+            webhooks={w.id: w for w in webhooks if w.id is not None},
+            now_ms=self.clock.now_ms,
+            jitter=lambda: 0.5,
+            call_later=self.clock.call_later,
+            **{"on_attempt": lambda *about: self.attempts.append(about), **more},
+        )
+        return self.dispatcher
+
+    async def start(self, *webhooks: Webhook, **more: Any) -> Dispatcher:
+        dispatcher = self.make(*webhooks, **more)
+        await dispatcher.start()
+        return dispatcher
+
+    async def commit(self, *callbacks: Callback, notify: bool = True) -> list[Callback]:
+        """Store callbacks, in order, and tell the dispatcher."""
+        pending = [self.store.record(make_record(c.udid), None, [c]) for c in callbacks]
+        stored = [(await each)[0] for each in pending]
+        if notify and self.dispatcher is not None:
+            self.dispatcher.notify(stored)
+        return stored
+
+    async def state(self, callback: Callback) -> CallbackState:
+        (row,) = await self.store.deliveries(DeliveryQuery(message_id=callback.message_id))
+        return row.state
+
+    async def settled(self, callback: Callback, state: CallbackState) -> None:
+        async with asyncio.timeout(LIMIT):
+            while await self.state(callback) is not state:  # noqa: ASYNC110 - as `eventually`
+                await asyncio.sleep(0.002)
+
+    async def restart_store(self) -> None:
+        await self.store.close()
+        self.store = Store.open(self.directory)
+
+    async def close(self) -> None:
+        if self.dispatcher is not None:
+            await self.dispatcher.stop(0)
+        await self.client.close()
+        await self.store.close()
+        for receiver in self.receivers:
+            await receiver.close()
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    it = House(tmp_path)
+    yield it
+    await it.close()
+
+
+def ids(requests: list[Request]) -> list[str]:
+    return [request.headers["webhook-id"] for request in requests]
+
+
+def calls(callbacks: list[Callback]) -> list[str]:
+    return [callback.message_id for callback in callbacks]
+
+
+# --- the straight way --------------------------------------------------------------------------
+
+
+async def test_a_callback_is_sent_at_once_and_its_outcome_is_durable(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(201, (), b"thanks")
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    (callback,) = await house.commit(make_callback())
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert receiver.requests[0].body == callback.body
+    (attempt,) = await house.store.attempts(callback.message_id)
+    assert (attempt.status, attempt.error, attempt.answer) == (201, "", "thanks")
+    assert attempt.started_ms == house.clock.now_ms()
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    stats = dispatcher.stats()[1]
+    assert stats.last_success_ms == house.clock.now_ms()
+    assert (stats.pending, stats.in_flight, stats.unrecorded, stats.failures) == (0, 0, 0, 0)
+    assert [a.message_id for _, a, _ in house.attempts] == [callback.message_id]
+
+
+async def test_idle_costs_no_task_and_no_timer(house: House) -> None:
+    receiver = await house.receiver()
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    before = len(asyncio.all_tasks())
+    await house.commit(*[make_callback(udid=f"phone {n}") for n in range(50)])
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    receiver_tasks = receiver.connections
+    await eventually(lambda: len(asyncio.all_tasks()) <= before + receiver_tasks)
+    assert house.clock.armed == []
+
+
+async def test_order_and_little_memory_however_long_the_lane(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    sent = await house.commit(*[make_callback() for _ in range(5 * PREFETCH)])
+    assert dispatcher.stats()[1].pending <= PREFETCH + 1
+    gate.set()
+    await receiver.until(lambda: len(receiver.requests) == len(sent))
+    await house.settled(sent[-1], CallbackState.DELIVERED)
+    assert ids(receiver.requests) == calls(sent)
+
+
+async def test_concurrency_is_bounded_per_webhook(house: House) -> None:
+    one, two = await house.receiver(), await house.receiver()
+    gate = asyncio.Event()
+    one.default = two.default = after(gate)
+    dispatcher = await house.start(
+        make_webhook(one.url()), make_webhook(two.url(), 2), concurrency=3
+    )
+    sent = await house.commit(
+        *[make_callback(hook, f"phone {n}") for n in range(20) for hook in (1, 2)]
+    )
+    await one.until(lambda: one.open == 3)
+    await two.until(lambda: two.open == 3)
+    assert dispatcher.stats()[1].in_flight == dispatcher.stats()[2].in_flight == 3
+    gate.set()
+    for receiver, hook in ((one, 1), (two, 2)):
+        await receiver.until(lambda receiver=receiver: len(receiver.requests) == 20)
+        assert receiver.most_open == 3
+        # First come, first served.
+        mine = calls([c for c in sent if c.webhook_id == hook])
+        assert set(ids(receiver.requests[:3])) == set(mine[:3])
+
+
+async def test_a_hanging_webhook_delays_no_other(house: House) -> None:
+    good, bad = await house.receiver(), await house.receiver()
+    bad.default = hang()
+    await house.start(make_webhook(good.url()), make_webhook(bad.url(), 2))
+    await house.commit(
+        *[make_callback(hook, f"phone {n % 30}") for n in range(100) for hook in (2, 1)]
+    )
+    await good.until(lambda: len(good.requests) == 100)
+    assert bad.open == 8
+
+
+# --- retries -----------------------------------------------------------------------------------
+
+
+async def test_retries_follow_the_schedule_with_the_same_message(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(500, (), b"no")
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    (callback,) = await house.commit(make_callback())
+    for number, seconds in enumerate((5, 30, 120, 600, 1800, 3600, 7200, 18000, 36000, 36000), 1):
+        await eventually(lambda: house.clock.armed)
+        assert house.clock.armed == [seconds]
+        assert len(receiver.requests) == number
+        house.clock.advance(seconds - 0.1)
+        assert dispatcher.stats()[1].waiting == 1
+        receiver.default = answer(204) if number == 10 else receiver.default
+        house.clock.advance(0.1)
+        await receiver.until(lambda number=number: len(receiver.requests) == number + 1)
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert set(ids(receiver.requests)) == {callback.message_id}
+    assert {r.body for r in receiver.requests} == {callback.body}
+    stored = await house.store.attempts(callback.message_id)
+    assert [a.status for a in stored] == [500] * 10 + [204]
+    assert stored[0].error == "HTTP 500 Internal Server Error"
+    assert stored[0].answer == "no"
+
+
+async def test_a_failing_head_holds_its_device_and_no_other(house: House) -> None:
+    receiver = await house.receiver()
+
+    async def refuse_one(request: Request, writer: asyncio.StreamWriter) -> None:
+        bad = request.headers["webhook-id"] == first.message_id
+        await answer(500 if bad else 200)(request, writer)
+
+    receiver.default = refuse_one
+    await house.start(make_webhook(receiver.url()))
+    first, second = make_callback(udid="a"), make_callback(udid="a")
+    other = make_callback(udid="b")
+    await house.commit(first, second, other)
+    await eventually(lambda: house.clock.armed)
+    await receiver.until(lambda: len(receiver.requests) == 2)
+    assert set(ids(receiver.requests)) == {first.message_id, other.message_id}
+    receiver.default = answer()
+    house.clock.advance(5)
+    await receiver.until(lambda: len(receiver.requests) == 4)
+    assert ids(receiver.requests)[2:] == [first.message_id, second.message_id]
+
+
+async def test_retry_after_is_waited_for(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(429, ("Retry-After: 100",)))
+    await house.start(make_webhook(receiver.url()))
+    await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    assert house.clock.armed == [100]
+
+
+async def test_past_max_age_it_is_dead_and_the_next_one_goes(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script += [answer(500), answer(500)]
+    await house.start(make_webhook(receiver.url()), max_age=20.0)
+    first, second = await house.commit(make_callback(), make_callback())
+    await eventually(lambda: house.clock.armed)
+    house.clock.advance(20)
+    await house.settled(first, CallbackState.DEAD)
+    await house.settled(second, CallbackState.DELIVERED)
+    last = (await house.store.attempts(first.message_id))[-1]
+    assert "given up" in last.error
+
+
+async def test_nothing_is_sent_again_while_the_outcome_is_not_durable(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(500)
+    gated = GatedStore(house.store)
+    dispatcher = await house.start(make_webhook(receiver.url()), store=gated, concurrency=2)
+    await house.commit(*[make_callback(udid=f"{n}") for n in range(20)])
+    await eventually(lambda: dispatcher.stats()[1].unrecorded == UNRECORDED * 2)
+    house.clock.advance(100 * HOUR)
+    assert dispatcher.stats()[1].in_flight == 0
+    assert len(receiver.requests) == UNRECORDED * 2
+    assert dispatcher.alive
+    gated.gate.set()
+    receiver.default = answer()
+    await eventually(lambda: dispatcher.stats()[1].waiting > 0 or not dispatcher.stats()[1].lanes)
+    house.clock.advance(100 * HOUR)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert not await house.store.lanes()
+
+
+async def test_a_refusing_store_sets_the_lane_aside(house: House) -> None:
+    receiver = await house.receiver()
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.refuse_loads = 1
+    (callback,) = await house.commit(make_callback())
+    await house.start(make_webhook(receiver.url()), store=gated)
+    await eventually(lambda: house.clock.armed)
+    assert not receiver.requests
+    house.clock.advance(house.clock.armed[0])
+    await house.settled(callback, CallbackState.DELIVERED)
+
+
+async def test_a_listener_that_breaks_its_promise_ends_nothing(house: House) -> None:
+    receiver = await house.receiver()
+    broken = [True]
+
+    def listen(*_: object) -> None:
+        if broken and broken.pop():
+            raise RuntimeError("listener")
+
+    dispatcher = await house.start(make_webhook(receiver.url()), on_attempt=listen)
+    (callback,) = await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    house.clock.advance(10)
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert dispatcher.stats()[1].in_flight == 0
+
+
+async def test_a_row_committed_while_a_load_is_under_way_is_not_forgotten(house: House) -> None:
+    receiver = await house.receiver()
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.loads.clear()
+    (first,) = await house.commit(make_callback())
+    await house.start(make_webhook(receiver.url()), store=gated)
+    await eventually(lambda: gated.loading, "the load's read")
+    (second,) = await house.commit(make_callback())
+    gated.loads.set()
+    await house.settled(second, CallbackState.DELIVERED)
+    assert ids(receiver.requests) == calls([first, second])
+
+
+class GatedStore:
+    """The real store, whose outcomes and loads wait for gates; loads can be refused, too."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.gate = asyncio.Event()
+        self.refuse_loads = 0
+        self.loads = asyncio.Event()
+        self.loads.set()
+        self.loading = 0
+        self.lanes = store.lanes
+
+    async def finish(self, *outcome: Any) -> None:
+        await self.gate.wait()
+        await self._store.finish(*outcome)
+
+    async def pending(self, *lane: Any) -> list[Callback]:
+        if self.refuse_loads:
+            self.refuse_loads -= 1
+            raise StoreError("the file cannot be read")
+        found = await self._store.pending(*lane)
+        self.loading += 1
+        await self.loads.wait()
+        return found
+
+
+# --- restarts ----------------------------------------------------------------------------------
+
+
+async def test_what_was_pending_is_sent_after_a_restart_in_order(house: House) -> None:
+    receiver = await house.receiver()
+    stored = await house.commit(
+        *[make_callback(udid=f"phone {n % 3}") for n in range(3 * 2 * PREFETCH)]
+    )
+    await house.restart_store()
+    await house.start(make_webhook(receiver.url()))
+    await receiver.until(lambda: len(receiver.requests) == len(stored))
+    sent = ids(receiver.requests)
+    for phone in range(3):
+        mine = calls(stored[phone::3])
+        assert [each for each in sent if each in set(mine)] == mine
+
+
+async def test_a_due_time_is_kept_over_a_restart(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script += [answer(500)] * 2
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    await house.commit(make_callback(), make_callback())
+    for armed in (5, 30):
+        await eventually(lambda: house.clock.armed)
+        assert house.clock.armed == [armed]
+        house.clock.advance(5)
+    await dispatcher.stop(0)
+    await house.restart_store()
+    await house.start(webhook)
+    assert house.clock.armed == [25]
+    house.clock.advance(25)
+    await receiver.until(lambda: len(receiver.requests) == 4)
+
+
+async def test_a_clock_set_back_a_day_does_not_delay_by_a_day(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(500))
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    await dispatcher.stop(0)
+    house.clock.seconds -= 24 * HOUR
+    await house.start(webhook)
+    assert house.clock.armed == [pytest.approx(5.5)]
+
+
+async def test_stop_lets_attempts_in_flight_end(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    first, second = await house.commit(make_callback(), make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    stopping = asyncio.create_task(dispatcher.stop(grace=60))
+    await asyncio.sleep(0)
+    assert not dispatcher.alive
+    gate.set()
+    await stopping
+    assert await house.state(first) is CallbackState.DELIVERED
+    assert await house.state(second) is CallbackState.PENDING
+    assert len(receiver.requests) == 1
+
+
+async def test_stop_cancels_after_its_grace_and_what_hung_is_sent_again(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(hang())
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    (callback,) = await house.commit(make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    async with asyncio.timeout(LIMIT):
+        await dispatcher.stop(grace=0.05)
+    assert await house.state(callback) is CallbackState.PENDING
+    assert await house.store.attempts(callback.message_id) == []
+    assert house.clock.armed == []
+    await house.start(webhook)
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert ids(receiver.requests) == [callback.message_id] * 2
+
+
+# --- reconfigure -------------------------------------------------------------------------------
+
+
+async def test_an_edited_url_and_secret_apply_to_what_is_pending_at_once(house: House) -> None:
+    old, new = await house.receiver(), await house.receiver()
+    old.default = answer(404)
+    dispatcher = await house.start(make_webhook(old.url()))
+    stored = await house.commit(*[make_callback() for _ in range(3)])
+    await eventually(lambda: house.clock.armed)
+    dispatcher.reconfigure({1: make_webhook(new.url(), secret="a new secret")})
+    await new.until(lambda: len(new.requests) == 3)
+    assert ids(new.requests) == calls(stored)
+    assert all("webhook-signature" in r.headers for r in new.requests)
+    assert len(old.requests) == 1
+
+
+async def test_an_unchanged_webhook_keeps_its_due_times(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(500)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    dispatcher.reconfigure({1: make_webhook(receiver.url())}, max_age=9.0, timeout=3.0)
+    assert house.clock.armed == [5]
+
+
+@pytest.mark.parametrize("how", ["disabled", "deleted"])
+async def test_a_disabled_or_deleted_webhook_holds_what_it_has(house: House, how: str) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.script.append(after(gate))
+    webhook = make_webhook(receiver.url())
+    off = {1: webhook.model_copy(update={"enabled": False})} if how == "disabled" else {}
+    dispatcher = await house.start(webhook)
+    first, second = await house.commit(make_callback(), make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    dispatcher.reconfigure(off)
+    assert dispatcher.stats()[1].held
+    gate.set()
+    await house.settled(first, CallbackState.DELIVERED)
+    (third,) = await house.commit(make_callback(udid="another"))
+    assert await house.state(second) is CallbackState.PENDING
+    assert dispatcher.stats()[1].pending == 0
+    dispatcher.reconfigure({1: webhook})
+    await house.settled(second, CallbackState.DELIVERED)
+    await house.settled(third, CallbackState.DELIVERED)
+    assert len(receiver.requests) == 3
+
+
+async def test_what_was_cancelled_while_held_is_not_sent(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(500))
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    await house.commit(*[make_callback() for _ in range(3)])
+    await eventually(lambda: house.clock.armed)
+    dispatcher.reconfigure({})
+    assert await house.store.retain_webhooks([]) == 3
+    dispatcher.reconfigure({1: webhook})
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert len(receiver.requests) == 1
+
+
+async def test_pending_for_a_webhook_unknown_at_start_waits_for_it(house: House) -> None:
+    receiver = await house.receiver()
+    stored = await house.commit(make_callback(), make_callback())
+    dispatcher = await house.start()
+    assert dispatcher.stats()[1].held
+    dispatcher.reconfigure({1: make_webhook(receiver.url())})
+    await receiver.until(lambda: len(receiver.requests) == 2)
+    assert ids(receiver.requests) == calls(stored)
+
+
+async def test_an_edit_during_a_failing_attempt_counts_at_once(house: House) -> None:
+    old, new = await house.receiver(), await house.receiver()
+    gate = asyncio.Event()
+    old.default = after(gate, answer(410))
+    dispatcher = await house.start(make_webhook(old.url()))
+    (callback,) = await house.commit(make_callback())
+    await old.until(lambda: old.open == 1)
+    dispatcher.reconfigure({1: make_webhook(new.url())})
+    gate.set()
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert len(new.requests) == 1
+    assert dispatcher.stats()[1].paused == ""
+
+
+async def test_a_higher_concurrency_is_used_at_once(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook, concurrency=1)
+    await house.commit(*[make_callback(udid=f"{n}") for n in range(5)])
+    await receiver.until(lambda: receiver.open == 1)
+    dispatcher.reconfigure({1: webhook}, concurrency=4)
+    await receiver.until(lambda: receiver.open == 4)
+    gate.set()
+    await receiver.until(lambda: len(receiver.requests) == 5)
+
+
+# --- failing and paused webhooks ---------------------------------------------------------------
+
+
+async def test_gone_pauses_the_webhook_until_its_probe(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(410)
+    dispatcher = await house.start(make_webhook(receiver.url()), concurrency=1)
+    stored = await house.commit(*[make_callback(udid=f"{n}") for n in range(4)])
+    await eventually(lambda: dispatcher.stats()[1].paused)
+    stats = dispatcher.stats()[1]
+    assert "410" in stats.paused
+    assert stats.failing_since_ms == house.clock.now_ms()
+    await house.commit(make_callback(udid="late"))
+    house.clock.advance(9.9 * HOUR)
+    assert len(receiver.requests) == 1
+    house.clock.advance(0.1 * HOUR)
+    await receiver.until(lambda: len(receiver.requests) == 2)
+    await eventually(lambda: dispatcher.stats()[1].paused)
+    receiver.default = answer()
+    # A lane whose outcome was not durable yet sets its timer only now; it must not count anew.
+    house.clock.advance(10 * HOUR)
+    for callback in stored:
+        await house.settled(callback, CallbackState.DELIVERED)
+    assert dispatcher.stats()[1].paused == ""
+    assert dispatcher.stats()[1].failing_since_ms == 0
+
+
+async def test_an_edit_ends_the_pause_and_a_mere_reload_does_not(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(410))
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    (callback,) = await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    dispatcher.reconfigure({1: make_webhook(receiver.url())})
+    assert dispatcher.stats()[1].paused
+    dispatcher.reconfigure({1: make_webhook(receiver.url("/new"))})
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert dispatcher.stats()[1].paused == ""
+    assert house.clock.armed == []
+
+
+async def test_while_a_webhook_fails_one_probe_at_a_time_then_all_in_order(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(503)
+    dispatcher = await house.start(make_webhook(receiver.url()), concurrency=4)
+    stored = await house.commit(*[make_callback(udid=f"{n}") for n in range(12)])
+    await eventually(lambda: dispatcher.stats()[1].waiting == 12)
+    assert dispatcher.stats()[1].failing_since_ms == house.clock.now_ms()
+    assert "503" in dispatcher.stats()[1].last_error
+    receiver.most_open = 0
+    gate = asyncio.Event()
+    receiver.default = after(gate, answer(503))
+    house.clock.advance(5)
+    await receiver.until(lambda: receiver.open == 1)
+    gate.set()
+    await eventually(lambda: dispatcher.stats()[1].waiting == 12)
+    assert receiver.most_open == 1
+    # One success, of a new device: the others are not kept waiting for their due times.
+    receiver.default = answer()
+    before = len(receiver.requests)
+    await house.commit(make_callback(udid="new"))
+    await receiver.until(lambda: len(receiver.requests) == before + 13)
+    woken = ids(receiver.requests[before + 1 :])
+    assert set(woken) == set(calls(stored))
+    assert set(woken[:4]) == set(calls(stored[:4]))
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert house.clock.armed == []
+
+
+async def test_a_recovery_does_not_break_into_a_delay_that_was_asked_for(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(429, ("Retry-After: 3600",))
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    await house.commit(*[make_callback(udid=f"{n}") for n in range(BREAK_AFTER)])
+    await eventually(lambda: dispatcher.stats()[1].waiting == BREAK_AFTER)
+    receiver.default = answer()
+    (other,) = await house.commit(make_callback(udid="other"))
+    await house.settled(other, CallbackState.DELIVERED)
+    assert dispatcher.stats()[1].waiting == BREAK_AFTER
+    assert house.clock.armed == [3600] * BREAK_AFTER
+
+
+async def test_one_bad_device_does_not_make_the_webhook_failing(house: House) -> None:
+    receiver = await house.receiver()
+
+    async def by_device(request: Request, writer: asyncio.StreamWriter) -> None:
+        await answer(400 if request.headers["webhook-id"] == bad.message_id else 200)(
+            request, writer
+        )
+
+    receiver.default = by_device
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    bad = make_callback(udid="bad")
+    await house.commit(bad)
+    for number in range(2 * BREAK_AFTER):
+        await eventually(lambda: house.clock.armed)
+        (good,) = await house.commit(make_callback(udid=f"good {number}"))
+        await house.settled(good, CallbackState.DELIVERED)
+        assert dispatcher.stats()[1].failing_since_ms == 0
+        house.clock.advance(house.clock.armed[0])
+
+
+async def test_backlog_latest_sends_only_the_newest_after_failures(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(500))
+    await house.start(make_webhook(receiver.url(), backlog="latest"))
+    stored = await house.commit(*[make_callback() for _ in range(3 * PREFETCH)])
+    await eventually(lambda: house.clock.armed)
+    house.clock.advance(5)
+    await house.settled(stored[-1], CallbackState.DELIVERED)
+    assert ids(receiver.requests) == [stored[0].message_id, stored[-1].message_id]
+    assert {await house.state(c) for c in stored[:-1]} == {CallbackState.CANCELLED}
+
+
+async def test_backlog_latest_sends_all_while_nothing_fails(house: House) -> None:
+    receiver = await house.receiver()
+    await house.start(make_webhook(receiver.url(), backlog="latest"))
+    stored = await house.commit(*[make_callback() for _ in range(2 * PREFETCH)])
+    await receiver.until(lambda: len(receiver.requests) == len(stored))
+    assert ids(receiver.requests) == calls(stored)
+
+
+# --- notify --------------------------------------------------------------------------------------
+
+
+async def test_notify_before_start_waits_for_what_is_older(house: House) -> None:
+    receiver = await house.receiver()
+    old = await house.commit(make_callback(), make_callback(), notify=False)
+    dispatcher = house.make(make_webhook(receiver.url()))
+    new = await house.commit(make_callback(), make_callback(udid="other"))
+    await dispatcher.start()
+    await receiver.until(lambda: len(receiver.requests) == 4)
+    sent = ids(receiver.requests)
+    assert [each for each in sent if each != new[1].message_id] == calls([*old, new[0]])
+
+
+async def test_a_replay_is_sent_once_more(house: House) -> None:
+    receiver = await house.receiver()
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    first, second = await house.commit(make_callback(), make_callback())
+    await house.settled(second, CallbackState.DELIVERED)
+    await house.store.finish(first, None, CallbackState.PENDING)
+    dispatcher.notify([replace(first, attempts=1)])
+    await receiver.until(lambda: len(receiver.requests) == 3)
+    assert ids(receiver.requests) == calls([first, second, first])
+
+
+async def test_twice_notified_is_once_sent(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    stored = await house.commit(make_callback(), make_callback(), make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    dispatcher.notify(stored)
+    dispatcher.notify(stored[:1])
+    gate.set()
+    await house.settled(stored[-1], CallbackState.DELIVERED)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert ids(receiver.requests) == calls(stored)

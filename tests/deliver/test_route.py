@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+
+from agent.deliver.route import matches, wants
+from agent.model import DeviceState, Platform, Visibility
+from tests.deliver.kit import make_device, make_webhook
+
+ONLINE = DeviceState.ONLINE
+
+
+@pytest.mark.parametrize("state", DeviceState)
+def test_only_listed_events(state: DeviceState) -> None:
+    webhook = make_webhook(events=["offline", "unplugged"])
+    expected = state in {DeviceState.OFFLINE, DeviceState.UNPLUGGED}
+    assert wants(webhook, make_device(), state) is expected
+
+
+def test_disabled_wants_nothing() -> None:
+    assert not wants(make_webhook(enabled=False), make_device(), ONLINE)
+
+
+@pytest.mark.parametrize(
+    ("visibility", "calls"),
+    [("private", True), ("local", True), ("public", False), ("ignore", False)],
+)
+def test_public_devices_never_call(visibility: str, calls: bool) -> None:
+    device = make_device(visibility=Visibility(visibility))
+    assert wants(make_webhook(), device, ONLINE) is calls
+
+
+def test_every_given_kind_of_scope_must_match() -> None:
+    device = make_device("CE09", tags=("rack-1", "old"), platform=Platform.ANDROID)
+    fits = {"devices": ["x*", "ce*"], "tags": ["rack-1", "rack-2"], "platforms": ["android"]}
+    misses = {"devices": ["x*"], "tags": ["rack-2"], "platforms": ["ios"]}
+    assert wants(make_webhook(**fits), device, ONLINE)
+    for kind, fitting in fits.items():
+        assert wants(make_webhook(**{kind: fitting}), device, ONLINE)
+        assert not wants(make_webhook(**{kind: misses[kind]}), device, ONLINE)
+        assert not wants(make_webhook(**{**fits, kind: misses[kind]}), device, ONLINE)
+
+
+@pytest.mark.parametrize(
+    ("glob", "udid", "fits"),
+    [
+        ("ce09*", "CE0917198075440c057e", True),
+        ("CE09*", "ce0917198075440c057e", True),
+        ("ce09", "ce0917198075440c057e", False),
+        ("00008030001a2b3c4d5e6f70", "00008030-001A2B3C4D5E6F70", True),
+        ("00008030-001A*", "00008030001a2b3c4d5e6f70", True),
+        ("00008030-*", "00008031-001A2B3C4D5E6F70", False),
+        ("emulator-555?", "emulator-5554", True),
+        ("ab[0-3]*", "ab2x", True),
+        ("ab[0-3]*", "ab-x", False),
+        ("ab[!0-3]*", "ab2x", False),
+        ("0123@1-11", "0123@1-11", True),
+        ("0123@1-11", "0123@11-1", False),
+        ("0123*", "0123@1-11", True),
+        ("*", "anything", True),
+    ],
+)
+def test_globs_ignore_case_and_dashes(glob: str, udid: str, fits: bool) -> None:
+    assert matches(glob, udid) is fits

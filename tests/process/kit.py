@@ -1,0 +1,192 @@
+"""`device-agent run` as a real process, seen from outside: signals, sockets, READY, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+LIMIT = 20.0
+"""Seconds before a wait fails the test."""
+DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
+
+
+class AgentProcess:
+    """One agent with its own directory; `start` may be called again after it ended.
+
+    Args:
+        directory: holds the configuration, the state and the sockets. Must be short (107 bytes).
+        config: TOML without [agent] state_dir and [api], which are set here.
+    """
+
+    def __init__(self, directory: Path, config: str) -> None:
+        self.directory = directory
+        self.path = directory / "agent.toml"
+        self.notify_path = directory / "notify"
+        self.notifications: list[str] = []
+        self.log: list[str] = []
+        self.write(config)
+        self.process: asyncio.subprocess.Process | None = None
+        self._readers: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+
+    @property
+    def socket(self) -> Path:
+        """The API's."""
+        return self.directory / "s"
+
+    def write(self, config: str) -> None:
+        """Write the configuration file."""
+        head = (
+            f'[agent]\nstate_dir = "{self.directory}/state"\n[api]\nsocket = "{self.socket}"\n'
+            'listen = ""\n'
+        )
+        self.path.write_text(head + config)
+
+    async def start(self, *, ready: bool = True, **environ: str) -> None:
+        """Start it; returns when it has said READY=1."""
+        self.notifications.clear()
+        with contextlib.suppress(FileNotFoundError):
+            self.notify_path.unlink()
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        notify.bind(str(self.notify_path))
+        self.process = await asyncio.create_subprocess_exec(
+            DEVICE_AGENT,
+            "run",
+            "--config",
+            self.path,
+            env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **environ},
+            stderr=asyncio.subprocess.PIPE,
+        )
+        self._readers = [
+            asyncio.create_task(self._read_log(self.process)),
+            asyncio.create_task(self._read_notifications(notify)),
+        ]
+        if ready:
+            await self.until(lambda: "READY=1" in self.notifications, "READY=1")
+
+    async def until(self, condition: Any, what: str) -> None:
+        """Wait until the log or the notifications make the condition true."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise AssertionError(
+                f"waited {LIMIT} s for {what}; {self.notifications}\n" + "\n".join(self.log)
+            ) from None
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        """SIGKILL."""
+        self.signal(signal.SIGKILL)
+        await self.ended()
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        self.signal(signal.SIGTERM)
+        return await self.ended()
+
+    async def ended(self) -> int:
+        """Wait for its end; returns the exit code."""
+        assert self.process is not None
+        async with asyncio.timeout(LIMIT):
+            code = await self.process.wait()
+            await self._readers[0]
+        self._readers[1].cancel()
+        await asyncio.wait({self._readers[1]})
+        return code
+
+    async def api(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+        """Ask over the socket: (status, JSON)."""
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self.socket)),
+                timeout=aiohttp.ClientTimeout(LIMIT),
+            ) as session,
+            session.request(method, f"http://localhost{path}", json=body) as response,
+        ):
+            return response.status, await response.json()
+
+    async def cli(self, *arguments: str | Path, **environ: str) -> tuple[int, str, str]:
+        """Run `device-agent ARGUMENTS --config …`: (exit code, stdout, stderr)."""
+        return await cli(arguments[0], "--config", self.path, *arguments[1:], **environ)
+
+    async def devices(self) -> dict[str, dict[str, Any]]:
+        """Rows of `devices --json`, by UDID."""
+        code, out, err = await self.cli("devices", "--json")
+        assert code == 0, err
+        return {row["udid"]: row for row in json.loads(out)["devices"]}
+
+    async def until_device(self, udid: str, key: str, text: str) -> dict[str, Any]:
+        """Wait until that device's row has the text in that key; asks again until LIMIT."""
+        row: dict[str, Any] = {}
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    answer = (await self.api("GET", "/v1/devices"))[1]["devices"]
+                    row = next((row for row in answer if row["udid"] == udid), {})
+                    if text in row.get(key, ""):
+                        return row
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"waited {LIMIT} s for {text!r} in {key} of {row}")
+
+    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self.log.append(line.decode().rstrip())
+            self._news.set()
+
+    async def _read_notifications(self, notify: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                data = await loop.sock_recv(notify, 65536)
+                self.notifications += data.decode().split("\n")
+                self._news.set()
+        finally:
+            notify.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.process is not None and self.process.returncode is None:
+            await self.kill()
+
+
+async def cli(*arguments: str | Path, **environ: str) -> tuple[int, str, str]:
+    """Run `device-agent ARGUMENTS`: (exit code, stdout, stderr)."""
+    process = await asyncio.create_subprocess_exec(
+        DEVICE_AGENT,
+        *arguments,
+        env={**os.environ, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()

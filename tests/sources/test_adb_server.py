@@ -1,0 +1,189 @@
+"""Starting a real adb server: the right binary, on the right port, and never another one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.model import Down, Snapshot
+from agent.sources import adb_server
+from agent.sources.adb import AdbSource
+from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
+from tests.fakes.recorder import Recorder
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+
+def servers_on(port: int) -> list[int]:
+    """Pids of adb servers that were started for the port."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if b"server" in words and f"tcp:localhost:{port}".encode() in words:
+                    found.append(int(entry.name))
+    return found
+
+
+def listeners(port: int) -> list[str]:
+    """Local addresses (as the kernel prints them) that listen on the port."""
+    lines = [
+        line.split()
+        for table in ("tcp", "tcp6")
+        for line in Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+    ]
+    return [line[1] for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")]
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
+    """A free port; whatever was started there is killed, and nothing may start on 5037."""
+    before = listeners(5037)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("ADB_USB", "0")
+    monkeypatch.setenv("ADB_LIBUSB", "0")
+    monkeypatch.setenv("ADB_LOCAL_TRANSPORT_MAX_PORT", "5554")
+    chosen = free_port()
+    yield chosen
+    for pid in servers_on(chosen):
+        os.kill(pid, signal.SIGKILL)
+    assert listeners(5037) == before, "a stray adb server on 5037"
+
+
+def source(port: int, **changes: object) -> AdbSource:
+    arguments: dict[str, object] = {
+        "server": f"127.0.0.1:{port}",
+        "start_server": True,
+        "network_devices": False,
+        "probe_interval": 0.0,
+        "probe_timeout": 1.0,
+        **changes,
+    }
+    return AdbSource(**arguments)  # type: ignore[arg-type] # as a config's keys would be
+
+
+@contextlib.asynccontextmanager
+async def running(watched: AdbSource) -> AsyncIterator[Recorder]:
+    recorder = Recorder()
+    task = asyncio.create_task(watched.run(recorder))
+    try:
+        yield recorder
+    finally:
+        task.cancel()
+        await asyncio.wait({task}, timeout=5)
+        assert task.cancelled()
+
+
+@pytest.mark.parametrize("binary", BINARIES)
+async def test_starts_the_server_where_it_is_wanted_and_leaves_it_running(
+    binary: str, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An operator's settings that point elsewhere must not move it.
+    monkeypatch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
+    monkeypatch.setenv("ADB_SERVER_SOCKET", f"tcp:localhost:{free_port()}")
+    monkeypatch.setenv("BOARD_TOKEN", "do-not-hand-on")
+    async with running(source(port, adb_path=str(BINARIES[binary]))) as recorder:
+        first = await recorder.next_after(0)
+        assert first == Snapshot(first.source, ()), "starting it is no outage"
+    assert listeners(port) == [f"0100007F:{port:04X}"]
+    (pid,) = servers_on(port)
+    assert os.getsid(pid) != os.getsid(0), "a Ctrl-C on the agent would reach it"
+    handed_on = Path(f"/proc/{pid}/environ").read_bytes()
+    assert b"do-not-hand-on" not in handed_on
+    assert b"ADB_SERVER_SOCKET" not in handed_on
+    assert (await request(port, "host:version")).startswith(b"OKAY"), "it is left running"
+
+
+async def test_restarts_a_killed_server(port: int) -> None:
+    async with running(source(port, adb_path=str(next(iter(BINARIES.values()))))) as recorder:
+        await recorder.until(lambda: recorder.count(Snapshot) == 1, "the first server")
+        (pid,) = servers_on(port)
+        os.kill(pid, signal.SIGKILL)
+        await recorder.until(lambda: recorder.count(Snapshot) == 2, "the second server")
+        assert recorder.count(Down) == 1
+
+
+async def test_a_running_server_is_used_as_it_is(port: int, tmp_path: Path) -> None:
+    server = RealAdbServer(next(iter(BINARIES.values())), tmp_path)
+    async with server, running(source(server.port, adb_path="/nowhere/adb")) as recorder:
+        assert isinstance(await recorder.next_after(0), Snapshot)
+
+
+async def test_a_missing_binary_is_down_with_the_remedy(port: int) -> None:
+    async with running(source(port, adb_path="/nowhere/adb")) as recorder:
+        down = await recorder.next_after(0)
+        assert isinstance(down, Down)
+        assert "adb_path = '/nowhere/adb'" in down.reason
+    assert servers_on(port) == []
+
+
+async def test_a_binary_that_fails_is_down_with_what_it_said(port: int, tmp_path: Path) -> None:
+    broken = tmp_path / "adb"
+    broken.write_text("#!/bin/sh\necho 'no such luck' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    async with running(source(port, adb_path=str(broken))) as recorder:
+        down = await recorder.next_after(0)
+        assert isinstance(down, Down)
+        assert "no such luck" in down.reason
+        assert f"{broken} -L tcp:localhost:{port} start-server" in down.reason
+
+
+async def test_nothing_is_started_when_told_not_to(port: int) -> None:
+    async with running(source(port, start_server=False)) as recorder:
+        down = await recorder.next_after(0)
+        assert isinstance(down, Down)
+        assert "adb start-server" in down.reason
+    assert servers_on(port) == []
+
+
+async def test_nothing_is_started_for_another_host_or_a_socket(port: int, tmp_path: Path) -> None:
+    for server in (f"127.0.0.2:{port}", f"[::1]:{port}", str(tmp_path / "adb.sock")):
+        async with running(source(port, server=server)) as recorder:
+            down = await recorder.next_after(0)
+            assert isinstance(down, Down)
+            assert server in down.reason
+    assert servers_on(port) == []
+
+
+def test_the_binary_is_the_given_one_else_on_path_else_the_wheels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    on_path = tmp_path / "adb"
+    on_path.write_text("#!/bin/sh\n")
+    on_path.chmod(0o755)
+    given = BINARIES["bundled"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert adb_server.find_adb(str(given)) == given
+    assert adb_server.find_adb() == on_path
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    assert adb_server.find_adb() == given
+
+
+def test_home_is_the_callers_if_it_can_hold_the_key_else_the_agents(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    own, agents = tmp_path / "own", tmp_path / "state" / "adb"
+    own.mkdir()
+    monkeypatch.setenv("HOME", str(own))
+    assert adb_server.environment(agents)["HOME"] == str(own)
+    for unusable in ("/nonexistent", ""):
+        monkeypatch.setenv("HOME", unusable)
+        assert adb_server.environment(agents)["HOME"] == str(agents)
+    assert agents.stat().st_mode & 0o777 == 0o700
+    monkeypatch.delenv("HOME")
+    with pytest.raises(adb_server.AdbStartError, match="not set"):
+        adb_server.environment(None)
+    taken = tmp_path / "file"
+    taken.touch()
+    with pytest.raises(adb_server.AdbStartError, match="file/adb"):
+        adb_server.environment(taken / "adb")

@@ -1,0 +1,220 @@
+"""Opening: one agent at a time, versions, places that cannot be written, any size."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import StoreError, StoreLockedError, StoreVersionError
+from agent.store import Store, sql
+from agent.store.files import STATE_NAME, connect
+from agent.store.migrate import migrate, scripts, version
+from tests.store.samples import device, put, rows
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+async def test_a_missing_directory_is_made_private(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
+    assert (tmp_path / "a" / "b" / STATE_NAME).stat().st_mode & 0o777 == 0o600
+    await store.close()
+
+
+async def test_a_second_agent_is_told_who_is_there(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    with pytest.raises(StoreLockedError) as caught:
+        Store.open(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert f"pid {os.getpid()}" in str(caught.value)
+    await put(store, "the first one is not disturbed")
+    await store.close()
+    await Store.open(tmp_path).close()
+
+
+async def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from agent.store import Store\n"
+        "store = Store.open(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(  # noqa: ASYNC220 - starting it is all the test does meanwhile
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        with pytest.raises(StoreLockedError, match=f"pid {holder.pid}"):
+            Store.open(tmp_path)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait(15)
+    store = Store.open(tmp_path)
+    await put(store, "m")
+    await store.close()
+
+
+async def test_another_program_with_the_file_open_is_named_as_such(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    shell = sqlite3.connect(tmp_path / STATE_NAME)
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreError, match="another program"):
+        Store.open(tmp_path)
+    shell.close()
+    await Store.open(tmp_path).close()
+
+
+async def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    file = tmp_path / STATE_NAME
+    conn = sqlite3.connect(file)
+    conn.execute("PRAGMA user_version = 1000")
+    conn.close()
+    with pytest.raises(StoreVersionError, match=f"{re.escape(str(file))}.* 1000.*newer agent"):
+        Store.open(tmp_path)
+    assert [path.name for path in tmp_path.iterdir() if "corrupt" in path.name] == []
+    conn = sqlite3.connect(file)
+    assert conn.execute("PRAGMA user_version").fetchone() == (1000,)
+    conn.close()
+    # Nor does the refused agent keep the lock.
+    with pytest.raises(StoreVersionError):
+        Store.open(tmp_path)
+
+
+async def test_migrations_keep_what_is_there_and_fail_whole(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    await put(store, "m")
+    await store.close()
+    path = tmp_path / STATE_NAME
+    now = len(scripts())
+    good = "CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT; INSERT INTO extra VALUES (5);"
+    bad = "CREATE TABLE half (id INTEGER PRIMARY KEY) STRICT; INSERT INTO nowhere VALUES (1);"
+    conn = connect(path)
+    with pytest.raises(sqlite3.Error, match="nowhere"):
+        migrate(conn, path, [*scripts(), good, bad])
+    assert version(conn) == now + 1
+    assert conn.execute("SELECT id FROM extra").fetchall() == [(5,)]
+    assert conn.execute("SELECT 1 FROM sqlite_schema WHERE name = 'half'").fetchall() == []
+    assert conn.execute("SELECT message_id FROM callbacks").fetchall() == [("m",)]
+    conn.close()
+
+
+def test_every_migration_has_the_next_number() -> None:
+    names = sorted(e.name for e in (files("agent.store") / "schema").iterdir())
+    assert [int(name[:4]) for name in names] == list(range(1, len(scripts()) + 1))
+    assert all(name.endswith(".sql") for name in names)
+
+
+def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("not a directory")
+    with pytest.raises(StoreError, match=r"user \S+ \(uid \d+.*install -d"):
+        Store.open(tmp_path / "state")
+    with pytest.raises(StoreError, match="cannot be created: Not a directory"):
+        Store.open(tmp_path / "state" / "below")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the netns tests")
+def test_a_directory_without_permission(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o500)
+    with pytest.raises(StoreError, match="permission denied"):
+        Store.open(tmp_path / "state")
+
+
+async def test_a_crash_while_the_store_was_made_leaves_nothing_half(tmp_path: Path) -> None:
+    (tmp_path / f"{STATE_NAME}.new").write_bytes(b"half a store")
+    (tmp_path / f"{STATE_NAME}.new-wal").write_bytes(b"half a log")
+    store = Store.open(tmp_path)
+    assert store.health.recovered_from == ""
+    await store.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", STATE_NAME}
+
+
+def _plan(conn: sqlite3.Connection, query: str, *arguments: object) -> str:
+    return "\n".join(row[3] for row in conn.execute("EXPLAIN QUERY PLAN " + query, arguments))
+
+
+_WHOLE_TABLE = re.compile(
+    r"SCAN (callbacks|next|oldest|c)\b(?! USING COVERING INDEX callbacks_pending)"
+)
+
+
+def _assert_plans(conn: sqlite3.Connection) -> None:
+    """Nothing that runs while the agent works may look at finished callbacks it does not want."""
+    lanes = _plan(conn, sql.LANES)
+    assert "COVERING INDEX callbacks_pending (webhook_id=? AND udid>?)" in lanes
+    assert "COVERING INDEX callbacks_pending (webhook_id>?)" in lanes
+    assert "SEARCH next USING INTEGER PRIMARY KEY (rowid=?)" in lanes
+    assert "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)" in lanes
+    pending = _plan(conn, sql.PENDING, 1, "a", 0, 10)
+    assert "callbacks_pending (webhook_id=? AND udid=? AND id>?)" in pending
+    assert "TEMP B-TREE" not in pending
+    assert "callbacks_pending (webhook_id>?)" in _plan(conn, sql.PENDING_WEBHOOKS)
+    assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1)
+    assert "callbacks_finished (finished_ms<?)" in _plan(conn, sql.EXPIRE_CALLBACKS, 1, 1)
+    assert "transitions_by_age (at_ms<?)" in _plan(conn, sql.EXPIRE_TRANSITIONS, 1, 1)
+    for query, arguments in (
+        (sql.LANES, ()),
+        (sql.PENDING, (1, "a", 0, 10)),
+        (sql.PENDING_WEBHOOKS, ()),
+        (sql.CANCEL, (1, 1)),
+        (sql.BACKLOG, ()),
+        (sql.WINDOW, (1, 1)),
+    ):
+        plan = _plan(conn, query, *arguments)
+        assert not _WHOLE_TABLE.search(plan), plan
+
+
+async def test_query_plans(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    conn = connect(tmp_path / STATE_NAME)
+    _assert_plans(conn)
+    conn.close()
+
+
+def fill(conn: sqlite3.Connection, count: int, webhooks: int, devices: int) -> None:
+    """Add that many pending callbacks, spread over webhooks and devices."""
+    conn.execute("BEGIN")
+    conn.execute(
+        """
+        WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ? - 1)
+        INSERT INTO callbacks (message_id, webhook_id, udid, created_ms, body, headers, state,
+                               attempts, due_ms)
+        SELECT printf('msg_%012d', i), 1 + i % ?, printf('phone-%04d', i / ? % ?), 1000 + i,
+               zeroblob(300), '[]', 'pending', 0, 0 FROM n
+        """,
+        (count, webhooks, webhooks, devices),
+    )
+    conn.execute("COMMIT")
+
+
+@pytest.mark.long
+async def test_a_million_pending_rows(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    conn = connect(tmp_path / STATE_NAME)
+    fill(conn, 1_000_000, 5, 200)
+    _assert_plans(conn)
+    conn.close()
+    store = Store.open(tmp_path)
+    lanes = await store.lanes()
+    assert len(lanes) == 1_000
+    assert sorted(lane.head.rowid for lane in lanes) == list(range(1, 1_001))
+    assert sum(size for size, _ in (await store.backlog()).values()) == 1_000_000
+    await store.record(device(), None, [])
+    await store.close()
+
+
+async def test_what_a_full_store_holds_is_all_there(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    conn = connect(tmp_path / STATE_NAME)
+    fill(conn, 3_000, 3, 10)
+    conn.close()
+    store = Store.open(tmp_path)
+    assert len(await store.lanes()) == 30
+    assert len(await rows(store)) == 3_000
+    await store.close()

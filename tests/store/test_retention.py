@@ -1,0 +1,106 @@
+"""Old history goes, a slice at a time; what is pending and what was last known stays."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.model import CallbackState, DeviceState
+from agent.store import Store
+from agent.store.files import STATE_NAME, connect
+from agent.store.retention import SLICE, sweep
+from tests.store.samples import (
+    attempt,
+    callback,
+    deliver,
+    device,
+    put,
+    transition,
+    until_rows,
+)
+from tests.store.test_open import fill
+
+if TYPE_CHECKING:
+    import sqlite3
+    from pathlib import Path
+
+
+def _count(conn: sqlite3.Connection, table: str) -> int:
+    (count,) = conn.execute(f"SELECT count(*) FROM {table}").fetchone()
+    return int(count)
+
+
+async def test_a_slice_is_bounded_and_spares_what_is_pending(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    conn = connect(tmp_path / STATE_NAME)
+    fill(conn, 3 * SLICE, 1, 1)
+    conn.execute(
+        "UPDATE callbacks SET state = 'delivered', attempts = 1, finished_ms = 50 WHERE id > 10"
+    )
+    conn.execute(
+        "INSERT INTO attempts SELECT id, 1, 1, 1, 200, '', '' FROM callbacks WHERE id > 10"
+    )
+    assert not sweep(conn, 50)  # not older
+    assert sweep(conn, 51)
+    assert _count(conn, "callbacks") == 2 * SLICE
+    assert _count(conn, "attempts") == 2 * SLICE - 10
+    while sweep(conn, 51):
+        pass
+    assert _count(conn, "callbacks") == 10
+    assert _count(conn, "attempts") == 0
+    conn.close()
+
+
+async def test_every_end_state_expires(tmp_path: Path) -> None:
+    clock = 1_000
+    store = Store.open(tmp_path, retention=100.0, now_ms=lambda: clock)
+    for state in (CallbackState.DELIVERED, CallbackState.DEAD, CallbackState.CANCELLED):
+        stored = await put(store, state.value)
+        await store.finish(stored, attempt(state.value), state)
+    await put(store, "pending")
+    clock = 1_000 + 100_001
+    fresh = await put(store, "fresh")
+    await deliver(store, fresh)
+    # The writer sweeps by itself, when it has nothing else to do.
+    await until_rows(store, {"pending", "fresh"})
+    assert await store.devices() == [device()]
+    await store.close()
+
+
+async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, now_ms=lambda: 0)
+    for udid in ("a", "b"):
+        for at_ms in (10, 20, 30):
+            await store.record(device(udid), transition(udid, at_ms), [])
+    await store.record(device("b", DeviceState.ONLINE), transition("b", 900), [])
+    await store.close()
+    conn = connect(tmp_path / STATE_NAME)
+    assert not sweep(conn, 500)
+    found = conn.execute("SELECT udid, at_ms FROM transitions ORDER BY udid, at_ms").fetchall()
+    assert found == [("a", 30), ("b", 900)]
+    conn.close()
+
+
+async def test_the_file_stops_growing(tmp_path: Path) -> None:
+    await Store.open(tmp_path).close()
+    conn = connect(tmp_path / STATE_NAME)
+    fill(conn, 20_000, 1, 1)
+    conn.execute("UPDATE callbacks SET state = 'dead', finished_ms = 5")
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    full = (tmp_path / STATE_NAME).stat().st_size
+    rounds = 0
+    while sweep(conn, 6):
+        rounds += 1
+        assert rounds < 200
+    conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    assert (tmp_path / STATE_NAME).stat().st_size < full * 0.7
+    conn.close()
+
+
+async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    for number in range(40):
+        big = [callback(f"{number}-{part}", 1) for part in range(300)]
+        await store.record(device(), None, big)
+    log_size = (tmp_path / f"{STATE_NAME}-wal").stat().st_size
+    assert log_size < 16 * 1024 * 1024
+    await store.close()

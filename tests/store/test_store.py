@@ -1,0 +1,323 @@
+"""The store's promises to its callers, while the disk is well."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import StoreError
+from agent.model import CallbackState, DeviceState
+from agent.store import DeliveryQuery, PendingLane, Store
+from tests.store.samples import (
+    EVERYTHING,
+    attempt,
+    callback,
+    deliver,
+    device,
+    lease,
+    put,
+    rows,
+    transition,
+    until,
+    until_rows,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = Store.open(tmp_path / "state", now_ms=lambda: 9_000)
+    yield opened
+    await opened.close()
+
+
+async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    first = await put(store, "m1")
+    await store.put_lease(lease())
+    await store.close()
+    again = Store.open(tmp_path)
+    assert await again.devices() == [device()]
+    assert await again.lanes() == [PendingLane(1, "phone-1", first)]
+    assert await again.leases() == [lease()]
+    assert again.health.ok
+    assert again.health.recovered_from == ""
+    await again.close()
+
+
+async def test_record_returns_callbacks_with_ids_in_order(store: Store) -> None:
+    given = [callback("a", 1), callback("b", 2), callback("c", 3)]
+    stored = await store.record(device(), transition(), given)
+    assert [dataclasses.replace(each, rowid=0) for each in stored] == given
+    assert [each.rowid for each in stored] == sorted({each.rowid for each in stored})
+    assert stored[0].rowid > 0
+
+
+async def test_a_device_is_replaced_and_a_transition_is_optional(store: Store) -> None:
+    await store.record(device(), None, [])
+    changed = device(state=DeviceState.UTILIZING, since_ms=2_000)
+    assert await store.record(changed, None, []) == ()
+    assert await store.devices() == [changed]
+
+
+async def test_calls_are_committed_in_the_order_they_were_made(store: Store) -> None:
+    calls = [store.record(device(), None, [callback(f"m{n}")]) for n in range(300)]
+    # Awaited in reverse: only the order of the calls counts.
+    for call in reversed(calls):
+        await call
+    stored = await store.pending(1, "phone-1", 0, 1_000)
+    assert [each.message_id for each in stored] == [f"m{n}" for n in range(300)]
+
+
+async def test_a_cancelled_caller_does_not_take_its_change_back(store: Store) -> None:
+    task = asyncio.create_task(put(store, "kept"))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await put(store, "behind it")
+    assert [each.message_id for each in await store.pending(1, "phone-1", 0, 9)] == [
+        "kept",
+        "behind it",
+    ]
+
+
+async def test_a_refused_change_does_not_take_its_neighbours_down(store: Store) -> None:
+    calls = [store.record(device(), None, [callback(f"m{n}")]) for n in range(20)]
+    bad = [
+        store.record(device("other"), None, [callback("m3"), callback("unique")]),
+        store.record(device(), None, [dataclasses.replace(callback("x"), body=b"")]),
+        store.record(device(), None, [dataclasses.replace(callback("x"), created_ms=1 << 70)]),
+        store.record(dataclasses.replace(device("odd"), name="\udc80"), None, []),
+        store.record(device(), transition("unknown phone"), []),
+    ]
+    more = [store.record(device(), None, [callback(f"n{n}")]) for n in range(20)]
+    results = await asyncio.gather(*calls, *bad, *more, return_exceptions=True)
+    refused = results[20:25]
+    assert all(isinstance(error, StoreError) for error in refused), refused
+    assert not [each for each in results[:20] + results[25:] if isinstance(each, Exception)]
+    assert set(await rows(store)) == {f"m{n}" for n in range(20)} | {f"n{n}" for n in range(20)}
+    # All or nothing: the device of the refused change is not there either.
+    assert await store.devices() == [device()]
+    assert store.health.ok
+
+
+async def test_finishing(store: Store) -> None:
+    retried, delivered, dead = [await put(store, name) for name in ("r", "d", "x")]
+    await store.finish(retried, attempt("r", 503, "HTTP 503"), CallbackState.PENDING, 7_000)
+    await store.finish(retried, attempt("r", None, "timeout"), CallbackState.PENDING, 8_000)
+    await deliver(store, delivered)
+    await store.finish(dead, None, CallbackState.DEAD)
+    table = await rows(store)
+    assert table["r"].state is CallbackState.PENDING
+    assert table["r"].callback == dataclasses.replace(retried, attempts=2, due_ms=8_000)
+    assert (table["r"].status, table["r"].error, table["r"].finished_ms) == (None, "timeout", None)
+    assert table["d"].state is CallbackState.DELIVERED
+    assert (table["d"].status, table["d"].error, table["d"].finished_ms) == (200, "", 9_000)
+    assert table["d"].callback.attempts == 1
+    assert table["x"].state is CallbackState.DEAD
+    assert (table["x"].callback.attempts, table["x"].status) == (0, None)
+    assert await store.attempts("r") == [
+        attempt("r", 503, "HTTP 503"),
+        attempt("r", None, "timeout"),
+    ]
+    assert await store.attempts("x") == []
+    (left,) = await store.pending(1, "phone-1", 0, 10)
+    assert left.message_id == "r"
+
+
+async def test_delivered_needs_an_attempt(store: Store) -> None:
+    stored = await put(store, "m")
+    with pytest.raises(StoreError, match="refused"):
+        await store.finish(stored, None, CallbackState.DELIVERED)
+    assert [lane.head for lane in await store.lanes()] == [stored]
+
+
+async def test_a_dead_callback_can_be_replayed(store: Store) -> None:
+    stored = await put(store, "m")
+    await store.finish(stored, attempt("m", 500, "HTTP 500"), CallbackState.DEAD)
+    assert await store.lanes() == []
+    await store.finish(stored, None, CallbackState.PENDING)
+    (lane,) = await store.lanes()
+    assert lane.head == dataclasses.replace(stored, attempts=1)
+    assert (await rows(store))["m"].finished_ms is None
+
+
+async def test_an_unknown_callback_is_no_reason_to_fail(store: Store) -> None:
+    unknown = dataclasses.replace(callback("never stored"), rowid=77)
+    await store.finish(unknown, attempt("never stored"), CallbackState.DELIVERED)
+    stored = await put(store, "m")
+    other = dataclasses.replace(stored, message_id="another message of that id")
+    await store.finish(other, attempt("m"), CallbackState.DELIVERED)
+    assert [lane.head for lane in await store.lanes()] == [stored]
+
+
+async def test_webhooks_that_are_not_kept_are_cancelled(store: Store) -> None:
+    for webhook_id in (1, 2, 3):
+        for number in range(webhook_id):
+            await put(store, f"{webhook_id}-{number}", webhook_id)
+    in_flight = (await store.pending(3, "phone-1", 0, 1))[0]
+    assert await store.retain_webhooks({1, 4}) == 5
+    assert await store.retain_webhooks({1, 4}) == 0
+    assert [lane.webhook_id for lane in await store.lanes()] == [1]
+    states = {name: row.state for name, row in (await rows(store)).items()}
+    assert states["1-0"] is CallbackState.PENDING
+    assert {states[name] for name in states if name != "1-0"} == {CallbackState.CANCELLED}
+    # The outcome of the attempt that was under way: recorded, and a retry revives nothing.
+    await store.finish(in_flight, attempt("3-0", 500, "HTTP 500"), CallbackState.PENDING, 1)
+    row = (await rows(store))["3-0"]
+    assert row.state is CallbackState.CANCELLED
+    assert (row.callback.attempts, row.status, row.error) == (1, 500, "HTTP 500")
+    await deliver(store, in_flight)
+    assert (await rows(store))["3-0"].state is CallbackState.DELIVERED
+
+
+async def test_deliveries_are_filtered_newest_first(store: Store) -> None:
+    for number in range(6):
+        await put(store, f"m{number}", 1 + number % 2, f"phone-{number % 3}")
+    await store.record(device("late"), None, [callback("m6", 1, "late", created_ms=5_000)])
+    (m0,) = await store.deliveries(DeliveryQuery(message_id="m0"))
+    await deliver(store, m0.callback)
+
+    async def names(query: DeliveryQuery) -> list[str]:
+        return [row.callback.message_id for row in await store.deliveries(query)]
+
+    assert await names(DeliveryQuery()) == ["m6", "m5", "m4", "m3", "m2", "m1", "m0"]
+    assert await names(DeliveryQuery(limit=2)) == ["m6", "m5"]
+    assert await names(DeliveryQuery(limit=0)) == []
+    assert await names(DeliveryQuery(webhook_id=2)) == ["m5", "m3", "m1"]
+    assert await names(DeliveryQuery(udid="phone-0")) == ["m3", "m0"]
+    assert await names(DeliveryQuery(state=CallbackState.DELIVERED)) == ["m0"]
+    assert await names(DeliveryQuery(since_ms=5_000)) == ["m6"]
+    assert await names(DeliveryQuery(message_id="m2", webhook_id=2)) == []
+    assert await names(DeliveryQuery(message_id="nobody's")) == []
+
+
+async def test_deliveries_go_back_through_a_long_history(store: Store) -> None:
+    many = [store.record(device(), None, [callback(f"m{n}")]) for n in range(12_000)]
+    await asyncio.gather(*many)
+    listed = await store.deliveries(EVERYTHING)
+    assert [row.callback.message_id for row in listed] == [f"m{n}" for n in range(11_999, -1, -1)]
+    (first,) = await store.pending(1, "phone-1", 0, 1)
+    await deliver(store, first)
+    (found,) = await store.deliveries(DeliveryQuery(state=CallbackState.DELIVERED))
+    assert found.callback.message_id == "m0"
+
+
+async def test_backlog(store: Store) -> None:
+    assert await store.backlog() == {}
+    for number in range(3):
+        await store.record(device(), None, [callback(f"m{number}", 7, created_ms=10 + number)])
+    await put(store, "other", 8)
+    (head,) = await store.pending(7, "phone-1", 0, 1)
+    await deliver(store, head)
+    assert await store.backlog() == {7: (2, 11), 8: (1, 1_000)}
+
+
+async def test_leases(store: Store) -> None:
+    await store.put_lease(lease("b", acquired_ms=2))
+    await store.put_lease(lease("a", acquired_ms=3))
+    renewed = dataclasses.replace(lease("b", acquired_ms=2), expires_ms=99_000, ttl=0.5)
+    await store.put_lease(renewed)
+    assert await store.leases() == [renewed, lease("a", acquired_ms=3)]
+    await store.delete_lease("b")
+    await store.delete_lease("never there")
+    assert await store.leases() == [lease("a", acquired_ms=3)]
+
+
+async def test_callback_ids_are_not_reused_after_deletion(tmp_path: Path) -> None:
+    store = Store.open(tmp_path, retention=0.0, now_ms=lambda: 9_000)
+    stored = await put(store, "m1")
+    await store.finish(stored, attempt("m1"), CallbackState.DELIVERED)
+    await store.close()
+    again = Store.open(tmp_path, retention=0.0, now_ms=lambda: 10_000)
+    await until_rows(again, set())
+    assert (await put(again, "m2")).rowid > stored.rowid
+    await again.close()
+
+
+async def test_webhook_ids(store: Store) -> None:
+    # The explicit one stands below: its id must not have been given to the first.
+    assert await store.webhook_ids([(2, "a", None), (2, "b", 1), (3, "a", None)]) == [2, 1, 3]
+    assert await store.webhook_ids([(3, "a", None), (2, "new", None)]) == [3, 4]
+    # "b" loses its line in the file and keeps its id; its name in other letters is another name.
+    assert await store.webhook_ids([(2, "b", None), (2, "B", None)]) == [1, 5]
+    # A name may move to another id; the one it leaves stays its own.
+    assert await store.webhook_ids([(2, "b", 50)]) == [50]
+    assert await store.webhook_ids([(2, "b", None)]) == [50]
+    with pytest.raises(StoreError, match=r"'a' \(org 9\) .* id 1.* belongs to webhook 'b' \(org 2"):
+        await store.webhook_ids([(9, "z", None), (9, "a", 1)])
+    # Refused as a whole: nothing was given to "z".
+    assert await store.webhook_ids([(9, "y", None)]) == [6]
+
+
+async def test_close_commits_what_is_queued(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    calls = [asyncio.ensure_future(put(store, f"m{n}")) for n in range(2_500)]
+    await asyncio.sleep(0)
+    await asyncio.gather(store.close(), store.close())
+    await store.close()
+    assert len(await asyncio.gather(*calls)) == 2_500
+    again = Store.open(tmp_path)
+    assert len(await rows(again)) == 2_500
+    await again.close()
+
+
+async def test_a_closed_store_refuses(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    stored = await put(store, "m")
+    await store.close()
+    for call in (
+        put(store, "n"),
+        store.finish(stored, attempt("m"), CallbackState.DELIVERED),
+        store.devices(),
+        store.lanes(),
+        store.pending(1, "phone-1", 0, 1),
+        store.webhook_ids([(1, "a", None)]),
+        store.retain_webhooks([]),
+        store.leases(),
+        store.put_lease(lease()),
+        store.delete_lease("l1"),
+        store.deliveries(DeliveryQuery()),
+        store.attempts("m"),
+        store.backlog(),
+    ):
+        with pytest.raises(StoreError, match="closed"):
+            await call
+
+
+async def test_a_closed_store_leaves_one_file_and_no_descriptor(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    await put(store, "m")
+    await store.close()
+    assert {path.name for path in tmp_path.iterdir()} == {"lock", "state.db"}
+
+
+async def test_health_is_told_only_when_it_changes(tmp_path: Path) -> None:
+    told: list[object] = []
+    store = Store.open(tmp_path, on_health=told.append)
+    await asyncio.gather(*(put(store, f"m{n}") for n in range(100)))
+    assert told == []
+    assert store.health.unstored == 0
+    await store.close()
+
+
+async def test_group_commit_survives_many_callers(store: Store) -> None:
+    async def caller(number: int) -> None:
+        for turn in range(5):
+            stored = await put(store, f"{number}-{turn}", 1, f"phone-{number}")
+            if turn:
+                await deliver(store, stored)
+
+    await asyncio.gather(*(caller(number) for number in range(200)))
+    lanes = await store.lanes()
+    assert [lane.head.message_id for lane in lanes] == [
+        f"{number}-0" for number in sorted(range(200), key=lambda n: f"phone-{n}")
+    ]
+    await until(lambda: store.health.unstored == 0, "an empty queue")
