@@ -30,7 +30,7 @@ class Problem:
 
 
 class ConfigError(AgentError):
-    """The configuration cannot be used; `problems` holds every mistake found, not just the first."""
+    """The configuration cannot be used; `problems` holds every mistake, not just the first."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)

@@ -486,6 +486,19 @@ async def test_what_was_cancelled_while_held_is_not_sent(house: House) -> None:
     assert len(receiver.requests) == 1
 
 
+async def test_stats_know_every_webhook_and_forget_those_that_are_gone(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = hang()
+    first, second = make_webhook(receiver.url()), make_webhook(receiver.url(), 2)
+    dispatcher = await house.start(first)
+    assert set(dispatcher.stats()) == {1}
+    dispatcher.reconfigure({1: first, 2: second})
+    assert set(dispatcher.stats()) == {1, 2}
+    await house.commit(make_callback(1))
+    dispatcher.reconfigure({})
+    assert set(dispatcher.stats()) == {1}
+
+
 async def test_pending_for_a_webhook_unknown_at_start_waits_for_it(house: House) -> None:
     receiver = await house.receiver()
     stored = await house.commit(make_callback(), make_callback())

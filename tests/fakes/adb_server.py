@@ -16,6 +16,7 @@ import asyncio
 import contextlib
 import importlib.util
 import os
+import random
 import shutil
 import signal
 import socket
@@ -50,11 +51,15 @@ BINARIES = _binaries()
 
 
 def free_port() -> int:
-    """A loopback port that nobody has right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A loopback port that nobody has right now.
+
+    Below the kernel's ephemeral range, so that no connection or port 0 takes it meanwhile.
+    """
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 async def request(port: int, service: str) -> bytes:

@@ -180,6 +180,11 @@ class FakeUsbmuxd:
         self._hung = True
 
     @property
+    def connections(self) -> int:
+        """How many connections are open now, listening ones among them."""
+        return len(self._clients)
+
+    @property
     def listeners(self) -> int:
         """How many connections listen now."""
         return len(self._listeners)

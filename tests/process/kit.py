@@ -148,6 +148,19 @@ class AgentProcess:
                     await asyncio.sleep(0.05)
         raise AssertionError(f"waited {LIMIT} s for {text!r} in {key} of {row}")
 
+    async def until_delivered(self) -> None:
+        """Wait until no callback is pending."""
+        rows: list[Any] = []
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(3 * LIMIT):
+                while True:
+                    answer = await self.api("GET", "/v1/deliveries?state=pending&limit=5")
+                    rows = answer[1]["deliveries"]
+                    if not rows:
+                        return
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"still pending: {rows}\n" + "\n".join(self.log[-20:]))
+
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
         async for line in process.stderr:

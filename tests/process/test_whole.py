@@ -428,3 +428,23 @@ async def test_an_unwritable_state_directory_is_one_line(place: Path) -> None:
         assert await agent.ended() == 1
         assert len(agent.log) == 1
         assert str(place / "state") in agent.log[0]
+
+
+async def test_systemd_is_told_how_it_goes(
+    place: Path, receiver: Receiver, adb: RealAdbServer
+) -> None:
+    async with (
+        FakePhone() as phone,
+        AgentProcess(place, config(receiver, adb.address)) as agent,
+    ):
+        await agent.start(WATCHDOG_USEC="200000")
+        await adb.register(phone)
+        await agent.until(lambda: "STATUS=1 online" in agent.notifications, "STATUS")
+        await agent.until(lambda: agent.notifications.count("WATCHDOG=1") >= 3, "WATCHDOG")
+        await adb.kill()
+        await agent.until(
+            lambda: any(n.startswith("STATUS=1 online; adb: ") for n in agent.notifications),
+            "STATUS with the problem",
+        )
+        assert await agent.stop() == 0
+        assert agent.notifications[-1] == "STOPPING=1"

@@ -57,7 +57,7 @@ class RealLab(Lab):
 
     async def hang(self) -> None:
         self.server.freeze()
-        self.answer_limit = 1.0
+        self.answer_limit = 0.3
 
     async def end(self) -> None:
         await self.server.kill()

@@ -63,7 +63,7 @@ async def until(recorder: Recorder, phone: FakePhone, bridge: Bridge, reason: st
 async def test_a_phones_life(server: RealAdbServer) -> None:
     async with (
         FakePhone(device_name="Rack 3", marketname="Galaxy S21", model="SM-G991B") as phone,
-        watching(server, probe_interval=0.1, probe_timeout=1.0) as recorder,
+        watching(server, probe_interval=0.1, probe_timeout=0.5) as recorder,
     ):
         await server.register(phone)
         await until(recorder, phone, Bridge.READY)
@@ -152,7 +152,7 @@ async def test_a_frozen_server_is_down_and_its_phones_come_back_with_it(
         probe_interval=0.0,
         probe_timeout=1.0,
         compare_interval=0.1,
-        answer_limit=1.0,
+        answer_limit=0.5,
     )
     recorder = Recorder()
     async with FakePhone() as phone:

@@ -39,14 +39,14 @@ def test_a_torn_list_is_no_list(torn: str) -> None:
 
 
 def test_long_rows_with_blanks_in_serial_and_state() -> None:
+    tls = "adb-0123456789-abcdef._adb-tls-connect._tcp"
     text = (
-        "R58M                   device usb:1-4.2 product:a model:SM_G991B device:o1s transport_id:3\n"
+        "R58M                   device usb:1-4.2 product:a model:SM_G991B device:o transport_id:3\n"
         f"(no serial number)     {NO_PERMISSIONS} usb:2-1 transport_id:14\n"
-        "adb-0123456789-abcdef._adb-tls-connect._tcp device product:p model: device:d transport_id:5\n"
+        f"{tls} device product:p model: device:d transport_id:5\n"
         "emulator-5554          offline transport_id:6\n"
         "stranger               device transport_id:7\n"
     )
-    tls = "adb-0123456789-abcdef._adb-tls-connect._tcp"
     serials = ["R58M", "(no serial number)", tls, "emulator-5554"]
     assert parse_long_rows(text, serials) == {
         "R58M": (LongRow("R58M", "device", 3, "1-4.2", "SM G991B"),),

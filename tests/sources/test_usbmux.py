@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import plistlib
 import socket
@@ -275,16 +276,14 @@ class TestManyPhones:
             assert {s.serial: s.name for s in recorder.visible.values()} == names
 
     async def test_a_full_queue_of_connections_is_waited_for(self, tmp_path: Path) -> None:
-        """usbmuxd up to 1.1.1 queues five connections; a sixth is no outage."""
+        """Old usbmuxd (up to 1.1.1) queues five connections; one more is no outage."""
         mux = FakeUsbmuxd(tmp_path / "mux", backlog=1)
         mux.listen()
-        crowd: list[socket.socket] = []
+        crowd = [socket.socket(socket.AF_UNIX) for _ in range(10)]
+        for client in crowd:
+            client.setblocking(False)
         try:
-            with pytest.raises(BlockingIOError):
-                while len(crowd) < 10:
-                    crowd.append(socket.socket(socket.AF_UNIX))
-                    crowd[-1].setblocking(False)
-                    crowd[-1].connect(mux.address)
+            assert errno.EAGAIN in [client.connect_ex(mux.address) for client in crowd]
             mux.attach(SERIAL)
             async with watching(mux, tmp_path) as recorder:
                 for _ in range(5):  # the source comes to the full queue
@@ -500,6 +499,20 @@ class TestOutages:
         assert "normal" not in reasons(recorder)[0], "something listens, and does not work"
         assert [e["log_level"] for e in logs if e["event"] == "usbmux.down"] == ["warning"]
 
+    async def test_an_outage_that_was_called_normal_and_is_not_is_told_again(
+        self, tmp_path: Path
+    ) -> None:
+        mux = FakeUsbmuxd(tmp_path / "mux")
+        async with watching(mux, tmp_path, answer_limit=0.2) as recorder:
+            await recorder.next_after(0)
+            await mux.start()
+            mux.hang()
+            await recorder.next_after(1)
+            await mux.kill()
+        normal, hangs = reasons(recorder)
+        assert "normal while no iPhone is attached" in normal
+        assert "hangs: no answer within 0.2 s" in hangs
+
     async def test_a_number_that_is_announced_for_another_phone(
         self, mux: FakeUsbmuxd, tmp_path: Path
     ) -> None:
@@ -510,6 +523,7 @@ class TestOutages:
             mux.garble(frame(attached(phone)))
             await recorder.until(lambda: is_ready(recorder), "the new one")
             assert [*recorder.visible] == ["1"]
+            await eventually(lambda: mux.connections == 1)  # the old one's check was ended
 
     async def test_a_name_with_several_addresses(self, tmp_path: Path) -> None:
         async with FakeUsbmuxd("127.0.0.1:0") as mux:
@@ -590,6 +604,16 @@ class TestOutages:
 
 
 class TestStopping:
+    async def test_a_phone_that_leaves_takes_its_check_along(
+        self, mux: FakeUsbmuxd, tmp_path: Path
+    ) -> None:
+        phone = mux.attach(SERIAL, lockdown=Lockdown.SILENT)
+        async with watching(mux, tmp_path, probe_timeout=10 * LIMIT) as recorder:
+            await eventually(lambda: phone.checks == 1)
+            mux.detach(phone)
+            await recorder.until(lambda: not recorder.visible, "its going")
+            await eventually(lambda: mux.connections == 1)
+
     @pytest.mark.parametrize(
         "lockdown", [Lockdown.ANSWERS, Lockdown.SILENT, Lockdown.STALLS, Lockdown.STALLS_TLS]
     )

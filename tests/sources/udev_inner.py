@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,7 +20,7 @@ import pytest
 import structlog
 
 from agent.model import Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName, UsbKind
-from agent.sources.udev import BATCH, UdevSource
+from agent.sources.udev import UdevSource
 from tests.fakes.recorder import LIMIT, Recorder
 from tests.fakes.udev_namespace import lab as lab_root
 from tests.fakes.udev_net import UdevNet, message
@@ -117,9 +119,9 @@ def seen_at(recorder: Recorder, port: str) -> Sighting | None:
     return next((s for s in recorder.visible.values() if s.port == port), None)
 
 
-def open_descriptors() -> int:
-    """How many this process has."""
-    return len(list(Path("/proc/self/fd").iterdir()))
+def open_descriptors() -> set[int]:
+    """All of this process, but the one that lists them."""
+    return {int(entry.name) for entry in list(Path("/proc/self/fd").iterdir()) if entry.exists()}
 
 
 def readers() -> list[threading.Thread]:
@@ -219,6 +221,17 @@ async def test_other_things_with_a_serial_are_shown_as_other(host: UdevLab) -> N
         assert (sighting.usb, sighting.platform) == (UsbKind.OTHER, None)
 
 
+async def test_a_device_that_tells_no_name_has_the_databases(host: UdevLab) -> None:
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        phone = host.sysfs.add_phone("1-1", "NAMELESS", 0x22B8, 0x2E81, model="")
+        host.say("add", phone, ID_MODEL_FROM_DATABASE="Moto X4")
+        await recorder.until(lambda: bool(recorder.visible), "the phone")
+        sighting = seen_at(recorder, "1-1")
+        assert sighting is not None
+        assert sighting.model == "Moto X4"
+
+
 async def test_a_phone_kind_without_a_serial_is_shown(host: UdevLab) -> None:
     async with watching(host) as recorder:
         await recorder.next_after(0)
@@ -272,7 +285,7 @@ async def test_a_burst_is_read_in_full_and_leaves_the_loop_its_turns(host: UdevL
     assert [o.address for o in recorder.seen if isinstance(o, Gone)] == [
         phone.devpath for phone in phones
     ]
-    assert len(turns_of_edges) >= 2000 // BATCH
+    assert len(turns_of_edges) >= 7, "2,000 messages, at most 256 in one turn"
 
 
 async def test_after_an_overflow_a_snapshot_tells_the_truth(host: UdevLab) -> None:
@@ -310,6 +323,18 @@ async def test_a_removal_is_known_by_its_path_when_the_serial_is_wiped(host: Ude
             Changed(recorder.seen[1].sighting),
             Gone(SourceName.UDEV, phone.devpath),
         ]
+
+
+async def test_what_is_known_is_not_told_again(host: UdevLab) -> None:
+    known = host.plug("1-1", "ENUMERATED")
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        for phone in (known, host.plug("1-2", "HEARD")):
+            for action in ("add", "bind", "change"):
+                host.say(action, phone)
+        await settled(host, recorder)
+        told = [o.sighting.serial for o in recorder.seen if isinstance(o, Changed)]
+        assert told == ["HEARD", "LAST"]
 
 
 async def test_removals_of_the_unknown_are_nothing(host: UdevLab) -> None:
@@ -465,8 +490,9 @@ class HangingAttribute:
         await eventually(opened, "a reader")
 
     def answer(self, text: str) -> None:
-        """Let the reader go on."""
+        """Let the reader go on; whoever reads later is not held."""
         self._path.unlink()
+        self._path.write_text(text)
         os.write(self._writer, text.encode())
         os.close(self._writer)
 
@@ -518,9 +544,12 @@ async def test_a_phone_that_hangs_holds_up_no_other(host: UdevLab) -> None:
         phone, attribute = hanging(host, "1-1")
         host.say("add", phone, ID_SERIAL_SHORT=None)
         await attribute.held()
+        host.say("bind", phone, ID_SERIAL_SHORT=None)
+        host.say("change", phone, ID_SERIAL_SHORT=None)
         host.plug("1-2", "WELL")
         host.say("add", host.sysfs.add_phone("1-3", "ALSOWELL"), **WIPED)
         await recorder.until(lambda: {"WELL", "ALSOWELL"} <= serials(recorder), "the others")
+        await eventually(lambda: len(readers()) == 1, "one thread, held by the one phone")
         attribute.answer("HANGS")
         await recorder.until(lambda: "HANGS" in serials(recorder), "the phone that hung")
 
@@ -552,6 +581,17 @@ async def test_an_enumeration_that_hangs_is_down_until_it_ends(host: UdevLab) ->
     assert [type(o) for o in recorder.seen] == [Down, Snapshot]
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_cancelling_takes_its_reader_off_the_loop(host: UdevLab) -> None:
+    before = open_descriptors()
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        own = open_descriptors() - before
+        assert own
+    # A reader left behind would fire for whatever gets the descriptor's number next.
+    loop = asyncio.get_running_loop()
+    assert not any(loop.remove_reader(descriptor) for descriptor in own)
 
 
 async def test_cancelled_while_a_phone_hangs_it_ends_at_once_and_leaves_nothing(
@@ -610,6 +650,29 @@ async def test_a_control_file_that_libudev_does_not_see_is_down(
     assert "hears nothing" in down.reason
     lab.sysfs.start_udevd()
     await recorder.until(lambda: recorder.count(Snapshot) == 1, "the snapshot")
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_no_libudev_is_down_that_names_the_package(
+    host: UdevLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # How ctypes finds libraries: by ldconfig, or else a compiler or linker on the PATH.
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    assert mount
+    assert umount
+    subprocess.run([mount, "--bind", "/dev/null", "/sbin/ldconfig"], check=True, timeout=LIMIT)
+    try:
+        with monkeypatch.context() as changed:
+            changed.setenv("PATH", "/nowhere")
+            recorder = Recorder()
+            task = asyncio.create_task(host.source().run(recorder))
+            down = await recorder.next_after(0)
+    finally:
+        subprocess.run([umount, "/sbin/ldconfig"], check=True, timeout=LIMIT)
+    assert isinstance(down, Down)
+    assert "libudev1" in down.reason
+    await recorder.until(lambda: recorder.count(Snapshot) == 1, "once it is installed")
     task.cancel()
     await asyncio.wait({task})
 

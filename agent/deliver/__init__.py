@@ -1,0 +1,1 @@
+"""From stored callback to answer: payload, route, signing, policy, client, dispatcher."""

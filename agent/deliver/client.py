@@ -1,0 +1,572 @@
+"""Sends callbacks: the only outgoing HTTP for them. An attempt in, an `Answer` out, no error.
+
+Every webhook has a session of its own, so that pools, TLS contexts and DNS lookups of one cannot
+hold up another; the environment's proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) are read when
+it is built. No redirects, no cookies, no decompression, no `.netrc`.
+
+The status decides. Of the answer's body at most BODY_LIMIT bytes are read, for at most BODY_TIME
+seconds; an endless, dripping, broken or oversized body costs the connection, never a success.
+
+An attempt is one request, with one exception: when a kept-alive connection turns out to have been
+closed by the endpoint (no byte of an answer came), the same request goes out once more, at once,
+on a new one. Receivers tell such twins by their `webhook-id`, as they do retries.
+
+What an answer or an error tells is free of secrets, of userinfo and of query strings, even when
+the endpoint echoes what it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import functools
+import ipaddress
+import json
+import socket
+import ssl
+import threading
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import aiohttp.abc
+from multidict import CIMultiDict
+from yarl import URL
+
+from agent import __version__
+from agent.deliver.policy import EXCERPT, Answer, ErrorKind
+from agent.deliver.signing import Signer
+from agent.errors import AgentError, SecretError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from aiohappyeyeballs import AddrInfoType
+
+    from agent.config import Webhook
+    from agent.model import Callback
+
+BODY_LIMIT: Final = 16 * 1024
+"""Bytes of an answer's body that are read at most."""
+BODY_TIME: Final = 2.0
+"""Seconds that its body is waited for at most, once the status is there."""
+TLS_TIME: Final = 10.0
+"""Seconds for reading certificates."""
+CONNECT_SHARE: Final = 0.9
+"""Of an attempt's time: a connection that takes longer leaves no time for an answer."""
+KEEPALIVE: Final = 15.0
+"""Seconds an idle connection is kept: less than servers and NATs commonly do."""
+_LINK_LOCAL: Final = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
+_SHORTEST_REDACTED: Final = 4
+"""Shorter secrets would turn an excerpt into stars, and guard nothing."""
+
+
+class Client:
+    """Sends attempts for any number of webhooks; must be made and closed on the event loop."""
+
+    def __init__(
+        self,
+        *,
+        version: str = __version__,
+        resolver: aiohttp.abc.AbstractResolver | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._user_agent = f"device-agent/{version}"
+        self._resolver = resolver or ThreadResolver()
+        self._monotonic = monotonic
+        self._endpoints: dict[int | None, _Endpoint] = {}
+        self._retired: set[_Endpoint] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def attempt(
+        self, webhook: Webhook, callback: Callback, now_ms: int, *, limit: float = 10.0
+    ) -> Answer:
+        """POST the callback once, within `limit` seconds (the webhook's own goes first).
+
+        Raises nothing but CancelledError: whatever goes wrong is in the answer.
+        """
+        started = self._monotonic()
+        limit = webhook.timeout or limit
+        endpoint: _Endpoint | None = None
+        private: list[str] = []
+        fields: dict[str, Any]
+        try:
+            endpoint = await self._endpoint(webhook)
+            endpoint.users += 1
+            headers = endpoint.headers(callback, now_ms // 1000, private)
+            fields = await endpoint.post(callback.body, headers, limit, private)
+        except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
+            kind, detail = _explain(error, webhook.url, limit)
+            fields = {"kind": kind, "detail": _redact(detail, private)}
+        finally:
+            if endpoint is not None:
+                endpoint.users -= 1
+                if endpoint.retired and not endpoint.users:
+                    self._close_soon(endpoint)
+        duration_ms = round((self._monotonic() - started) * 1000)
+        return Answer(started_ms=now_ms, duration_ms=duration_ms, **fields)
+
+    def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
+        """Forget the sessions of webhooks that are gone or edited; attempts in flight end on them.
+
+        Also of those with certificates of their own: the files may have been renewed.
+        """
+        for key, endpoint in list(self._endpoints.items()):
+            webhook = endpoint.webhook
+            if key is None or _own_tls(webhook) or webhooks.get(key) != webhook:
+                self._retire(self._endpoints.pop(key))
+
+    async def close(self) -> None:
+        """Close every session. Attempts must have ended or been cancelled before."""
+        endpoints = [*self._endpoints.values(), *self._retired]
+        self._endpoints.clear()
+        self._retired.clear()
+        await asyncio.gather(*self._closing, *[endpoint.close() for endpoint in endpoints])
+
+    async def _endpoint(self, webhook: Webhook) -> _Endpoint:
+        endpoint = self._known(webhook)
+        if endpoint is not None:
+            return endpoint
+        context: ssl.SSLContext | bool = True
+        if _own_tls(webhook):
+            try:
+                async with asyncio.timeout(TLS_TIME):
+                    # Reading certificates takes milliseconds of file and CPU time: off the loop.
+                    context = await asyncio.to_thread(tls_context, webhook)
+            except TimeoutError:
+                raise AgentError(
+                    f"the files under tls could not be read within {TLS_TIME:g} s"
+                ) from None
+            endpoint = self._known(webhook)  # another attempt may have been faster
+            if endpoint is not None:
+                return endpoint
+        replaced = self._endpoints.pop(webhook.id, None)
+        if replaced is not None:
+            self._retire(replaced)
+        endpoint = self._endpoints[webhook.id] = _Endpoint(
+            webhook, context, self._resolver, self._user_agent
+        )
+        return endpoint
+
+    def _known(self, webhook: Webhook) -> _Endpoint | None:
+        endpoint = self._endpoints.get(webhook.id)
+        if endpoint is None or endpoint.webhook is webhook:
+            return endpoint
+        if endpoint.webhook != webhook:
+            return None
+        endpoint.webhook = webhook
+        return endpoint
+
+    def _retire(self, endpoint: _Endpoint) -> None:
+        endpoint.retired = True
+        self._retired.add(endpoint)
+        if not endpoint.users:
+            self._close_soon(endpoint)
+
+    def _close_soon(self, endpoint: _Endpoint) -> None:
+        closing = asyncio.get_running_loop().create_task(endpoint.close())
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+        self._retired.discard(endpoint)
+
+
+def _own_tls(webhook: Webhook) -> bool:
+    """Whether it needs a context of its own; all others share aiohttp's."""
+    tls = webhook.tls
+    return bool(tls.ca or tls.cert) or not tls.verify
+
+
+def tls_context(webhook: Webhook) -> ssl.SSLContext:
+    """The TLS context of a webhook's own `tls` table. Blocking.
+
+    Raises AgentError naming the file that cannot be used.
+    """
+    tls = webhook.tls
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ValueError) as error:
+        raise AgentError(f"tls.ca {tls.ca}: {_os_words(error)}; it must be a PEM file") from None
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if tls.cert:
+        try:
+            # A passphrase would be asked for on the terminal, which a daemon has not.
+            context.load_cert_chain(tls.cert, tls.key, password=_no_passphrase)
+        except (OSError, ValueError) as error:
+            files = f"tls.cert {tls.cert}" + (f", tls.key {tls.key}" if tls.key else "")
+            raise AgentError(f"{files}: {_os_words(error)}") from None
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase; give the agent a key without one")
+
+
+class ThreadResolver(aiohttp.abc.AbstractResolver):
+    """The system's resolver, one short-lived daemon thread per lookup.
+
+    In the loop's default executor a few hanging names would use up its threads and hold up every
+    other name. aiohttp asks for one name of one session once at a time and caches the answer, so
+    there are never more threads than webhooks.
+    """
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[aiohttp.abc.ResolveResult]:
+        """Addresses of a name. Raises OSError when it has none."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(result: list[Any] | None, error: OSError | None) -> None:
+            if found.done():
+                return
+            if error is not None:
+                found.set_exception(error)
+            else:
+                found.set_result(result or [])
+
+        def look_up() -> None:
+            result, failure = None, None
+            try:
+                result = socket.getaddrinfo(
+                    host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+                )
+            except OSError as error:
+                failure = error
+            except UnicodeError:
+                failure = socket.gaierror(socket.EAI_NONAME, "not a valid host name")
+            try:
+                loop.call_soon_threadsafe(settle, result, failure)
+            except RuntimeError:
+                return  # the loop was closed meanwhile: nobody waits any more
+
+        threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
+        return [
+            aiohttp.abc.ResolveResult(
+                hostname=host,
+                # A link-local IPv6 address without its scope: it is refused anyway.
+                host=address[0],
+                port=address[1],
+                family=kind,
+                proto=proto,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+            )
+            for kind, _, proto, _, address in await found
+        ]
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+
+class _ForbiddenAddressError(OSError):
+    """A destination that callbacks never go to."""
+
+
+class _Endpoint:
+    """One webhook's session, and what stays the same from attempt to attempt."""
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        tls: ssl.SSLContext | bool,
+        resolver: aiohttp.abc.AbstractResolver,
+        user_agent: str,
+    ) -> None:
+        self.webhook = webhook
+        self._user_agent = user_agent
+        self.users = 0
+        self.retired = False
+        self._tls = tls
+        self._url = URL(webhook.url)
+        self._opened = 0
+        self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
+        self._timeout = aiohttp.ClientTimeout()
+        self._proxy, credentials = _proxy_for(self._url)
+        # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
+        tunnel = self._url.scheme == "https"
+        self._proxy_headers = credentials if tunnel else None
+        self._with_request = {} if tunnel else credentials
+        if self._proxy is not None and self._url.host:
+            # The socket factory sees the proxy only; an address in the URL can still be told.
+            refuse_address(self._url.host)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0,  # the dispatcher bounds concurrency; a pool queue would eat the timeout
+                keepalive_timeout=KEEPALIVE,
+                resolver=resolver,
+                socket_factory=self._open_socket,
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            # trust_env would look into the environment and .netrc in a thread at every request.
+            trust_env=False,
+            read_bufsize=BODY_LIMIT,
+        )
+
+    def headers(self, callback: Callback, timestamp: int, private: list[str]) -> CIMultiDict[str]:
+        """All headers of an attempt; puts the secrets it reads into `private`.
+
+        Own headers come first: none of them can take the place of those that make the callback.
+        Raises SecretError.
+        """
+        webhook = self.webhook
+        headers: CIMultiDict[str] = CIMultiDict()
+        for name, secret in webhook.headers:
+            headers[name] = value = secret.read()
+            private.append(value)
+        headers["User-Agent"] = self._user_agent
+        headers["Accept-Encoding"] = "identity"
+        for name, value in callback.headers:
+            headers[name] = value
+        headers["webhook-id"] = callback.message_id
+        headers["webhook-timestamp"] = str(timestamp)
+        if webhook.secret:
+            texts = tuple([secret.read() for secret in webhook.secret])
+            private.extend(texts)
+            known, signer = self._signer
+            if signer is None or texts != known:
+                signer = Signer(texts)
+                self._signer = (texts, signer)
+            headers["webhook-signature"] = signer.sign(
+                callback.message_id, timestamp, callback.body
+            )
+        auth = webhook.auth
+        if auth is not None:
+            if auth.type == "basic":
+                password = auth.password.read()
+                value = aiohttp.encode_basic_auth(auth.username, password)
+                private += (password, value.removeprefix("Basic "))
+            else:
+                token = auth.token.read()
+                private.append(token)
+                value = f"Bearer {token}"
+            headers["Authorization"] = value
+        headers.update(self._with_request)
+        return headers
+
+    async def post(
+        self, body: bytes, headers: CIMultiDict[str], limit: float, private: list[str]
+    ) -> dict[str, Any]:
+        """One POST; returns the fields of an `Answer`. Raises what aiohttp raises."""
+        if self._timeout.total != limit:
+            self._timeout = aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT_SHARE)
+        opened = self._opened
+        try:
+            response = await self._send(body, headers)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
+            # No socket was opened meanwhile, so this went over a kept-alive one that had died.
+            if isinstance(error, aiohttp.ClientConnectorError) or self._opened != opened:
+                raise
+            response = await self._send(body, headers)
+        try:
+            excerpt = await _excerpt(response.content, private, self._url)
+            status = response.status
+            fields: dict[str, Any] = {"status": status, "excerpt": excerpt}
+            if status >= HTTPStatus.MULTIPLE_CHOICES or status < HTTPStatus.OK:
+                fields["retry_after"] = response.headers.get("Retry-After", "")
+                if status < HTTPStatus.BAD_REQUEST:
+                    location = response.headers.get("Location", "")
+                    fields["target"] = _redact(_target(self._url, location), private)
+            return fields
+        finally:
+            # Keeps the connection if the body was read to its end, drops it otherwise.
+            response.close()
+
+    async def close(self) -> None:
+        """Close the session and its connections."""
+        await self._session.close()
+
+    async def _send(self, body: bytes, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
+        return await self._session.post(
+            self._url,
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=self._timeout,
+            ssl=self._tls,
+            proxy=self._proxy,
+            proxy_headers=self._proxy_headers,
+        )
+
+    def _open_socket(self, address: AddrInfoType) -> socket.socket:
+        family, kind, proto, _, where = address
+        refuse_address(str(where[0]))
+        self._opened += 1
+        return socket.socket(family, kind, proto)
+
+
+def refuse_address(host: str) -> None:
+    """The one place for rules about destination addresses.
+
+    Raises OSError for a link-local address (cloud metadata), also written as IPv4 in IPv6.
+    Private ranges and loopback are fine: labs are there. A name is fine: it is looked at again
+    as an address when it connects.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if any(address in network for network in _LINK_LOCAL):
+        raise _ForbiddenAddressError(
+            errno.EACCES,
+            f"{address} is a link-local address (cloud metadata lives there):"
+            " callbacks are not sent to it",
+        )
+
+
+def bare_url(url: URL) -> str:
+    """A URL without userinfo, query and fragment: fit for messages."""
+    return str(url.with_user(None).with_query(None).with_fragment(None))
+
+
+def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str]]:
+    """The environment's proxy for a URL, as urllib reads it, and its credentials as a header."""
+    text = getproxies().get(url.scheme)
+    if not text or proxy_bypass(url.host or ""):
+        return None, {}
+    proxy = URL(text if "://" in text else f"http://{text}")
+    if proxy.user is None:
+        return proxy, {}
+    value = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
+    return proxy.with_user(None), {"Proxy-Authorization": value}
+
+
+def _target(url: URL, location: str) -> str:
+    if not location:
+        return ""
+    try:
+        return bare_url(url.join(URL(location)))[:EXCERPT]
+    except ValueError:
+        return "an unreadable address"
+
+
+async def _excerpt(content: aiohttp.StreamReader, private: list[str], url: URL) -> str:
+    """The start of an answer's text; whatever is wrong with the body is not the caller's matter."""
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        if not content.is_eof():
+            async with asyncio.timeout(BODY_TIME):
+                while size < BODY_LIMIT and not content.at_eof():
+                    chunk = await content.readany()
+                    chunks.append(chunk)
+                    size += len(chunk)
+        else:
+            chunks.append(content.read_nowait())
+    except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+        pass
+    data = b"".join(chunks)
+    if not data:
+        return ""
+    text = data[:BODY_LIMIT].decode("utf-8", "replace")
+    hidden = [*private, url.raw_query_string, url.query_string]
+    if url.raw_password:
+        hidden += (url.raw_password, url.password or "")
+    return _cut(_redact(text, hidden))
+
+
+def _cut(text: str) -> str:
+    """At most EXCERPT bytes of UTF-8, without control characters."""
+    if not text.isprintable():
+        text = "".join([c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text[:EXCERPT]])
+    return text.encode("utf-8", "replace")[:EXCERPT].decode("utf-8", "ignore")
+
+
+def _redact(text: str, private: Iterable[str]) -> str:
+    for secret in private:
+        if len(secret) >= _SHORTEST_REDACTED:
+            text = text.replace(secret, "***")
+            quoted = json.dumps(secret)[1:-1]
+            if quoted != secret:
+                text = text.replace(quoted, "***")
+    return text
+
+
+def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind of error
+    error: Exception, url: str, limit: float
+) -> tuple[ErrorKind, str]:
+    """What an operator reads of an exception.
+
+    Of exceptions' own texts only the operating system's and OpenSSL's go on: aiohttp's quote URLs
+    and headers.
+    """
+    where = _origin(url)
+    match error:
+        case SecretError():
+            return ErrorKind.SECRET, str(error)
+        case AgentError():
+            return ErrorKind.CONFIG, str(error)
+        case _ForbiddenAddressError():
+            return ErrorKind.FORBIDDEN, error.strerror or ""
+        case aiohttp.ConnectionTimeoutError():
+            return ErrorKind.TIMEOUT, f"no connection to {where} within {limit * CONNECT_SHARE:g} s"
+        case TimeoutError():
+            return ErrorKind.TOO_SLOW, f"no answer from {where} within {limit:g} s"
+        case aiohttp.ClientConnectorDNSError():
+            return ErrorKind.DNS, f"cannot resolve the host of {where}: {error.os_error.strerror}"
+        case aiohttp.ClientConnectorCertificateError():
+            return (
+                ErrorKind.TLS,
+                f"certificate of {where} refused: {_os_words(error.certificate_error)}",
+            )
+        case aiohttp.ClientProxyConnectionError():
+            return ErrorKind.PROXY, f"cannot reach the proxy: {_os_words(error.os_error)}"
+        case aiohttp.ClientConnectorError():
+            return _explain_connect(error.os_error, where)
+        case aiohttp.ClientHttpProxyError():
+            return ErrorKind.PROXY, f"the proxy refused to connect to {where}: HTTP {error.status}"
+        case aiohttp.ClientOSError() if isinstance(error.__cause__, ssl.SSLError):
+            return ErrorKind.TLS, f"TLS with {where} failed: {_os_words(error.__cause__)}"
+        case aiohttp.ServerDisconnectedError():
+            return ErrorKind.RESET, f"{where} closed the connection without an answer"
+        case aiohttp.ClientOSError():
+            return ErrorKind.RESET, f"connection to {where} lost: {_os_words(error)}"
+        case aiohttp.ClientResponseError():
+            return ErrorKind.BAD_HTTP, f"{where} does not answer in HTTP, or with too long headers"
+        case aiohttp.InvalidURL():
+            return ErrorKind.CONFIG, f"the webhook's url cannot be used: {where}"
+        case aiohttp.ClientPayloadError():
+            return ErrorKind.BAD_HTTP, f"{where} broke off its answer"
+        case ValueError() | TypeError():
+            return ErrorKind.CONFIG, "the webhook's url or a header of it cannot be sent"
+        case _:
+            return ErrorKind.INTERNAL, f"unexpected {type(error).__name__} while sending to {where}"
+
+
+def _explain_connect(error: OSError, where: str) -> tuple[ErrorKind, str]:
+    words = _os_words(error)
+    if isinstance(error, ssl.SSLError):
+        return ErrorKind.TLS, f"TLS with {where} failed: {words}"
+    if isinstance(error, _ForbiddenAddressError) or error.errno == errno.EACCES:
+        return ErrorKind.FORBIDDEN, words
+    if error.errno == errno.ECONNREFUSED:
+        return ErrorKind.REFUSED, f"{where} refuses connections: nothing listens there"
+    if error.errno in {errno.ECONNRESET, errno.EPIPE}:
+        return ErrorKind.RESET, f"connection to {where} lost: {words}"
+    return ErrorKind.UNREACHABLE, f"cannot connect to {where}: {words}"
+
+
+def _os_words(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error.verify_message
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or error.strerror or type(error).__name__).replace("_", " ").lower()
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return str(error)
+
+
+@functools.lru_cache(maxsize=256)
+def _origin(url: str) -> str:
+    """`host:port` of a URL, for messages."""
+    try:
+        parsed = URL(url)
+    except ValueError:
+        return "the webhook's url"
+    host = parsed.host or "?"
+    return f"[{host}]:{parsed.port}" if ":" in host else f"{host}:{parsed.port}"

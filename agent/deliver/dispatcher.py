@@ -1,0 +1,614 @@
+"""Moves stored callbacks to their endpoints: in order per (webhook, device), at least once.
+
+A *lane* is one (webhook, device). The store holds its pending callbacks; in memory it holds at
+most PREFETCH of them, or none and the mark `more`: ask the store. A lane is in exactly one stage:
+
+    READY    in its webhook's queue, waiting for one of the webhook's slots
+    BUSY     one task loads its head, sends it and makes the outcome durable
+    WAITING  its head failed; a timer (asyncio's own timer heap) makes it READY again
+
+and is forgotten when nothing is pending. There is no task per lane and nothing polls: an idle
+dispatcher runs no code at all. A webhook has `concurrency` slots, given out first come, first
+served; a slot is free again when the answer is there, and the lane goes on when its outcome is
+durable. Outcomes not yet durable are bounded too, so a slow disk slows sending down instead of
+piling up duplicates for the next start.
+
+**Order, under `notify` racing loads.** Rows get their rowids in commit order, and within one lane
+`notify` is called in that order, after the commit. Then:
+
+1. While a lane is known and not `more`, its list is exactly its pending rows committed and
+   notified so far, in order, without the head in flight: a row above `tail` is appended; if the
+   list is full, or while the lane is `more`, the row is not taken, and `more` brings it later.
+2. A load asks for the lane's *first* pending rows, not for those behind some position. It runs
+   only in stage BUSY with an empty list, after the previous head's outcome is durable, so what
+   it returns starts with the true head. A row committed after the load has read, but notified
+   before the load returns, is above its last row: `seen` tells, and the lane stays `more`. A row
+   notified after the load returned, but that the load already read, is at or below `tail`: it is
+   found in the list, or it was sent already and the lane is loaded anew, which finds only what is
+   pending. Either way nothing is sent twice, left out or overtaken.
+3. A lane that is not known has no pending row but those not yet notified: lanes are forgotten
+   only when their list is empty and they are not `more`; and until `start` has taken the
+   store's lanes in, `notify` only notes which lanes to load.
+
+**Failing webhooks.** After BREAK_AFTER failures in a row, with no success in between, a webhook
+gets one slot instead of `concurrency`; its first success gives the others back and wakes the
+lanes that wait for a retry (but not those whose endpoint asked for the delay), oldest head first.
+Answer 410 pauses a webhook: nothing is sent until a probe is due or it is edited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Protocol
+
+import structlog
+
+from agent.deliver.policy import Dead, Delivered, Paused, Retry, decide, due_in
+from agent.errors import StoreError
+from agent.model import Attempt, CallbackState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from agent.config import Webhook
+    from agent.deliver.client import Client
+    from agent.deliver.policy import Decision
+    from agent.model import Callback
+    from agent.store import Store
+
+log = structlog.get_logger(__name__)
+
+PREFETCH: Final = 32
+"""Callbacks a lane holds in memory at most."""
+BREAK_AFTER: Final = 5
+"""Failures in a row after which a webhook is failing."""
+UNRECORDED: Final = 4
+"""Times `concurrency`: a webhook's callbacks in flight or with an outcome not yet durable."""
+OVERDUE: Final = 30.0
+"""Seconds past its limit after which an attempt that still runs shows that something is stuck."""
+STORE_RETRY: Final = 5.0
+"""Seconds before a refused store operation is tried again."""
+
+
+class Timer(Protocol):
+    """What `call_later` gives."""
+
+    def cancel(self) -> None:
+        """Do not fire."""
+
+
+class CallLater(Protocol):
+    """`loop.call_later`, or a test's."""
+
+    def __call__(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Call `callback(*args)` in `delay` seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookStats:
+    """How one webhook's delivery stands. What memory holds; the store knows the whole backlog."""
+
+    pending: int
+    """Callbacks in memory, those in flight included."""
+    lanes: int
+    """Devices with something pending."""
+    waiting: int
+    """Of these, how many wait for a retry."""
+    in_flight: int
+    unrecorded: int
+    """Answered, and the outcome not durable yet."""
+    failures: int
+    """In a row."""
+    failing_since_ms: int
+    """0: not failing."""
+    paused: str
+    """Why nothing is sent; "": it is."""
+    held: bool
+    """Disabled or deleted: what is pending is kept."""
+    last_error: str
+    last_error_ms: int
+    last_success_ms: int
+
+
+class _Stage(Enum):
+    READY = auto()
+    BUSY = auto()
+    WAITING = auto()
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    hook: _Hook
+    udid: str
+    stage: _Stage = _Stage.READY
+    queue: deque[Callback] = field(default_factory=deque)
+    more: bool = False
+    tail: int = 0
+    """Greatest rowid taken into the queue."""
+    seen: int = 0
+    """Greatest rowid notified since the last load began."""
+    head: int = 0
+    """Rowid of the head that waits for a retry."""
+    asked: bool = False
+    """The endpoint asked for the delay it waits for."""
+    timer: Timer | None = None
+
+    def take(self, callback: Callback) -> None:
+        """A callback of this lane is durable."""
+        rowid = callback.rowid
+        self.seen = max(self.seen, rowid)
+        if self.more:
+            return
+        if rowid > self.tail:
+            if len(self.queue) < PREFETCH:
+                self.queue.append(callback)
+                self.tail = rowid
+            else:
+                self.more = True
+        elif all(known.rowid != rowid for known in self.queue):
+            self.drop()
+
+    def drop(self) -> None:
+        """Hold nothing: the store knows."""
+        self.queue.clear()
+        self.more = True
+
+
+@dataclass(slots=True, eq=False)
+class _Hook:
+    id: int
+    webhook: Webhook | None
+    """None: disabled or deleted, so nothing is sent."""
+    lanes: dict[str, _Lane] = field(default_factory=dict)
+    ready: deque[_Lane] = field(default_factory=deque)
+    in_flight: int = 0
+    unrecorded: int = 0
+    failures: int = 0
+    failing_since_ms: int = 0
+    paused: str = ""
+    probe: Timer | None = None
+    last_error: str = ""
+    last_error_ms: int = 0
+    last_success_ms: int = 0
+
+
+def wall_ms() -> int:
+    """Wall-clock milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None:
+    """Nobody listens."""
+
+
+class Dispatcher:
+    """Delivers what the store holds pending. All methods run on the event loop's thread.
+
+    Args:
+        store: the outbox.
+        client: sends.
+        webhooks: by id; callbacks of disabled or unknown ones are held.
+        max_age: seconds; see `policy.decide`.
+        concurrency: attempts in flight per webhook, at most.
+        timeout: seconds per attempt, unless the webhook has its own.
+        now_ms: wall clock, milliseconds.
+        jitter: random numbers in [0, 1).
+        call_later: timers; the running loop's by default.
+        on_attempt: told of every attempt and its decision, before they are durable; must be quick
+            and must not raise.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        client: Client,
+        *,
+        webhooks: Mapping[int, Webhook],
+        max_age: float = 72 * 3600.0,
+        concurrency: int = 8,
+        timeout: float = 10.0,
+        now_ms: Callable[[], int] = wall_ms,
+        jitter: Callable[[], float] = random.random,
+        call_later: CallLater | None = None,
+        on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
+    ) -> None:
+        self._store = store
+        self._client = client
+        self._max_age = max_age
+        self._concurrency = concurrency
+        self._timeout = timeout
+        self._now_ms = now_ms
+        self._jitter = jitter
+        self._call_later = call_later
+        self._on_attempt = on_attempt
+        self._webhooks = dict(webhooks)
+        self._hooks: dict[int, _Hook] = {}
+        self._early: dict[tuple[int, str], None] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._deadlines: dict[_Lane, float] = {}
+        self._running = False
+
+    @property
+    def alive(self) -> bool:
+        """Started, and no attempt outlasts its limit: what the watchdog may go by."""
+        now = time.monotonic()
+        return self._running and all(now < deadline for deadline in self._deadlines.values())
+
+    async def start(self) -> None:
+        """Take in what is pending in the store, and begin. Raises StoreError.
+
+        A retry's due time is kept over restarts, see `policy.due_in`.
+        """
+        pending = await self._store.lanes()
+        now = self._now_ms()
+        self._running = True
+        for webhook_id in self._webhooks:
+            self._hook(webhook_id)
+        for found in pending:
+            hook = self._hook(found.webhook_id)
+            lane = hook.lanes[found.udid] = _Lane(hook, found.udid, more=True)
+            delay = due_in(found.head.due_ms, found.head.attempts, now)
+            if delay > 0:
+                self._wait(lane, found.head.rowid, delay)
+            else:
+                self._make_ready(lane)
+        for webhook_id, udid in self._early:
+            hook = self._hook(webhook_id)
+            if udid not in hook.lanes:
+                lane = hook.lanes[udid] = _Lane(hook, udid, more=True)
+                self._make_ready(lane)
+        self._early.clear()
+        for hook in self._hooks.values():
+            self._pump(hook)
+
+    def notify(self, callbacks: Sequence[Callback]) -> None:
+        """These are durable now, and carry their rowids; in commit order within each lane."""
+        for callback in callbacks:
+            if not self._running:
+                self._early[callback.webhook_id, callback.udid] = None
+                continue
+            hook = self._hook(callback.webhook_id)
+            lane = hook.lanes.get(callback.udid)
+            if lane is not None:
+                lane.take(callback)
+                continue
+            lane = hook.lanes[callback.udid] = _Lane(hook, callback.udid, more=hook.webhook is None)
+            lane.take(callback)
+            self._make_ready(lane)
+            self._pump(hook)
+
+    def reconfigure(
+        self,
+        webhooks: Mapping[int, Webhook],
+        *,
+        max_age: float | None = None,
+        concurrency: int | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Swap the webhooks; what is given besides replaces the start's.
+
+        An edited or re-enabled webhook is tried at once with all it has pending; one that is
+        disabled or gone holds what it has; the others keep their due times. Attempts in flight
+        end as they began.
+        """
+        if max_age is not None:
+            self._max_age = max_age
+        if concurrency is not None:
+            self._concurrency = concurrency
+        if timeout is not None:
+            self._timeout = timeout
+        self._webhooks = dict(webhooks)
+        for hook in list(self._hooks.values()):
+            if hook.id not in webhooks and not hook.lanes:
+                self._unpause(hook)
+                del self._hooks[hook.id]
+        for webhook_id in webhooks:
+            self._hook(webhook_id)
+        for hook in self._hooks.values():
+            before, hook.webhook = hook.webhook, self._sending(hook.id)
+            if hook.webhook is None:
+                for lane in hook.lanes.values():
+                    lane.drop()
+            elif hook.webhook != before:
+                self._unpause(hook)
+                hook.failures = hook.failing_since_ms = 0
+                self._wake(hook, asked_too=True)
+            self._pump(hook)
+        self._client.reconfigure(webhooks)
+
+    async def stop(self, grace: float) -> None:
+        """Send nothing new, give attempts in flight `grace` seconds, cancel what is left.
+
+        What is cancelled stays pending and is sent again at the next start. The store must
+        still be open.
+        """
+        self._running = False
+        for hook in self._hooks.values():
+            self._unpause(hook)
+            for lane in hook.lanes.values():
+                _cancel_timer(lane)
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=grace)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    def stats(self) -> dict[int, WebhookStats]:
+        """By id, of all webhooks that are configured or still have something pending.
+
+        Costs time in proportion to the lanes.
+        """
+        return {
+            hook.id: WebhookStats(
+                pending=sum(len(lane.queue) for lane in hook.lanes.values()) + hook.in_flight,
+                lanes=len(hook.lanes),
+                waiting=sum(lane.stage is _Stage.WAITING for lane in hook.lanes.values()),
+                in_flight=hook.in_flight,
+                unrecorded=hook.unrecorded,
+                failures=hook.failures,
+                failing_since_ms=hook.failing_since_ms,
+                paused=hook.paused,
+                held=hook.webhook is None,
+                last_error=hook.last_error,
+                last_error_ms=hook.last_error_ms,
+                last_success_ms=hook.last_success_ms,
+            )
+            for hook in self._hooks.values()
+        }
+
+    # --- slots -----------------------------------------------------------------------------
+
+    def _hook(self, webhook_id: int) -> _Hook:
+        hook = self._hooks.get(webhook_id)
+        if hook is None:
+            hook = self._hooks[webhook_id] = _Hook(webhook_id, self._sending(webhook_id))
+        return hook
+
+    def _sending(self, webhook_id: int) -> Webhook | None:
+        webhook = self._webhooks.get(webhook_id)
+        return webhook if webhook is not None and webhook.enabled else None
+
+    def _make_ready(self, lane: _Lane) -> None:
+        _cancel_timer(lane)
+        lane.stage = _Stage.READY
+        lane.hook.ready.append(lane)
+
+    def _pump(self, hook: _Hook) -> None:
+        while (lane := self._next(hook)) is not None:
+            task = asyncio.create_task(self._work(lane))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _next(self, hook: _Hook) -> _Lane | None:
+        """The lane whose turn it is, with a slot taken for it; None if there is no lane or slot."""
+        if not hook.ready or hook.webhook is None or hook.paused or not self._running:
+            return None
+        slots = 1 if hook.failures >= BREAK_AFTER else self._concurrency
+        if (
+            hook.in_flight >= slots
+            or hook.in_flight + hook.unrecorded >= UNRECORDED * self._concurrency
+        ):
+            return None
+        lane = hook.ready.popleft()
+        lane.stage = _Stage.BUSY
+        hook.in_flight += 1
+        return lane
+
+    async def _work(self, lane: _Lane | None) -> None:
+        while lane is not None:
+            hook = lane.hook
+            try:
+                await self._turn(lane)
+            except StoreError as error:
+                log.warning(
+                    "dispatcher.store", webhook_id=hook.id, udid=lane.udid, reason=str(error)
+                )
+                self._set_aside(lane)
+            except Exception:
+                log.exception("dispatcher.bug", webhook_id=hook.id, udid=lane.udid)
+                self._set_aside(lane)
+            lane = self._next(hook)
+
+    def _set_aside(self, lane: _Lane) -> None:
+        lane.drop()
+        self._wait(lane, lane.head, STORE_RETRY)
+        self._pump(lane.hook)
+
+    # --- one turn of one lane --------------------------------------------------------------
+
+    async def _turn(self, lane: _Lane) -> None:
+        """Send the lane's head once, make the outcome durable, and let the lane go on."""
+        hook = lane.hook
+        try:
+            if not lane.queue:
+                await self._load(lane)
+            webhook = hook.webhook
+            if webhook is None:
+                lane.drop()
+            elif webhook.backlog == "latest" and lane.queue:
+                await self._skip_to_newest(lane)
+            callback = lane.queue.popleft() if lane.queue else None
+            if callback is not None:
+                assert webhook is not None
+                limit = webhook.timeout or self._timeout
+                self._deadlines[lane] = time.monotonic() + limit + OVERDUE
+                answer = await self._client.attempt(webhook, callback, self._now_ms(), limit=limit)
+        finally:
+            hook.in_flight -= 1
+            self._deadlines.pop(lane, None)
+        if callback is None:
+            self._go_on(lane)
+            return
+        assert webhook is not None
+        now = self._now_ms()
+        made = callback.attempts + 1
+        decision = decide(answer, made, callback.created_ms, now, self._jitter(), self._max_age)
+        attempt = Attempt(
+            callback.message_id,
+            answer.started_ms,
+            answer.duration_ms,
+            answer.status,
+            decision.why,
+            answer.excerpt,
+        )
+        if hook.webhook is webhook:
+            self._judge(hook, webhook, callback, decision, now)
+        self._on_attempt(callback, attempt, decision)
+        hook.unrecorded += 1
+        try:
+            self._pump(hook)
+            await self._finish(callback, attempt, decision.state, decision.due_ms)
+        finally:
+            hook.unrecorded -= 1
+        if isinstance(decision, Retry | Paused):
+            lane.drop()
+            if hook.webhook is webhook:
+                # Storing may have taken long; a clock set back meanwhile must not count.
+                delay = min(decision.due_ms - now, decision.due_ms - self._now_ms()) / 1000
+                asked = isinstance(decision, Retry) and decision.asked
+                self._wait(lane, callback.rowid, max(0.0, delay), asked=asked)
+                self._pump(hook)
+                return
+        self._go_on(lane)
+
+    async def _load(self, lane: _Lane) -> None:
+        lane.seen = 0
+        rows = await self._store.pending(lane.hook.id, lane.udid, 0, PREFETCH)
+        lane.queue.extend(rows)
+        lane.tail = rows[-1].rowid if rows else 0
+        lane.more = len(rows) >= PREFETCH or lane.seen > lane.tail
+
+    async def _skip_to_newest(self, lane: _Lane) -> None:
+        """After failures (of the head, or of the webhook): cancel all but the lane's newest."""
+        if not lane.queue[0].attempts and lane.hook.failures < BREAK_AFTER:
+            return
+        skipped = 0
+        while len(lane.queue) > 1 or lane.more:
+            newest = lane.queue.pop()
+            skipped += len(lane.queue)
+            await asyncio.gather(
+                *[self._finish(old, None, CallbackState.CANCELLED) for old in lane.queue]
+            )
+            lane.queue = deque([newest])
+            if lane.more:
+                lane.queue.clear()
+                await self._load(lane)
+        if skipped:
+            log.info(
+                "callback.superseded", webhook_id=lane.hook.id, udid=lane.udid, skipped=skipped
+            )
+
+    async def _finish(
+        self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
+    ) -> None:
+        """Make an outcome durable, however long the store takes to accept it."""
+        while True:
+            try:
+                await self._store.finish(callback, attempt, state, due_ms)
+            except StoreError as error:
+                # Sending on without the outcome would break order or repeat for ever.
+                log.warning(
+                    "dispatcher.unrecorded",
+                    webhook_id=callback.webhook_id,
+                    udid=callback.udid,
+                    message_id=callback.message_id,
+                    reason=str(error),
+                )
+                await asyncio.sleep(STORE_RETRY)
+            else:
+                return
+
+    def _go_on(self, lane: _Lane) -> None:
+        hook = lane.hook
+        if lane.queue or lane.more:
+            self._make_ready(lane)
+        else:
+            del hook.lanes[lane.udid]
+        self._pump(hook)
+
+    # --- waiting and failing ---------------------------------------------------------------
+
+    def _wait(self, lane: _Lane, head: int, delay: float, *, asked: bool = False) -> None:
+        lane.stage = _Stage.WAITING
+        lane.head = head
+        lane.asked = asked
+        if self._running:
+            lane.timer = self._later(delay, self._due, lane)
+
+    def _due(self, lane: _Lane) -> None:
+        lane.timer = None
+        self._make_ready(lane)
+        self._pump(lane.hook)
+
+    def _wake(self, hook: _Hook, *, asked_too: bool) -> None:
+        waiting = [
+            lane
+            for lane in hook.lanes.values()
+            if lane.stage is _Stage.WAITING and (asked_too or not lane.asked)
+        ]
+        for lane in sorted(waiting, key=lambda lane: lane.head):
+            self._make_ready(lane)
+
+    def _judge(
+        self, hook: _Hook, webhook: Webhook, callback: Callback, decision: Decision, now: int
+    ) -> None:
+        """What the outcome says of the webhook as a whole."""
+        if isinstance(decision, Delivered):
+            hook.last_success_ms = now
+            failing, hook.failures = hook.failures >= BREAK_AFTER, 0
+            if failing:
+                log.info("webhook.recovered", webhook=webhook.name, webhook_id=hook.id)
+                hook.failing_since_ms = 0
+                self._wake(hook, asked_too=False)
+            return
+        hook.failures += 1
+        hook.last_error = decision.why
+        hook.last_error_ms = now
+        place = {
+            "webhook": webhook.name,
+            "webhook_id": hook.id,
+            "udid": callback.udid,
+            "message_id": callback.message_id,
+            "reason": decision.why,
+        }
+        if isinstance(decision, Dead):
+            log.error("callback.dead", **place)
+        elif isinstance(decision, Paused):
+            log.error("webhook.paused", **place)
+            self._unpause(hook)
+            hook.failures = max(hook.failures, BREAK_AFTER)
+            hook.paused = decision.why
+            if self._running:
+                hook.probe = self._later((decision.due_ms - now) / 1000, self._probe, hook)
+        elif hook.failures < BREAK_AFTER:
+            seconds = round((decision.due_ms - now) / 1000, 1)
+            log.warning("callback.failed", **place, attempt=callback.attempts + 1, again_in=seconds)
+        if hook.failures >= BREAK_AFTER and not hook.failing_since_ms:
+            hook.failing_since_ms = now
+            log.error("webhook.failing", **place, failures=hook.failures)
+
+    def _probe(self, hook: _Hook) -> None:
+        self._unpause(hook)
+        self._pump(hook)
+
+    @staticmethod
+    def _unpause(hook: _Hook) -> None:
+        hook.paused = ""
+        if hook.probe is not None:
+            hook.probe.cancel()
+            hook.probe = None
+
+    def _later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        call_later = self._call_later or asyncio.get_running_loop().call_later
+        return call_later(delay, callback, *args)
+
+
+def _cancel_timer(lane: _Lane) -> None:
+    if lane.timer is not None:
+        lane.timer.cancel()
+        lane.timer = None

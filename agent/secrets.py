@@ -1,0 +1,171 @@
+"""Secrets of the configuration: inline, in a file, in the environment or a systemd credential.
+
+A `Secret` says where its value is and reads it at each use; printing one never shows the value.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.errors import SecretError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MAX_BYTES = 64 * 1024
+"""Of a secret's file; more than that is the wrong file."""
+
+
+class Kind(StrEnum):
+    """Where the value is; all but `INLINE` are keys of the table form."""
+
+    INLINE = "inline"
+    FILE = "file"
+    ENV = "env"
+    CREDENTIAL = "credential"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Secret:
+    """Where one secret is. `repr` and `str` show the place, never an inline value."""
+
+    kind: Kind
+    where: str = ""
+    """Path, variable or credential name; "" for an inline one."""
+    _value: str = ""
+
+    @classmethod
+    def parse(cls, value: object, base: Path | None = None) -> Secret:
+        """From the configuration's string or table; a relative file is looked for under `base`.
+
+        Raises ValueError, whose message holds nothing of the value.
+        """
+        if isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            _checked(value)
+            return cls(Kind.INLINE, "", value)
+        if not isinstance(value, dict):
+            raise ValueError(  # noqa: TRY004 -- pydantic collects ValueErrors only
+                'expected a string, or a table { file = "…" }, { env = "…" } or '
+                '{ credential = "…" }'
+            )
+        kind, where = _place(value)
+        if kind is Kind.FILE and base is not None:
+            where = str(base / where)  # an absolute path stays what it is
+        return cls(kind, where)
+
+    def read(self, environ: Mapping[str, str] = os.environ) -> str:
+        """The value, read anew from its place; one newline at its end is dropped.
+
+        Blocking, for a file's read. Raises SecretError: what is wrong, where, and the remedy.
+        """
+        match self.kind:
+            case Kind.INLINE:
+                return self._value
+            case Kind.ENV:
+                if self.where not in environ:
+                    raise SecretError(
+                        f"{self} is not set: set it for the agent (Environment= or "
+                        f"EnvironmentFile= in its unit) and restart"
+                    )
+                value = environ[self.where]
+            case Kind.FILE:
+                value = self._read_file(Path(self.where), "correct the path in the configuration")
+            case Kind.CREDENTIAL:
+                remedy = f"add LoadCredential={self.where}:/PATH to the agent's unit and restart"
+                directory = environ.get("CREDENTIALS_DIRECTORY")
+                if not directory:
+                    raise SecretError(
+                        f"{self} cannot be read, for $CREDENTIALS_DIRECTORY is not set: {remedy}"
+                    )
+                value = self._read_file(Path(directory) / self.where, remedy)
+        try:
+            _checked(value)
+        except ValueError as error:
+            raise SecretError(f"{self} {error}") from None
+        return value
+
+    def _read_file(self, path: Path, if_missing: str) -> str:
+        try:
+            with open(path, "rb", opener=_non_blocking) as file:
+                regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+                data = file.read(MAX_BYTES + 1) if regular else None
+        except IsADirectoryError:
+            data = None
+        except FileNotFoundError:
+            raise SecretError(f"{self} does not exist: {if_missing}") from None
+        except OSError as error:
+            raise SecretError(
+                f"{self} cannot be read ({error.strerror}): make it readable to the user the agent "
+                f"runs as, or {if_missing}"
+            ) from None
+        if data is None:
+            raise SecretError(f"{self} is not a regular file: {if_missing}")
+        if len(data) > MAX_BYTES:
+            raise SecretError(f"{self} is larger than {MAX_BYTES} bytes: {if_missing}")
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            # `from None`: the original error carries the file's bytes.
+            raise SecretError(f"{self} is not UTF-8 text: {if_missing}") from None
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def __str__(self) -> str:
+        names = {
+            Kind.INLINE: "inline secret",
+            Kind.FILE: f"secret file {self.where}",
+            Kind.ENV: f"environment variable {self.where}",
+            Kind.CREDENTIAL: f"systemd credential {self.where}",
+        }
+        return names[self.kind]
+
+    def __repr__(self) -> str:
+        return f"<Secret: {self}>"
+
+
+def _non_blocking(path: str, flags: int) -> int:
+    """So that a FIFO without a writer does not hang the agent."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _checked(value: str) -> None:
+    """Raises ValueError unless it can be a key, a password or a header's value."""
+    if not value:
+        raise ValueError("is empty: give it a value")
+    if any(mark in value for mark in "\r\n\0"):
+        raise ValueError("holds a line break or a NUL: a secret is one line")
+
+
+def _place(table: dict[str, object]) -> tuple[Kind, str]:
+    """Of the table form. Raises ValueError."""
+    kinds = [kind for kind in Kind if kind is not Kind.INLINE]
+    for key in table:
+        if key not in kinds:
+            raise ValueError(_unknown(key, kinds))
+    if len(table) != 1:
+        raise ValueError('a secret\'s table has one key: "file", "env" or "credential"')
+    ((key, where),) = table.items()
+    if not isinstance(where, str) or not where or "\0" in where:
+        raise ValueError(f'"{key}" of a secret\'s table must be a string that is not empty')
+    if key == Kind.ENV and "=" in where:
+        raise ValueError('"env" of a secret\'s table is the name of an environment variable')
+    if key == Kind.CREDENTIAL and ("/" in where or where in {".", ".."}):
+        raise ValueError(
+            '"credential" of a secret\'s table is the name of a systemd credential, no path'
+        )
+    return Kind(key), where
+
+
+def _unknown(key: str, kinds: Sequence[Kind]) -> str:
+    """The key itself is shown only where it is surely a slip: it could be a misplaced secret."""
+    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
+
+    if close := get_close_matches(key.lower(), kinds, 1):
+        return f"unknown key '{key}' in a secret's table (did you mean '{close[0]}'?)"
+    return "unknown key in a secret's table, which is one of file, env or credential"

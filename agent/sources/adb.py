@@ -1,0 +1,466 @@
+"""Android phones through an adb server: who is listed, in which state, and whether it answers.
+
+What the server does (AOSP packages/modules/adb, docs/dev/services.md): `host:track-devices` keeps
+its connection and sends the *full* list at every change, which is diffed here. It is not enough:
+
+- adb 29 does not push every change (a phone that turns `unauthorized` stays `offline` in the
+  stream): `host:devices`, which is right, is compared with it every `compare_interval` seconds.
+- A list holds serial and state only. USB path and transport id come from `host:devices-l`, asked
+  once per change, never tracked: past about 800 phones its length wraps in a stream.
+- A frozen phone stays `device` for ever: only asking it something finds that out.
+
+Per connection everything is known anew (transport ids begin again with a new server).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
+from agent.sources import adb_server
+from agent.sources.adb_ask import Asker, Told
+from agent.sources.adb_wire import (
+    AdbClient,
+    AdbError,
+    LongRow,
+    Rows,
+    parse_long_rows,
+    parse_rows,
+)
+from agent.sources.base import backoff
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.model import Emit
+    from agent.sources.adb_wire import AdbConnection
+
+log = structlog.get_logger(__name__)
+
+ANSWER_LIMIT = 5.0
+"""Seconds for the server's own answers. Longer than the 3.0 s for which adb 36 accepts and says
+nothing when it starts on a host without USB."""
+
+
+class AdbState(StrEnum):
+    """adb's own words for a phone's state (adb.h, ConnectionState); see `READINGS`."""
+
+    DEVICE = "device"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    AUTHORIZING = "authorizing"
+    CONNECTING = "connecting"
+    RECOVERY = "recovery"
+    SIDELOAD = "sideload"
+    RESCUE = "rescue"
+    BOOTLOADER = "bootloader"
+    DETACHED = "detached"
+    HOST = "host"
+    NO_PERMISSIONS = "no permissions"
+    """Followed by an explanation in parentheses."""
+
+
+READINGS: dict[AdbState, tuple[Bridge, str]] = {
+    AdbState.DEVICE: (Bridge.READY, ""),
+    AdbState.OFFLINE: (
+        Bridge.NOT_READY,
+        "offline: attached, but it does not answer adb; if it stays so, replug or restart it",
+    ),
+    AdbState.UNAUTHORIZED: (
+        Bridge.NOT_READY,
+        "unauthorized: accept the USB debugging prompt on the phone",
+    ),
+    AdbState.AUTHORIZING: (
+        Bridge.NOT_READY,
+        "authorizing: adb offers its key; if it stays so, unlock the phone and accept the prompt",
+    ),
+    AdbState.CONNECTING: (Bridge.NOT_READY, "connecting: adb has just found it"),
+    AdbState.RECOVERY: (Bridge.NOT_READY, "recovery: it is in recovery mode; reboot it"),
+    AdbState.SIDELOAD: (
+        Bridge.NOT_READY,
+        "sideload: it waits for an update package; send one or reboot it",
+    ),
+    AdbState.RESCUE: (Bridge.NOT_READY, "rescue: it is in rescue mode; reboot it"),
+    AdbState.BOOTLOADER: (
+        Bridge.NOT_READY,
+        "bootloader: it is in its boot loader; `fastboot reboot` starts it",
+    ),
+    AdbState.DETACHED: (
+        Bridge.NOT_READY,
+        "detached: adb was told to let go of it; `adb attach` takes it back",
+    ),
+    AdbState.HOST: (Bridge.NOT_READY, "host: an adb server answers there, not a phone"),
+    AdbState.NO_PERMISSIONS: (
+        Bridge.NOT_READY,
+        "no permissions: the adb server's user may not open the USB device; add a udev rule",
+    ),
+}
+
+
+def reading(state: str) -> tuple[Bridge, str]:
+    """What adb's state word means here, and the operator's reason when it is not `device`."""
+    if state.startswith(AdbState.NO_PERMISSIONS):
+        # adb's explanation names the user and the group that is missing.
+        bridge, reason = READINGS[AdbState.NO_PERMISSIONS]
+        return bridge, f"{reason} (adb: {state[:200]!r})"
+    try:
+        return READINGS[AdbState(state)]
+    except ValueError:
+        return Bridge.NOT_READY, f"adb calls its state {state[:100]!r}, which is not `device`"
+
+
+_NETWORK = re.compile(
+    r"(?:\[[0-9a-fA-F:.%\w]+\]|[\w.-]+):\d{1,5}|.+\._adb(?:-tls-connect)?\._tcp\.?"
+)
+
+
+def is_network(serial: str) -> bool:
+    """Is that the address of a phone on the network? `emulator-5554` is none."""
+    return _NETWORK.fullmatch(serial) is not None
+
+
+def is_junk(serial: str) -> bool:
+    """Does the serial say nothing, so that only the USB path tells such phones apart?"""
+    return serial == "(no serial number)" or not serial.strip("?")
+
+
+class AdbSource:
+    """The `DeviceSource` of Android phones; see `sources.base`.
+
+    A phone's appearance is emitted at once; its USB port, name and model follow as `Changed` when
+    they are known (within a round trip, and when the phone has answered). Three sightings wait
+    instead, because they would name the wrong device: twins of one serial and junk serials, until
+    their transport ids and ports are known, and ready network phones, until their `ro.serialno` is
+    (or asking for it failed once).
+    """
+
+    name = SourceName.ADB
+
+    def __init__(
+        self,
+        *,
+        server: str = "127.0.0.1:5037",
+        start_server: bool,
+        adb_path: str = "",
+        network_devices: bool,
+        probe_interval: float,
+        probe_timeout: float,
+        compare_interval: float = 5.0,
+        answer_limit: float = ANSWER_LIMIT,
+        home: Path | None = None,
+    ) -> None:
+        """Times in seconds; `probe_interval` 0: phones are never probed.
+
+        `server` is `HOST:PORT` or the path of a unix socket; AgentError for anything else. With
+        `start_server` a server is started where `server` is 127.0.0.1 or localhost and refuses,
+        with the binary `adb_path` ("": found by itself); `home` is its HOME where the caller's
+        cannot be written.
+        """
+        self._client = AdbClient(server)
+        self._start_server = start_server and adb_server.can_start(self._client.host)
+        self._adb_path = adb_path
+        self._home = home
+        self._network_devices = network_devices
+        self._probe_interval = probe_interval
+        self._probe_timeout = probe_timeout
+        self._compare_interval = compare_interval
+        self._answer_limit = answer_limit
+
+    async def run(self, emit: Emit) -> None:
+        """Observe until cancelled."""
+        delays, starts = backoff(), backoff(first=1.0, cap=60.0)
+        next_start = 0.0
+        down = ""  # the reason last said; "" while up
+        while True:
+            session = _Session(
+                self._client,
+                Asker(
+                    self._client,
+                    probe_interval=self._probe_interval,
+                    probe_timeout=self._probe_timeout,
+                ),
+                emit,
+                network_devices=self._network_devices,
+                compare_interval=self._compare_interval,
+                answer_limit=self._answer_limit,
+            )
+            failure = await self._failure(session)
+            reason = self._reason(failure)
+            if session.live:
+                delays, starts = backoff(), backoff(first=1.0, cap=60.0)
+                down = self._down(emit, "", reason)
+            refused = isinstance(failure, ConnectionRefusedError)
+            now = asyncio.get_running_loop().time()
+            if refused and self._start_server and now >= next_start:
+                next_start = now + next(starts)
+                try:
+                    await adb_server.start(self._client.port, self._adb_path, self._home)
+                except adb_server.AdbStartError as error:
+                    reason = f"no adb server at {self._client.server}, and none started: {error}"
+                    log.warning("adb.server_not_started", reason=str(error))
+                else:
+                    continue
+            elif down and refused and self._start_server:
+                reason = down  # it is between two attempts to start, whose outcome was said
+            down = self._down(emit, down, reason)
+            await asyncio.sleep(next(delays))
+
+    def _down(self, emit: Emit, said: str, reason: str) -> str:
+        """Emit `Down`, once per outage; log it whenever the reason is another one."""
+        if not said:
+            emit(Down(self.name, reason))
+        if reason != said:
+            log.warning("adb.down", server=self._client.server, reason=reason)
+        return reason
+
+    async def _failure(self, session: _Session) -> Exception:
+        """Run a session to its end; what ended it."""
+        # In a task of its own: a task group that fails leaves its task half cancelled (3.11), and
+        # one that is cancelled in the instant in which it fails raises its failure.
+        task = asyncio.create_task(session.run())
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+        failure = _first(None if task.cancelled() else task.exception())
+        if not isinstance(failure, (OSError, AdbError)):  # TimeoutError is an OSError
+            # A mistake in here must cost a reconnect, not the source.
+            log.error("adb.failed", server=self._client.server, exc_info=failure)
+        return failure
+
+    def _reason(self, failure: Exception) -> str:
+        where = f"adb server at {self._client.server}"
+        match failure:
+            case ConnectionRefusedError() | FileNotFoundError():
+                remedy = "" if self._start_server else "; start it (`adb start-server`)"
+                return f"no {where}: {os.strerror(failure.errno or 0)}{remedy}"
+            case TimeoutError():
+                return (
+                    f"{where} accepts connections and does not answer within "
+                    f"{self._answer_limit:g} s; restart it when nobody uses its phones"
+                )
+            case OSError():
+                return f"lost the {where}: {failure}"
+        return f"{where}: {failure}"
+
+
+def _first(failure: BaseException | None) -> Exception:
+    while isinstance(failure, BaseExceptionGroup):
+        failure = failure.exceptions[0]
+    return failure if isinstance(failure, Exception) else RuntimeError("a session ended by itself")
+
+
+class _Session:
+    """One connection's worth of watching: what is listed, and what of it was emitted."""
+
+    def __init__(
+        self,
+        client: AdbClient,
+        asker: Asker,
+        emit: Emit,
+        *,
+        network_devices: bool,
+        compare_interval: float,
+        answer_limit: float,
+    ) -> None:
+        self.live = False
+        """True from the snapshot on: edges are emitted."""
+        self._client = client
+        self._asker = asker
+        self._emit = emit
+        self._network_devices = network_devices
+        self._compare_interval = compare_interval
+        self._answer_limit = answer_limit
+        self._rows: Rows = {}
+        self._frames = 0
+        self._long: dict[str, tuple[LongRow, ...]] = {}
+        self._serial_of: dict[int, str] = {}  # of every transport in _long
+        self._shown: dict[str, dict[str, Sighting]] = {}  # serial -> address -> as emitted
+        self._outdated = asyncio.Event()
+        asker.changed = self._asked
+
+    async def run(self) -> None:
+        """Watch until cancelled or until the server fails, which raises OSError or AdbError."""
+        async with self._client.connect(self._answer_limit) as stream:
+            async with asyncio.timeout(self._answer_limit):
+                await stream.request("host:track-devices")
+                self._take(parse_rows(await stream.frame()))
+                await self._refresh()
+            shown = tuple(one for same in self._shown.values() for one in same.values())
+            self.live = True
+            self._emit(Snapshot(SourceName.ADB, shown))
+            log.info("adb.up", server=self._client.server, phones=len(shown))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._follow(stream))
+                group.create_task(self._compare())
+                group.create_task(self._keep_fresh())
+                group.create_task(self._asker.run())
+
+    async def _follow(self, stream: AdbConnection) -> None:
+        """Read the stream. No limit: it is silent as long as nothing changes."""
+        while True:
+            rows = parse_rows(await stream.frame())
+            self._frames += 1
+            self._take(rows)
+
+    async def _compare(self) -> None:
+        """Take what `host:devices` says where the stream does not say it (adb 29).
+
+        An answer is dropped when the stream spoke since it was asked for: the stream is newer, or
+        as new. Raises when the server failed twice, the stream saying nothing meanwhile.
+        """
+        failures = 0
+        while True:
+            await asyncio.sleep(self._compare_interval)
+            frames = self._frames
+            try:
+                async with asyncio.timeout(self._answer_limit):
+                    rows = parse_rows(await self._client.listing("host:devices"))
+            except (OSError, AdbError):
+                failures = failures + 1 if frames == self._frames else 0
+                if failures == 2:  # noqa: PLR2004 - once may be chance
+                    raise
+                continue
+            failures = 0
+            if frames == self._frames:
+                self._take(rows)
+
+    async def _keep_fresh(self) -> None:
+        """Ask for ids and ports once per change of the list; changes meanwhile make one more."""
+        while True:
+            await self._outdated.wait()
+            try:
+                async with asyncio.timeout(self._answer_limit):
+                    await self._refresh()
+            except (OSError, AdbError) as error:
+                log.warning("adb.details_unknown", server=self._client.server, reason=str(error))
+                self._outdated.set()
+                await asyncio.sleep(self._compare_interval)
+
+    async def _refresh(self) -> None:
+        self._outdated.clear()
+        found = parse_long_rows(await self._client.listing("host:devices-l"), self._rows)
+        for serial, long in found.items():
+            # An answer that does not fit the newest list is older or newer than it: the next fits.
+            states = sorted(row.state for row in long)
+            if long != self._long.get(serial) and states == sorted(self._rows[serial]):
+                self._set_long(serial, long)
+                self._show(serial)
+
+    def _take(self, rows: Rows) -> None:
+        """The newest list: show what differs from the last one. Linear in its rows."""
+        before, self._rows = self._rows, rows
+        if rows == before:
+            return
+        for serial in before.keys() - rows.keys():
+            self._set_long(serial, ())
+            self._show(serial)
+        for serial, states in rows.items():
+            if before.get(serial) != states:
+                self._show(serial)
+        self._outdated.set()
+
+    def _set_long(self, serial: str, long: tuple[LongRow, ...]) -> None:
+        kept = {row.transport_id for row in long}
+        for row in self._long.pop(serial, ()):
+            if row.transport_id not in kept:
+                self._serial_of.pop(row.transport_id, None)
+                self._asker.forget(row.transport_id)
+        if long:
+            self._long[serial] = long
+            self._serial_of.update(dict.fromkeys(kept, serial))
+
+    def _asked(self, transport_id: int) -> None:
+        serial = self._serial_of.get(transport_id)
+        if serial is not None:
+            self._show(serial)
+
+    def _show(self, serial: str) -> None:
+        """Emit what is new of the phones listed under that serial."""
+        self._attend(serial)
+        wanted = self._wanted(serial)
+        if wanted is None:
+            return
+        shown = self._shown.get(serial, {})
+        if wanted:
+            self._shown[serial] = wanted
+        else:
+            self._shown.pop(serial, None)
+        if not self.live:
+            return
+        # What comes before what goes: a phone that only changes its address is never unseen.
+        for address, sighting in wanted.items():
+            if shown.get(address) != sighting:
+                self._emit(Changed(sighting))
+        for address in shown.keys() - wanted.keys():
+            self._emit(Gone(SourceName.ADB, address))
+
+    def _network(self, serial: str) -> bool:
+        return is_network(serial) and not any(row.port for row in self._long.get(serial, ()))
+
+    def _transports(self, serial: str) -> list[tuple[LongRow, str]] | None:
+        """Each transport of that serial with its newest state; None while they are not known."""
+        states, long = self._rows.get(serial, ()), self._long.get(serial, ())
+        if len(states) != len(long):
+            return None
+        # The plain list is the newer one; it just cannot tell twins apart.
+        return [(row, states[0] if len(long) == 1 else row.state) for row in long]
+
+    def _attend(self, serial: str) -> None:
+        """Have those asked that are ready, and nobody else."""
+        if self._network(serial) and not self._network_devices:
+            return
+        for row, state in self._transports(serial) or ():
+            if reading(state)[0] is Bridge.READY:
+                self._asker.attend(row.transport_id, serial)
+            else:
+                self._asker.leave(row.transport_id)
+
+    def _wanted(self, serial: str) -> dict[str, Sighting] | None:
+        """Address → sighting of the phones under that serial; None: not to be told yet."""
+        states, network = self._rows.get(serial, ()), self._network(serial)
+        if not states or (network and not self._network_devices):
+            return {}
+        transports = self._transports(serial)
+        if transports is None:
+            if len(states) > 1 or network or is_junk(serial) or serial in self._long:
+                return None
+            return {serial: self._sighting(serial, serial, states[0], None, network=network)}
+        wanted: dict[str, Sighting] = {}
+        for row, state in transports:
+            untold = row.transport_id not in self._asker.told
+            if network and untold and reading(state)[0] is Bridge.READY:
+                return None
+            address = serial if len(transports) == 1 else f"{serial}#{row.transport_id}"
+            wanted[address] = self._sighting(address, serial, state, row, network=network)
+        return wanted
+
+    def _sighting(
+        self, address: str, serial: str, state: str, row: LongRow | None, *, network: bool
+    ) -> Sighting:
+        bridge, reason = reading(state)
+        number = row.transport_id if row else 0  # ids begin at 1
+        told = self._asker.told.get(number, Told())
+        silent = self._asker.silent.get(number)
+        if silent and bridge is Bridge.READY:
+            bridge, reason = Bridge.NOT_READY, silent
+        return Sighting(
+            source=SourceName.ADB,
+            address=address,
+            serial=serial,
+            platform=Platform.ANDROID,
+            port=row.port if row else "",
+            bridge=bridge,
+            reason=reason,
+            name=told.name,
+            model=told.model or (row.model if row else ""),
+            network=network,
+            usb_serial=told.serialno if network else "",
+        )

@@ -1,0 +1,190 @@
+"""What phones say when asked over adb: their names, and whether they answer at all.
+
+One phone that hangs costs its own slot for `probe_timeout` seconds, and nobody else anything:
+names, probes and the repeated probes of silent phones have slots of their own, and no edge of the
+device list ever waits for any of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.sources.adb_wire import AdbError, PhoneSilentError
+from agent.sources.agenda import Agenda
+from agent.sources.base import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from agent.sources.adb_wire import AdbClient
+
+log = structlog.get_logger(__name__)
+
+NAME_RETRIES = (5.0, 30.0, 120.0)
+"""Seconds between tries to learn a phone's name; it may be booting. Then it stays nameless."""
+NAMES_AT_ONCE = 8
+PROBES_AT_ONCE = 16
+RETRIES_AT_ONCE = 8
+RETRY_FIRST, RETRY_CAP = 1.0, 60.0
+"""Seconds until a silent phone is asked again: the first time soon, it may just have been busy."""
+GRAINS = 60
+"""Into so many batches the probes of an interval are gathered."""
+GOLDEN = 0.6180339887498949
+"""Multiples of it, less their whole part, stay evenly spread however many there are."""
+
+QUESTIONS = (
+    'echo "device_name=$(settings get global device_name 2>/dev/null)"; '
+    'echo "marketname=$(getprop ro.product.marketname)"; '
+    'echo "model=$(getprop ro.product.model)"; '
+    'echo "serialno=$(getprop ro.serialno)"'
+)
+"""One command, one connection. Labelled, because old phones lack some of the programs, and the
+shell's complaints come on the same stream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a phone says of itself; "" for what it did not."""
+
+    name: str = ""
+    model: str = ""
+    """Market name, else model."""
+    serialno: str = ""
+    final: bool = False
+    """False: it could not say its name yet (booting), ask again."""
+
+
+def parse_told(output: str) -> Told:
+    """What a phone printed for `QUESTIONS`."""
+    values: dict[str, str] = {}
+    for line in output.splitlines():
+        key, equals, value = line.strip().partition("=")
+        if equals:
+            values.setdefault(key, "".join(c for c in value if c.isprintable()).strip()[:255])
+    name = values.get("device_name", "")
+    return Told(
+        name="" if name == "null" else name,  # `settings` prints null for what is not set
+        model=values.get("marketname") or values.get("model", ""),
+        serialno=values.get("serialno", ""),
+        final=bool(name and values.get("model")),
+    )
+
+
+class Asker:
+    """Asks the phones that it attends; they are transport ids.
+
+    Each is asked for its name once, and every `probe_interval` seconds (0: never) for anything at
+    all. `changed(id)` is called with each news.
+    """
+
+    def __init__(self, client: AdbClient, *, probe_interval: float, probe_timeout: float) -> None:
+        self.changed: Callable[[int], None] = lambda _: None
+        self.told: dict[int, Told] = {}
+        """Answers; also an empty one where asking failed the first time."""
+        self.silent: dict[int, str] = {}
+        """Those that do not answer, and the operator's reason."""
+        self._client = client
+        self._interval = probe_interval
+        self._timeout = probe_timeout
+        self._serials: dict[int, str] = {}
+        self._tries: dict[int, Iterator[float]] = {}
+        self._waits: dict[int, Iterator[float]] = {}
+        self._phase = 0.0
+        self._names = Agenda(NAMES_AT_ONCE, self._ask_name)
+        self._probes = Agenda(PROBES_AT_ONCE, self._probe, grain=probe_interval / GRAINS)
+        self._retries = Agenda(RETRIES_AT_ONCE, self._probe)
+
+    def attend(self, phone: int, serial: str) -> None:
+        """It is ready: ask it. No-op when attended already."""
+        if phone in self._serials:
+            return
+        self._serials[phone] = serial
+        if phone not in self.told or not self.told[phone].final:
+            self._tries[phone] = iter(NAME_RETRIES)
+            self._names.add(phone, 0.0)
+        if self._interval:
+            self._phase = (self._phase + GOLDEN) % 1.0
+            self._probes.add(phone, self._interval * self._phase)
+
+    def leave(self, phone: int) -> None:
+        """It is not ready any more: ask nothing. What it told stays."""
+        if self._serials.pop(phone, None) is not None:
+            for agenda in (self._names, self._probes, self._retries):
+                agenda.discard(phone)
+            for table in (self.silent, self._tries, self._waits):
+                table.pop(phone, None)
+
+    def forget(self, phone: int) -> None:
+        """It is no longer listed."""
+        self.leave(phone)
+        self.told.pop(phone, None)
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for agenda in (self._names, self._probes, self._retries):
+                group.create_task(agenda.run())
+
+    async def _ask_name(self, phone: int) -> float | None:
+        try:
+            told = parse_told(await self._client.shell(phone, QUESTIONS, self._timeout))
+        except PhoneSilentError:
+            told = Told()
+            if self._interval:
+                self._probes.add(phone, 0.0)
+        except (OSError, AdbError) as error:
+            told = Told()
+            log.debug("adb.name_not_told", serial=self._serials.get(phone), reason=str(error))
+        if phone not in self._serials:
+            return None
+        if told != self.told.get(phone) and (told.model or phone not in self.told):
+            self.told[phone] = told
+            self.changed(phone)
+        return None if told.final else next(self._tries[phone], None)
+
+    async def _probe(self, phone: int) -> float | None:
+        answers = True
+        try:
+            await self._client.shell(phone, "echo", self._timeout)
+        except PhoneSilentError:
+            answers = False
+        except (OSError, AdbError):
+            # The server's trouble, or a phone just leaving: both show in the list. No verdict.
+            if phone in self.silent:
+                return next(self._waits[phone])
+        if phone not in self._serials:
+            return None
+        if answers:
+            return self._answered(phone)
+        return self._unanswered(phone)
+
+    def _answered(self, phone: int) -> float | None:
+        if phone not in self.silent:
+            return self._interval
+        del self.silent[phone], self._waits[phone]
+        log.info("adb.phone_answers_again", serial=self._serials[phone])
+        self._probes.add(phone, self._interval)
+        self.changed(phone)
+        return None
+
+    def _unanswered(self, phone: int) -> float | None:
+        if phone in self.silent:
+            return next(self._waits[phone])
+        self.silent[phone] = (
+            f"unresponsive: adb lists it but it did not answer for {self._timeout:g} s"
+        )
+        self._waits[phone] = backoff(RETRY_FIRST, cap=RETRY_CAP)
+        log.warning(
+            "adb.phone_unresponsive",
+            serial=self._serials[phone],
+            transport_id=phone,
+            limit=self._timeout,
+            remedy="it is asked again; if it stays so, replug or restart the phone",
+        )
+        self._retries.add(phone, next(self._waits[phone]))
+        self.changed(phone)
+        return None

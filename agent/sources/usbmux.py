@@ -1,0 +1,769 @@
+"""iPhones: usbmuxd says which are attached, each one's lockdownd whether this host may use it.
+
+usbmuxd's protocol (libimobiledevice/usbmuxd, `src/client.c`): frames of a 16-byte little-endian
+header (length, version 1, message 8, tag) and an XML property list. A connection that sent
+`Listen` gets `Attached`, `Detached` and `Paired` messages for ever, beginning with all that is
+attached; requests go on connections of their own. lockdownd answers on port 62078 of the phone,
+reached by `Connect`; a session over TLS with this host's pairing record proves trust.
+
+pymobiledevice3 is imported here only, and late: `usbmux` costs 50 ms and is loaded once usbmuxd
+accepts a connection, `lockdown` costs 240 ms and 17 MB and is loaded with the first iPhone. The
+library has no time limits and reads as many bytes as a frame's length claims (an HTTP answer
+claims 1.3 GB), so connections are opened, limited and closed here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import importlib.util
+import random
+import socket
+import struct
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
+from agent.sources.base import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+    from pathlib import Path
+
+    from agent.model import Emit
+
+log = structlog.get_logger(__name__)
+
+ABSENT_RETRY = 1.0
+"""Seconds between looks for a usbmuxd that is not running; one `connect` costs microseconds."""
+STABLE = 10.0
+"""Seconds that a connection must have lasted for the reconnect back-off to start anew."""
+QUEUE_PAUSE = 0.02
+"""Seconds between tries while usbmuxd's queue of connections is full."""
+MAX_FRAME = 16 * 1024 * 1024
+"""Bytes; `ListDevices` takes about 800 per phone."""
+HEADER = 16
+"""Bytes of usbmuxd's frame header, all of it before the property list."""
+CHECKS = 8
+"""Phones checked at once."""
+TURN = 0.5
+"""Seconds for which a check counts among those `CHECKS`. One that takes longer waits for its phone,
+which costs this host nothing: silent phones must not keep the others from their turn."""
+RETRY_CAP = 30.0
+"""Seconds between checks of a phone that is not ready, at most: trust may come unannounced."""
+QUOTE = 160
+"""Characters of an error that a reason quotes."""
+LOCKDOWN_PORT = 62078
+LOCKDOWN_TYPE = "com.apple.mobile.lockdown"
+UDID_LENGTH = 24
+"""Hex digits of a UDID since the iPhone XS; a dash after the eighth, which old usbmuxd omits."""
+
+CHECKING = "checking whether it trusts this host"
+NOT_INSTALLED = "iOS support is not installed: pip install 'device-agent[ios]'"
+
+
+class UsbmuxSource:
+    """Watches usbmuxd; `agent.sources.base.DeviceSource` is the contract.
+
+    Every phone is first `NOT_READY`, "checking whether it trusts this host", then what its own
+    check says. Checks run beside each other and never delay the reading of usbmuxd's messages.
+
+    Args:
+        address: the path of usbmuxd's socket (`UNIX:/path` too), or `HOST:PORT`.
+        network_devices: report iPhones reached over Wi-Fi too; one that is also on USB then is two
+            sightings of one serial.
+        probe_interval: seconds between checks of a ready phone; 0: checked once, when it comes.
+        probe_timeout: seconds in which usbmuxd and the phone's lockdownd must complete a check.
+        records: a folder that is searched for pairing records (`UDID.plist`) that usbmuxd does not
+            have; it need not exist, and nothing is written there.
+        list_interval: seconds between comparisons of what was announced with usbmuxd's list, which
+            also find a usbmuxd that hangs.
+        answer_limit: seconds for usbmuxd to answer a request, or to finish a message it began.
+        retry: seconds until a phone that is not ready is checked again; doubles up to `RETRY_CAP`.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str = "/var/run/usbmuxd",
+        network_devices: bool,
+        probe_interval: float,
+        probe_timeout: float,
+        records: Path,
+        list_interval: float = 30.0,
+        answer_limit: float = 5.0,
+        retry: float = 2.0,
+    ) -> None:
+        self._server = _Server(address, answer_limit)
+        self._network_devices = network_devices
+        self._probe_interval = probe_interval
+        self._list_interval = list_interval
+        self._retry = retry
+        self._lockdown = _Lockdown(self._server, records, probe_timeout)
+
+    @property
+    def name(self) -> SourceName:
+        """Whose observations these are."""
+        return SourceName.USBMUX
+
+    async def run(self, emit: Emit) -> None:
+        """Observe until cancelled; without the library: one `Down`, and nothing more."""
+        reason = NOT_INSTALLED
+        if _installed():
+            try:
+                await self._reconnect_for_ever(emit)
+            except ImportError as error:
+                reason = f"iOS support cannot be loaded: {error}"
+        log.warning("usbmux.down", reason=reason)
+        emit(Down(SourceName.USBMUX, reason))
+        await asyncio.get_running_loop().create_future()
+
+    async def _reconnect_for_ever(self, emit: Emit) -> None:
+        loop = asyncio.get_running_loop()
+        delays = backoff()
+        told: _Loss | None = None  # of the present outage
+        previous: _Loss | None = None
+        while True:
+            began = loop.time()
+            watch = _Watch(
+                emit,
+                self._server,
+                self._lockdown,
+                network_devices=self._network_devices,
+                probe_interval=self._probe_interval,
+                retry=self._retry,
+            )
+            try:
+                await watch.run(self._list_interval)
+            except ImportError:
+                raise
+            except Exception as error:  # noqa: BLE001 - the library lets anything out
+                loss = self._server.explain(
+                    error, attached=len(watch.phones), connected=watch.connected
+                )
+            if watch.connected:
+                told = None
+            # One word per outage; a second where what was called normal turns out not to be, twice
+            # over, as a usbmuxd that is just ending can look like anything.
+            if told is None or (told.normal and not loss.normal and loss == previous):
+                (log.info if loss.normal else log.warning)(
+                    "usbmux.down", server=self._server.address, reason=loss.reason
+                )
+                emit(Down(SourceName.USBMUX, loss.reason))
+                told = loss
+            previous = loss
+            if loop.time() - began > STABLE:
+                delays = backoff()
+            delay = next(delays)
+            await asyncio.sleep(min(delay, ABSENT_RETRY) if loss.absent else delay)
+
+
+@dataclass(frozen=True, slots=True)
+class _Loss:
+    """Why usbmuxd cannot be seen, for an operator."""
+
+    reason: str
+    normal: bool = False
+    """To be expected on a host that works."""
+    absent: bool = False
+    """Nobody listens on the socket: looking again is cheap."""
+
+
+class _MalformedError(Exception):
+    """What usbmuxd sent is no message; the text tells the nature of the bytes."""
+
+    def __init__(self, frame: bytes, why: object) -> None:
+        super().__init__(
+            f"{len(frame)} bytes read, beginning {frame[:16].hex(' ') or 'nowhere'}: {why}"
+        )
+
+
+class _Server:
+    """Where usbmuxd listens, how to connect to it, and what its failures mean."""
+
+    def __init__(self, address: str, answer_limit: float) -> None:
+        self.address = address
+        self.answer_limit = answer_limit
+        self._path = address.removeprefix("UNIX:")
+        host, colon, port = self._path.rpartition(":")
+        self._tcp: tuple[str, str] | None = None
+        if colon and "/" not in self._path:
+            self._tcp = host.strip("[]"), port
+        self._mux_class: Any = None
+
+    async def open(self) -> Any:
+        """A new connection, the library's. The caller limits the time that takes, and closes it.
+
+        Raises:
+            OSError: nobody listens there.
+            ImportError: the library is not (wholly) installed.
+        """
+        sock = await (self._connect_tcp(*self._tcp) if self._tcp else self._connect_unix())
+        try:
+            if self._mux_class is None:
+                self._mux_class = await asyncio.to_thread(_mux_class)
+            return self._mux_class(sock, self.answer_limit)
+        except BaseException:
+            sock.close()
+            raise
+
+    async def devices(self) -> list[Any]:
+        """What usbmuxd lists, as the library's devices, asked for on a connection of its own."""
+        async with asyncio.timeout(self.answer_limit):
+            mux = await self.open()
+            try:
+                with _reading(mux):
+                    await mux.get_device_list()
+                return _checked(mux.devices)
+            finally:
+                await mux.close()
+
+    async def _connect_unix(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            while True:
+                # Not `loop.sock_connect`: a full queue (usbmuxd up to 1.1.1 keeps 5) is EAGAIN
+                # here, which asyncio takes for a connection under way and then for a made one.
+                try:
+                    sock.connect(self._path)
+                except BlockingIOError:
+                    await asyncio.sleep(QUEUE_PAUSE)
+                else:
+                    return sock
+        except BaseException:
+            sock.close()
+            raise
+
+    async def _connect_tcp(self, host: str, port: str) -> socket.socket:
+        loop = asyncio.get_running_loop()
+        refusal = OSError(f"no address for {host}")
+        for family, kind, proto, _, where in await loop.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM
+        ):
+            sock = socket.socket(family, kind, proto)
+            try:
+                sock.setblocking(False)
+                await loop.sock_connect(sock, where)
+            except OSError as error:
+                sock.close()
+                refusal = error
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                return sock
+        raise refusal
+
+    def explain(self, error: Exception, *, attached: int, connected: bool) -> _Loss:
+        """What the error that ended a connection means.
+
+        Args:
+            error: as raised.
+            attached: how many iPhones were attached.
+            connected: the connection had worked before.
+        """
+        where, local = self.address, self._tcp is None
+        # Debian's usbmuxd is started by udev with the first iPhone and ends with the last.
+        expected = local and not attached
+        remedy = "see `systemctl status usbmuxd`" if local else "is it running there?"
+        if expected:
+            remedy = "normal while no iPhone is attached"
+        normal = absent = False
+        match error:
+            case _MalformedError():
+                reason = (
+                    f"usbmuxd on {where} sent a malformed message ({error}): "
+                    "is it really usbmuxd that listens there? Reconnecting"
+                )
+            case TimeoutError():
+                reason = (
+                    f"usbmuxd on {where} hangs: no answer within {self.answer_limit:g} s; "
+                    "if that lasts, restart it (`systemctl restart usbmuxd`)"
+                )
+            case FileNotFoundError():
+                reason = f"usbmuxd is not running (no {where}): {remedy}"
+                normal, absent = expected, local
+            case ConnectionRefusedError():
+                reason = f"usbmuxd is not running (nothing listens on {where}): {remedy}"
+                normal, absent = expected, local
+            case PermissionError():
+                reason = f"the agent's user may not open {where}: {error.strerror}"
+            case ConnectionError() if connected:
+                reason = f"usbmuxd on {where} closed the connection: {remedy}"
+                normal = expected
+            case _:
+                reason = f"usbmuxd on {where} cannot be used: {_brief(error)}; reconnecting"
+        return _Loss(reason, normal, absent)
+
+
+@dataclass(slots=True)
+class _Phone:
+    """One attachment of one phone; a re-attached phone is a new one."""
+
+    device: Any
+    sighting: Sighting
+    look_again: asyncio.Event = field(default_factory=asyncio.Event)
+    task: asyncio.Task[None] | None = None
+
+    @property
+    def ready(self) -> bool:
+        """As last emitted."""
+        return self.sighting.bridge is Bridge.READY
+
+
+class _Watch:
+    """One connection's life: snapshot, edges, a task per phone. Nothing of it outlives `run`."""
+
+    def __init__(
+        self,
+        emit: Emit,
+        server: _Server,
+        lockdown: _Lockdown,
+        *,
+        network_devices: bool,
+        probe_interval: float,
+        retry: float,
+    ) -> None:
+        self.phones: dict[int, _Phone] = {}
+        """By DeviceID, which usbmuxd gives out anew when it is restarted."""
+        self.connected = False
+        """A snapshot was emitted."""
+        self._emit = emit
+        self._server = server
+        self._lockdown = lockdown
+        self._network_devices = network_devices
+        self._probe_interval = probe_interval
+        self._retry = retry
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._updates = 0
+
+    async def run(self, list_interval: float) -> None:
+        """Observe until the connection is lost: always ends with an exception."""
+        mux: Any = None
+        try:
+            async with asyncio.timeout(self._server.answer_limit):
+                mux = await self._server.open()
+                with _reading(mux):
+                    await mux.listen()
+                # Nothing marks the end of the burst that follows `Listen`. usbmuxd handles one
+                # request after the other, so a list asked for now holds every phone that the burst
+                # announces, and whatever comes or goes after it is announced too. The burst's own
+                # `Attached` then repeat what is known, and change nothing.
+                mux.devices = await self._server.devices()
+            self._begin(mux.devices)
+            await self._first_failure(self._read(mux), self._compare(mux, list_interval))
+        finally:
+            tasks = tuple(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            if mux is not None:
+                await mux.close()
+
+    async def _first_failure(self, *endless: Coroutine[Any, Any, None]) -> None:
+        """Run coroutines that end only by failing; raises what the first to fail raised."""
+        tasks = {self._spawn(coroutine) for coroutine in endless}
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        return task
+
+    def _begin(self, devices: Iterable[Any]) -> None:
+        phones = [self._new(device) for device in devices if self._wanted(device)]
+        self.phones = {phone.device.devid: phone for phone in phones}
+        self.connected = True
+        log.info("usbmux.up", server=self._server.address, phones=len(phones))
+        self._emit(Snapshot(SourceName.USBMUX, tuple(phone.sighting for phone in phones)))
+        for phone in phones:
+            self._follow(phone)
+
+    async def _read(self, mux: Any) -> None:
+        """Follow the announcements; waits for the next without limit, as it may be days away."""
+        while True:
+            # The library tells of a message only by what it did to its list.
+            before = len(mux.devices)
+            with _reading(mux):
+                await mux.receive_device_state_update()
+                _checked(mux.devices)
+            self._updates += 1
+            if len(mux.devices) == before:
+                self._look_again()  # `Paired`: somebody pressed Trust, or stored a record
+            # An announced phone may be known from the list: the later word stands for both.
+            mux.devices = list({device.devid: device for device in mux.devices}.values())
+            self._apply(mux.devices)
+            await asyncio.sleep(0)  # reading does not suspend while a burst is in the socket
+
+    async def _compare(self, mux: Any, interval: float) -> None:
+        """Compare with usbmuxd's list now and then: finds a hung usbmuxd and lost announcements."""
+        while True:
+            await asyncio.sleep(interval)
+            updates = self._updates
+            devices = await self._server.devices()
+            # Only a list that no announcement has overtaken is newer than what is known.
+            if updates == self._updates:
+                mux.devices = devices
+                self._apply(devices)
+
+    def _look_again(self) -> None:
+        for phone in self.phones.values():
+            if not phone.ready:
+                phone.look_again.set()
+
+    def _wanted(self, device: Any) -> bool:
+        return self._network_devices or not device.is_network
+
+    def _apply(self, devices: Iterable[Any]) -> None:
+        """Emit what differs from what was emitted."""
+        now = {device.devid: device for device in devices if self._wanted(device)}
+        for devid in self.phones.keys() - now.keys():
+            phone = self.phones.pop(devid)
+            self._leave(phone)
+            self._emit(Gone(SourceName.USBMUX, phone.sighting.address))
+        for devid, device in now.items():
+            known = self.phones.get(devid)
+            if known is not None:
+                if known.device == device:
+                    continue
+                self._leave(known)
+            phone = self.phones[devid] = self._new(device)
+            self._emit(Changed(phone.sighting))
+            self._follow(phone)
+
+    def _new(self, device: Any) -> _Phone:
+        return _Phone(
+            device,
+            Sighting(
+                SourceName.USBMUX,
+                address=str(device.devid),
+                serial=device.serial,
+                platform=Platform.IOS,
+                bridge=Bridge.NOT_READY,
+                reason=CHECKING,
+                network=device.is_network,
+            ),
+        )
+
+    def _follow(self, phone: _Phone) -> None:
+        phone.task = self._spawn(self._check_again_and_again(phone))
+        phone.task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("usbmux.checks_ended", error=repr(error))
+
+    def _leave(self, phone: _Phone) -> None:
+        if phone.task is not None:
+            phone.task.cancel()
+
+    async def _check_again_and_again(self, phone: _Phone) -> None:
+        """Keep one phone's sighting true for as long as it is attached."""
+        retries = backoff(self._retry, cap=max(self._retry, RETRY_CAP))
+        missed = 0
+        # Phones that came together are not all probed in the same instant for ever after.
+        pause = random.uniform(0, self._probe_interval)  # noqa: S311 - spreads load
+        while True:
+            phone.look_again.clear()
+            verdict = await self._lockdown.check(phone.device)
+            missed = missed + 1 if verdict.unresponsive else 0
+            if not (phone.ready and missed == 1):  # one missed probe proves nothing
+                self._say(phone, verdict)
+            if not verdict.ready:
+                delay = next(retries)
+            elif not self._probe_interval:
+                return
+            else:
+                delay, pause = pause, self._probe_interval
+                retries = backoff(self._retry, cap=max(self._retry, RETRY_CAP))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await phone.look_again.wait()
+
+    def _say(self, phone: _Phone, verdict: _Verdict) -> None:
+        sighting = replace(
+            phone.sighting,
+            bridge=Bridge.READY if verdict.ready else Bridge.NOT_READY,
+            reason=verdict.reason,
+            name=verdict.name or phone.sighting.name,
+            model=verdict.model or phone.sighting.model,
+        )
+        if sighting == phone.sighting or self.phones.get(phone.device.devid) is not phone:
+            return
+        phone.sighting = sighting
+        log.info(
+            "usbmux.checked", serial=sighting.serial, bridge=sighting.bridge, reason=sighting.reason
+        )
+        self._emit(Changed(sighting))
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What one check of one phone found."""
+
+    ready: bool = False
+    reason: str = ""
+    unresponsive: bool = False
+    """The phone did not answer (properly), as opposed to: it answered that it is not usable."""
+    name: str = ""
+    model: str = ""
+
+
+def _unresponsive(why: str) -> _Verdict:
+    return _Verdict(reason=f"unresponsive: {why}", unresponsive=True)
+
+
+class _Lockdown:
+    """Asks phones' lockdownd whether they trust this host. Lasts as long as the source."""
+
+    def __init__(self, server: _Server, records: Path, timeout: float) -> None:
+        self._server = server
+        self._records = records
+        self._timeout = timeout
+        self._turns = asyncio.Semaphore(CHECKS)
+        self._loading = asyncio.Lock()
+        self._client_class: Any = None
+
+    async def check(self, device: Any) -> _Verdict:
+        """Never raises but CancelledError; ends within the time limit, once it is its turn."""
+        try:
+            async with self._loading:
+                if self._client_class is None:
+                    self._client_class = await asyncio.to_thread(_client_class)
+            async with self._turn(), asyncio.timeout(self._timeout):
+                return await self._ask(device)
+        except TimeoutError:
+            return _unresponsive(
+                f"its lockdownd did not answer within {self._timeout:g} s; "
+                "unlock the phone, plug it in anew or restart it"
+            )
+        except ImportError as error:
+            return _Verdict(reason=f"iOS support cannot be loaded: {error}")
+        except Exception as error:  # noqa: BLE001 - the library lets anything out
+            return _explain_failure(error)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        await self._turns.acquire()
+        over = False
+
+        def end() -> None:
+            nonlocal over
+            if not over:
+                over = True
+                self._turns.release()
+
+        timer = asyncio.get_running_loop().call_later(TURN, end)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            end()
+
+    async def _ask(self, device: Any) -> _Verdict:
+        client = await self._client_class.dial(self._server, device, self._records)
+        try:
+            if (kind := await client.query_type()) != LOCKDOWN_TYPE:
+                return _unresponsive(f"it is not in normal mode but runs {_text(kind)}; restart it")
+            # Of a phone that does not trust this host too: the few values that it tells anybody.
+            client.product_type = (await client.get_value() or {}).get("ProductType")
+            try:
+                ready, reason = await client.validate_pairing(), ""
+            except Exception as error:
+                reason = _explain_refusal(error)
+                if not reason:
+                    raise
+                ready = False
+            if not ready and not reason:
+                reason = (
+                    "not trusted: unlock the phone and tap Trust"
+                    if client.pair_record is None
+                    else "not trusted: the phone refuses this host's pairing record; "
+                    "unlock it, plug it in anew and tap Trust"
+                )
+            return _Verdict(
+                ready,
+                reason,
+                name=_text(client.all_values.get("DeviceName")),
+                model=_text(client.display_name or client.product_type),
+            )
+        finally:
+            # At once, where a TLS close would wait for the phone's answer. The client may have
+            # replaced the connection that it was given.
+            client.service.writer.transport.abort()
+
+
+def _text(value: object) -> str:
+    """A phone's word for something, as far as it is text."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _brief(error: Exception) -> str:
+    """An error in short: the library quotes whole messages in some of its own."""
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= QUOTE else f"{text[:QUOTE]}…"
+
+
+def _spellings(serial: str) -> tuple[str, ...]:
+    """The serial as given, then with its dash put in or taken out: records are named by either."""
+    if len(serial) == UDID_LENGTH:
+        return serial, f"{serial[:8]}-{serial[8:]}"
+    if len(serial) == UDID_LENGTH + 1 and serial[8] == "-":
+        return serial, serial.replace("-", "")
+    return (serial,)
+
+
+def _checked(devices: list[Any]) -> list[Any]:
+    for device in devices:
+        if not (
+            isinstance(device.devid, int)
+            and isinstance(device.serial, str)
+            and isinstance(device.connection_type, str)
+        ):
+            raise TypeError(f"a device of {device.devid!r}, {device.serial!r}"[:QUOTE])
+    return devices
+
+
+@contextmanager
+def _reading(mux: Any) -> Iterator[None]:
+    """What the library makes of bytes that it cannot understand becomes one kind of error."""
+    try:
+        yield
+    except (OSError, _MalformedError):
+        raise
+    except Exception as error:
+        raise _MalformedError(mux.frame, _brief(error)) from error
+
+
+# All that touches the library. Classes are made in functions, as their bases are loaded late.
+
+
+def _installed() -> bool:
+    """Is the library there? Loads nothing."""
+    try:
+        return importlib.util.find_spec("pymobiledevice3") is not None
+    except ImportError:
+        return False
+
+
+@functools.cache
+def _mux_class() -> Any:
+    """The library's connection to usbmuxd, with a bounded read that remembers what it read."""
+    from pymobiledevice3.usbmux import PlistMuxConnection  # noqa: PLC0415 - loaded late
+
+    class Mux(PlistMuxConnection):  # type: ignore[misc]  # the library is skipped by mypy
+        def __init__(self, sock: socket.socket, answer_limit: float) -> None:
+            super().__init__(sock)
+            self.frame = b""
+            self._answer_limit = answer_limit
+
+        async def _recv_packet(self, sock: socket.socket) -> bytes:
+            self.frame = b""
+            await self._recv_more(sock, HEADER)  # without limit: nothing was begun yet
+            # A message that was begun ends soon. Running out of time here desyncs the stream,
+            # and so does a cancel: this connection is closed after either.
+            async with asyncio.timeout(self._answer_limit):
+                while len(self.frame) < HEADER:
+                    await self._recv_more(sock, HEADER - len(self.frame))
+                size = struct.unpack_from("<I", self.frame)[0]
+                if not HEADER < size <= MAX_FRAME:
+                    raise _MalformedError(self.frame, f"a message cannot be {size} bytes long")
+                while len(self.frame) < size:
+                    await self._recv_more(sock, size - len(self.frame))
+            return self.frame
+
+        async def _recv_more(self, sock: socket.socket, size: int) -> None:
+            data = await asyncio.get_running_loop().sock_recv(sock, size)
+            if not data:
+                raise ConnectionResetError("usbmuxd closed the connection")
+            self.frame += data
+
+    return Mux
+
+
+@functools.cache
+def _client_class() -> Any:
+    """The library's lockdown client, reaching its phone by DeviceID over our own connections."""
+    from pymobiledevice3.exceptions import NotPairedError  # noqa: PLC0415 - loaded late
+    from pymobiledevice3.lockdown import LockdownClient  # noqa: PLC0415 - loaded late
+    from pymobiledevice3.pair_records import get_local_pairing_record  # noqa: PLC0415 - loaded late
+    from pymobiledevice3.service_connection import ServiceConnection  # noqa: PLC0415 - loaded late
+
+    async def connect(server: _Server, device: Any, port: int, **tls: Any) -> Any:
+        mux = await server.open()
+        try:
+            sock = await mux.connect(device, port)
+            service = await ServiceConnection.from_socket(sock, mux_device=device, **tls)
+        except BaseException:
+            await mux.close()
+            raise
+        service.max_frame_size = MAX_FRAME
+        return service
+
+    class Client(LockdownClient):  # type: ignore[misc]  # the library is skipped by mypy
+        def __init__(self, service: Any, server: _Server, device: Any, records: Path) -> None:
+            super().__init__(service, host_id="", identifier=device.serial)
+            self._server = server
+            self._device = device
+            self._records = records
+
+        @classmethod
+        async def dial(cls, server: _Server, device: Any, records: Path) -> Any:
+            return cls(await connect(server, device, LOCKDOWN_PORT), server, device, records)
+
+        async def create_service_connection(
+            self, port: int, ssl_context: Any = None, strip_ssl: Any = False
+        ) -> Any:
+            tls = {"ssl_context": ssl_context, "strip_ssl": strip_ssl}
+            return await connect(self._server, self._device, port, **tls)
+
+        async def fetch_pair_record(self) -> None:
+            mux = await self._server.open()
+            try:
+                for spelling in _spellings(self._device.serial):
+                    with suppress(NotPairedError):
+                        self.pair_record = await mux.get_pair_record(spelling)
+                        return
+            finally:
+                await mux.close()
+            for spelling in _spellings(self._device.serial):
+                self.pair_record = get_local_pairing_record(spelling, self._records)
+                if self.pair_record is not None:
+                    return
+
+    return Client
+
+
+def _explain_refusal(error: Exception) -> str:
+    """A phone's refusal of a session, in the operator's words; "" for any other error."""
+    from pymobiledevice3 import exceptions  # noqa: PLC0415 - loaded late
+
+    match error:
+        case exceptions.PasswordRequiredError() | exceptions.PasscodeRequiredError():
+            return "locked: enter the passcode on the phone"
+        case exceptions.UserDeniedPairingError():
+            return "not trusted: somebody tapped Don't Trust; plug the phone in anew and tap Trust"
+        case exceptions.PairingError():
+            return "not trusted: unlock the phone and tap Trust"
+    return ""
+
+
+def _explain_failure(error: Exception) -> _Verdict:
+    """Why a check came to nothing."""
+    from pymobiledevice3 import exceptions  # noqa: PLC0415 - loaded late
+
+    match error:
+        case exceptions.BadDevError():
+            return _unresponsive("usbmuxd no longer has it; plug it in anew")
+        case exceptions.ConnectionFailedError():
+            return _unresponsive("its lockdownd refuses connections; restart the phone")
+        case exceptions.ConnectionTerminatedError():
+            return _unresponsive("its lockdownd closed the connection; restart the phone")
+    return _unresponsive(f"the check failed: {_brief(error)}")

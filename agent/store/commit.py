@@ -1,0 +1,103 @@
+"""Many changes in one transaction, of which a bad one takes nobody else down."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent.store import queries, sql
+from agent.store.faults import Trouble, trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Work = "Callable[[sqlite3.Connection], Any]"
+
+
+class Outcome(NamedTuple):
+    """What one change returned, or why it was refused."""
+
+    result: Any
+    refusal: Exception | None
+
+
+class UncertainCommitError(Exception):
+    """COMMIT itself failed: on another connection the batch may turn out to be stored."""
+
+    def __init__(self, outcomes: list[Outcome]) -> None:
+        super().__init__("the commit failed")
+        self.outcomes = outcomes
+
+
+class _Refused(Exception):  # noqa: N818 - a signal between two functions, seen by nobody else
+    pass
+
+
+def commit(
+    conn: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]], batch: int
+) -> list[Outcome]:
+    """Apply all changes, in order, in one transaction; durable on return. Leaves none open.
+
+    A change that fails by its own fault (a constraint, a value that cannot be stored) is left out,
+    with the reason as its outcome.
+
+    Raises:
+        UncertainCommitError: from COMMIT; its cause is the error.
+        Exception: the disk or the file is at fault (see `faults.trouble`); nothing was stored.
+    """
+    try:
+        return _transaction(conn, changes, batch, isolate=False)
+    except _Refused:
+        return _transaction(conn, changes, batch, isolate=True)
+
+
+def _transaction(
+    conn: sqlite3.Connection,
+    changes: Sequence[Callable[[sqlite3.Connection], Any]],
+    batch: int,
+    *,
+    isolate: bool,
+) -> list[Outcome]:
+    apply = _apply_alone if isolate else _apply
+    try:
+        conn.execute(sql.BEGIN)
+        outcomes = [apply(conn, change) for change in changes]
+        queries.put_meta(conn, queries.BATCH, batch)
+        try:
+            conn.execute(sql.COMMIT)
+        except sqlite3.Error as error:
+            raise UncertainCommitError(outcomes) from error
+    except BaseException:
+        roll_back(conn)
+        raise
+    return outcomes
+
+
+def _apply(conn: sqlite3.Connection, change: Callable[[sqlite3.Connection], Any]) -> Outcome:
+    try:
+        return Outcome(change(conn), None)
+    except Exception as error:
+        if trouble(error) is Trouble.CHANGE:
+            raise _Refused from error
+        raise
+
+
+def _apply_alone(conn: sqlite3.Connection, change: Callable[[sqlite3.Connection], Any]) -> Outcome:
+    conn.execute(sql.SAVEPOINT)
+    try:
+        outcome = Outcome(change(conn), None)
+    except Exception as error:
+        if trouble(error) is not Trouble.CHANGE:
+            raise
+        conn.execute(sql.ROLLBACK_TO)
+        outcome = Outcome(None, error)
+    conn.execute(sql.RELEASE)
+    return outcome
+
+
+def roll_back(conn: sqlite3.Connection) -> None:
+    """End the transaction, if SQLite has not done so already."""
+    if conn.in_transaction:
+        with suppress(sqlite3.Error):
+            conn.execute(sql.ROLLBACK)

@@ -1,0 +1,312 @@
+"""Each question and change of the store as one function of a connection.
+
+They run on the writer thread, inside a transaction that is not theirs to end. Changes raise
+`StoreError` for what an operator must decide; sqlite3's own errors pass through.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.errors import StoreError
+from agent.model import (
+    Attempt,
+    Callback,
+    CallbackState,
+    DeviceRecord,
+    DeviceState,
+    Lease,
+    Platform,
+)
+from agent.store import sql
+from agent.store.rows import DeliveryRow, PendingLane
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Sequence
+
+    from agent.model import Transition
+    from agent.store.rows import DeliveryQuery
+
+log = structlog.get_logger(__name__)
+
+WINDOW_ROWS = 5_000
+"""How many callbacks one step of a deliveries listing looks at: a few milliseconds' worth."""
+BATCH = "batch"
+WEBHOOK_FLOOR = "webhook_floor"
+_NO_HEADERS = "[]"
+
+CallbackColumns = tuple[str, int, str, int, bytes, str, str | None, int, int, int]
+
+
+def get_meta(conn: sqlite3.Connection, key: str) -> int:
+    """One of the store's own numbers."""
+    (value,) = conn.execute(sql.GET_META, (key,)).fetchone()
+    return int(value)
+
+
+def put_meta(conn: sqlite3.Connection, key: str, value: int) -> None:
+    """Set one of the store's own numbers."""
+    conn.execute(sql.PUT_META, (value, key))
+
+
+def devices(conn: sqlite3.Connection) -> list[DeviceRecord]:
+    """All devices ever seen, by UDID."""
+    return [
+        DeviceRecord(udid, Platform(platform), DeviceState(state), *rest)
+        for udid, platform, state, *rest in conn.execute(sql.DEVICES)
+    ]
+
+
+def record(
+    conn: sqlite3.Connection,
+    device: DeviceRecord,
+    transition: Transition | None,
+    callbacks: tuple[Callback, ...],
+) -> tuple[Callback, ...]:
+    """Put the device's row, add the transition and its callbacks; returns them with their ids."""
+    conn.execute(
+        sql.PUT_DEVICE,
+        (
+            device.udid,
+            device.platform.value,
+            device.state.value,
+            device.since_ms,
+            device.name,
+            device.model,
+            device.port,
+            device.reason,
+            device.holder,
+        ),
+    )
+    if transition is not None:
+        conn.execute(
+            sql.ADD_TRANSITION,
+            (
+                transition.udid,
+                None if transition.previous is None else transition.previous.value,
+                transition.state.value,
+                transition.reason,
+                transition.at_ms,
+                transition.holder,
+            ),
+        )
+    return tuple(replace(each, rowid=_add_callback(conn, each)) for each in callbacks)
+
+
+def _add_callback(conn: sqlite3.Connection, callback: Callback) -> int:
+    cursor = conn.execute(
+        sql.ADD_CALLBACK,
+        (
+            callback.message_id,
+            callback.webhook_id,
+            callback.udid,
+            callback.created_ms,
+            callback.body,
+            json.dumps(callback.headers) if callback.headers else _NO_HEADERS,
+            None if callback.state is None else callback.state.value,
+            callback.attempts,
+            callback.due_ms,
+        ),
+    )
+    rowid = cursor.lastrowid
+    assert rowid is not None
+    return rowid
+
+
+def finish(
+    conn: sqlite3.Connection,
+    callback: Callback,
+    attempt: Attempt | None,
+    state: CallbackState,
+    due_ms: int,
+    now: int,
+) -> None:
+    """Record the attempt and move the callback to `state`.
+
+    With an attempt, a callback that is no longer pending (its webhook was deleted meanwhile) is
+    not made pending again. A callback the store no longer has is said in the log and ignored.
+    """
+    key = (callback.rowid, callback.message_id)
+    if attempt is not None:
+        conn.execute(
+            sql.ADD_ATTEMPT,
+            (
+                attempt.started_ms,
+                attempt.duration_ms,
+                attempt.status,
+                attempt.error,
+                attempt.answer,
+                *key,
+            ),
+        )
+    made = 0 if attempt is None else 1
+    finished_ms = None if state is CallbackState.PENDING else now
+    moved = conn.execute(sql.FINISH, (made, state.value, due_ms, finished_ms, *key)).rowcount
+    if moved or (made and conn.execute(sql.COUNT_ATTEMPT, key).rowcount):
+        return
+    log.warning(
+        "store.callback_unknown",
+        message_id=callback.message_id,
+        webhook_id=callback.webhook_id,
+        device=callback.udid,
+        state=state.value,
+        hint="its row was deleted or lost to corruption; nothing to update",
+    )
+
+
+def _callback(row: CallbackColumns) -> Callback:
+    message_id, webhook_id, udid, created_ms, body, headers, state, rowid, attempts, due_ms = row
+    return Callback(
+        message_id=message_id,
+        webhook_id=webhook_id,
+        udid=udid,
+        created_ms=created_ms,
+        body=body,
+        headers=()
+        if headers == _NO_HEADERS
+        else tuple((name, value) for name, value in json.loads(headers)),
+        state=None if state is None else DeviceState(state),
+        rowid=rowid,
+        attempts=attempts,
+        due_ms=due_ms,
+    )
+
+
+def lanes(conn: sqlite3.Connection) -> list[PendingLane]:
+    """One per (webhook, device) with pending callbacks; O(lanes)."""
+    heads = [_callback(row) for row in conn.execute(sql.LANES)]
+    return [PendingLane(head.webhook_id, head.udid, head) for head in heads]
+
+
+def pending(
+    conn: sqlite3.Connection, webhook_id: int, udid: str, after: int, limit: int
+) -> list[Callback]:
+    """Pending callbacks of one lane with an id above `after`, in order."""
+    return [_callback(row) for row in conn.execute(sql.PENDING, (webhook_id, udid, after, limit))]
+
+
+def backlog(conn: sqlite3.Connection) -> dict[int, tuple[int, int]]:
+    """Of each webhook with pending callbacks: how many, and when the first was created."""
+    return {webhook: (size, created) for webhook, size, created in conn.execute(sql.BACKLOG)}
+
+
+def retain_webhooks(conn: sqlite3.Connection, keep: frozenset[int], now: int) -> int:
+    """Cancel what is pending for webhooks not in `keep`; returns how many callbacks."""
+    gone = [webhook for (webhook,) in conn.execute(sql.PENDING_WEBHOOKS) if webhook not in keep]
+    cancelled = 0
+    for webhook in gone:
+        cancelled += conn.execute(sql.CANCEL, (now, webhook)).rowcount
+    return cancelled
+
+
+def webhook_ids(
+    conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
+) -> list[int]:
+    """The ids of webhooks (org, name, explicit id or None).
+
+    Explicit ids first: one of them must not be given to a name that stands above it in the file.
+    """
+    for org_id, name, explicit in wanted:
+        if explicit is not None:
+            _take_explicit(conn, org_id, name, explicit)
+    return [
+        _given(conn, org_id, name) if explicit is None else explicit
+        for org_id, name, explicit in wanted
+    ]
+
+
+def _take_explicit(conn: sqlite3.Connection, org_id: int, name: str, wish: int) -> None:
+    owner = conn.execute(sql.WEBHOOK_OF_ID, (wish,)).fetchone()
+    if owner is None:
+        conn.execute(sql.TAKE_WEBHOOK, (wish, org_id, name, 1))
+    elif owner == (org_id, name):
+        conn.execute(sql.TAKE_WEBHOOK_AGAIN, (wish,))
+    else:
+        raise StoreError(
+            f"webhook {name!r} (org {org_id}) asks for id {wish}, but that id belongs to webhook"
+            f" {owner[1]!r} (org {owner[0]}), and ids are never used twice, not even after a"
+            " webhook was deleted. Give it another id, or leave the id out to be given one."
+        )
+
+
+def _given(conn: sqlite3.Connection, org_id: int, name: str) -> int:
+    known = conn.execute(sql.WEBHOOK_OF_NAME, (org_id, name)).fetchone()
+    if known is not None:
+        return int(known[0])
+    (last,) = conn.execute(sql.LAST_GIVEN).fetchone()
+    free: int = max(last, get_meta(conn, WEBHOOK_FLOOR)) + 1
+    while conn.execute(sql.WEBHOOK_OF_ID, (free,)).fetchone() is not None:
+        free += 1
+    conn.execute(sql.TAKE_WEBHOOK, (free, org_id, name, 0))
+    return free
+
+
+def leases(conn: sqlite3.Connection) -> list[Lease]:
+    """All leases, oldest first."""
+    return [Lease(*row) for row in conn.execute(sql.LEASES)]
+
+
+def put_lease(conn: sqlite3.Connection, lease: Lease) -> None:
+    """Add the lease, or replace the one with its id."""
+    conn.execute(
+        sql.PUT_LEASE,
+        (
+            lease.id,
+            lease.udid,
+            lease.holder,
+            lease.purpose,
+            lease.acquired_ms,
+            lease.ttl,
+            lease.expires_ms,
+        ),
+    )
+
+
+def delete_lease(conn: sqlite3.Connection, lease_id: str) -> None:
+    """Delete the lease, if there is one with that id."""
+    conn.execute(sql.DELETE_LEASE, (lease_id,))
+
+
+def window_low(conn: sqlite3.Connection, high: int) -> int:
+    """The lowest id of the WINDOW_ROWS callbacks below `high`; 0 when that reaches the first."""
+    row = conn.execute(sql.WINDOW, (high, WINDOW_ROWS - 1)).fetchone()
+    return 0 if row is None else int(row[0])
+
+
+def id_of_message(conn: sqlite3.Connection, message_id: str) -> int | None:
+    """The callback's id, or None."""
+    row = conn.execute(sql.ID_OF_MESSAGE, (message_id,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def deliveries(
+    conn: sqlite3.Connection, query: DeliveryQuery, low: int, high: int, limit: int
+) -> list[DeliveryRow]:
+    """Callbacks that match, with low <= id < high, newest first."""
+    rows = conn.execute(
+        sql.DELIVERIES,
+        {
+            "low": low,
+            "high": high,
+            "limit": limit,
+            "webhook_id": query.webhook_id,
+            "udid": query.udid,
+            "state": None if query.state is None else query.state.value,
+            "message_id": query.message_id,
+            "since_ms": query.since_ms,
+        },
+    )
+    return [
+        DeliveryRow(_callback(row[:10]), CallbackState(row[10]), row[11], row[12], row[13])
+        for row in rows
+    ]
+
+
+def attempts(conn: sqlite3.Connection, message_id: str) -> list[Attempt]:
+    """All attempts of one callback, in order."""
+    return [Attempt(*row) for row in conn.execute(sql.ATTEMPTS, (message_id,))]

@@ -1,0 +1,60 @@
+"""What the store answers with, beyond the words of `agent.model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agent.model import Callback, CallbackState
+
+
+@dataclass(frozen=True, slots=True)
+class StoreHealth:
+    """Can the store write? Anything but `ok` is for the operator to see everywhere."""
+
+    ok: bool = True
+    error: str = ""
+    """Why not, with the path and what to do; "" while ok."""
+    unstored: int = 0
+    """Changes kept in memory because they could not be written yet; 0 while ok."""
+    dropped: int = 0
+    """Changes refused since start, because too many were kept in memory already."""
+    recovered_from: str = ""
+    """Path of the corrupt file that was set aside, "" if none was since start."""
+
+
+@dataclass(frozen=True, slots=True)
+class PendingLane:
+    """One (webhook, device) that has callbacks to send, with the first of them."""
+
+    webhook_id: int
+    udid: str
+    head: Callback
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQuery:
+    """Which callbacks to list; None matches all."""
+
+    webhook_id: int | None = None
+    udid: str | None = None
+    state: CallbackState | None = None
+    message_id: str | None = None
+    since_ms: int | None = None
+    """Created at or after."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One callback and what became of it."""
+
+    callback: Callback
+    state: CallbackState
+    finished_ms: int | None
+    """When it was delivered, died or was cancelled; None while pending."""
+    status: int | None
+    """HTTP status of the last attempt; None if there was no attempt or no answer."""
+    error: str
+    """Of the last attempt; "" if there was none."""

@@ -1,0 +1,261 @@
+"""Reads what can still be read of a corrupt store into a fresh one. Works on a copy of the file.
+
+Carried over: webhook ids first (they may never be given twice), devices, leases, and the callbacks
+that are pending or dead, with their ids. History (transitions, delivered callbacks, attempts) stays
+in the file that was set aside.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.model import CallbackState
+from agent.store import files, queries
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+_GAPS_MAX = 10_000
+_FIRST = -(1 << 62)
+_LAST = 1 << 62
+_KEPT_STATES = frozenset({CallbackState.PENDING.value, CallbackState.DEAD.value})
+_ID_GAP = 1_000_000
+"""Callback ids skipped when it cannot be known which was the last one given."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What was carried over (table → rows) and what was not, in the operator's words."""
+
+    kept: dict[str, int] = field(default_factory=dict)
+    lost: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Scan:
+    """One table's way over; `whole` as long as nothing was found unreadable."""
+
+    whole: bool = True
+    rows: int = 0
+    refused: int = 0
+    gaps: int = 0
+
+
+def working_copy(path: Path, fresh: Path) -> Path | None:
+    """A readable copy of the corrupt store, or None when nothing can be read at all.
+
+    Where the file's first page is lost, that of a fresh store is put in its place: both were made
+    by the same scripts, so their tables begin on the same pages.
+    """
+    if path.stat().st_size == 0:
+        return None
+    copy = files.beside(path, ".salvage")
+    files.discard(copy)
+    for header_lost in (False, True):
+        shutil.copyfile(path, copy)
+        if files.beside(path, "-wal").exists():
+            shutil.copyfile(files.beside(path, "-wal"), files.beside(copy, "-wal"))
+        if header_lost:
+            _transplant_first_page(copy, fresh)
+        if _has_tables(copy):
+            return copy
+        files.discard(copy)
+    return None
+
+
+def _transplant_first_page(damaged: Path, fresh: Path) -> None:
+    with fresh.open("rb") as source:
+        header = source.read(100)
+        page_size = int.from_bytes(header[16:18], "big")
+        source.seek(0)
+        page = bytearray(source.read(page_size))
+    # Offsets of the SQLite file format's header: 24 and 92 agree, so that 28 (pages) is believed;
+    # 32 and 36 say that there are no free pages.
+    page[28:32] = (damaged.stat().st_size // page_size).to_bytes(4, "big")
+    page[92:96] = page[24:28]
+    page[32:40] = bytes(8)
+    with damaged.open("r+b") as target:
+        target.write(page)
+
+
+def _open(copy: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(copy, isolation_level=None)
+    conn.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    # Lets SQLite read a file that is shorter than its header says.
+    conn.execute("PRAGMA writable_schema = ON")
+    conn.execute("PRAGMA locking_mode = EXCLUSIVE")
+    return conn
+
+
+def _has_tables(copy: Path) -> bool:
+    conn = _open(copy)
+    try:
+        return {"webhooks", "callbacks"} <= files.tables(conn)
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        conn.close()
+
+
+def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
+    """Fill the new store from the copy (None: nothing was readable), inside its transaction."""
+    report = Report()
+    if copy is None:
+        report.lost.append("everything: the file is not a database any more")
+        _spare_webhook_ids(new, report)
+        return report
+    old = _open(copy)
+    try:
+        # `batch` too: it tells whether a commit that failed with the corruption was stored.
+        _carry(old, new, "meta", report)
+        webhooks = _carry(old, new, "webhooks", report)
+        if not webhooks.whole:
+            _spare_webhook_ids(new, report)
+        _carry(old, new, "devices", report)
+        _carry(old, new, "leases", report)
+        callbacks = _carry(old, new, "callbacks", report)
+        _name_lost_callbacks(old, new, report)
+        _keep_callback_ids_apart(old, new, callbacks)
+    finally:
+        old.close()
+    return report
+
+
+def _carry(old: sqlite3.Connection, new: sqlite3.Connection, table: str, report: Report) -> _Scan:
+    scan = _Scan()
+    try:
+        columns = _common_columns(old, new, table)
+    except sqlite3.DatabaseError:
+        columns = ()
+    if not columns:
+        scan.whole = False
+        report.lost.append(f"{table}: unreadable")
+        return scan
+    marks = ", ".join("?" * len(columns))
+    insert = f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({marks})"  # noqa: S608 - the schema's own names
+    state = columns.index("state") if table == "callbacks" else None
+    for row in _readable_rows(old, table, columns, scan):
+        if state is not None and row[state] not in _KEPT_STATES:
+            continue
+        try:
+            new.execute(insert, row)
+            scan.rows += 1
+        except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError):
+            scan.refused += 1
+    scan.whole = not scan.gaps and not scan.refused
+    report.kept[table] = scan.rows
+    if scan.gaps:
+        report.lost.append(f"{table}: {scan.gaps} places unreadable")
+    if scan.refused:
+        report.lost.append(f"{table}: {scan.refused} rows damaged")
+    return scan
+
+
+def _common_columns(
+    old: sqlite3.Connection, new: sqlite3.Connection, table: str
+) -> tuple[str, ...]:
+    query = "SELECT name FROM pragma_table_info(?)"
+    there = {name for (name,) in old.execute(query, (table,))}
+    return tuple(name for (name,) in new.execute(query, (table,)) if name in there)
+
+
+def _readable_rows(
+    old: sqlite3.Connection, table: str, columns: Sequence[str], scan: _Scan
+) -> Iterator[tuple[object, ...]]:
+    """The table's rows in rowid order, stepping over what cannot be read."""
+    query = (
+        f"SELECT rowid, {', '.join(columns)} FROM {table} NOT INDEXED"  # noqa: S608 - the schema's own names
+        " WHERE rowid >= ? ORDER BY rowid"
+    )
+    start: int | None = _FIRST
+    while start is not None and scan.gaps < _GAPS_MAX:
+        try:
+            for row in old.execute(query, (start,)):
+                start = int(row[0]) + 1
+                yield row[1:]
+        except sqlite3.DatabaseError:
+            scan.gaps += 1
+            start = _next_start(old, query + " LIMIT 1", start)
+        else:
+            return
+
+
+def _next_start(old: sqlite3.Connection, probe: str, bad: int) -> int | None:
+    """The lowest id above `bad` from which the table can be read on; None: there is none."""
+
+    def readable(start: int) -> bool:
+        try:
+            old.execute(probe, (start,)).fetchone()
+        except sqlite3.DatabaseError:
+            return False
+        return True
+
+    # From before the first id, small steps would take long to reach it.
+    low = bad if bad > _FIRST else 0
+    step = 1
+    while not readable(low + step):
+        step *= 2
+        if low + step > _LAST:
+            return None
+    low, high = low + step // 2, low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        if readable(middle):
+            high = middle
+        else:
+            low = middle
+    return high
+
+
+def _name_lost_callbacks(old: sqlite3.Connection, new: sqlite3.Connection, report: Report) -> None:
+    """The index of pending callbacks may still know those whose rows are gone."""
+    missing: list[tuple[int, str]] = []
+    try:
+        listed = old.execute(
+            "SELECT webhook_id, udid, id FROM callbacks INDEXED BY callbacks_pending"
+            " WHERE state = 'pending'"
+        )
+        for webhook_id, udid, rowid in listed:
+            if new.execute("SELECT 1 FROM callbacks WHERE id = ?", (rowid,)).fetchone() is None:
+                missing.append((webhook_id, udid))
+    except sqlite3.DatabaseError:
+        report.lost.append("the index of pending callbacks: unreadable, so none can be named")
+    if missing:
+        lanes = sorted(set(missing))
+        named = ", ".join(f"{udid} (webhook {webhook})" for webhook, udid in lanes[:10])
+        more = f" and {len(lanes) - 10} more" if len(lanes) > 10 else ""  # noqa: PLR2004 - as sliced above
+        report.lost.append(f"{len(missing)} pending callbacks, of {named}{more}")
+
+
+def _keep_callback_ids_apart(old: sqlite3.Connection, new: sqlite3.Connection, scan: _Scan) -> None:
+    (top,) = new.execute("SELECT coalesce(max(id), 0) FROM callbacks").fetchone()
+    try:
+        (given,) = old.execute(
+            "SELECT seq FROM sqlite_sequence WHERE name = 'callbacks'"
+        ).fetchone() or (0,)
+        last = max(int(given), top)
+    except (sqlite3.DatabaseError, TypeError, ValueError):
+        scan.whole = False
+        last = top
+    if not scan.whole:
+        last += _ID_GAP
+    new.execute("DELETE FROM sqlite_sequence WHERE name = 'callbacks'")
+    new.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('callbacks', ?)", (last,))
+
+
+def _spare_webhook_ids(new: sqlite3.Connection, report: Report) -> None:
+    """Ids were lost with their webhooks' names: give new ones from where none was ever given.
+
+    Seconds since the epoch are above every id the store gave before, be it from 1 up or after an
+    earlier loss.
+    """
+    floor = int(time.time())
+    queries.put_meta(new, queries.WEBHOOK_FLOOR, floor)
+    report.lost.append(
+        f"webhook ids: webhooks without an id in the config may get a new one, above {floor}"
+    )

@@ -1,0 +1,308 @@
+"""The store as the rest of the agent sees it: asyncio in front, one writer thread behind."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import structlog
+
+from agent.errors import StoreError
+from agent.store import queries
+from agent.store.database import Database
+from agent.store.rows import StoreHealth
+from agent.store.writer import Job, Settled, Writer
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from pathlib import Path
+
+    from agent.model import Attempt, Callback, CallbackState, DeviceRecord, Lease, Transition
+    from agent.store.rows import DeliveryQuery, DeliveryRow, PendingLane
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+_CLOSE_SECONDS = 3.0
+_LOG_EVERY = 60.0
+_BEYOND_LAST = 1 << 62
+
+
+def wall_ms() -> int:
+    """Now, in milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def ignore(_: StoreHealth) -> None:
+    """Nobody asked to hear of the store's health."""
+
+
+class Store:
+    """Devices, transitions, callbacks, attempts, webhook ids and leases, in one SQLite file.
+
+    Used from one event loop. Changes are durable (fsync) when their await returns, and are stored
+    in the order of the calls: queueing happens at the call itself, not at the await. While the disk
+    fails, changes wait in memory and so do their callers; questions are answered from what is
+    stored. A caller that is cancelled does not take its change back. All methods but `open` raise
+    StoreError: once the store is closed, when too many changes wait, when the store refuses the
+    change (a broken rule of the schema), or, for questions, when the file cannot be read.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        *,
+        retention: float,
+        max_unstored: int,
+        now_ms: Callable[[], int],
+        on_health: Callable[[StoreHealth], None],
+    ) -> None:
+        """For `open`, which opens the database."""
+        self._now_ms = now_ms
+        self._on_health = on_health
+        self._max_unstored = max_unstored
+        self._unstored = 0
+        self._dropped = 0
+        self._drop_log_at = 0.0
+        self._closing: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        with suppress(RuntimeError):
+            self._loop = asyncio.get_running_loop()
+        self._writer = Writer(database, self._settled, lambda: now_ms() - round(retention * 1000))
+        self._told = self.health
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        *,
+        retention: float = 30 * 86400,
+        max_unstored: int = 100_000,
+        now_ms: Callable[[], int] = wall_ms,
+        on_health: Callable[[StoreHealth], None] = ignore,
+    ) -> Store:
+        """Open the store in that directory, which is made (0700) if missing.
+
+        Blocks for milliseconds; longer only to salvage a corrupt file, which
+        `health.recovered_from` then names.
+
+        Args:
+            directory: the agent's state directory; one agent at a time.
+            retention: seconds that finished callbacks and transitions are kept.
+            max_unstored: changes kept in memory at most while they cannot be written.
+            now_ms: the wall clock; called on the writer's thread too.
+            on_health: called on the loop's thread at every later change of `health`.
+
+        Raises:
+            StoreLockedError: another agent uses the directory.
+            StoreVersionError: a newer agent wrote the store.
+            StoreError: not writable, disk full, disk failing.
+        """
+        database = Database(directory)
+        database.open()
+        return cls(
+            database,
+            retention=retention,
+            max_unstored=max_unstored,
+            now_ms=now_ms,
+            on_health=on_health,
+        )
+
+    @property
+    def health(self) -> StoreHealth:
+        """How the store is doing right now."""
+        status = self._writer.status
+        return StoreHealth(
+            ok=not status.error,
+            error=status.error,
+            unstored=self._unstored if status.error else 0,
+            dropped=self._dropped,
+            recovered_from=status.recovered_from,
+        )
+
+    async def devices(self) -> list[DeviceRecord]:
+        """All devices ever recorded, by UDID."""
+        return await self._ask(queries.devices)
+
+    def record(
+        self, record: DeviceRecord, transition: Transition | None, callbacks: Sequence[Callback]
+    ) -> Coroutine[Any, Any, tuple[Callback, ...]]:
+        """Store the device's row, its transition and the callbacks, all or nothing.
+
+        Returns the callbacks with their rowids. A coroutine in all but when it queues.
+        """
+        kept = tuple(callbacks)
+        return self._change(lambda conn: queries.record(conn, record, transition, kept))
+
+    def finish(
+        self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
+    ) -> Coroutine[Any, Any, None]:
+        """Record the attempt and move the callback on.
+
+        PENDING with `due_ms` is a retry; else DELIVERED or DEAD. The stored count of attempts goes
+        up by one if there is an attempt. With an attempt, PENDING does not revive a callback that
+        was cancelled meanwhile; without one (a replay) it does. A callback that the store no longer
+        has is logged and ignored.
+        """
+        now = self._now_ms()
+        return self._change(
+            lambda conn: queries.finish(conn, callback, attempt, state, due_ms, now)
+        )
+
+    async def lanes(self) -> list[PendingLane]:
+        """One per (webhook, device) that has pending callbacks, with the first. O(lanes)."""
+        return await self._ask(queries.lanes)
+
+    async def pending(self, webhook_id: int, udid: str, after: int, limit: int) -> list[Callback]:
+        """Pending callbacks of one lane with rowid > after, in order, at most `limit`."""
+        return await self._ask(lambda conn: queries.pending(conn, webhook_id, udid, after, limit))
+
+    def webhook_ids(
+        self, wanted: Sequence[tuple[int, str, int | None]]
+    ) -> Coroutine[Any, Any, list[int]]:
+        """The id of each webhook (org_id, name, explicit id or None), in the order asked.
+
+        Explicit ids are taken as they are. Others are given once per (org, name) and kept for ever
+        (for a name that had explicit ids before: the latest of them). No id is ever given, or
+        accepted, that was used by another name before.
+
+        Raises:
+            StoreError: an explicit id belongs to another name; nothing is stored.
+        """
+        kept = tuple(wanted)
+        return self._change(lambda conn: queries.webhook_ids(conn, kept))
+
+    def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
+        """Cancel what is pending for all other webhooks; returns how many callbacks."""
+        kept, now = frozenset(keep), self._now_ms()
+        return self._change(lambda conn: queries.retain_webhooks(conn, kept, now))
+
+    async def leases(self) -> list[Lease]:
+        """All leases, oldest first, expired ones included."""
+        return await self._ask(queries.leases)
+
+    def put_lease(self, lease: Lease) -> Coroutine[Any, Any, None]:
+        """Store the lease, in place of the one with its id."""
+        return self._change(lambda conn: queries.put_lease(conn, lease))
+
+    def delete_lease(self, lease_id: str) -> Coroutine[Any, Any, None]:
+        """Delete the lease, if it is there."""
+        return self._change(lambda conn: queries.delete_lease(conn, lease_id))
+
+    async def deliveries(self, query: DeliveryQuery) -> list[DeliveryRow]:
+        """Callbacks that match, newest first.
+
+        Looks through the history in steps of milliseconds, so that commits go on between them.
+        """
+        if query.message_id is not None:
+            wanted = query.message_id
+            rowid = await self._ask(lambda conn: queries.id_of_message(conn, wanted))
+            if rowid is None:
+                return []
+            return await self._window(query, rowid, rowid + 1, query.limit)
+        found: list[DeliveryRow] = []
+        high = _BEYOND_LAST
+        while high > 0 and len(found) < query.limit:
+            low = await self._ask(partial(queries.window_low, high=high))
+            found += await self._window(query, low, high, query.limit - len(found))
+            high = low
+        return found
+
+    async def _window(
+        self, query: DeliveryQuery, low: int, high: int, limit: int
+    ) -> list[DeliveryRow]:
+        return await self._ask(lambda conn: queries.deliveries(conn, query, low, high, limit))
+
+    async def attempts(self, message_id: str) -> list[Attempt]:
+        """All attempts of one callback, in order; empty for an unknown one."""
+        return await self._ask(lambda conn: queries.attempts(conn, message_id))
+
+    async def backlog(self) -> dict[int, tuple[int, int]]:
+        """webhook_id → (pending callbacks, creation time of the first of them in ms)."""
+        return await self._ask(queries.backlog)
+
+    async def close(self) -> None:
+        """Commit what is queued, within 3 s, then close and release the lock; idempotent.
+
+        What cannot be stored any more fails for its callers with StoreError.
+        """
+        if self._closing is None:
+            self._writer.stop()
+            self._closing = asyncio.create_task(self._end(), name="store-close")
+        await asyncio.shield(self._closing)
+
+    async def _end(self) -> None:
+        if not await asyncio.to_thread(self._writer.join, _CLOSE_SECONDS):
+            # The thread goes on, and keeps the lock, until it is done or the process ends.
+            log.error("store.close_hangs", seconds=_CLOSE_SECONDS, hint="is the disk hanging?")
+
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
+        return self._submit(question, writes=False)
+
+    def _change(self, change: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
+        return self._submit(change, writes=True)
+
+    def _submit(
+        self, work: Callable[[sqlite3.Connection], T], *, writes: bool
+    ) -> Coroutine[Any, Any, T]:
+        loop = self._loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        if self._closing is not None:
+            future.set_exception(StoreError("the store is closed: the agent is stopping"))
+        elif writes and self._unstored >= self._max_unstored:
+            self._drop()
+            future.set_exception(
+                StoreError(
+                    f"{self._unstored} changes wait to be stored, no more are kept in memory:"
+                    f" {self.health.error or 'the disk is too slow'}"
+                )
+            )
+        else:
+            self._unstored += writes
+            self._writer.put(Job(work, future, writes))
+        return _result(future)
+
+    def _drop(self) -> None:
+        self._dropped += 1
+        now = time.monotonic()
+        if now >= self._drop_log_at:
+            self._drop_log_at = now + _LOG_EVERY
+            log.error(
+                "store.change_dropped",
+                dropped=self._dropped,
+                kept_in_memory=self._unstored,
+                error=self.health.error,
+            )
+            self._tell()
+
+    def _settled(self, settled: Sequence[Settled]) -> None:
+        """On the writer's thread: hand the news to the loop, all at once."""
+        if self._loop is None:
+            return
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(self._resolve, settled)
+
+    def _resolve(self, settled: Sequence[Settled]) -> None:
+        for job, result, error in settled:
+            self._unstored -= job.writes
+            if job.future.done():  # its caller was cancelled
+                continue
+            if error is None:
+                job.future.set_result(result)
+            else:
+                job.future.set_exception(error)
+        self._tell()
+
+    def _tell(self) -> None:
+        health = self.health
+        if health != self._told:
+            self._told = health
+            self._on_health(health)
+
+
+async def _result(future: asyncio.Future[T]) -> T:
+    return await future

@@ -1,0 +1,1 @@
+"""What the agent costs: every figure printed, none asserted. See README.md."""

@@ -1,0 +1,288 @@
+"""Durable signed callbacks a second to one webhook, beside the same client without a store.
+
+All send the same signed bodies over the same connection settings with the same number at once to
+the same receiver process, and take turns:
+
+- *agent*: `Store.record` → `Dispatcher` → answered 2xx → `Store.finish` durable, 64 devices;
+- *backlog*: as a restart finds it: all stored before, then loaded, sent and finished;
+- *client*: the agent's own client alone, no store;
+- *bare*: an aiohttp session with the client's settings, signing, and nothing else;
+- *naive*: bare, and a commit of its own on the event loop before and after each sending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import time
+from typing import TYPE_CHECKING
+
+import aiohttp
+from multidict import CIMultiDict
+
+from agent.deliver.client import BODY_LIMIT, KEEPALIVE, Client
+from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.signing import Signer
+from agent.model import Attempt, CallbackState
+from agent.store import Store, queries
+from agent.store.files import STATE_NAME, open_existing
+from agent.store.store import wall_ms
+from benchmarks.processes import helper
+from benchmarks.report import Figure, median_spread, table
+from benchmarks.sample import SECRET, WEBHOOK_ID, make_changes, make_webhook, quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+    from agent.config import Webhook
+    from agent.model import Callback
+    from benchmarks.sample import Change
+
+DEVICES = 64
+WINDOW = 16
+"""Callbacks of one device that are made before the first of them is answered."""
+AT_ONCE = (64, 8)
+"""Attempts in flight; the second is the agent's default."""
+TARGET = 0.8
+
+
+class _Round:
+    """One way of sending, once."""
+
+    def __init__(self, directory: Path, url: str, at_once: int, changes: list[Change]) -> None:
+        self._directory = directory
+        self._webhook: Webhook = make_webhook(url)
+        self._at_once = at_once
+        self._changes = changes
+
+    async def agent(self) -> float:
+        """Seconds from the first record to the last durable outcome."""
+        store, client = Store.open(self._directory), Client()
+        windows = [asyncio.Semaphore(WINDOW) for _ in range(DEVICES)]
+        window_of = {
+            change[2].udid: window for change, window in zip(self._changes, windows, strict=False)
+        }
+        sent = _Countdown(len(self._changes))
+
+        def answered(callback: Callback, *_: object) -> None:
+            window_of[callback.udid].release()
+            sent.down()
+
+        async def feed(number: int) -> None:
+            for record, transition, callback in self._changes[number::DEVICES]:
+                await windows[number].acquire()
+                dispatcher.notify(await store.record(record, transition, [callback]))
+
+        dispatcher = self._dispatcher(store, client, answered)
+        try:
+            await dispatcher.start()
+            began = time.perf_counter()
+            await asyncio.gather(*[feed(number) for number in range(DEVICES)])
+            await self._drained(dispatcher, sent)
+            return time.perf_counter() - began
+        finally:
+            await dispatcher.stop(5)
+            await client.close()
+            await store.close()
+
+    async def backlog(self) -> float:
+        """Seconds from the dispatcher's start to the last durable outcome."""
+        store, client = Store.open(self._directory), Client()
+        sent = _Countdown(len(self._changes))
+        dispatcher = self._dispatcher(store, client, lambda *_: sent.down())
+        try:
+            await asyncio.gather(*[store.record(r, t, [c]) for r, t, c in self._changes])
+            began = time.perf_counter()
+            await dispatcher.start()
+            await self._drained(dispatcher, sent)
+            return time.perf_counter() - began
+        finally:
+            await dispatcher.stop(5)
+            await client.close()
+            await store.close()
+
+    def _dispatcher(
+        self, store: Store, client: Client, answered: Callable[..., None]
+    ) -> Dispatcher:
+        return Dispatcher(
+            store,
+            client,
+            webhooks={WEBHOOK_ID: self._webhook},
+            concurrency=self._at_once,
+            on_attempt=answered,
+        )
+
+    @staticmethod
+    async def _drained(dispatcher: Dispatcher, sent: _Countdown) -> None:
+        await sent.done.wait()
+        while dispatcher.stats()[WEBHOOK_ID].lanes:  # noqa: ASYNC110 - the last outcomes
+            await asyncio.sleep(0.001)
+
+    async def client(self) -> float:
+        """Seconds for the agent's client to send all."""
+        client = Client()
+
+        async def send(callback: Callback) -> None:
+            answer = await client.attempt(self._webhook, callback, wall_ms())
+            assert answer.status == 200, answer
+
+        try:
+            return await self._send_all(send)
+        finally:
+            await client.close()
+
+    async def bare(self) -> float:
+        """Seconds for aiohttp to sign and send all."""
+        async with _session() as session:
+            return await self._send_all(lambda callback: _post(session, self._webhook, callback))
+
+    async def naive(self) -> float:
+        """Seconds for sending with a commit on the loop before and after each."""
+        await Store.open(self._directory).close()
+        conn = open_existing(self._directory / STATE_NAME)
+        rows = {change[2].message_id: change for change in self._changes}
+
+        async def send(callback: Callback) -> None:
+            record, transition, _ = rows[callback.message_id]
+            with _transaction(conn):
+                (stored,) = queries.record(conn, record, transition, (callback,))
+            await _post(session, self._webhook, stored)
+            now = wall_ms()
+            attempt = Attempt(callback.message_id, now, 1, 200)
+            with _transaction(conn):
+                queries.finish(conn, stored, attempt, CallbackState.DELIVERED, 0, now)
+
+        try:
+            async with _session() as session:
+                return await self._send_all(send)
+        finally:
+            conn.close()
+
+    async def _send_all(self, send: Callable[[Callback], Awaitable[None]]) -> float:
+        callbacks = iter([change[2] for change in self._changes])
+
+        async def work(mine: Iterator[Callback]) -> None:
+            for callback in mine:
+                await send(callback)
+
+        began = time.perf_counter()
+        await asyncio.gather(*[work(callbacks) for _ in range(self._at_once)])
+        return time.perf_counter() - began
+
+
+class _Countdown:
+    """`done` once it was called that often."""
+
+    def __init__(self, left: int) -> None:
+        self._left = left
+        self.done = asyncio.Event()
+
+    def down(self) -> None:
+        """One less."""
+        self._left -= 1
+        if not self._left:
+            self.done.set()
+
+
+class _transaction:  # noqa: N801 - reads as a statement
+    def __init__(self, conn: sqlite3.Connection) -> None:
+        self._conn = conn
+
+    def __enter__(self) -> None:
+        self._conn.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, *_: object) -> None:
+        self._conn.execute("COMMIT")
+
+
+def _session() -> aiohttp.ClientSession:
+    """As the client makes its own."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        read_bufsize=BODY_LIMIT,
+    )
+
+
+_SIGNER = Signer([SECRET])
+_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=9)
+
+
+async def _post(session: aiohttp.ClientSession, webhook: Webhook, callback: Callback) -> None:
+    """Sign and send, with the headers that the client sends."""
+    timestamp = wall_ms() // 1000
+    headers = CIMultiDict(callback.headers)
+    headers["User-Agent"] = "device-agent/0"
+    headers["Accept-Encoding"] = "identity"
+    headers["webhook-id"] = callback.message_id
+    headers["webhook-timestamp"] = str(timestamp)
+    headers["webhook-signature"] = _SIGNER.sign(callback.message_id, timestamp, callback.body)
+    async with session.post(
+        webhook.url, data=callback.body, headers=headers, allow_redirects=False, timeout=_TIMEOUT
+    ) as response:
+        assert response.status == 200
+        await response.read()
+
+
+async def run(directory: Path, *, quick: bool) -> list[Figure]:
+    """Measure."""
+    quiet()
+    figures: list[Figure] = []
+    async with helper("benchmarks.receiver") as port:
+        url = f"http://127.0.0.1:{port}/hook"
+        for at_once in AT_ONCE:
+            rates = await _compare(directory, url, at_once, quick=quick)
+            figures += _figures(rates, at_once)
+    return figures
+
+
+WAYS = ("agent", "bare", "client", "backlog", "naive")
+
+
+async def _compare(
+    directory: Path, url: str, at_once: int, *, quick: bool
+) -> dict[str, list[float]]:
+    """Callbacks a second, way → one value per round; the first round is not counted."""
+    rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    for number in range(1 + (3 if quick else 9)):
+        for way in WAYS:
+            count = (1 if quick else 3) * 1024 if way != "naive" else 512
+            changes = make_changes(count, DEVICES, make_webhook(url))
+            place = directory / f"{at_once}-{number}-{way}"
+            place.mkdir()
+            seconds = await getattr(_Round(place, url, at_once, changes), way)()
+            if number:
+                rates[way].append(count / seconds)
+    return rates
+
+
+def _figures(rates: dict[str, list[float]], at_once: int) -> list[Figure]:
+    rows = [(f"{at_once} at once", "per second", "spread")]
+    for way in WAYS:
+        rate, spread = median_spread(rates[way])
+        rows.append((way, f"{rate:.0f}", spread))
+    print(table(rows))
+    rate, spread = median_spread(rates["agent"])
+    figures = [Figure(f"durable callbacks, {at_once} at once", f"{rate:.0f} /s", spread)]
+    for way, against, target in (
+        ("agent", "bare", TARGET),
+        ("agent", "client", TARGET),
+        ("backlog", "bare", None),
+        ("agent", "naive", None),
+    ):
+        ratio = median_spread(rates[way])[0] / median_spread(rates[against])[0]
+        _, spread = median_spread(
+            [a / b for a, b in zip(rates[way], rates[against], strict=True)], ".2f"
+        )
+        figures.append(
+            Figure(
+                f"{way} / {against}, {at_once} at once",
+                f"{ratio:.2f}",
+                spread,
+                f">= {target:g}" if target else "",
+                ratio >= target if target else None,
+            )
+        )
+    return figures

@@ -1,0 +1,144 @@
+"""SIGKILL at random moments: what was committed is delivered, all of it, in order.
+
+Phones change state as fast as the loop allows, while the agent is killed again and again, before
+and after READY. Checked from both sides: the store's transitions against its callbacks, and the
+store's callbacks against what the receiver got.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+import tempfile
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.derive import CALLS_BACK
+from agent.model import DeviceState
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.fakes.receiver import Receiver
+from tests.process.kit import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PHONES = 12
+CONFIG = """
+[hold]
+offline = "0s"
+unplugged = "0s"
+[flap]
+transitions = 1000000
+[usb]
+enabled = false
+[ios]
+enabled = false
+[android]
+adb_server = "{adb}"
+start_server = false
+probe_interval = "0s"
+[[webhooks]]
+id = 1
+name = "first"
+url = "{first}"
+events = ["online", "offline", "utilizing", "unplugged"]
+[[webhooks]]
+id = 2
+name = "second"
+url = "{second}"
+events = ["online", "unplugged"]
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="da-") as name:
+        yield Path(name)
+
+
+@pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])
+async def test_what_was_committed_is_delivered_in_order(place: Path, kills: int) -> None:
+    seed = random.randrange(10**6)
+    dice = random.Random(seed)
+    print("seed", seed)
+    first, second = await Receiver().start(), await Receiver().start()
+    async with FakeAdbHost() as host:
+        text = CONFIG.format(adb=host.address, first=first.url("/one"), second=second.url("/two"))
+        async with AgentProcess(place, text) as agent:
+            shaking = asyncio.create_task(shake(host, dice))
+            for _ in range(kills):
+                await agent.start(ready=dice.random() < 0.8)
+                # The moment of death is the test's subject, not its synchronisation.
+                await asyncio.sleep(dice.random() * 0.4)
+                await agent.kill()
+            shaking.cancel()
+            await asyncio.wait({shaking})
+            await agent.start()
+            await agent.until_delivered()
+            assert await agent.stop() == 0
+    await first.close()
+    await second.close()
+    with closing(sqlite3.connect(place / "state" / "state.db")) as store:
+        check_that_all_callbacks_were_stored(store)
+        for webhook_id, receiver in ((1, first), (2, second)):
+            check_that_all_arrived_in_order(store, webhook_id, receiver, kills)
+
+
+async def shake(host: FakeAdbHost, dice: random.Random) -> None:
+    """Plug, authorise, revoke and unplug phones at random, for ever."""
+    while True:
+        number = dice.randrange(PHONES) + 1
+        match dice.randrange(3):
+            case 0:
+                host.set(Listed(f"phone-{number}", transport_id=number))
+            case 1:
+                host.set(Listed(f"phone-{number}", "unauthorized", transport_id=number))
+            case _:
+                host.remove(f"phone-{number}")
+        await asyncio.sleep(0.002)
+
+
+def check_that_all_callbacks_were_stored(store: sqlite3.Connection) -> None:
+    """A transition and its callbacks are one transaction: neither is there without the other."""
+    transitions = store.execute("SELECT udid, previous, state FROM transitions ORDER BY id")
+    expected = {1: 0, 2: 0}
+    last: dict[str, str] = {}
+    for udid, previous, state in transitions:
+        assert previous == last.get(udid), "each transition starts where the last one ended"
+        last[udid] = state
+        calls = (DeviceState(previous) if previous else None, DeviceState(state)) in CALLS_BACK
+        expected[1] += calls
+        expected[2] += calls and state in {"online", "unplugged"}
+    assert expected[1] > 0
+    stored = dict(store.execute("SELECT webhook_id, count(*) FROM callbacks GROUP BY webhook_id"))
+    assert stored == expected
+    states = store.execute("SELECT DISTINCT state FROM callbacks").fetchall()
+    assert states == [("delivered",)]
+
+
+def check_that_all_arrived_in_order(
+    store: sqlite3.Connection, webhook_id: int, receiver: Receiver, kills: int
+) -> None:
+    """By first arrival: every stored message, nothing else, each device's in the stored order."""
+    arrived: dict[str, list[str]] = {}
+    bodies: dict[str, bytes] = {}
+    for request in receiver.requests:
+        message_id = request.headers["webhook-id"]
+        if message_id not in bodies:
+            arrived.setdefault(json.loads(request.body)["deviceUdid"], []).append(message_id)
+        assert bodies.setdefault(message_id, request.body) == request.body
+    stored: dict[str, list[str]] = {}
+    rows = store.execute(
+        "SELECT udid, message_id FROM callbacks WHERE webhook_id = ? ORDER BY id", (webhook_id,)
+    )
+    for udid, message_id in rows:
+        stored.setdefault(udid, []).append(message_id)
+    assert arrived == stored
+    duplicates = len(receiver.requests) - len(bodies)
+    # In flight or answered and not yet noted, at most one per device and death.
+    assert duplicates <= (kills + 1) * PHONES
