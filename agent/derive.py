@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
 
-from agent.model import Bridge, DeviceState, Presence, Usage
+from agent.model import Bridge, DeviceState, Presence, Readings, Usage
 
 
 class Outcome(StrEnum):
@@ -72,23 +72,6 @@ _SESSION_EDGES = frozenset(
     }
 )
 """A session's start and end say nothing about the cable: no flaps, and never damped."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """What all sources together say of one device now."""
-
-    presence: Presence = Presence.UNKNOWN
-    bridge: Bridge = Bridge.UNKNOWN
-    usage: Usage = Usage.IDLE
-    bridge_reason: str = ""
-    """Why the bridge is not ready, absent or unknown."""
-    presence_reason: str = ""
-    """Why the presence is unknown or absent, where that says more than the state's name."""
-    usage_reason: str = ""
-    """Why the usage is unknown."""
-    holder: str = ""
-    """Who uses it, while it is in use."""
 
 
 @dataclass(frozen=True, slots=True)

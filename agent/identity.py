@@ -21,7 +21,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agent.derive import Readings
 from agent.model import (
     Bridge,
     Changed,
@@ -30,6 +29,7 @@ from agent.model import (
     Observation,
     Platform,
     Presence,
+    Readings,
     Sighting,
     Snapshot,
     SourceName,
@@ -477,7 +477,7 @@ class Identities:
         if seen:
             # The cable's word before the network's: that is where the operator can help.
             worst = min(seen, key=lambda s: (s.network, s.address))
-            return Bridge.NOT_READY, worst.reason
+            return worst.bridge or Bridge.UNKNOWN, worst.reason
         return Bridge.ABSENT, _not_seen(platform, device)
 
 

@@ -97,7 +97,7 @@ class Sighting:
     usb: UsbKind | None = None
     """udev only."""
     bridge: Bridge | None = None
-    """adb and usbmux only: READY or NOT_READY."""
+    """adb and usbmux only: READY, NOT_READY, or UNKNOWN while the phone has not answered yet."""
     reason: str = ""
     """Why not ready, in the operator's words."""
     name: str = ""
@@ -149,6 +149,23 @@ class Down:
 Observation = Snapshot | Changed | Gone | Down
 Emit = Callable[[Observation], None]
 """Takes an observation on the event loop's thread; never blocks, never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What all sources together say of one device now."""
+
+    presence: Presence = Presence.UNKNOWN
+    bridge: Bridge = Bridge.UNKNOWN
+    usage: Usage = Usage.IDLE
+    bridge_reason: str = ""
+    """Why the bridge is not ready, absent or unknown."""
+    presence_reason: str = ""
+    """Why the presence is unknown or absent, where that says more than the state's name."""
+    usage_reason: str = ""
+    """Why the usage is unknown."""
+    holder: str = ""
+    """Who uses it, while it is in use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +251,7 @@ class CallbackState(StrEnum):
     PENDING = "pending"  # store.record makes it so; the dispatcher moves it on
     DELIVERED = "delivered"  # dispatcher: an attempt was answered 2xx
     DEAD = "dead"  # dispatcher: older than max_age; kept, replayable
-    CANCELLED = "cancelled"  # app at reload or start: its webhook was deleted
+    CANCELLED = "cancelled"  # store, at reload or start: its webhook was deleted
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import structlog
 
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.route import wants
-from agent.derive import CALLS_BACK, Policy, Readings, Step, Track, step
+from agent.derive import CALLS_BACK, Policy, Step, Track, step
 from agent.errors import StoreError
 from agent.identity import Identities, Known, listed
 from agent.model import (
@@ -27,6 +27,7 @@ from agent.model import (
     DeviceState,
     Observation,
     Platform,
+    Readings,
     SourceName,
     Transition,
     UsageReading,

@@ -13,7 +13,6 @@ the same receiver process, and take turns:
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from typing import TYPE_CHECKING
 
@@ -32,6 +31,7 @@ from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import SECRET, WEBHOOK_ID, make_changes, make_webhook, quiet
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.derive import CALLS_BACK, TABLE, Outcome, Policy, Readings, Track, step
-from agent.model import Bridge, DeviceState, Presence, Usage
+from agent.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, step
+from agent.model import Bridge, DeviceState, Presence, Readings, Usage
 
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
 UTILIZING, UNPLUGGED = DeviceState.UTILIZING, DeviceState.UNPLUGGED

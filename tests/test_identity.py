@@ -263,6 +263,12 @@ def test_a_snapshot_tells_what_is_gone() -> None:
     assert identities.readings("a").bridge is Bridge.ABSENT
 
 
+def test_a_phone_not_asked_yet_is_unknown() -> None:
+    identities = house()
+    see(identities, usb("ce09", "1-4"), adb("ce09", bridge=Bridge.UNKNOWN))
+    assert both(identities, "ce09") == (Presence.PRESENT, Bridge.UNKNOWN)
+
+
 def test_a_disabled_source_is_unknown_for_ever() -> None:
     identities = house(sources=(ADB,))
     assert see(identities, usb("ce09", "1-4")) == set()

@@ -310,16 +310,19 @@ class Dispatcher:
         for webhook_id in webhooks:
             self._hook(webhook_id)
         for hook in self._hooks.values():
-            before, hook.webhook = hook.webhook, self._sending(hook.id)
-            if hook.webhook is None:
-                for lane in hook.lanes.values():
-                    lane.drop()
-            elif hook.webhook != before:
-                self._unpause(hook)
-                hook.failures = hook.failing_since_ms = 0
-                self._wake(hook, asked_too=True)
-            self._pump(hook)
+            self._swap(hook)
         self._client.reconfigure(webhooks)
+
+    def _swap(self, hook: _Hook) -> None:
+        before, hook.webhook = hook.webhook, self._sending(hook.id)
+        if hook.webhook is None:
+            for lane in hook.lanes.values():
+                lane.drop()
+        elif hook.webhook != before:
+            self._unpause(hook)
+            hook.failures = hook.failing_since_ms = 0
+            self._wake(hook, asked_too=True)
+        self._pump(hook)
 
     async def stop(self, grace: float) -> None:
         """Send nothing new, give attempts in flight `grace` seconds, cancel what is left.

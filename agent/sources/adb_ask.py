@@ -134,7 +134,7 @@ class Asker:
             told = parse_told(await self._client.shell(phone, QUESTIONS, self._timeout))
         except PhoneSilentError:
             told = Told()
-            if self._interval:
+            if self._interval and phone in self._serials and phone not in self.silent:
                 self._probes.add(phone, 0.0)
         except (OSError, AdbError) as error:
             told = Told()
@@ -154,13 +154,10 @@ class Asker:
             answers = False
         except (OSError, AdbError):
             # The server's trouble, or a phone just leaving: both show in the list. No verdict.
-            if phone in self.silent:
-                return next(self._waits[phone])
+            return next(self._waits[phone]) if phone in self.silent else self._interval
         if phone not in self._serials:
             return None
-        if answers:
-            return self._answered(phone)
-        return self._unanswered(phone)
+        return self._answered(phone) if answers else self._unanswered(phone)
 
     def _answered(self, phone: int) -> float | None:
         if phone not in self.silent:

@@ -11,6 +11,7 @@ import shutil
 import sqlite3
 import time
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _GAPS_MAX = 10_000
+_STRIDE = 8
+"""Ids stepped over between two tries behind an unreadable place: fewer than most pages hold."""
+_STRIDES = 200_000
+"""Tries, some seconds' worth, before the steps grow."""
 _FIRST = -(1 << 62)
 _LAST = 1 << 62
 _KEPT_STATES = frozenset({CallbackState.PENDING.value, CallbackState.DEAD.value})
@@ -195,21 +200,15 @@ def _next_start(old: sqlite3.Connection, probe: str, bad: int) -> int | None:
             return False
         return True
 
-    # From before the first id, small steps would take long to reach it.
-    low = bad if bad > _FIRST else 0
-    step = 1
-    while not readable(low + step):
-        step *= 2
-        if low + step > _LAST:
-            return None
-    low, high = low + step // 2, low + step
-    while high - low > 1:
-        middle = (low + high) // 2
-        if readable(middle):
-            high = middle
-        else:
-            low = middle
-    return high
+    first = max(bad + 1, 0)  # no id is below 0
+    beyond = first + _STRIDE * _STRIDES
+    doubling = (beyond << power for power in range(_LAST.bit_length() - beyond.bit_length()))
+    for start in chain(range(first, beyond, _STRIDE), doubling):
+        if readable(start):
+            while start - 1 > bad and readable(start - 1):
+                start -= 1  # noqa: PLW2901 - the loop ends here
+            return start
+    return None
 
 
 def _name_lost_callbacks(old: sqlite3.Connection, new: sqlite3.Connection, report: Report) -> None:

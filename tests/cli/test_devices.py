@@ -35,7 +35,8 @@ def test_columns_line_up_under_their_headings() -> None:
     assert lines == [
         "NAME           UDID                  PLATFORM  STATE       SINCE  PORT  TAGS  WHY",
         "Galaxy Note 8  ce0917198075440c057e  android   online      42 s   1-4   a,b",
-        "P              x                     android   utilizing~  42 s   1-4   a,b   in use (flapping)",
+        "P              x                     android   utilizing~  42 s   1-4   a,b   in use "
+        "(flapping)",
     ]
 
 

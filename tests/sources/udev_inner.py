@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -654,22 +655,26 @@ async def test_a_control_file_that_libudev_does_not_see_is_down(
     await asyncio.wait({task})
 
 
-async def test_no_libudev_is_down_that_names_the_package(
-    host: UdevLab, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # How ctypes finds libraries: by ldconfig, or else a compiler or linker on the PATH.
+@pytest.fixture
+def no_libudev(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
+    """Until called, ctypes finds no library: neither by ldconfig nor by a compiler on the PATH."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
     assert mount
     assert umount
     subprocess.run([mount, "--bind", "/dev/null", "/sbin/ldconfig"], check=True, timeout=LIMIT)
-    try:
-        with monkeypatch.context() as changed:
-            changed.setenv("PATH", "/nowhere")
-            recorder = Recorder()
-            task = asyncio.create_task(host.source().run(recorder))
-            down = await recorder.next_after(0)
-    finally:
-        subprocess.run([umount, "/sbin/ldconfig"], check=True, timeout=LIMIT)
+    with ExitStack() as undoing:
+        undoing.callback(subprocess.run, [umount, "/sbin/ldconfig"], check=True, timeout=LIMIT)
+        undoing.enter_context(monkeypatch.context()).setenv("PATH", "/nowhere")
+        yield undoing.close
+
+
+async def test_no_libudev_is_down_that_names_the_package(
+    host: UdevLab, no_libudev: Callable[[], None]
+) -> None:
+    recorder = Recorder()
+    task = asyncio.create_task(host.source().run(recorder))
+    down = await recorder.next_after(0)
+    no_libudev()
     assert isinstance(down, Down)
     assert "libudev1" in down.reason
     await recorder.until(lambda: recorder.count(Snapshot) == 1, "once it is installed")

@@ -1,0 +1,189 @@
+"""Resident memory: Android only, with iOS support, with an iPhone attached; and where it goes.
+
+`RSS` is VmRSS, in MB of 10^6 bytes; *own* is RssAnon, the part that is no file's and so shared with
+nobody. The variants are what could be done about it, each the median of a few starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from benchmarks.installation import android_only
+from benchmarks.processes import Agent, helper
+from benchmarks.report import Figure, median_spread, rss_mb, table
+from benchmarks.sample import webhook_toml
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TARGETS = {"Android only": 50, "iOS, no phone": 75, "iOS, one iPhone": 75}
+LATER = 60.0
+IMPORTS = (
+    "asyncio",
+    "ssl",
+    "structlog",
+    "click",
+    "pydantic",
+    "tomli",
+    "agent.config",
+    "sqlite3",
+    "agent.store",
+    "aiohttp",
+    "aiohttp.web",
+    "agent.deliver.client",
+    "agent.deliver.dispatcher",
+    "pyudev",
+    "agent.sources.adb",
+    "agent.sources.usbmux",
+    "agent.api.server",
+    "agent.app",
+    "agent.cli.run",
+)
+IOS_IMPORTS = ("pymobiledevice3.usbmux", "pymobiledevice3.lockdown")
+TRIM = """
+import ctypes, gc, threading
+def trim():
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+timer = threading.Timer(2.0, trim)
+timer.daemon = True
+timer.start()
+"""
+
+
+class Variant(NamedTuple):
+    """A measure: variables for the process, or Python before the agent's first import."""
+
+    environ: dict[str, str] = {}
+    prelude: str = ""
+
+
+VARIANTS = {
+    "as it is": Variant(),
+    "MALLOC_ARENA_MAX=1": Variant({"MALLOC_ARENA_MAX": "1"}),
+    "MALLOC_TRIM_THRESHOLD_=65536": Variant({"MALLOC_TRIM_THRESHOLD_": "65536"}),
+    "gc.collect, malloc_trim after 2 s": Variant(prelude=TRIM),
+    "PYTHONOPTIMIZE=2": Variant({"PYTHONOPTIMIZE": "2"}),
+    "PYTHONMALLOC=malloc": Variant({"PYTHONMALLOC": "malloc"}),
+    "gc.freeze, threshold 200": Variant(prelude="import gc; gc.freeze(); gc.set_threshold(200)"),
+    "without rich": Variant(prelude="import sys; sys.modules['rich'] = None"),
+}
+
+
+async def run(directory: Path, *, quick: bool) -> list[Figure]:
+    """Measure."""
+    android = await android_only()
+    ours = Path(sys.executable).parent.parent
+    later = 5.0 if quick else LATER
+    async with helper("benchmarks.iphone", str(directory / "mux")):
+        cases = {
+            "Android only": (android, "none", False),
+            "iOS, no phone": (ours, "none", True),
+            "iOS, one iPhone": (ours, "mux", True),
+        }
+        found = await asyncio.gather(
+            *[
+                _over_time(directory / f"case{number}", venv, _config(directory, mux, ios), later)
+                for number, (venv, mux, ios) in enumerate(cases.values())
+            ]
+        )
+    figures = []
+    rows = [("MB", "RSS at READY", f"RSS {later:g} s later", "own", "online")]
+    for name, (first, last, own, online) in zip(cases, found, strict=True):
+        rows.append((name, f"{first:.1f}", f"{last:.1f}", f"{own:.1f}", str(online)))
+        target = TARGETS[name]
+        figures.append(
+            Figure(
+                f"RSS {later:g} s after READY, {name}",
+                f"{last:.1f} MB",
+                f"{first:.1f} at READY, own {own:.1f}",
+                f"<= {target} MB",
+                last <= target,
+            )
+        )
+    print(table(rows), end="\n\n")
+    print(await _by_import(android, IMPORTS), end="\n\n")
+    print(await _by_import(ours, (*IMPORTS, *IOS_IMPORTS)), end="\n\n")
+    rows = [("variant, MB 4 s after READY", "Android only", "iOS, no phone")]
+    for name, variant in VARIANTS.items():
+        sizes = []
+        for venv, ios in ((android, False), (ours, True)):
+            config = _config(directory, "none", ios)
+            times = [
+                await _variant(
+                    directory / f"{name[:9]}{venv.name[:1]}{number}", venv, config, variant
+                )
+                for number in range(1 if quick else 3)
+            ]
+            sizes.append(f"{median_spread(times)[0]:.1f}")
+        rows.append((name, *sizes))
+    print(table(rows))
+    return figures
+
+
+def _config(directory: Path, mux: str, ios: bool) -> str:
+    """Without phones; the webhook's endpoint refuses. iOS support that is not installed is off."""
+    return (
+        '[android]\nadb_server = "127.0.0.1:9"\nstart_server = false\n'
+        f'[ios]\nusbmuxd = "{directory}/{mux}"\nenabled = {str(ios).lower()}\n'
+        + webhook_toml("http://127.0.0.1:9/hook")
+    )
+
+
+async def _over_time(
+    directory: Path, venv: Path, config: str, later: float
+) -> tuple[float, float, float, int]:
+    """RSS at READY and later, the own part of it, and how many devices are online."""
+    async with Agent(directory, config, [str(venv / "bin" / "device-agent")]) as agent:
+        first = rss_mb(agent.pid)
+        await asyncio.sleep(later)
+        last, own = rss_mb(agent.pid), rss_mb(agent.pid, "RssAnon")
+        return first, last, own, (await agent.states()).count("online")
+
+
+async def _variant(directory: Path, venv: Path, config: str, variant: Variant) -> float:
+    code = f"{variant.prelude}\nfrom agent.cli import main\nmain()"
+    command = [str(venv / "bin" / "python"), "-c", code]
+    async with Agent(directory, config, command, **variant.environ) as agent:
+        await asyncio.sleep(4)
+        return rss_mb(agent.pid)
+
+
+async def _by_import(venv: Path, names: Sequence[str]) -> str:
+    """RSS and time added by each import, in this order."""
+    code = """
+import sys, time
+def status():
+    with open("/proc/self/status", "rb") as file:
+        lines = dict(line.split(b":", 1) for line in file)
+    return int(lines[b"VmRSS"].split()[0]), int(lines[b"RssAnon"].split()[0])
+rss, own = status()
+print("(python itself)", rss, own, 0, len(sys.modules))
+for name in sys.argv[1:]:
+    began, count = time.perf_counter(), len(sys.modules)
+    __import__(name)
+    ms = (time.perf_counter() - began) * 1000
+    now, anon = status()
+    print(name, now - rss, anon - own, ms, len(sys.modules) - count)
+    rss, own = now, anon
+print("total", rss, own, 0, len(sys.modules))
+"""
+    process = await asyncio.create_subprocess_exec(
+        str(venv / "bin" / "python"),
+        "-c",
+        code,
+        *names,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+    )
+    output, _ = await process.communicate()
+    rows = [("import, in this order", "MB", "own", "ms", "modules")]
+    for line in output.decode().splitlines():
+        name, rss, own, ms, modules = line.rsplit(" ", 4)
+        sizes = [f"{int(kb) * 1024 / 1e6:.1f}" for kb in (rss, own)]
+        rows.append((name, *sizes, f"{float(ms):.0f}", modules))
+    return table(rows)
