@@ -392,7 +392,7 @@ class Agent(Section):
         description="auto: journal under systemd, else text, with colours on a terminal.",
     )
     start_limit: PositiveDuration = Field(
-        default=5.0,
+        default=6.0,
         description="Longest wait at start for the first word of every source.",
     )
 

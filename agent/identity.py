@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _HEX_40 = re.compile(r"[0-9a-fA-F]{40}")
 _HEX_24 = re.compile(r"([0-9a-fA-F]{8})-?([0-9a-fA-F]{16})")
 _JUNK = re.compile(
-    r"\s*|\?+|0+|f+|\(no serial number\)|no serial number|unknown|null", re.IGNORECASE
+    r"\s*|\?+|_+|0+|f+|\(no serial number\)|no serial number|unknown|null", re.IGNORECASE
 )
 _EMULATOR = re.compile(r"emulator-\d+")
 _NETWORK_SERIAL = re.compile(r".+:\d+|adb-.+\._adb-tls-connect\._tcp\.?")
@@ -74,7 +74,7 @@ def listed(udid: str) -> str:
 
 
 def is_junk(serial: str) -> bool:
-    """Whether a serial says nothing of who the phone is."""
+    """Whether a serial says nothing of who the phone is; udev writes `_` for odd characters."""
     return _JUNK.fullmatch(serial.strip().strip("\x00")) is not None
 
 

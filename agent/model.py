@@ -54,7 +54,7 @@ class Usage(StrEnum):
 
 
 class Visibility(StrEnum):
-    """`private` and `local` devices call back; `public` ones are only tracked; `ignore` leaves out."""
+    """`private` and `local` ones call back, `public` ones are tracked only, `ignore` leaves out."""
 
     PRIVATE = "private"
     LOCAL = "local"
@@ -112,7 +112,7 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything the source sees: what it does not list is absent. First word after (re)connecting."""
+    """All that the source sees: what is not listed is absent. First word after (re)connecting."""
 
     source: SourceName
     sightings: tuple[Sighting, ...]

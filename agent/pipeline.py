@@ -35,7 +35,7 @@ from agent.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from agent.config import Config, Webhook
 
@@ -45,15 +45,15 @@ log = structlog.get_logger(__name__)
 class Recorder(Protocol):
     """What the pipeline needs of the store."""
 
-    async def record(
+    def record(
         self,
         record: DeviceRecord,
         transition: Transition | None,
         callbacks: Sequence[Callback],
-    ) -> tuple[Callback, ...]:
-        """Commit all or nothing; resolves when durable."""
+    ) -> Awaitable[tuple[Callback, ...]]:
+        """Commit all or nothing; queued by the call, resolves when durable."""
 
-    async def rename_device(self, old: str, new: DeviceRecord) -> None:
+    def rename_device(self, old: str, new: DeviceRecord) -> Awaitable[None]:
         """Keep the device under a new UDID."""
 
 
@@ -261,13 +261,15 @@ class Pipeline:
             self._tracked[new] = tracked
             if tracked.stored is not None:
                 tracked.stored = replace(tracked.stored, udid=new)
-                self._spawn(self._store.rename_device(old, tracked.stored))
+                self._spawn(self._rename(old, tracked.stored))
 
     def _step_all(self, udids: Iterable[str]) -> None:
         now = self._clocks.monotonic()
         for udid in sorted(udids):
             if self._derives(udid):
                 self._step(udid, now)
+        if any(udid not in self._identities for udid in udids):
+            self._know_listed()
         self._arm(now)
 
     def _step(self, udid: str, now: float) -> None:
@@ -281,6 +283,10 @@ class Pipeline:
                 heapq.heappush(self._wakes, (outcome.wake, udid))
         if outcome.entered is not None:
             self._enter(udid, tracked, outcome)
+        elif tracked.track.state is None and outcome.wake is None:
+            # Gone before it ever counted: a key that another, better one replaced (a serial that
+            # could not be read at first), or a phone that was plugged in for a moment.
+            self._identities.forget(udid)
         elif tracked.track.state is not None:
             self._refresh(udid, tracked)
         if outcome.track is not before:
@@ -377,6 +383,12 @@ class Pipeline:
             return
         if stored:
             self._notify(stored)
+
+    async def _rename(self, old: str, record: DeviceRecord) -> None:
+        try:
+            await self._store.rename_device(old, record)
+        except StoreError as error:
+            log.error("store.refused", udid=record.udid, error=str(error))  # noqa: TRY400 - as above
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         # Tasks start in the order they are made, and `record` queues before its first await:

@@ -40,7 +40,7 @@ async def android_only() -> Path:
 
 
 async def _pip(python: str, *arguments: str) -> None:
-    quiet = ("--quiet", "--disable-pip-version-check", "--no-input")
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-input", "--no-warn-script-location")
     await _call(python, "-m", "pip", "install", *quiet, *arguments)
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from benchmarks.installation import android_only
 from benchmarks.processes import Agent, helper
@@ -55,10 +56,11 @@ timer.start()
 """
 
 
-class Variant(NamedTuple):
+@dataclass(frozen=True)
+class Variant:
     """A measure: variables for the process, or Python before the agent's first import."""
 
-    environ: dict[str, str] = {}
+    environ: dict[str, str] = field(default_factory=dict)
     prelude: str = ""
 
 

@@ -88,7 +88,17 @@ def test_canonical_is_one_form_for_all_spellings(digits: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "serial", ["", "  ", "????????????", "(no serial number)", "ffffffff", "FFFF", "0000000000"]
+    "serial",
+    [
+        "",
+        "  ",
+        "????????????",
+        "____________",
+        "(no serial number)",
+        "ffffffff",
+        "FFFF",
+        "0000000000",
+    ],
 )
 def test_junk(serial: str) -> None:
     assert is_junk(serial)

@@ -367,3 +367,14 @@ async def test_watchers_see_every_change_until_they_stop(tmp_path: Path) -> None
         count = len(states)
         h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
         assert len(states) == count
+
+
+async def test_a_serial_read_late_leaves_no_ghost(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("", "1-1"))
+        assert [view.udid for view in h.pipeline.views()] == ["no-serial@1-1"]
+        h.wait(1)
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        h.wait(60)
+        assert [view.udid for view in h.pipeline.views()] == ["ce09"]
+        assert await h.came() == [("ce09", "Online")]

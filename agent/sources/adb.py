@@ -134,10 +134,12 @@ class AdbSource:
     """The `DeviceSource` of Android phones; see `sources.base`.
 
     A phone's appearance is emitted at once; its USB port, name and model follow as `Changed` when
-    they are known (within a round trip, and when the phone has answered). Three sightings wait
-    instead, because they would name the wrong device: twins of one serial and junk serials, until
-    their transport ids and ports are known, and ready network phones, until their `ro.serialno` is
-    (or asking for it failed once).
+    they are known (within a round trip, and when the phone has answered). Where phones are probed,
+    one that adb calls ready is UNKNOWN until that first answer, which brings its name, or until
+    the limit for it: then it is unresponsive. Three sightings wait instead, because they would
+    name the wrong device: twins of one serial and junk serials, until their transport ids and
+    ports are known, and ready network phones, until their `ro.serialno` is (or asking for it
+    failed once).
     """
 
     name = SourceName.ADB
@@ -449,8 +451,11 @@ class _Session:
         number = row.transport_id if row else 0  # ids begin at 1
         told = self._asker.told.get(number, Told())
         silent = self._asker.silent.get(number)
-        if silent and bridge is Bridge.READY:
-            bridge, reason = Bridge.NOT_READY, silent
+        if bridge is Bridge.READY:
+            if silent:
+                bridge, reason = Bridge.NOT_READY, silent
+            elif not self._asker.heard(number):
+                bridge, reason = Bridge.UNKNOWN, "it has just appeared and not answered yet"
         return Sighting(
             source=SourceName.ADB,
             address=address,

@@ -26,7 +26,9 @@ log = structlog.get_logger(__name__)
 
 NAME_RETRIES = (5.0, 30.0, 120.0)
 """Seconds between tries to learn a phone's name; it may be booting. Then it stays nameless."""
-NAMES_AT_ONCE = 8
+NAMES_AT_ONCE = 64
+"""Many: a phone that works must not wait for its first answer behind a rack of frozen ones. Not all
+of a thousand: an adb server that selects (adb 29) ends at 1,024 descriptors."""
 PROBES_AT_ONCE = 16
 RETRIES_AT_ONCE = 8
 RETRY_FIRST, RETRY_CAP = 1.0, 60.0
@@ -98,6 +100,10 @@ class Asker:
         self._probes = Agenda(PROBES_AT_ONCE, self._probe, grain=probe_interval / GRAINS)
         self._retries = Agenda(RETRIES_AT_ONCE, self._probe)
 
+    def heard(self, phone: int) -> bool:
+        """Whether it is known if the phone answers; always, where phones are not probed."""
+        return not self._interval or phone in self.told or phone in self.silent
+
     def attend(self, phone: int, serial: str) -> None:
         """It is ready: ask it. No-op when attended already."""
         if phone in self._serials:
@@ -135,7 +141,10 @@ class Asker:
         except PhoneSilentError:
             told = Told()
             if self._interval and phone in self._serials and phone not in self.silent:
-                self._probes.add(phone, 0.0)
+                self._probes.discard(phone)
+                self._unanswered(phone)
+                self.told.setdefault(phone, told)
+                return None  # asked again when it answers again
         except (OSError, AdbError) as error:
             told = Told()
             log.debug("adb.name_not_told", serial=self._serials.get(phone), reason=str(error))
@@ -163,8 +172,11 @@ class Asker:
         if phone not in self.silent:
             return self._interval
         del self.silent[phone], self._waits[phone]
+        self._retries.discard(phone)
         log.info("adb.phone_answers_again", serial=self._serials[phone])
         self._probes.add(phone, self._interval)
+        if not self.told[phone].final:
+            self._names.add(phone, 0.0)
         self.changed(phone)
         return None
 

@@ -15,7 +15,7 @@ class DeviceSource(Protocol):
 
     `run` first listens, then enumerates: its first observation is a `Snapshot` of all it sees, or
     `Down` with the reason when it cannot see. After that come `Changed` and `Gone`, as edges. When
-    the API dies it emits one `Down`, reconnects with a capped back-off and emits a fresh `Snapshot`.
+    the API dies it emits one `Down`, reconnects with a capped back-off, then a fresh `Snapshot`.
     Malformed input is logged once, ends the connection (`Down`, reconnect) and is never passed on.
     Within one connection a sighting is emitted only when it differs from the last one emitted.
     """
@@ -29,8 +29,10 @@ class DeviceSource(Protocol):
 
 
 def backoff(first: float = 0.1, factor: float = 2.0, cap: float = 10.0) -> Iterator[float]:
-    """Seconds to wait before each reconnect: grows from `first` to `cap`, for ever. No jitter: the
-    peer is a daemon on this host, and nobody else reconnects with us."""
+    """Seconds to wait before each reconnect: grows from `first` to `cap`, for ever.
+
+    No jitter: the peer is a daemon on this host, and nobody else reconnects with us.
+    """
     delay = first
     while True:
         yield delay

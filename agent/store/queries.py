@@ -69,6 +69,30 @@ def record(
     callbacks: tuple[Callback, ...],
 ) -> tuple[Callback, ...]:
     """Put the device's row, add the transition and its callbacks; returns them with their ids."""
+    _put_device(conn, device)
+    if transition is not None:
+        conn.execute(
+            sql.ADD_TRANSITION,
+            (
+                transition.udid,
+                None if transition.previous is None else transition.previous.value,
+                transition.state.value,
+                transition.reason,
+                transition.at_ms,
+                transition.holder,
+            ),
+        )
+    return tuple(replace(each, rowid=_add_callback(conn, each)) for each in callbacks)
+
+
+def rename_device(conn: sqlite3.Connection, old: str, device: DeviceRecord) -> None:
+    """Put the device's row under its new UDID and give it the old one's history."""
+    _put_device(conn, device)
+    conn.execute(sql.MOVE_TRANSITIONS, (device.udid, old))
+    conn.execute(sql.DROP_DEVICE, (old,))
+
+
+def _put_device(conn: sqlite3.Connection, device: DeviceRecord) -> None:
     conn.execute(
         sql.PUT_DEVICE,
         (
@@ -83,19 +107,6 @@ def record(
             device.holder,
         ),
     )
-    if transition is not None:
-        conn.execute(
-            sql.ADD_TRANSITION,
-            (
-                transition.udid,
-                None if transition.previous is None else transition.previous.value,
-                transition.state.value,
-                transition.reason,
-                transition.at_ms,
-                transition.holder,
-            ),
-        )
-    return tuple(replace(each, rowid=_add_callback(conn, each)) for each in callbacks)
 
 
 def _add_callback(conn: sqlite3.Connection, callback: Callback) -> int:

@@ -205,9 +205,8 @@ def _next_start(old: sqlite3.Connection, probe: str, bad: int) -> int | None:
     doubling = (beyond << power for power in range(_LAST.bit_length() - beyond.bit_length()))
     for start in chain(range(first, beyond, _STRIDE), doubling):
         if readable(start):
-            while start - 1 > bad and readable(start - 1):
-                start -= 1  # noqa: PLW2901 - the loop ends here
-            return start
+            lowest = max(bad + 1, start - _STRIDE + 1)
+            return next(earlier for earlier in range(lowest, start + 1) if readable(earlier))
     return None
 
 

@@ -26,6 +26,9 @@ ON CONFLICT (udid) DO UPDATE SET
     reason = excluded.reason, holder = excluded.holder
 """
 
+MOVE_TRANSITIONS: Final = "UPDATE transitions SET udid = ? WHERE udid = ?"
+DROP_DEVICE: Final = "DELETE FROM devices WHERE udid = ?"
+
 ADD_TRANSITION: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES (?, ?, ?, ?, ?, ?)
 """

@@ -138,6 +138,13 @@ class Store:
         kept = tuple(callbacks)
         return self._change(lambda conn: queries.record(conn, record, transition, kept))
 
+    def rename_device(self, old: str, new: DeviceRecord) -> Coroutine[Any, Any, None]:
+        """Keep a device, its history included, under a new UDID.
+
+        Callbacks stay as they are: their bodies carry the old UDID, and their order hangs on it.
+        """
+        return self._change(lambda conn: queries.rename_device(conn, old, new))
+
     def finish(
         self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
     ) -> Coroutine[Any, Any, None]:

@@ -87,7 +87,9 @@ class Leases:
         if not holder.strip():
             raise LeaseError("a lease needs its holder's name")
         if not MIN_TTL <= ttl <= MAX_TTL:
-            raise LeaseError(f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}")
+            raise LeaseError(
+                f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}"
+            )
         if (held := self._of_device.get(udid)) is not None:
             other = self._leases[held]
             age = max(0, self._wall_ms() - other.acquired_ms) // 1000

@@ -30,13 +30,12 @@ def row(**changes: object) -> dict[str, object]:
 
 
 def test_columns_line_up_under_their_headings() -> None:
-    other = row(name="P", udid="x", state="utilizing", reason="in use", flapping=True)
+    other = row(name="P", udid="x", state="utilizing", reason="", flapping=True)
     lines = [click.unstyle(line) for line in table([row(), other], NOW).splitlines()]
     assert lines == [
         "NAME           UDID                  PLATFORM  STATE       SINCE  PORT  TAGS  WHY",
         "Galaxy Note 8  ce0917198075440c057e  android   online      42 s   1-4   a,b",
-        "P              x                     android   utilizing~  42 s   1-4   a,b   in use "
-        "(flapping)",
+        "P              x                     android   utilizing~  42 s   1-4   a,b    (flapping)",
     ]
 
 

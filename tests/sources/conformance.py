@@ -10,9 +10,10 @@ A source's test module writes a `Lab` and subclasses `SourceConformance`:
 from __future__ import annotations
 
 import asyncio
-import os
 from abc import ABC, abstractmethod
 from contextlib import asynccontextmanager
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -116,7 +117,7 @@ class SourceConformance:
                 serial = await lab.add(number)
                 await recorder.until(lambda serial=serial: serial in serials(recorder), serial)
             edges = [o for o in recorder.seen if isinstance(o, Changed)]
-            for earlier, later in zip(edges, edges[1:], strict=False):
+            for earlier, later in pairwise(edges):
                 assert earlier != later
 
     async def test_death_is_down_once_and_never_gone(self, lab: Lab) -> None:
@@ -179,10 +180,15 @@ class SourceConformance:
         await lab.add(1)
         async with watching(lab) as warm:
             await warm.next_after(0)
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         async with watching(lab) as recorder:
             await recorder.next_after(0)
-        assert len(os.listdir("/proc/self/fd")) <= before
+        assert open_descriptors() <= before
+
+
+def open_descriptors() -> int:
+    """How many file descriptors this process has open."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def _down(recorder: Recorder) -> tuple[object, str]:

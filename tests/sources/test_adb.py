@@ -419,14 +419,60 @@ async def test_no_probes_when_off(host: FakeAdbHost) -> None:
         assert len(host.shells) == 1, "its name, once"
 
 
+async def test_a_phone_is_unknown_until_it_has_answered(host: FakeAdbHost) -> None:
+    host.set(Listed("R58M", told=TOLD))
+    async with watching(host, probe_interval=60.0) as recorder:
+        await recorder.until(
+            lambda: recorder.visible.get("R58M", NOBODY).bridge is Bridge.READY, "its answer"
+        )
+        bridges = [s.bridge for s in _sightings(recorder)]
+        assert bridges[0] is Bridge.UNKNOWN
+        assert bridges[-1] is Bridge.READY
+        assert recorder.visible["R58M"].name == "Rack 3", "with its first readiness comes its name"
+        assert next(s.name for s in _sightings(recorder) if s.bridge is Bridge.READY) == "Rack 3"
+
+
+async def test_a_phone_that_never_answered_is_unresponsive_never_ready(host: FakeAdbHost) -> None:
+    phone = Listed("R58M", answers=False, told=TOLD)
+    host.set(phone)
+    async with watching(host, probe_interval=60.0, probe_timeout=0.2) as recorder:
+        await recorder.until(
+            lambda: recorder.visible.get("R58M", NOBODY).bridge is Bridge.NOT_READY, "silence"
+        )
+        assert all(s.bridge is not Bridge.READY for s in _sightings(recorder))
+        phone.answers = True
+        await recorder.until(
+            lambda: recorder.visible["R58M"].name == "Rack 3", "its return and its name"
+        )
+        assert recorder.visible["R58M"].bridge is Bridge.READY
+
+
+def _sightings(recorder: Recorder) -> list[Sighting]:
+    """Every sighting emitted, in order."""
+    found: list[Sighting] = []
+    for observation in recorder.seen:
+        if isinstance(observation, Snapshot):
+            found += observation.sightings
+        elif isinstance(observation, Changed):
+            found.append(observation.sighting)
+    return found
+
+
+NOBODY = Sighting(SourceName.ADB, "", "")
+
+
 async def test_forty_silent_phones_hold_up_nobody(host: FakeAdbHost) -> None:
     host.set(*(Listed(f"DEAD{n}", answers=False) for n in range(40)))
     async with watching(host, probe_interval=0.5, probe_timeout=10.0) as recorder:
         await recorder.next_after(0)
         await until(lambda: host.requests["host:transport-id:1"] != 0)
         host.set(Listed("ALIVE", told=TOLD))
-        await recorder.until(lambda: "ALIVE" in recorder.visible, "the phone that works")
-        assert recorder.visible["ALIVE"].bridge is Bridge.READY
+        await recorder.until(
+            lambda: (
+                "ALIVE" in recorder.visible and recorder.visible["ALIVE"].bridge is Bridge.READY
+            ),
+            "the phone that works",
+        )
 
 
 async def test_probes_are_spread_over_the_interval(host: FakeAdbHost) -> None:
