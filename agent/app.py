@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,11 +24,27 @@ from yarl import URL
 from agent import __version__
 from agent.api.facade import iso
 from agent.api.server import ApiServer
+from agent.config import parse_duration
 from agent.deliver.client import Client
-from agent.deliver.dispatcher import Dispatcher
-from agent.errors import AgentError, UnknownDeviceError
+from agent.deliver.dispatcher import Dispatcher, WebhookStats
+from agent.deliver.payload import new_message_id, render
+from agent.deliver.policy import describe
+from agent.errors import (
+    AgentError,
+    UnknownDeliveryError,
+    UnknownDeviceError,
+    UnknownWebhookError,
+)
 from agent.identity import canonical, listed
-from agent.model import CallbackState, Down, SourceName
+from agent.model import (
+    Callback,
+    CallbackState,
+    Device,
+    Down,
+    Platform,
+    SourceName,
+    Transition,
+)
 from agent.notify import Notifier
 from agent.pipeline import Clocks, DeviceView, Pipeline, sources_of
 from agent.sources.adb import AdbSource
@@ -45,6 +62,7 @@ if TYPE_CHECKING:
     from agent.config import Config, Webhook
     from agent.model import Lease
     from agent.sources.base import DeviceSource
+    from agent.store import DeliveryRow
 
 log = structlog.get_logger(__name__)
 
@@ -52,6 +70,8 @@ STOP_LIMIT = 5.0
 """Seconds within which a stop ends, whatever hangs."""
 STATUS_DELAY = 1.0
 """Seconds that changes are gathered for before `STATUS=` tells of them."""
+MAX_ROWS = 1000
+"""Rows of one answer."""
 OVERDUE_LIMIT = 10.0
 """Seconds that a timed decision may be late before the watchdog is no longer fed."""
 
@@ -378,11 +398,12 @@ class App:
 
     def webhooks(self) -> list[Json]:
         """See `api.facade.Agent`."""
+        stats = self._dispatcher.stats()
         return [
             {
                 "id": id_,
                 "name": webhook.name,
-                "url": _shown_url(webhook.url),
+                "url": shown_url(webhook.url),
                 "description": webhook.description,
                 "events": [str(event) for event in webhook.events],
                 "enabled": webhook.enabled,
@@ -391,6 +412,7 @@ class App:
                 "devices": list(webhook.devices),
                 "tags": list(webhook.tags),
                 "platforms": [str(platform) for platform in webhook.platforms],
+                **_delivery_state(webhook, stats[id_]),
             }
             for id_, webhook in self._webhooks.items()
         ]
@@ -398,43 +420,134 @@ class App:
     async def deliveries(self, query: dict[str, str]) -> list[Json]:
         """See `api.facade.Agent`."""
         rows = await self._store.deliveries(self._delivery_query(query))
-        names = {id_: webhook.name for id_, webhook in self._webhooks.items()}
-        return [
-            {
-                "id": row.callback.message_id,
-                "webhookId": row.callback.webhook_id,
-                "webhookName": names.get(row.callback.webhook_id, ""),
-                "deviceUdid": row.callback.udid,
-                "deviceState": str(row.callback.state) if row.callback.state else None,
-                "created": iso(row.callback.created_ms),
-                "state": str(row.state),
-                "attempts": row.callback.attempts,
-                "due": iso(row.callback.due_ms) if row.state is CallbackState.PENDING else None,
-                "finished": iso(row.finished_ms or 0),
-                "status": row.status,
-                "error": row.error,
-            }
-            for row in rows
-        ]
+        return [self._delivery_row(row) for row in rows]
+
+    async def delivery(self, message_id: str) -> Json:
+        """See `api.facade.Agent`."""
+        rows = await self._store.deliveries(DeliveryQuery(message_id=message_id))
+        if not rows:
+            raise UnknownDeliveryError(
+                f"no callback {message_id!r} is stored: mistyped, or older than delivery.retention"
+            )
+        row = rows[0]
+        return {
+            **self._delivery_row(row),
+            "headers": dict(row.callback.headers),
+            "body": row.callback.body.decode(errors="replace"),
+            "tries": [
+                {
+                    "at": iso(attempt.started_ms),
+                    "duration_ms": attempt.duration_ms,
+                    "status": attempt.status,
+                    "error": attempt.error,
+                    "answer": attempt.answer,
+                }
+                for attempt in await self._store.attempts(message_id)
+            ],
+        }
+
+    async def replay(self, query: dict[str, str]) -> list[str]:
+        """See `api.facade.Agent`."""
+        if "id" not in query:
+            query = {"state": "dead", **query}
+        wanted = self._delivery_query({"limit": "1000", **query})
+        rows = await self._store.deliveries(wanted)
+        # Oldest first: a lane sends in stored order whatever comes here, but the answer reads so.
+        again = [row.callback for row in reversed(rows) if row.state is not CallbackState.PENDING]
+        for callback in again:
+            await self._store.finish(callback, None, CallbackState.PENDING)
+        self._dispatcher.notify(again)
+        log.info("deliveries.replayed", count=len(again), **query)
+        return [callback.message_id for callback in again]
+
+    async def test_webhook(self, name: str) -> Json:
+        """See `api.facade.Agent`."""
+        id_ = self._webhook_id(name)
+        webhook = self._webhooks[id_]
+        now = wall_ms()
+        message_id = new_message_id()
+        transition = Transition(
+            "device-agent-test", None, webhook.events[0], "sent by `webhooks test`", now
+        )
+        device = Device(
+            "device-agent-test", Platform.ANDROID, "TEST: no real device (webhooks test)"
+        )
+        body, headers = render(
+            transition,
+            device,
+            webhook,
+            org_id=self._config.org_of(webhook),
+            message_id=message_id,
+            created_ms=now,
+            host=socket.gethostname(),
+        )
+        sample = Callback(message_id, id_, device.udid, now, body, headers)
+        limit = webhook.timeout or self._config.delivery.timeout
+        answer = await self._client.attempt(webhook, sample, now, limit=limit)
+        return {
+            "webhook": webhook.name,
+            "id": message_id,
+            "url": shown_url(webhook.url),
+            "ok": answer.status is not None and 200 <= answer.status < 300,  # noqa: PLR2004 - 2xx
+            "status": answer.status,
+            "error": describe(answer),
+            "answer": answer.excerpt,
+            "duration_ms": answer.duration_ms,
+            "body": body.decode(),
+        }
+
+    def _delivery_row(self, row: DeliveryRow) -> Json:
+        callback = row.callback
+        webhook = self._webhooks.get(callback.webhook_id)
+        pending = row.state is CallbackState.PENDING
+        return {
+            "id": callback.message_id,
+            "webhookId": callback.webhook_id,
+            "webhookName": webhook.name if webhook else "",
+            "deviceUdid": callback.udid,
+            "deviceState": str(callback.state) if callback.state else None,
+            "created": iso(callback.created_ms),
+            "state": str(row.state),
+            "attempts": callback.attempts,
+            "due": iso(callback.due_ms) if pending else None,
+            "finished": iso(row.finished_ms or 0),
+            "status": row.status,
+            "error": row.error,
+        }
 
     def _delivery_query(self, query: dict[str, str]) -> DeliveryQuery:
-        unknown = set(query) - {"webhook", "device", "state", "limit", "id"}
+        unknown = set(query) - {"webhook", "device", "state", "since", "limit", "id"}
         if unknown:
             raise ValueError(f"unknown filter {min(unknown)!r}")
-        webhook_id = None
-        if "webhook" in query:
-            webhook_id = next(
-                (i for i, w in self._webhooks.items() if query["webhook"] in {str(i), w.name}), None
-            )
-            if webhook_id is None:
-                raise ValueError(f"no webhook {query['webhook']!r}")
+        state = query.get("state")
+        if state is not None and state not in set(CallbackState):
+            raise ValueError(f"no state {state!r}: {', '.join(CallbackState)}")
+        limit = query.get("limit", "100")
+        if not limit.isdecimal() or not 1 <= int(limit) <= MAX_ROWS:
+            raise ValueError(f"'limit' is 1 to {MAX_ROWS}, not {limit!r}")
+        try:
+            webhook_id = self._webhook_id(query["webhook"]) if "webhook" in query else None
+            udid = self._udid(query["device"]) if "device" in query else None
+        except AgentError as error:
+            raise ValueError(str(error)) from None
         return DeliveryQuery(
             webhook_id=webhook_id,
-            udid=self._udid(query["device"]) if "device" in query else None,
-            state=CallbackState(query["state"]) if "state" in query else None,
+            udid=udid,
+            state=CallbackState(state) if state else None,
             message_id=query.get("id"),
-            limit=min(1000, int(query.get("limit", "100"))),
+            since_ms=_since_ms(query["since"]) if "since" in query else None,
+            limit=int(limit),
         )
+
+    def _webhook_id(self, text: str) -> int:
+        """The webhook meant, by name or id."""
+        for id_, webhook in self._webhooks.items():
+            if text in {webhook.name, str(id_)}:
+                return id_
+        names = [webhook.name for webhook in self._webhooks.values()]
+        near = difflib.get_close_matches(text, names, n=2, cutoff=0.4) or names[:5]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is configured"
+        raise UnknownWebhookError(f"no webhook {text!r}: {hint}")
 
     def leases(self) -> list[Lease]:
         """See `api.facade.Agent`."""
@@ -543,6 +656,27 @@ async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks, timeout=STOP_LIMIT / 5)
 
 
+def _delivery_state(webhook: Webhook, stats: WebhookStats) -> Json:
+    """How a webhook's delivery stands, for people (`status`) and programs."""
+    if not webhook.enabled:
+        status = "disabled"
+    elif stats.paused:
+        status = f"paused: {stats.paused}"
+    elif stats.failing_since_ms:
+        status = f"failing since {iso(stats.failing_since_ms)}: {stats.last_error}"
+    else:
+        status = "good"
+    return {
+        "status": status,
+        "paused": bool(stats.paused),
+        "waiting_devices": stats.lanes,
+        "failures": stats.failures,
+        "failing_since": iso(stats.failing_since_ms),
+        "last_error": stats.last_error,
+        "last_success": iso(stats.last_success_ms),
+    }
+
+
 def _device_row(view: DeviceView) -> Json:
     return {
         "udid": view.udid,
@@ -560,10 +694,24 @@ def _device_row(view: DeviceView) -> Json:
     }
 
 
-def _shown_url(url: str) -> str:
+def shown_url(url: str) -> str:
     """A URL without what may be secret in it."""
-    parsed = URL(url)
-    return str(parsed.with_user(None).with_query(None).with_fragment(None))
+    return str(URL(url).with_user(None).with_query(None).with_fragment(None))
+
+
+def _since_ms(text: str) -> int:
+    """A moment: ISO 8601, or how long ago (`2h`); ValueError otherwise."""
+    try:
+        return wall_ms() - int(parse_duration(text) * 1000)
+    except ValueError:
+        pass
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"'since' is a time like 2026-01-31T12:00:00Z or an age like 2h, not {text!r}"
+        ) from None
+    return int(moment.timestamp() * 1000)
 
 
 def _fold(udid: str) -> str:

@@ -50,6 +50,7 @@ _DURATION = re.compile(r"([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?")  
 _DURATION_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
 _DURATION_FORMS = '"250ms", "5s", "2m", "1h30m" or "3d"'
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+\](:[0-9]*)?")  # an IPv6 address and a port
 _DIGITS_AND_DOTS = re.compile(r"[0-9.]+")  # an IPv4 address or a mistake, never a name
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a header's name: RFC 9110, 5.6.2
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2,3})?=*")
@@ -202,8 +203,14 @@ def _check_url(url: str) -> str:
             host = host.encode("idna").decode()
         except UnicodeError:
             raise ValueError("the URL's host name is not valid") from None
-    named = _HOST.fullmatch(host) and not _DIGITS_AND_DOTS.fullmatch(host)
-    if "\\" in parts.netloc or not (named or _is_ip(host)):
+    if "[" in parts.netloc or "]" in parts.netloc:
+        # urlsplit finds a host in "][::" too; what sends the callback does not.
+        address = parts.netloc.rpartition("@")[2]
+        good = _BRACKETED.fullmatch(address) and _is_ip(host, 6)
+    else:
+        named = _HOST.fullmatch(host) and not _DIGITS_AND_DOTS.fullmatch(host)
+        good = named or _is_ip(host, 4)
+    if "\\" in parts.netloc or not good:
         raise ValueError("the URL's host name is not valid")
     return url
 

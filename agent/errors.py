@@ -77,5 +77,13 @@ class UnknownLeaseError(LeaseError):
     """No such lease: never given, released, or its time ran out."""
 
 
+class UnknownWebhookError(AgentError):
+    """No webhook has that name or id; the message names the nearest ones."""
+
+
+class UnknownDeliveryError(AgentError):
+    """No stored callback has that id: a typing error, or its retention has passed."""
+
+
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""

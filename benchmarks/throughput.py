@@ -3,7 +3,7 @@
 All send the same signed bodies over the same connection settings with the same number at once to
 the same receiver process, and take turns:
 
-- *agent*: `Store.record` → `Dispatcher` → answered 2xx → `Store.finish` durable, 64 devices;
+- *agent*: `Store.record` → `Dispatcher` → answered 2xx → `Store.finish` durable, 256 devices;
 - *backlog*: as a restart finds it: all stored before, then loaded, sent and finished;
 - *client*: the agent's own client alone, no store;
 - *bare*: an aiohttp session with the client's settings, signing, and nothing else;
@@ -36,11 +36,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Webhook
-    from agent.model import Callback
+    from agent.model import Callback, DeviceRecord, Transition
     from benchmarks.sample import Change
 
-DEVICES = 64
-WINDOW = 16
+DEVICES = 256
+WINDOW = 4
 """Callbacks of one device that are made before the first of them is answered."""
 AT_ONCE = (64, 8)
 """Attempts in flight; the second is the agent's default."""
@@ -69,10 +69,14 @@ class _Round:
             window_of[callback.udid].release()
             sent.down()
 
+        async def commit(record: DeviceRecord, transition: Transition, callback: Callback) -> None:
+            dispatcher.notify(await store.record(record, transition, [callback]))
+
         async def feed(number: int) -> None:
-            for record, transition, callback in self._changes[number::DEVICES]:
-                await windows[number].acquire()
-                dispatcher.notify(await store.record(record, transition, [callback]))
+            async with asyncio.TaskGroup() as commits:
+                for change in self._changes[number::DEVICES]:
+                    await windows[number].acquire()
+                    commits.create_task(commit(*change))
 
         dispatcher = self._dispatcher(store, client, answered)
         try:

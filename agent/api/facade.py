@@ -23,6 +23,15 @@ class Agent(Protocol):
     async def deliveries(self, query: dict[str, str]) -> list[Json]:
         """Rows of `/v1/deliveries`, newest first; ValueError names a filter that makes no sense."""
 
+    async def delivery(self, message_id: str) -> Json:
+        """One stored callback with its body and every attempt; UnknownDeliveryError."""
+
+    async def replay(self, query: dict[str, str]) -> list[str]:
+        """Make finished callbacks that match pending again; their ids. ValueError as above."""
+
+    async def test_webhook(self, name: str) -> Json:
+        """Send a marked sample to that webhook, once; UnknownWebhookError."""
+
     def leases(self) -> list[Lease]:
         """The leases in force."""
 

@@ -18,8 +18,10 @@ from agent.errors import (
     ConfigError,
     DeviceHeldError,
     LeaseError,
+    UnknownDeliveryError,
     UnknownDeviceError,
     UnknownLeaseError,
+    UnknownWebhookError,
 )
 
 if TYPE_CHECKING:
@@ -48,11 +50,14 @@ def build(agent: Agent, *, read_only: bool) -> web.Application:
     app.router.add_get("/v1/devices", devices)
     app.router.add_get("/v1/webhooks", webhooks)
     app.router.add_get("/v1/deliveries", deliveries)
+    app.router.add_get("/v1/deliveries/{id}", delivery)
     app.router.add_get("/v1/leases", leases)
     if not read_only:
         app.router.add_post("/v1/leases", acquire)
         app.router.add_post("/v1/leases/{id}/renew", renew)
         app.router.add_delete("/v1/leases/{id}", release)
+        app.router.add_post("/v1/deliveries/replay", replay)
+        app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
         app.router.add_post("/v1/reload", reload)
     return app
 
@@ -91,6 +96,28 @@ async def deliveries(request: web.Request) -> web.Response:
     except ValueError as error:
         return _error(400, "bad_request", str(error))
     return web.json_response({"deliveries": rows})
+
+
+async def delivery(request: web.Request) -> web.Response:
+    """One stored callback, with its body and attempts."""
+    row = await request.app[AGENT].delivery(request.match_info["id"])
+    return web.json_response({"delivery": row})
+
+
+async def replay(request: web.Request) -> web.Response:
+    """Send again: the filters of the list as JSON, `{"id"}` among them; dead ones by default."""
+    body = await _body(request)
+    query = {key: _text(body, key) for key in body}
+    try:
+        ids = await request.app[AGENT].replay(query)
+    except ValueError as error:
+        return _error(400, "bad_request", str(error))
+    return web.json_response({"replayed": ids})
+
+
+async def test_webhook(request: web.Request) -> web.Response:
+    """Send a marked sample, once, and tell what came back."""
+    return web.json_response(await request.app[AGENT].test_webhook(request.match_info["name"]))
 
 
 async def leases(request: web.Request) -> web.Response:
@@ -154,6 +181,8 @@ def _error(status: int, code: str, message: str, **more: Any) -> web.Response:
 _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (UnknownDeviceError, 404, "unknown_device"),
     (UnknownLeaseError, 404, "unknown_lease"),
+    (UnknownWebhookError, 404, "unknown_webhook"),
+    (UnknownDeliveryError, 404, "unknown_delivery"),
     (DeviceHeldError, 409, "device_held"),
     (LeaseError, 400, "bad_lease"),
     (_BadRequestError, 400, "bad_request"),

@@ -18,6 +18,8 @@ _COMMANDS = {
     "run": ("agent.cli.run", "Run the agent in the foreground (what the systemd unit does)."),
     "check": ("agent.cli.check", "Check a configuration file: every mistake, with its place."),
     "devices": ("agent.cli.devices", "Show the devices and their states."),
+    "webhooks": ("agent.cli.webhooks", "List, show and test webhooks."),
+    "deliveries": ("agent.cli.deliveries", "List, show and replay stored callbacks."),
     "use": ("agent.cli.use", "Hold a device while a command runs."),
     "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),
     "listen": ("agent.cli.listen", "Receive callbacks here, print and verify them."),

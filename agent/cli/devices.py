@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import ask, config_option
+from agent.cli.table import columns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,13 +69,7 @@ def table(rows: list[dict[str, Any]], now: float) -> str:
         )
         for row in rows
     ]
-    widths = [max(len(line[i]) for line in (_HEADINGS, *cells)) for i in range(len(_HEADINGS))]
-    lines = [click.style(_line(_HEADINGS, widths), bold=True)]
-    for row, line in zip(rows, cells, strict=True):
-        padded = [text.ljust(width) for text, width in zip(line, widths, strict=True)]
-        padded[3] = click.style(padded[3], fg=_COLOURS.get(row["state"]))
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return columns(_HEADINGS, cells, 3, [_COLOURS.get(row["state"]) for row in rows])
 
 
 def since(moment: str | None, now: float) -> str:
@@ -86,7 +81,3 @@ def since(moment: str | None, now: float) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
-
-
-def _line(texts: tuple[str, ...], widths: list[int]) -> str:
-    return "  ".join(text.ljust(width) for text, width in zip(texts, widths, strict=True)).rstrip()

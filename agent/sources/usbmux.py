@@ -68,7 +68,7 @@ NOT_INSTALLED = "iOS support is not installed: pip install 'device-agent[ios]'"
 class UsbmuxSource:
     """Watches usbmuxd; `agent.sources.base.DeviceSource` is the contract.
 
-    Every phone is first `NOT_READY`, "checking whether it trusts this host", then what its own
+    Every phone is first `UNKNOWN`, "checking whether it trusts this host", then what its own
     check says. Checks run beside each other and never delay the reading of usbmuxd's messages.
 
     Args:
@@ -445,7 +445,7 @@ class _Watch:
                 address=str(device.devid),
                 serial=device.serial,
                 platform=Platform.IOS,
-                bridge=Bridge.NOT_READY,
+                bridge=Bridge.UNKNOWN,
                 reason=CHECKING,
                 network=device.is_network,
             ),

@@ -33,7 +33,6 @@ _BUSY_SECONDS = 1.0
 # EXCLUSIVE before the first access: no -shm file, and other programs are kept out.
 _PRAGMAS = (
     "PRAGMA locking_mode = EXCLUSIVE",
-    "PRAGMA auto_vacuum = INCREMENTAL",  # takes effect on a new file only
     "PRAGMA journal_mode = WAL",
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
@@ -47,8 +46,11 @@ def beside(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """Open an existing file the store's one way; autocommit, transactions are explicit."""
+def connect(path: Path, *, fresh: bool = False) -> sqlite3.Connection:
+    """Open an existing file the store's one way; autocommit, transactions are explicit.
+
+    Writes nothing unless the file is `fresh` (empty), so that a full disk can be opened.
+    """
     conn = sqlite3.connect(
         path.absolute().as_uri() + "?mode=rw",
         uri=True,
@@ -58,6 +60,8 @@ def connect(path: Path) -> sqlite3.Connection:
         cached_statements=64,
     )
     try:
+        if fresh:
+            conn.execute("PRAGMA auto_vacuum = INCREMENTAL")  # would write to an existing file
         for pragma in _PRAGMAS:
             conn.execute(pragma).fetchall()
     except BaseException:
@@ -108,7 +112,7 @@ def build(path: Path, fill: Callable[[sqlite3.Connection], None] | None = None) 
     discard(path)
     os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     try:
-        conn = connect(path)
+        conn = connect(path, fresh=True)
         try:
             migrate(conn, path, scripts())
             if fill is not None:

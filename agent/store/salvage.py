@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 _GAPS_MAX = 10_000
 _STRIDE = 8
 """Ids stepped over between two tries behind an unreadable place: fewer than most pages hold."""
-_STRIDES = 200_000
-"""Tries, some seconds' worth, before the steps grow."""
+_STRIDES = 50_000
+"""Tries, a second's worth, before the steps grow."""
 _FIRST = -(1 << 62)
 _LAST = 1 << 62
 _KEPT_STATES = frozenset({CallbackState.PENDING.value, CallbackState.DEAD.value})
@@ -67,9 +67,12 @@ def working_copy(path: Path, fresh: Path) -> Path | None:
             shutil.copyfile(files.beside(path, "-wal"), files.beside(copy, "-wal"))
         if header_lost:
             _transplant_first_page(copy, fresh)
-        if _has_tables(copy):
+        found = _tables_in(copy)
+        if found is not None and {"webhooks", "callbacks"} <= found:
             return copy
         files.discard(copy)
+        if found is not None:  # a database, but somebody else's: nothing of ours to look for
+            return None
     return None
 
 
@@ -97,12 +100,12 @@ def _open(copy: Path) -> sqlite3.Connection:
     return conn
 
 
-def _has_tables(copy: Path) -> bool:
+def _tables_in(copy: Path) -> frozenset[str] | None:
     conn = _open(copy)
     try:
-        return {"webhooks", "callbacks"} <= files.tables(conn)
+        return files.tables(conn)
     except sqlite3.DatabaseError:
-        return False
+        return None
     finally:
         conn.close()
 
@@ -181,7 +184,7 @@ def _readable_rows(
     while start is not None and scan.gaps < _GAPS_MAX:
         try:
             for row in old.execute(query, (start,)):
-                start = int(row[0]) + 1
+                start = _checked(row[0], start) + 1
                 yield row[1:]
         except sqlite3.DatabaseError:
             scan.gaps += 1
@@ -190,12 +193,21 @@ def _readable_rows(
             return
 
 
+def _checked(rowid: int, start: int) -> int:
+    """The rowid, unless a damaged page gave one that the question excludes."""
+    if rowid < start:
+        raise sqlite3.DatabaseError(f"row {rowid} where only rows from {start} on belong")
+    return rowid
+
+
 def _next_start(old: sqlite3.Connection, probe: str, bad: int) -> int | None:
     """The lowest id above `bad` from which the table can be read on; None: there is none."""
 
     def readable(start: int) -> bool:
         try:
-            old.execute(probe, (start,)).fetchone()
+            row = old.execute(probe, (start,)).fetchone()
+            if row is not None:
+                _checked(row[0], start)
         except sqlite3.DatabaseError:
             return False
         return True

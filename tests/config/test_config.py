@@ -224,6 +224,7 @@ host = st.one_of(
     st.lists(label, min_size=1, max_size=3).map(".".join),
     st.lists(number, min_size=4, max_size=4).map(lambda parts: ".".join(map(str, parts))),
     st.ip_addresses(v=6).map("[{}]".format),
+    st.text(st.sampled_from("[]:1."), min_size=1, max_size=6),
     st.sampled_from(["localhost", "a" * 63, "a" * 64, "xn--bcher-kva.example", "a.example."]),
 )
 
@@ -231,7 +232,7 @@ host = st.one_of(
 @settings(max_examples=300, deadline=None)
 @given(
     st.sampled_from(["http", "https", "HTTP", "ftp", ""]),
-    st.sampled_from(["", "user@", "user:pass@", "@", "us%er:p@ss@", ":@"]),
+    st.sampled_from(["", "user@", "user:pass@", "@", "us%er:p@ss@", ":@", "[u]@", "]u[@"]),
     host,
     st.sampled_from(["", ":", ":1", ":65535", ":65536", ":x"]),
     st.sampled_from(["", "/", "/hook", "?a=1", "#x", "/%zz?%", "/é?漢#😀"]),

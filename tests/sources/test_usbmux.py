@@ -155,12 +155,12 @@ class TestTrust:
         phone = anywhere.attach(SERIAL, name="Rack 1, left")
         async with watching(anywhere, tmp_path) as recorder:
             await recorder.until(lambda: is_ready(recorder), "ready")
-            not_ready = Sighting(
+            unknown = Sighting(
                 SourceName.USBMUX,
                 address="1",
                 serial=SERIAL,
                 platform=Platform.IOS,
-                bridge=Bridge.NOT_READY,
+                bridge=Bridge.UNKNOWN,
                 reason=CHECKING,
             )
             ready = Sighting(
@@ -172,7 +172,7 @@ class TestTrust:
                 name="Rack 1, left",
                 model="iPhone 13",
             )
-            assert recorder.seen == [Snapshot(SourceName.USBMUX, (not_ready,)), Changed(ready)]
+            assert recorder.seen == [Snapshot(SourceName.USBMUX, (unknown,)), Changed(ready)]
             assert phone.sessions == 1, "ready without a TLS session proves nothing"
 
     async def test_nothing_is_written_and_pairing_is_never_asked_for(
