@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent import __version__
+from agent.cli.common import group_config_option
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class _Lazy(click.Group):
 
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="device-agent")
+@group_config_option
 def command() -> None:
     """Tells other systems when a lab phone goes online, offline, in use or unplugged."""
 

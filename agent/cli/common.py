@@ -23,6 +23,7 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 INSTALLED = Path("/etc/device-agent/agent.toml")
 CHECKOUT = Path("config/agent.toml")
 INSTALLED_SOCKET = Path("/run/device-agent/control.sock")
+_META = "agent.cli.config"
 REQUEST_LIMIT = 30.0
 """Seconds to wait for the running agent's answer."""
 BAD_CONFIG = 2
@@ -30,7 +31,10 @@ BAD_CONFIG = 2
 
 
 def default_config() -> Path:
-    """$DEVICE_AGENT_CONFIG, else the installed file, else the checkout's."""
+    """What a group before the command was given, else $DEVICE_AGENT_CONFIG, else a known place."""
+    context = click.get_current_context(silent=True)
+    if context is not None and _META in context.meta:
+        return Path(context.meta[_META])
     if named := os.environ.get("DEVICE_AGENT_CONFIG"):
         return Path(named)
     return INSTALLED if INSTALLED.exists() else CHECKOUT
@@ -45,6 +49,23 @@ def config_option(function: _Command) -> _Command:
         type=click.Path(path_type=Path),
         default=default_config,
         show_default="$DEVICE_AGENT_CONFIG, /etc/device-agent/agent.toml or config/agent.toml",
+        help="The configuration file.",
+    )(function)
+
+
+def group_config_option(function: _Command) -> _Command:
+    """`--config FILE` before the command's name: it counts for the command behind it."""
+
+    def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
+        if value is not None:
+            context.meta[_META] = value
+
+    return click.option(
+        "--config",
+        "-c",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=keep,
         help="The configuration file.",
     )(function)
 
@@ -106,10 +127,10 @@ class AgentClient:
         """
         try:
             async with self._session.request(method, path, json=body, params=query) as response:
-                answer = await response.json()
+                answer, refused = await response.json(), not response.ok
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(self._unreachable(error), "unreachable") from None
-        if isinstance(answer, dict) and "error" in answer:
+        if refused:
             raise ApiError(answer["error"]["message"], answer["error"]["code"])
         return answer
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import ask, config_option
+from agent.cli.common import ask, config_option, group_config_option
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _HEADINGS = ("ID", "CREATED", "WEBHOOK", "DEVICE", "TELLS", "STATE", "TRIES", "L
 
 
 @click.group()
+@group_config_option
 def command() -> None:
     """List, show and replay stored callbacks."""
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option
+from agent.cli.common import ask, config_option, group_config_option
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ _HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS")
 
 
 @click.group()
+@group_config_option
 def command() -> None:
     """List, show and test webhooks."""
 

@@ -188,7 +188,7 @@ async def starts_on_full_disk(directory: Path) -> None:
     state, disk = directory / "state", FullDisk(directory)
     await Store.open(state).close()
     disk.strike()
-    with pytest.raises(StoreError, match="No space left|the disk is full"):
+    with pytest.raises(StoreError, match=r"No space left|the disk is full"):
         Store.open(directory / "fresh")
     store = Store.open(state)
     call = asyncio.ensure_future(put(store, "m"))
@@ -226,7 +226,7 @@ async def recovers_when_there_is_room(directory: Path) -> None:
     damaged = bytes(100) + (state / "state.db").read_bytes()[100:]
     (state / "state.db").write_bytes(damaged)
     disk.strike()
-    with pytest.raises(StoreError, match="No space left|the disk is full"):
+    with pytest.raises(StoreError, match=r"No space left|the disk is full"):
         Store.open(state)
     assert (state / "state.db").read_bytes() == damaged
     disk.heal()

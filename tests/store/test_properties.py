@@ -119,7 +119,7 @@ async def _walk(directory: Path, steps: list[tuple[object, ...]]) -> None:
     await again.close()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(_STEPS)
 def test_the_lanes_equal_a_naive_list(steps: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -165,7 +165,7 @@ def _explicit_owners(reloads: list[list[tuple[int, str, int | None]]]) -> set[tu
     return {(org, name) for wanted in reloads for org, name, explicit in wanted if explicit}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.lists(_WANTED, max_size=6), st.booleans())
 def test_no_webhook_id_ever_has_two_names(
     reloads: list[list[tuple[int, str, int | None]]], reopen: bool

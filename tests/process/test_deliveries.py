@@ -1,0 +1,152 @@
+"""`deliveries` and `webhooks` as an operator types them, against a running agent."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from standardwebhooks import Webhook
+
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.fakes.receiver import Receiver, answer
+from tests.process.kit import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+CONFIG = """
+[usb]
+enabled = false
+[ios]
+enabled = false
+[android]
+adb_server = "{adb}"
+start_server = false
+probe_interval = "0s"
+[delivery]
+max_age = "1s"
+[[webhooks]]
+id = 7
+name = "status board"
+url = "{url}"
+events = ["online"]
+secret = "{secret}"
+"""
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="da-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    made = await Receiver().start()
+    yield made
+    await made.close()
+
+
+def config(host: FakeAdbHost, receiver: Receiver) -> str:
+    url = receiver.url("/hook?token=hidden")
+    return CONFIG.format(adb=host.address, url=url, secret=SECRET)
+
+
+async def test_a_dead_callback_is_kept_shown_and_replayed(place: Path, receiver: Receiver) -> None:
+    receiver.default = answer(503, body=b"out to lunch")
+    async with FakeAdbHost() as host, AgentProcess(place, config(host, receiver)) as agent:
+        await agent.start()
+        host.set(Listed("ce09"), Listed("r58m"))
+        await agent.until(
+            lambda: sum("callback.dead" in line for line in agent.log) == 2, "both to die"
+        )
+        await agent.until_delivered()
+        code, out, _ = await agent.cli("deliveries", "list", "--dead", "--json")
+        assert code == 0
+        rows = json.loads(out)["deliveries"]
+        assert {(row["deviceUdid"], row["state"]) for row in rows} == {
+            ("ce09", "dead"),
+            ("r58m", "dead"),
+        }
+        code, out, _ = await agent.cli("deliveries", "list", "--device", "ce09")
+        assert code == 0
+        assert re.search(r"status board\s+ce09\s+online\s+dead\s+\d+\s+.*HTTP 503", out)
+        chosen = next(row["id"] for row in rows if row["deviceUdid"] == "ce09")
+        code, out, _ = await agent.cli("deliveries", "show", chosen)
+        assert code == 0
+        assert "out to lunch" in out
+        assert '"deviceUdid":"ce09"' in out
+        assert "#2" in out
+
+        sent = next(r for r in receiver.requests if r.headers["webhook-id"] == chosen)
+        receiver.requests.clear()
+        receiver.default = answer(204)
+        code, out, err = await agent.cli("deliveries", "replay", chosen)
+        assert (code, out, err) == (0, "1 will be sent again\n", "")
+        await receiver.until(lambda: len(receiver.requests) == 1, "the replayed one")
+        again = receiver.requests[0]
+        assert (again.headers["webhook-id"], again.body) == (chosen, sent.body)
+        code, out, _ = await agent.cli("deliveries", "replay", "--since", "1h", "--json")
+        assert len(json.loads(out)["replayed"]) == 1, "the other dead one, and not this one"
+        await receiver.until(lambda: len(receiver.requests) == 2, "the other one")
+        await agent.until_delivered()
+        answer_ = (await agent.api("GET", "/v1/deliveries?state=delivered"))[1]["deliveries"]
+        assert {row["deviceUdid"] for row in answer_} == {"ce09", "r58m"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("list", "--webhook", "status bord"), "did you mean 'status board'?"),
+        (("list", "--since", "yesterday"), "an age like 2h"),
+        (("list", "--limit", "0"), "'limit' is 1 to 1000"),
+        (("list", "--device", "nobody"), "no device 'nobody'"),
+        (("show", "msg_none"), "no callback 'msg_none' is stored"),
+    ],
+)
+async def test_what_makes_no_sense_is_said(
+    place: Path, receiver: Receiver, arguments: tuple[str, ...], message: str
+) -> None:
+    async with FakeAdbHost() as host, AgentProcess(place, config(host, receiver)) as agent:
+        await agent.start()
+        code, out, err = await agent.cli("deliveries", *arguments)
+        assert (code, out) == (1, "")
+        assert message in err
+        assert "Traceback" not in err
+
+
+async def test_a_webhook_is_tested_through_its_own_settings(
+    place: Path, receiver: Receiver
+) -> None:
+    async with FakeAdbHost() as host, AgentProcess(place, config(host, receiver)) as agent:
+        await agent.start()
+        code, out, err = await agent.cli("webhooks", "test", "status board")
+        assert (code, err) == (0, ""), err
+        assert "answered 200" in out
+        assert "hidden" not in out, "the URL's query may be a secret"
+        (request,) = receiver.requests
+        assert request.target == "/hook?token=hidden"
+        event = Webhook(SECRET).verify(request.body, request.headers)
+        assert event["deviceUdid"] == "device-agent-test"
+        assert event["webhookId"] == 7
+
+        receiver.default = answer(418, body=b"short and stout")
+        code, out, _ = await agent.cli("webhooks", "test", "7")
+        assert code == 1
+        assert "HTTP 418" in out
+        assert "short and stout" in out
+        code, _, err = await agent.cli("webhooks", "test", "nobody")
+        assert code == 1
+        assert "did you mean 'status board'" in err or "'status board'" in err
+        assert (await agent.api("GET", "/v1/deliveries"))[1]["deliveries"] == []
+
+        code, out, _ = await agent.cli("webhooks", "list")
+        assert code == 0
+        assert re.search(r"7\s+status board\s+yes\s+online\s+http://\S+/hook\s+good", out)
+        code, out, _ = await agent.cli("webhooks", "show", "7")
+        assert json.loads(out)["status"] == "good"
