@@ -188,7 +188,7 @@ class Identities:
 
     def know(self, known: Known) -> None:
         """Remember a device that no source has shown yet."""
-        if known.udid in self._devices:
+        if known.udid in self._devices or known.udid in self._shared:
             return
         serial, at, port = known.udid.rpartition("@")
         if at and port == known.port and not is_junk(serial):

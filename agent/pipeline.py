@@ -37,7 +37,7 @@ from agent.model import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
-    from agent.config import Config, Webhook
+    from agent.config import Config, DeviceEntry, Webhook
 
 log = structlog.get_logger(__name__)
 
@@ -432,8 +432,15 @@ class Pipeline:
     def _shown(self, udid: str) -> bool:
         return self._visibility(udid) is not Visibility.IGNORE
 
-    def _visibility(self, udid: str) -> Visibility:
+    def _entry(self, udid: str) -> DeviceEntry | None:
+        """What the file says of the device; of the plain serial, where twins share one."""
         entry = self._config.device(udid)
+        if entry is None and self._identities.facts(udid).shared_serial:
+            entry = self._config.device(udid.rpartition("@")[0])
+        return entry
+
+    def _visibility(self, udid: str) -> Visibility:
+        entry = self._entry(udid)
         if entry is not None:
             # Listing a phone is a wish to see it, even where unlisted ones are left out.
             if entry.visibility is not None:
@@ -444,7 +451,7 @@ class Pipeline:
 
     def _device(self, udid: str) -> Device:
         facts = self._identities.facts(udid)
-        entry = self._config.device(udid)
+        entry = self._entry(udid)
         own = facts.name or facts.model
         return Device(
             udid,

@@ -378,3 +378,15 @@ async def test_a_serial_read_late_leaves_no_ghost(tmp_path: Path) -> None:
         h.wait(60)
         assert [view.udid for view in h.pipeline.views()] == ["ce09"]
         assert await h.came() == [("ce09", "Online")]
+
+
+async def test_twins_keep_what_the_file_says_of_their_serial(tmp_path: Path) -> None:
+    listed = '[[devices]]\nudid = "0123"\nname = "Twin"\nvisibility = "public"\n'
+    async with house(tmp_path, ONLY_ANDROID + listed + HOOK) as h:
+        h.see(usb("0123", "1-1"), usb("0123", "1-2"))
+        h.see(replace(adb("0123", "1-1"), address="0123#1"))
+        h.see(replace(adb("0123", "1-2"), address="0123#2"))
+        h.wait(60)
+        assert await h.came() == []
+        shown = {view.udid: (view.name, view.state) for view in h.pipeline.views()}
+        assert shown["0123@1-1"] == shown["0123@1-2"] == ("Twin", DeviceState.ONLINE)

@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 
 WINDOW_ROWS = 5_000
 """How many callbacks one step of a deliveries listing looks at: a few milliseconds' worth."""
+CANCEL_ROWS = 2_000
+"""How many callbacks one change cancels: tens of milliseconds' worth."""
 BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
 _NO_HEADERS = "[]"
@@ -207,11 +209,15 @@ def backlog(conn: sqlite3.Connection) -> dict[int, tuple[int, int]]:
 
 
 def retain_webhooks(conn: sqlite3.Connection, keep: frozenset[int], now: int) -> int:
-    """Cancel what is pending for webhooks not in `keep`; returns how many callbacks."""
+    """Cancel what is pending for webhooks not in `keep`, CANCEL_ROWS callbacks at most.
+
+    Returns how many; fewer than CANCEL_ROWS: that was all.
+    """
     gone = [webhook for (webhook,) in conn.execute(sql.PENDING_WEBHOOKS) if webhook not in keep]
     cancelled = 0
     for webhook in gone:
-        cancelled += conn.execute(sql.CANCEL, (now, webhook)).rowcount
+        room = CANCEL_ROWS - cancelled
+        cancelled += conn.execute(sql.CANCEL, (now, webhook, room)).rowcount
     return cancelled
 
 

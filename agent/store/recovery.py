@@ -28,7 +28,8 @@ def tidy(path: Path) -> None:
 def recover(path: Path, error: Exception) -> Path:
     """Replace the corrupt store at `path` (not open); returns the name it was set aside under.
 
-    A crash at any point leaves either the corrupt store or the complete new one in place.
+    A crash at any point leaves either the corrupt store or the complete new one in place. The -wal
+    is set aside too, unless SQLite wrote it back into the file when it closed it.
 
     Raises:
         OSError, sqlite3.Error: the disk is full or failing; to be tried again.

@@ -99,7 +99,7 @@ SELECT id FROM seen WHERE id IS NOT NULL
 """
 CANCEL: Final = """
 UPDATE callbacks SET state = 'cancelled', finished_ms = ?
-WHERE state = 'pending' AND webhook_id = ?
+WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ? LIMIT ?)
 """
 
 WEBHOOK_OF_ID: Final = "SELECT org_id, name FROM webhooks WHERE id = ?"

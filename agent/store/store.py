@@ -184,9 +184,21 @@ class Store:
         return self._change(lambda conn: queries.webhook_ids(conn, kept))
 
     def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
-        """Cancel what is pending for all other webhooks; returns how many callbacks."""
-        kept, now = frozenset(keep), self._now_ms()
-        return self._change(lambda conn: queries.retain_webhooks(conn, kept, now))
+        """Cancel what is pending for all other webhooks; returns how many callbacks.
+
+        A large backlog is cancelled in several transactions; other changes go on between them.
+        """
+        cancel = partial(queries.retain_webhooks, keep=frozenset(keep), now=self._now_ms())
+        return self._until_all(cancel, self._change(cancel))
+
+    async def _until_all(
+        self, cancel: Callable[[sqlite3.Connection], int], first: Coroutine[Any, Any, int]
+    ) -> int:
+        last = total = await first
+        while last == queries.CANCEL_ROWS:
+            last = await self._change(cancel)
+            total += last
+        return total
 
     async def leases(self) -> list[Lease]:
         """All leases, oldest first, expired ones included."""

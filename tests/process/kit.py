@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
@@ -29,10 +30,12 @@ class AgentProcess:
     Args:
         directory: holds the configuration, the state and the sockets. Must be short (107 bytes).
         config: TOML without [agent] state_dir and [api], which are set here.
+        wrapper: a command that ends by executing the one behind it: `nsenter …`.
     """
 
-    def __init__(self, directory: Path, config: str) -> None:
+    def __init__(self, directory: Path, config: str, wrapper: Sequence[str] = ()) -> None:
         self.directory = directory
+        self.wrapper = tuple(wrapper)
         self.path = directory / "agent.toml"
         self.notify_path = directory / "notify"
         self.notifications: list[str] = []
@@ -63,6 +66,7 @@ class AgentProcess:
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify.bind(str(self.notify_path))
         self.process = await asyncio.create_subprocess_exec(
+            *self.wrapper,
             DEVICE_AGENT,
             "run",
             "--config",

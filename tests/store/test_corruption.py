@@ -297,8 +297,8 @@ async def test_a_corrupt_file_with_a_good_log(tmp_path: Path) -> None:
     await _crashed(state, tmp_path / "source")
     _overwrite(state / STATE_NAME, 0, bytes(100))
     store = Store.open(state)
-    if store.health.recovered_from:  # SQLite may find the first page in the log
-        assert len(_aside(state)) == 2
+    # SQLite may have written the log back into the file when it closed it, so it may be alone.
+    assert store.health.recovered_from == str(_aside(state)[0])
     table = await rows(store)
     assert "in the log" in table
     assert set(table) >= _KEPT

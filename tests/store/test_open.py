@@ -155,14 +155,14 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
     assert "callbacks_pending (webhook_id=? AND udid=? AND id>?)" in pending
     assert "TEMP B-TREE" not in pending
     assert "callbacks_pending (webhook_id>?)" in _plan(conn, sql.PENDING_WEBHOOKS)
-    assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1)
+    assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1, 1)
     assert "callbacks_finished (finished_ms<?)" in _plan(conn, sql.EXPIRE_CALLBACKS, 1, 1)
     assert "transitions_by_age (at_ms<?)" in _plan(conn, sql.EXPIRE_TRANSITIONS, 1, 1)
     for query, arguments in (
         (sql.LANES, ()),
         (sql.PENDING, (1, "a", 0, 10)),
         (sql.PENDING_WEBHOOKS, ()),
-        (sql.CANCEL, (1, 1)),
+        (sql.CANCEL, (1, 1, 1)),
         (sql.BACKLOG, ()),
         (sql.WINDOW, (1, 1)),
     ):

@@ -178,6 +178,15 @@ async def test_webhooks_that_are_not_kept_are_cancelled(store: Store) -> None:
     assert (await rows(store))["3-0"].state is CallbackState.DELIVERED
 
 
+async def test_a_large_backlog_is_cancelled_whole(store: Store) -> None:
+    for webhook_id in (1, 2):
+        many = [callback(f"{webhook_id}-{n}", webhook_id) for n in range(2_500)]
+        await store.record(device(), None, many)
+    await put(store, "kept", 3)
+    assert await store.retain_webhooks([3]) == 5_000
+    assert set(await store.backlog()) == {3}
+
+
 async def test_deliveries_are_filtered_newest_first(store: Store) -> None:
     for number in range(6):
         await put(store, f"m{number}", 1 + number % 2, f"phone-{number % 3}")
