@@ -324,8 +324,10 @@ class Identities:
         return neighbours
 
     def _settle(self, keys: set[_Key]) -> set[str]:
-        """Decide anew whose each of these sightings is."""
+        """Decide anew whose each of these sightings is, and each at their ports."""
         touched: set[str] = set()
+        ports = {self._sighting(key).port for key in keys} - {""}
+        keys = keys.union(*(self._by_port[port] for port in ports))
         # Good serials first: junk ones and recovery modes lean on who stands at their port.
         for key in sorted(keys, key=lambda k: (self._leans_on_port(self._sighting(k)), k)):
             touched |= self._assign(key, self._resolve(self._sighting(key)))

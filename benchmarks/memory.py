@@ -1,21 +1,20 @@
 """Resident memory: Android only, with iOS support, with an iPhone attached; and where it goes.
 
 `RSS` is VmRSS, in MB of 10^6 bytes; *own* is RssAnon, the part that is no file's and so shared with
-nobody. The variants are what could be done about it, each the median of a few starts.
+nobody. The variants are what could be done about it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.installation import android_only
-from benchmarks.processes import Agent, helper
-from benchmarks.report import Figure, median_spread, rss_mb, table
+from benchmarks.processes import ENVIRON, Agent, helper
+from benchmarks.report import Figure, rss_mb, table
 from benchmarks.sample import webhook_toml
 
 if TYPE_CHECKING:
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
 TARGETS = {"Android only": 50, "iOS, no phone": 75, "iOS, one iPhone": 75}
 LATER = 60.0
+SOON = 5.0
 IMPORTS = (
     "asyncio",
     "ssl",
@@ -45,6 +45,9 @@ IMPORTS = (
     "agent.cli.run",
 )
 IOS_IMPORTS = ("pymobiledevice3.usbmux", "pymobiledevice3.lockdown")
+NO_RICH = "import sys; sys.modules['rich'] = None"
+NO_CERTIFICATES = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/dev/null"}
+"""aiohttp makes a TLS context when it is imported."""
 TRIM = """
 import ctypes, gc, threading
 def trim():
@@ -68,11 +71,16 @@ VARIANTS = {
     "as it is": Variant(),
     "MALLOC_ARENA_MAX=1": Variant({"MALLOC_ARENA_MAX": "1"}),
     "MALLOC_TRIM_THRESHOLD_=65536": Variant({"MALLOC_TRIM_THRESHOLD_": "65536"}),
-    "gc.collect, malloc_trim after 2 s": Variant(prelude=TRIM),
-    "PYTHONOPTIMIZE=2": Variant({"PYTHONOPTIMIZE": "2"}),
     "PYTHONMALLOC=malloc": Variant({"PYTHONMALLOC": "malloc"}),
+    "gc.collect, malloc_trim after 2 s": Variant(prelude=TRIM),
     "gc.freeze, threshold 200": Variant(prelude="import gc; gc.freeze(); gc.set_threshold(200)"),
-    "without rich": Variant(prelude="import sys; sys.modules['rich'] = None"),
+    "PYTHONNODEBUGRANGES=1": Variant({"PYTHONNODEBUGRANGES": "1"}),
+    "PYTHONOPTIMIZE=2": Variant({"PYTHONOPTIMIZE": "2"}),
+    "no CA certificates": Variant(NO_CERTIFICATES),
+    "no rich": Variant(prelude=NO_RICH),
+    "the last four": Variant(
+        {"PYTHONNODEBUGRANGES": "1", "PYTHONOPTIMIZE": "2", **NO_CERTIFICATES}, NO_RICH
+    ),
 }
 
 
@@ -110,21 +118,29 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
     print(table(rows), end="\n\n")
     print(await _by_import(android, IMPORTS), end="\n\n")
     print(await _by_import(ours, (*IMPORTS, *IOS_IMPORTS)), end="\n\n")
-    rows = [("variant, MB 4 s after READY", "Android only", "iOS, no phone")]
-    for name, variant in VARIANTS.items():
-        sizes = []
-        for venv, ios in ((android, False), (ours, True)):
-            config = _config(directory, "none", ios)
-            times = [
-                await _variant(
-                    directory / f"{name[:9]}{venv.name[:1]}{number}", venv, config, variant
-                )
-                for number in range(1 if quick else 3)
-            ]
-            sizes.append(f"{median_spread(times)[0]:.1f}")
-        rows.append((name, *sizes))
-    print(table(rows))
+    async with helper("benchmarks.iphone", str(directory / "mux2")):
+        print(await _variants(directory, (android, ours, ours), ("none", "none", "mux2")))
     return figures
+
+
+async def _variants(directory: Path, venvs: Sequence[Path], muxes: Sequence[str]) -> str:
+    """What each measure would save; the first start of each only fills the caches of bytecode."""
+    rows = [(f"variant, MB {SOON:g} s after READY", *TARGETS)]
+    for number, (name, variant) in enumerate(VARIANTS.items()):
+        for _ in range(2):
+            sizes = await asyncio.gather(
+                *[
+                    _variant(
+                        directory / f"v{number}{case}",
+                        venv,
+                        _config(directory, mux, venv is not venvs[0]),
+                        variant,
+                    )
+                    for case, (venv, mux) in enumerate(zip(venvs, muxes, strict=True))
+                ]
+            )
+        rows.append((name, *(f"{size:.1f}" for size in sizes)))
+    return table(rows)
 
 
 def _config(directory: Path, mux: str, ios: bool) -> str:
@@ -151,7 +167,7 @@ async def _variant(directory: Path, venv: Path, config: str, variant: Variant) -
     code = f"{variant.prelude}\nfrom agent.cli import main\nmain()"
     command = [str(venv / "bin" / "python"), "-c", code]
     async with Agent(directory, config, command, **variant.environ) as agent:
-        await asyncio.sleep(4)
+        await asyncio.sleep(SOON)
         return rss_mb(agent.pid)
 
 
@@ -180,7 +196,7 @@ print("total", rss, own, 0, len(sys.modules))
         code,
         *names,
         stdout=asyncio.subprocess.PIPE,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+        env=ENVIRON,
     )
     output, _ = await process.communicate()
     rows = [("import, in this order", "MB", "own", "ms", "modules")]

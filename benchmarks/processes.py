@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 LIMIT = 150.0
 """Seconds for a process to start or to end."""
+ENVIRON = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+"""What the agent is run with: compiling it anew at each start is not what an operator sees."""
 
 
 @contextlib.asynccontextmanager
@@ -89,7 +91,7 @@ class Agent:
                     "run",
                     "--config",
                     str(self._directory / "agent.toml"),
-                    env={**os.environ, **self._environ, "NOTIFY_SOCKET": str(path)},
+                    env={**ENVIRON, **self._environ, "NOTIFY_SOCKET": str(path)},
                     stdout=log,
                     stderr=log,
                 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from agent.model import CallbackState
 from agent.store import Store
 from agent.store.files import STATE_NAME, open_existing
-from benchmarks.processes import Agent, helper
+from benchmarks.processes import ENVIRON, Agent, helper
 from benchmarks.report import Figure, median_spread, rss_mb, table
 from benchmarks.sample import WEBHOOK_ID, make_changes, make_webhook, webhook_toml
 from tests.fakes.adb_server import free_port

@@ -286,6 +286,12 @@ def test_a_disabled_source_is_unknown_for_ever() -> None:
     assert both(identities, "ce09") == (Presence.UNKNOWN, Bridge.READY)
 
 
+def test_who_leans_on_a_port_follows_its_owner_to_a_new_key() -> None:
+    identities = house()
+    see(identities, usb("", "1-3"), usb("r58m", "1-1"), adb("r58m", "1-3"), usb("r58m", "1-2"))
+    assert both(identities, "r58m@1-3") == (Presence.PRESENT, Bridge.READY)
+
+
 PORTS = ("1-1", "1-2", "1-3")
 SERIALS = ("ce09", "r58m", "0123", "", "????????????", UDID)
 KINDS = (UsbKind.ADB, UsbKind.MTP, UsbKind.FASTBOOT, UsbKind.OTHER)

@@ -18,8 +18,10 @@ the endpoint echoes what it was sent.
 from __future__ import annotations
 
 import asyncio
+import base64
 import errno
 import functools
+import html
 import ipaddress
 import json
 import socket
@@ -28,6 +30,7 @@ import threading
 import time
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, quote_plus, unquote
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -37,7 +40,7 @@ from yarl import URL
 
 from agent import __version__
 from agent.deliver.policy import EXCERPT, Answer, ErrorKind
-from agent.deliver.signing import Signer
+from agent.deliver.signing import PREFIX, Signer
 from agent.errors import AgentError, SecretError
 
 if TYPE_CHECKING:
@@ -284,7 +287,8 @@ class _Endpoint:
         self._opened = 0
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._timeout = aiohttp.ClientTimeout()
-        self._proxy, credentials = _proxy_for(self._url)
+        self._proxy, credentials, private = _proxy_for(self._url)
+        self._private = [*_private_parts(self._url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if tunnel else None
@@ -307,12 +311,13 @@ class _Endpoint:
         )
 
     def headers(self, callback: Callback, timestamp: int, private: list[str]) -> CIMultiDict[str]:
-        """All headers of an attempt; puts the secrets it reads into `private`.
+        """All headers of an attempt; puts what must not be shown into `private`.
 
         Own headers come first: none of them can take the place of those that make the callback.
         Raises SecretError.
         """
         webhook = self.webhook
+        private += self._private
         headers: CIMultiDict[str] = CIMultiDict()
         for name, secret in webhook.headers:
             headers[name] = value = secret.read()
@@ -325,7 +330,7 @@ class _Endpoint:
         headers["webhook-timestamp"] = str(timestamp)
         if webhook.secret:
             texts = tuple([secret.read() for secret in webhook.secret])
-            private.extend(texts)
+            private += (text.removeprefix(PREFIX) for text in texts)
             known, signer = self._signer
             if signer is None or texts != known:
                 signer = Signer(texts)
@@ -341,8 +346,8 @@ class _Endpoint:
                 private += (password, value.removeprefix("Basic "))
             else:
                 token = auth.token.read()
-                private.append(token)
                 value = f"Bearer {token}"
+                private += (token, value)
             headers["Authorization"] = value
         headers.update(self._with_request)
         return headers
@@ -362,14 +367,14 @@ class _Endpoint:
                 raise
             response = await self._send(body, headers)
         try:
-            excerpt = await _excerpt(response.content, private, self._url)
+            excerpt = await _excerpt(response.content, private)
             status = response.status
             fields: dict[str, Any] = {"status": status, "excerpt": excerpt}
             if status >= HTTPStatus.MULTIPLE_CHOICES or status < HTTPStatus.OK:
                 fields["retry_after"] = response.headers.get("Retry-After", "")
                 if status < HTTPStatus.BAD_REQUEST:
                     location = response.headers.get("Location", "")
-                    fields["target"] = _redact(_target(self._url, location), private)
+                    fields["target"] = _target(self._url, location, private)[:EXCERPT]
             return fields
         finally:
             # Keeps the connection if the body was read to its end, drops it otherwise.
@@ -424,28 +429,46 @@ def bare_url(url: URL) -> str:
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
-def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str]]:
-    """The environment's proxy for a URL, as urllib reads it, and its credentials as a header."""
+def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
+    """The environment's proxy for a URL, as urllib reads it; its credentials as a header; secrets.
+
+    The secrets are those of the proxy's own URL, for redaction.
+    """
     text = getproxies().get(url.scheme)
     if not text or proxy_bypass(url.host or ""):
-        return None, {}
+        return None, {}, []
     proxy = URL(text if "://" in text else f"http://{text}")
     if proxy.user is None:
-        return proxy, {}
+        return proxy, {}, []
     value = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-    return proxy.with_user(None), {"Proxy-Authorization": value}
+    return proxy.with_user(None), {"Proxy-Authorization": value}, _private_parts(proxy)
 
 
-def _target(url: URL, location: str) -> str:
+def _private_parts(url: URL) -> list[str]:
+    """What is secret of a URL, as it is and as it is sent: userinfo, query, fragment."""
+    user, password = url.user or "", url.password or ""
+    parts = [url.raw_user or "", url.raw_password or "", user, password]
+    if user or password:
+        parts.append(aiohttp.encode_basic_auth(user, password).removeprefix("Basic "))
+    parts += (url.raw_query_string, url.query_string, url.raw_fragment, url.fragment)
+    for name, value in url.query.items():
+        parts.append(value or name)
+    return parts
+
+
+def _target(url: URL, location: str, private: list[str]) -> str:
+    """Where a redirect goes; of its path nothing if that repeats a secret, in whatever spelling."""
     if not location:
         return ""
     try:
-        return bare_url(url.join(URL(location)))[:EXCERPT]
+        target = url.join(URL(location))
+        path = unquote(target.path)
+        return f"{target.origin()}/***" if _redact(path, private) != path else bare_url(target)
     except ValueError:
         return "an unreadable address"
 
 
-async def _excerpt(content: aiohttp.StreamReader, private: list[str], url: URL) -> str:
+async def _excerpt(content: aiohttp.StreamReader, private: list[str]) -> str:
     """The start of an answer's text; whatever is wrong with the body is not the caller's matter."""
     chunks: list[bytes] = []
     size = 0
@@ -464,10 +487,7 @@ async def _excerpt(content: aiohttp.StreamReader, private: list[str], url: URL) 
     if not data:
         return ""
     text = data[:BODY_LIMIT].decode("utf-8", "replace")
-    hidden = [*private, url.raw_query_string, url.query_string]
-    if url.raw_password:
-        hidden += (url.raw_password, url.password or "")
-    return _cut(_redact(text, hidden))
+    return _cut(_redact(text, private))
 
 
 def _cut(text: str) -> str:
@@ -478,13 +498,33 @@ def _cut(text: str) -> str:
 
 
 def _redact(text: str, private: Iterable[str]) -> str:
-    for secret in private:
-        if len(secret) >= _SHORTEST_REDACTED:
-            text = text.replace(secret, "***")
-            quoted = json.dumps(secret)[1:-1]
-            if quoted != secret:
-                text = text.replace(quoted, "***")
+    """The text without these secrets, also as they are written in JSON, URLs, HTML or base64."""
+    # No form is shorter than the secret, so most answers cost nothing here.
+    fitting = {each for each in private if _SHORTEST_REDACTED <= len(each) <= len(text)}
+    if not fitting:
+        return text
+    forms = {form for secret in fitting for form in _forms(secret)}
+    for form in sorted(forms, key=len, reverse=True):  # one may be a part of another
+        text = text.replace(form, "***")
     return text
+
+
+def _forms(secret: str) -> set[str]:
+    encoded = base64.b64encode(secret.encode()).decode()
+    return {
+        secret,
+        json.dumps(secret)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        json.dumps(secret, ensure_ascii=False)[1:-1].replace("/", "\\/"),
+        quote(secret, safe=""),
+        quote(secret),
+        quote(secret, safe="/:@!$&'()*+,;="),
+        quote_plus(secret),
+        html.escape(secret),
+        html.escape(secret, quote=False),
+        encoded.rstrip("="),
+        encoded.rstrip("=").translate({43: "-", 47: "_"}),
+    }
 
 
 def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind of error
