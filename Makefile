@@ -19,7 +19,7 @@ demo: setup ## Set up and show simulated phones becoming callbacks
 	$(BIN)/device-agent demo
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -m "not long"
+	$(BIN)/pytest -n 4 --dist loadfile -m "not long"
 
 test-long: setup-dev ## The long forms of the randomised tests too
 	$(BIN)/pytest

@@ -283,12 +283,15 @@ class _Endpoint:
         self.users = 0
         self.retired = False
         self._tls = tls
-        self._url = URL(webhook.url)
+        url = URL(webhook.url)
+        # aiohttp would send the URL's userinfo in Latin-1; everything else is UTF-8.
+        self._url = url.with_user(None)
+        self._userinfo = _basic_auth(url)
         self._opened = 0
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._timeout = aiohttp.ClientTimeout()
         self._proxy, credentials, private = _proxy_for(self._url)
-        self._private = [*_private_parts(self._url), *private]
+        self._private = [*_private_parts(url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if tunnel else None
@@ -347,8 +350,10 @@ class _Endpoint:
             else:
                 token = auth.token.read()
                 value = f"Bearer {token}"
-                private += (token, value)
+                private.append(token)
             headers["Authorization"] = value
+        elif self._userinfo:
+            headers["Authorization"] = self._userinfo
         headers.update(self._with_request)
         return headers
 
@@ -438,22 +443,25 @@ def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
     if not text or proxy_bypass(url.host or ""):
         return None, {}, []
     proxy = URL(text if "://" in text else f"http://{text}")
-    if proxy.user is None:
-        return proxy, {}, []
-    value = aiohttp.encode_basic_auth(proxy.user, proxy.password or "")
-    return proxy.with_user(None), {"Proxy-Authorization": value}, _private_parts(proxy)
+    value = _basic_auth(proxy)
+    credentials = {"Proxy-Authorization": value} if value else {}
+    return proxy.with_user(None), credentials, _private_parts(proxy)
+
+
+def _basic_auth(url: URL) -> str:
+    """A URL's userinfo as the value of a header; "" if it has none."""
+    user, password = url.user or "", url.password or ""
+    return aiohttp.encode_basic_auth(user, password) if user or password else ""
 
 
 def _private_parts(url: URL) -> list[str]:
     """What is secret of a URL, as it is and as it is sent: userinfo, query, fragment."""
-    user, password = url.user or "", url.password or ""
-    parts = [url.raw_user or "", url.raw_password or "", user, password]
-    if user or password:
-        parts.append(aiohttp.encode_basic_auth(user, password).removeprefix("Basic "))
-    parts += (url.raw_query_string, url.query_string, url.raw_fragment, url.fragment)
-    for name, value in url.query.items():
-        parts.append(value or name)
-    return parts
+    return [
+        *(url.raw_user or "", url.raw_password or "", url.user or "", url.password or ""),
+        _basic_auth(url).removeprefix("Basic "),
+        *(url.raw_query_string, url.query_string, url.raw_fragment, url.fragment),
+        *(value or name for name, value in url.query.items()),
+    ]
 
 
 def _target(url: URL, location: str, private: list[str]) -> str:

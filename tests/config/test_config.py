@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from yarl import URL
 
+import agent.config
 from agent.config import (
     MAX_DURATION,
     BasicAuth,
@@ -49,6 +52,9 @@ adb_server = "/run/adb.sock"
 usbmuxd = "[::1]:27015"
 [api]
 listen = "[::]:0"
+token = { credential = "api" }
+[delivery]
+drain_rate = 20
 [discovery]
 visibility = "public"
 [[devices]]
@@ -72,6 +78,7 @@ auth = { type = "basic", username = "agent", password = { env = "PASSWORD" } }
 headers = { X-Rack = "1", X-Key = { credential = "key" } }
 tls = { ca = "ca.pem", cert = "/etc/cert.pem", key = "../key.pem", verify = false }
 timeout = "250ms"
+allow_link_local = true
 devices = ["ce09*"]
 tags = ["rack-1"]
 platforms = ["ios"]
@@ -111,6 +118,9 @@ def test_everything_that_can_be_said() -> None:
         verify=False,
     )
     assert first.timeout == 0.25
+    assert (first.allow_link_local, second.allow_link_local) == (True, False)
+    assert config.api.token == Secret.parse({"credential": "api"})
+    assert config.delivery.drain_rate == 20.0
     assert second.secret == (Secret.parse("plain"),)
     assert second.auth == BearerAuth(type="bearer", token=Secret.parse("token"))
     assert [config.org_of(webhook) for webhook in config.webhooks] == [2, 3]
@@ -121,6 +131,8 @@ def test_defaults() -> None:
     assert config == Config()
     assert config.hold.offline == 5.0
     assert config.delivery.max_age == 72 * 3600
+    assert config.delivery.drain_rate == 200.0
+    assert config.api.token is None
     (webhook,) = parse(WEBHOOK, "agent.toml").webhooks
     assert (webhook.id, webhook.enabled, webhook.payload, webhook.backlog) == (
         None, True, "standard", "all",
@@ -142,6 +154,7 @@ def test_shows_no_secret() -> None:
     text = EVERYTHING.replace("PASSWORD", "x").replace("key=1", "key=hunter2")
     text = text.replace('"plain"', '"hunter2"').replace('"token"', '"hunter2"')
     text = text.replace('X-Rack = "1"', 'X-Rack = "hunter2"')
+    text = text.replace('{ credential = "api" }', '"hunter2"')
     config = parse(text + '[usage]\nappium = ["http://a:hunter2@b"]', "agent.toml")
     assert "hunter2" not in repr(config)
     dumped = repr([webhook.model_dump(exclude={"url"}) for webhook in config.webhooks])
@@ -216,6 +229,32 @@ def test_host_and_port() -> None:
                  "[::1]", "[x]:1", "[127.0.0.1]:1", "a b:1", "a/b:1", "a@b:1"]:  # fmt: skip
         with pytest.raises(ValueError):
             split_host_port(text)
+
+
+@pytest.mark.parametrize("rate", ["0.001", "1", "200", "1e6"])
+def test_rate(rate: str) -> None:
+    config = parse(f"[delivery]\ndrain_rate = {rate}", "agent.toml")
+    assert config.delivery.drain_rate == float(rate)
+    assert isinstance(config.delivery.drain_rate, float)
+
+
+@pytest.mark.parametrize(
+    ("rate", "says"),
+    [
+        ("0", "must be more than 0"),
+        ("-0.5", "must be more than 0"),
+        ("nan", "must be a finite number"),
+        ("inf", "must be a finite number"),
+        ("1" + "0" * 400, "must be a finite number"),
+        ("true", "expected a number, got a boolean"),
+        ('"200"', "expected a number, got a string"),
+    ],
+)
+def test_no_rate(rate: str, says: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(f"[delivery]\ndrain_rate = {rate}", "agent.toml")
+    (problem,) = caught.value.problems
+    assert str(problem) == f"agent.toml:2:1: delivery.drain_rate: {says}"
 
 
 label = st.text(st.sampled_from("aZ09-_é漢.%@:[]\\\\"), max_size=5)
@@ -321,12 +360,27 @@ def test_files_of_secrets(file: Path) -> None:
     ]
 
 
+def test_the_file_of_the_apis_token(file: Path) -> None:
+    token, text = file.parent / "token", '[api]\ntoken = { file = "token" }\n'
+    assert warned(file, text) == [
+        f"2:1: api.token: {token} does not exist: create it or correct the path"
+    ]
+    token.touch()
+    token.chmod(0o604)
+    assert warned(file, text) == [
+        f"2:1: api.token: others can read {token} (mode 0604): chmod 0600 {token}"
+    ]
+    token.chmod(0o600)
+    assert warned(file, text) == []
+
+
 @pytest.mark.parametrize(
     "secret",
     [
         'secret = "hunter2"',
         'auth = { type = "basic", username = "a", password = "hunter2" }',
         'auth = { type = "bearer", token = "hunter2" }',
+        '[api]\ntoken = "hunter2"',
     ],
 )
 def test_a_config_with_secrets_that_others_can_read(file: Path, secret: str) -> None:
@@ -412,6 +466,20 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert "agent.config" in loaded
     assert not loaded & {"aiohttp", "asyncio", "difflib", "sqlite3", "pymobiledevice3", "pyudev"}
     # Of the agent's own, only what the layers allow.
-    assert {name for name in loaded if name.startswith("agent.")} == {
-        "agent.config", "agent.errors", "agent.model", "agent.secrets", "agent.toml_places",
-    }  # fmt: skip
+    others = {name for name in loaded if re.match(r"agent\.(?!config\b)", name)}
+    assert others == {"agent.errors", "agent.model", "agent.secrets", "agent.toml_places"}
+
+
+def test_its_modules_import_one_way() -> None:
+    folder = Path(agent.config.__file__).parent
+    imports = {
+        file.stem: set(re.findall(r"^ *from agent\.config\.(\w+) import", file.read_text(), re.M))
+        for file in folder.glob("*.py")
+    }
+    assert imports.keys() >= {"__init__", "values", "fields", "model", "loader"}
+    assert list(TopologicalSorter(imports).static_order())[-1] == "__init__"  # or CycleError
+
+
+def test_everything_public_is_there() -> None:
+    assert sorted(set(agent.config.__all__)) == sorted(agent.config.__all__)
+    assert all(hasattr(agent.config, name) for name in agent.config.__all__)

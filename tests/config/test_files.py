@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import tomli
+from pydantic import WithJsonSchema
 
 from agent.config import (
     BasicAuth,
@@ -75,7 +76,8 @@ def keys_shown(header: str) -> dict[str, list[tuple[bool, object]]]:
 
 def in_toml(field: FieldInfo) -> object:
     default = field.default
-    if isinstance(default, float):
+    written = any(isinstance(each, WithJsonSchema) for each in field.metadata)
+    if isinstance(default, float) and written:
         return format_duration(default)
     return list(default) if isinstance(default, tuple) else default
 
@@ -158,14 +160,22 @@ def fits(node: dict[str, Any], value: object, root: dict[str, Any]) -> bool:
     def others(table: dict[str, object]) -> list[object]:
         return [table[key] for key in table.keys() - node.get("properties", {}).keys()]
 
-    types = {"object": dict, "array": list, "string": str, "boolean": bool, "integer": int}
+    types = {
+        "object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,),
+        "integer": (int,), "number": (int, float),
+    }  # fmt: skip
     for_any: dict[str, Callable[[Any], bool]] = {
         "$ref": lambda rule: inside(root["$defs"][rule.removeprefix("#/$defs/")], value),
-        "type": lambda rule: type(value) is types[rule],
+        "type": lambda rule: type(value) in types[rule],
         "const": lambda rule: value == rule,
         "enum": lambda rule: value in rule,
         "anyOf": lambda rule: any(inside(each, value) for each in rule),
         "oneOf": lambda rule: [inside(each, value) for each in rule].count(True) == 1,
+    }
+    numbers: dict[str, Callable[[Any, Any], bool]] = {
+        "minimum": lambda rule, number: number >= rule,
+        "maximum": lambda rule, number: number <= rule,
+        "exclusiveMinimum": lambda rule, number: number > rule,
     }
     by_type: dict[type, dict[str, Callable[[Any, Any], bool]]] = {
         str: {
@@ -173,10 +183,8 @@ def fits(node: dict[str, Any], value: object, root: dict[str, Any]) -> bool:
             "maxLength": lambda rule, text: len(text) <= rule,
             "pattern": lambda rule, text: re.search(rule, text) is not None,
         },
-        int: {
-            "minimum": lambda rule, number: number >= rule,
-            "maximum": lambda rule, number: number <= rule,
-        },
+        int: numbers,
+        float: numbers,
         list: {
             "minItems": lambda rule, items: len(items) >= rule,
             "uniqueItems": lambda rule, items: (
@@ -231,6 +239,12 @@ def test_the_schema_refuses_what_it_can_express(file: Path) -> None:
 def test_the_schema_accepts_what_the_loader_does(name: str) -> None:
     schema = json_schema()
     assert fits(schema, tomli.loads((CONFIG / name).read_text()), schema)
+
+
+def test_the_schema_shows_defaults_as_they_are_written() -> None:
+    delivery = json_schema()["$defs"]["Delivery"]["properties"]
+    assert delivery["timeout"]["default"] == "10s"
+    assert delivery["drain_rate"]["default"] == 200.0
 
 
 def test_the_schema_accepts_the_secrets_forms() -> None:

@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agent.config import (
+    Api,
     Config,
+    Delivery,
     DeviceEntry,
     Tls,
     Webhook,
@@ -129,6 +131,8 @@ SCHEMA_KEYS = sorted(
         *DeviceEntry.model_fields,
         *Webhook.model_fields,
         *Tls.model_fields,
+        *Api.model_fields,
+        *Delivery.model_fields,
         *("type", "token", "file"),
     }
 )
@@ -197,6 +201,15 @@ def test_lines_are_shown_with_a_caret() -> None:
     assert "\n    [[webhooks]]\n      ^\n" in shown
     assert "\n    urll = •••••••••\n    ^" in shown
     assert "webhook 'B?[31m' url: this key is missing" in shown
+
+
+@pytest.mark.parametrize("token", ['"hunter2"', '{ file = "/etc/hunter2" }'])
+def test_the_token_of_the_api_is_covered_in_a_good_line_too(token: str) -> None:
+    text = f"[api]\ntoken = {token}\n"
+    problem = Problem("agent.toml", 2, 1, "a warning")
+    shown = format_problems([problem], lambda _: text)
+    assert "\n    token = •" in shown
+    assert "hunter" not in shown
 
 
 def test_a_file_that_is_gone_is_shown_without_lines() -> None:

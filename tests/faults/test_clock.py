@@ -6,7 +6,9 @@ clock stays true.
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,20 +76,26 @@ class World:
         assert abs(sent - time.time() - days * DAY) < 60
 
 
-@pytest.fixture
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+@asynccontextmanager
+async def world(more: str = "") -> AsyncIterator[World]:
+    """A new one; killed at the end."""
     receiver = await Receiver().start()
     with short_directory() as place:
         async with FakeAdbHost() as host:
-            made = World(place, host, receiver, getattr(request, "param", ""))
+            made = World(place, host, receiver, more)
             async with made.agent:
                 yield made
             made.tidy()
     await receiver.close()
 
 
-@pytest.mark.parametrize("days", [1, -1])
-async def test_a_jump_moves_no_retry_lease_hold_or_watchdog(world: World, days: int) -> None:
+async def test_a_jump_moves_no_retry_lease_hold_or_watchdog() -> None:
+    """Forwards and backwards in two worlds at once: it is mostly waiting."""
+    async with world() as one, world() as other:
+        await asyncio.gather(_jump_while_running(one, 1), _jump_while_running(other, -1))
+
+
+async def _jump_while_running(world: World, days: int) -> None:
     agent, host, receiver = world.agent, world.host, world.receiver
     receiver.default = answer(503)
     await world.start(WATCHDOG_USEC="500000")
@@ -129,8 +137,12 @@ async def test_a_jump_moves_no_retry_lease_hold_or_watchdog(world: World, days: 
     assert await agent.stop() == 0
 
 
-@pytest.mark.parametrize("days", [1, -1])
-async def test_a_jump_between_two_starts_delays_nothing(world: World, days: int) -> None:
+async def test_a_jump_between_two_starts_delays_nothing() -> None:
+    async with world() as one, world() as other:
+        await asyncio.gather(_jump_while_stopped(one, 1), _jump_while_stopped(other, -1))
+
+
+async def _jump_while_stopped(world: World, days: int) -> None:
     agent, host, receiver = world.agent, world.host, world.receiver
     receiver.default = answer(503)
     await world.start()
@@ -148,8 +160,12 @@ async def test_a_jump_between_two_starts_delays_nothing(world: World, days: int)
     assert not lines(agent, "callback.dead")
 
 
-@pytest.mark.parametrize("world", ['[delivery]\nmax_age = "1h"'], indirect=True)
-async def test_a_jump_ages_no_young_callback_to_death(world: World) -> None:
+async def test_a_jump_ages_no_young_callback_to_death() -> None:
+    async with world('[delivery]\nmax_age = "1h"') as aged:
+        await _jump_past_the_age(aged)
+
+
+async def _jump_past_the_age(world: World) -> None:
     agent, host, receiver = world.agent, world.host, world.receiver
     receiver.default = answer(503)
     await world.start()
@@ -158,7 +174,8 @@ async def test_a_jump_ages_no_young_callback_to_death(world: World) -> None:
     world.jump(1)
     await receiver.until(lambda: len(receiver.requests) == 2, "the second attempt")
     await agent.until(
-        lambda: len(lines(agent, "callback.failed")) == 2 or lines(agent, "callback.dead"), "the end"
+        lambda: len(lines(agent, "callback.failed")) == 2 or lines(agent, "callback.dead"),
+        "the end",
     )
     world.check_the_agents_clock(1, 1)
     assert not lines(agent, "callback.dead"), "it is seconds old"

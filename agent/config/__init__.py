@@ -1,0 +1,67 @@
+"""The configuration: TOML → frozen `Config`; all mistakes at once, with places."""
+
+from agent.config.loader import check, load, parse
+from agent.config.model import (
+    Agent,
+    Android,
+    Api,
+    BasicAuth,
+    BearerAuth,
+    Config,
+    Delivery,
+    DeviceEntry,
+    Discovery,
+    Flap,
+    Hold,
+    Ios,
+    Section,
+    Tls,
+    UsageSection,
+    Usb,
+    Webhook,
+)
+from agent.config.schema import json_schema
+from agent.config.show import format_problems
+from agent.config.values import (
+    MAX_DURATION,
+    MAX_ID,
+    MAX_SOCKET_PATH,
+    format_duration,
+    parse_duration,
+    split_host_port,
+    udid_key,
+)
+from agent.config.warn import warnings
+
+__all__ = [
+    "MAX_DURATION",
+    "MAX_ID",
+    "MAX_SOCKET_PATH",
+    "Agent",
+    "Android",
+    "Api",
+    "BasicAuth",
+    "BearerAuth",
+    "Config",
+    "Delivery",
+    "DeviceEntry",
+    "Discovery",
+    "Flap",
+    "Hold",
+    "Ios",
+    "Section",
+    "Tls",
+    "UsageSection",
+    "Usb",
+    "Webhook",
+    "check",
+    "format_duration",
+    "format_problems",
+    "json_schema",
+    "load",
+    "parse",
+    "parse_duration",
+    "split_host_port",
+    "udid_key",
+    "warnings",
+]

@@ -1,0 +1,141 @@
+"""The kinds of values, as pydantic takes them: how each is read, checked and written down."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import core_schema
+
+from agent.config.values import (
+    DURATION,
+    MAX_ID,
+    check_endpoint,
+    check_header_name,
+    check_header_value,
+    check_no_repeats,
+    check_positive,
+    check_text,
+    check_url,
+    check_urls,
+    parse_duration,
+)
+from agent.model import DeviceState, Platform, Visibility
+from agent.secrets import Kind, Secret
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic import GetCoreSchemaHandler
+
+
+def to_tuple(value: object) -> object:
+    """Of an array, which strict validation does not take for one."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def one_or_many(value: object) -> object:
+    """An array, or one value that stands for an array of it."""
+    return to_tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _from_file_directory(path: str, info: ValidationInfo) -> str:
+    """A relative path is relative to the configuration's directory, wherever the agent starts."""
+    if not path or "\0" in path:
+        raise ValueError("must be a path")
+    base: Path | None = (info.context or {}).get("base")
+    return path if base is None else str(base / path)
+
+
+def command_or_path(path: str, info: ValidationInfo) -> str:
+    """What has no slash is looked up in $PATH when it is used."""
+    return _from_file_directory(path, info) if "/" in path else path
+
+
+def _to_secret(value: object, info: ValidationInfo) -> Secret:
+    return Secret.parse(value, (info.context or {}).get("base"))
+
+
+class HeaderTable:
+    """A table of name → secret in the file, pairs in the `Config` (dicts are not frozen)."""
+
+    def __get_pydantic_core_schema__(
+        self, _source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            self._pairs,
+            handler.generate_schema(dict[_HeaderName, _HeaderValue]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda pairs: {name: str(secret) for name, secret in pairs}
+            ),
+        )
+
+    @staticmethod
+    def _pairs(table: dict[str, Secret]) -> tuple[tuple[str, Secret], ...]:
+        check_no_repeats(tuple(name.lower() for name in table))
+        return tuple(table.items())
+
+
+_SECRET_SCHEMA: dict[str, Any] = {
+    "description": "The secret itself, or where it is: a file (read at each use), an environment "
+    "variable, or a systemd credential.",
+    "anyOf": [
+        {"type": "string", "minLength": 1},
+        *(
+            {
+                "type": "object",
+                "properties": {kind.value: {"type": "string", "minLength": 1}},
+                "required": [kind.value],
+                "additionalProperties": False,
+            }
+            for kind in Kind
+            if kind is not Kind.INLINE
+        ),
+    ],
+}
+SECRETS_SCHEMA = {
+    "anyOf": [*_SECRET_SCHEMA["anyOf"], {"type": "array", "items": _SECRET_SCHEMA, "minItems": 1}]
+}
+"""Of one secret or a list of them."""
+_DURATION_SCHEMA = {"type": "string", "minLength": 2, "pattern": f"^{DURATION.pattern}$"}
+
+Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
+"""Text in the file, seconds in the `Config`."""
+PositiveDuration = Annotated[Duration, AfterValidator(check_positive)]
+
+SecretValue = Annotated[
+    Secret,
+    PlainValidator(_to_secret),
+    PlainSerializer(str, return_type=str),  # the place, never the value
+    WithJsonSchema(_SECRET_SCHEMA),
+]
+_HeaderName = Annotated[str, AfterValidator(check_header_name)]
+_HeaderValue = Annotated[SecretValue, AfterValidator(check_header_value)]
+Text = Annotated[str, Field(min_length=1), AfterValidator(check_text)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(to_tuple)]
+Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_from_file_directory)]
+Endpoint = Annotated[str, AfterValidator(check_endpoint)]
+Url = Annotated[
+    str,
+    Field(max_length=512, json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"}),
+    AfterValidator(check_url),
+]
+Urls = Annotated[
+    tuple[Url, ...],
+    BeforeValidator(to_tuple),
+    AfterValidator(check_urls),
+    Field(json_schema_extra={"uniqueItems": True}),
+]
+# Strict validation takes no plain text for an enum; its members are checked all the same.
+StateName = Annotated[DeviceState, Field(strict=False)]
+PlatformName = Annotated[Platform, Field(strict=False)]
+VisibilityName = Annotated[Visibility, Field(strict=False)]

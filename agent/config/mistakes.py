@@ -1,0 +1,162 @@
+"""Mistakes in an operator's words, at their places; pydantic's errors as such."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from agent import toml_places
+from agent.config.model import all_sections
+from agent.config.values import TOKEN, toml_type
+from agent.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
+
+    from agent.toml_places import KeyPath, Place
+
+
+class Mistake(NamedTuple):
+    """What is wrong with the value at `path`, which may be missing."""
+
+    path: KeyPath
+    message: str
+    about: KeyPath | None = None
+    """What the message names, where that is not the path."""
+
+
+def placed(
+    mistakes: Iterable[Mistake],
+    document: dict[str, Any],
+    places: dict[KeyPath, Place],
+    file: str,
+) -> tuple[Problem, ...]:
+    """As problems, each naming what it is about, in the file's order and none twice."""
+    problems = {
+        Problem(
+            file,
+            *toml_places.nearest(places, path),
+            _subject(document, path if about is None else about) + message,
+        )
+        for path, message, about in mistakes
+    }
+    return tuple(sorted(problems, key=lambda each: (each.line, each.column, each.message)))
+
+
+def _subject(document: dict[str, Any], path: KeyPath) -> str:
+    """`hold.offline: `, `webhook 'Board' url: `, `device 'ce09…' tags: `."""
+    parts = [part for part in path if isinstance(part, str)]
+    shown = ".".join(parts)
+    if len(path) > 1 and isinstance(path[1], int):
+        kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
+        entry = _value(document, path[:2])
+        name = entry.get(key) if isinstance(entry, dict) else None
+        who = f"'{printable(name)}'" if isinstance(name, str) and name else path[1] + 1
+        shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()
+    return f"{shown}: " if shown else ""
+
+
+def printable(text: str) -> str:
+    """Short, and without control characters: it goes to a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text[:60])
+
+
+def _value(document: object, path: KeyPath) -> object:
+    """What stands at the path, or at the deepest part of it that there is."""
+    for part in path:
+        try:
+            document = document[part]  # type: ignore[index]  # that it may not be one is the point
+        except (KeyError, IndexError, TypeError):
+            break
+    return document
+
+
+_EXPECTED = {
+    "string_type": "a string",
+    "int_type": "an integer",
+    "float_type": "a number",
+    "bool_type": "a boolean (true or false)",
+    "tuple_type": "an array",
+    "dict_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+}
+_BROKEN_RULES = {
+    "value_error": "{error}",
+    "missing": "this key is missing",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must be at most {max_length} characters long",
+    "greater_than": "must be more than {gt:g}",
+    "finite_number": "must be a finite number",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+}
+
+
+def translated(document: dict[str, Any], error: ErrorDetails) -> Mistake:
+    """One of pydantic's errors in an operator's words; never with a value that may be secret."""
+    kind, context = error["type"], error.get("ctx", {})
+    path, about = _paths(error["loc"])
+    if kind == "extra_forbidden":
+        return Mistake(path, _unknown_key(error["loc"]), path[:-1])
+    if kind in {"union_tag_invalid", "union_tag_not_found"}:
+        return Mistake((*path, "type"), 'must be "basic" or "bearer"')
+    value = _value(document, path)
+    if kind in {"enum", "literal_error"}:
+        message = _not_one_of(value, re.findall("'([^']*)'", context["expected"]))
+    elif kind == "float_type" and type(value) is int:
+        message = _BROKEN_RULES["finite_number"]  # an integer that no float can hold
+    elif kind in _EXPECTED:
+        message = f"expected {_EXPECTED[kind]}, got {toml_type(value)}"
+        if path in {("webhooks",), ("devices",)}:
+            message = f"expected an array of tables, got {toml_type(value)}: write [[{path[0]}]]"
+    else:
+        message = _BROKEN_RULES[kind].format(**context)
+    return Mistake(path, message, about)
+
+
+def _paths(loc: tuple[int | str, ...]) -> tuple[KeyPath, KeyPath]:
+    """The document's path of what pydantic calls it, and as much of it as a message may name."""
+    path = tuple(part for part in loc if part != "[key]")
+    if path[2:3] == ("auth",):
+        path = (*path[:3], *path[4:])  # the type that was chosen stands between
+    if path[2:3] == ("headers",) and not all(TOKEN.fullmatch(str(name)) for name in path[3:]):
+        return path, path[:3]  # a header that was pasted whole
+    return path, path
+
+
+def _not_one_of(value: object, options: list[str]) -> str:
+    names = ", ".join(f'"{option}"' for option in options)
+    if not isinstance(value, str):
+        return f"expected one of {names}, got {toml_type(value)}"
+    return f"'{printable(value)}' is not one of {names}" + _did_you_mean(value, options)
+
+
+def _unknown_key(loc: tuple[int | str, ...]) -> str:
+    shape = tuple(part for part in loc[:-1] if isinstance(part, str))
+    key = str(loc[-1])
+    sections = all_sections()
+    message = f"unknown key '{printable(key)}'"
+    if meant := _did_you_mean(key, sections[shape].model_fields):
+        return message + meant
+    inside = {
+        at[1]
+        for at, section in sections.items()
+        if at[:1] == shape and at[1:] and key in section.model_fields
+    }
+    if inside:
+        return f"{message} (it belongs in {' or '.join(sorted(inside))})"
+    homes = [at for at, section in sections.items() if len(at) == 1 and key in section.model_fields]
+    if homes and len(shape) <= 1:
+        names = [f"[[{at}]]" if at in {"webhooks", "devices"} else f"[{at}]" for (at,) in homes]
+        return f"{message} (it belongs in {' or '.join(names)})"
+    return message
+
+
+def _did_you_mean(text: str, options: Iterable[str]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
+
+    close = get_close_matches(text.lower().replace("-", "_"), options, 1)
+    return f" (did you mean '{close[0]}'?)" if close else ""

@@ -1,0 +1,402 @@
+"""The sections of the file: every key, its default and what it is for."""
+
+# Annotations are values here, for pydantic reads them: without the future import it need not
+# compile each of them again.
+
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    WithJsonSchema,
+)
+
+from agent.config.fields import (
+    SECRETS_SCHEMA,
+    Duration,
+    Endpoint,
+    FilePath,
+    HeaderTable,
+    Id,
+    PlatformName,
+    PositiveDuration,
+    SecretValue,
+    StateName,
+    Text,
+    Texts,
+    Url,
+    Urls,
+    VisibilityName,
+    command_or_path,
+    one_or_many,
+    to_tuple,
+)
+from agent.config.values import (
+    check_listen,
+    check_no_repeats,
+    check_signing_secret,
+    check_socket_path,
+    check_some,
+    check_text,
+    check_username,
+    udid_key,
+)
+from agent.model import Visibility
+from agent.secrets import Secret
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and unknown keys are mistakes."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True
+    )
+
+
+class Agent(Section):
+    """The agent itself: its organisation, its files, its log."""
+
+    org_id: Id = Field(default=1, description="Organisation of devices and webhooks.")
+    state_dir: FilePath | None = Field(
+        default=None,
+        description="Directory of the store. Default: $STATE_DIRECTORY (systemd), else ./state.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is logged."
+    )
+    log_format: Literal["auto", "text", "journal", "json"] = Field(
+        default="auto",
+        description="auto: journal under systemd, else text, with colours on a terminal.",
+    )
+    start_limit: PositiveDuration = Field(
+        default=6.0,
+        description="Longest wait at start for the first word of every source.",
+    )
+
+
+class Hold(Section):
+    """How long a new state must last without a break before it counts."""
+
+    online: Duration = Field(default=0.0, description="Before a phone counts as online.")
+    offline: Duration = Field(default=5.0, description="Before a phone counts as offline.")
+    utilizing: Duration = Field(default=0.0, description="Before a phone counts as in use.")
+    unplugged: Duration = Field(default=3.0, description="Before a phone counts as unplugged.")
+    source_grace: Duration = Field(
+        default=30.0,
+        description="How long a plugged phone keeps its state while adb or usbmuxd is down.",
+    )
+    usage_grace: Duration = Field(
+        default=60.0,
+        description="How long the last usage counts while its source fails.",
+    )
+
+
+class Usb(Section):
+    """Phones on this host's USB ports, as udev sees them."""
+
+    enabled: bool = Field(default=True, description="Watch USB through udev.")
+
+
+class Android(Section):
+    """Android phones, through the adb server."""
+
+    enabled: bool = Field(default=True, description="Watch the adb server.")
+    adb_server: Endpoint = Field(
+        default="127.0.0.1:5037", description="HOST:PORT, or the path of a unix socket."
+    )
+    start_server: bool = Field(
+        default=True, description="Start an adb server where none answers on this host."
+    )
+    adb_path: Annotated[str, AfterValidator(command_or_path)] = Field(
+        default="",
+        description="Command or path of the adb that starts the server. Empty: the bundled one.",
+    )
+    network_devices: bool = Field(
+        default=False, description="Also phones that adb reaches over the network."
+    )
+    probe_interval: Duration = Field(
+        default=60.0, description="How often an idle phone is asked whether it lives. 0s: never."
+    )
+    probe_timeout: PositiveDuration = Field(
+        default=5.0, description="Longest wait for its answer; after that it is offline."
+    )
+
+
+class Ios(Section):
+    """iPhones and iPads, through usbmuxd."""
+
+    enabled: bool = Field(default=True, description="Watch usbmuxd.")
+    usbmuxd: Endpoint = Field(
+        default="/var/run/usbmuxd", description="Path of its unix socket, or HOST:PORT."
+    )
+    network_devices: bool = Field(
+        default=False, description="Also phones that usbmuxd reaches over Wi-Fi."
+    )
+    probe_interval: Duration = Field(
+        default=60.0, description="How often an idle phone is asked whether it lives. 0s: never."
+    )
+    probe_timeout: PositiveDuration = Field(
+        default=10.0, description="Longest wait for its answer; after that it is offline."
+    )
+
+
+class Flap(Section):
+    """Damping: past so many transitions in the window the holds grow until the phone is quiet."""
+
+    transitions: int = Field(default=6, ge=1, description="Transitions in the window still calm.")
+    window: PositiveDuration = Field(default=60.0, description="Over which they are counted.")
+    hold: Duration = Field(default=30.0, description="What every hold grows to at least.")
+
+
+class UsageSection(Section):
+    """Where the agent learns that a session is using a phone; leases need no setting."""
+
+    interval: PositiveDuration = Field(
+        default=5.0, description="Between two readings of the sources that are polled."
+    )
+    appium: Urls = Field(
+        default=(), repr=False, description="Appium 2 and 3 servers, by their base URLs."
+    )
+    grid: Urls = Field(
+        default=(), repr=False, description="Selenium Grid 4 hubs, by their base URLs."
+    )
+    wda: bool = Field(default=True, description="Ask WebDriverAgent on attached iPhones.")
+    uiautomator2: bool = Field(
+        default=True, description="Ask the UiAutomator2 server behind an adb forward."
+    )
+
+
+class Api(Section):
+    """The agent's own API: all of it on the unix socket; on TCP reading, and changes by token."""
+
+    socket: Annotated[FilePath, AfterValidator(check_socket_path)] | None = Field(
+        default=None,
+        description="Path of the unix socket. Default: control.sock in $RUNTIME_DIRECTORY, else in "
+        "the state directory.",
+    )
+    listen: Annotated[str, AfterValidator(check_listen)] = Field(
+        default="127.0.0.1:9178", description="HOST:PORT for reading and metrics. Empty: no TCP."
+    )
+    token: SecretValue | None = Field(
+        default=None,
+        description="Lets changes be asked for over TCP with `Authorization: Bearer`.",
+    )
+
+
+class Delivery(Section):
+    """How callbacks are sent, and how long they are kept."""
+
+    timeout: PositiveDuration = Field(
+        default=10.0, description="Longest time one attempt may take, connecting included."
+    )
+    concurrency: int = Field(
+        default=8, ge=1, description="Attempts under way at once, per webhook."
+    )
+    drain_rate: float = Field(
+        default=200.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="Callbacks per second and webhook at most, while a backlog drains after a "
+        "failure.",
+    )
+    max_age: PositiveDuration = Field(
+        default=72 * 3600.0, description="After this a callback is dead: kept, no longer retried."
+    )
+    retention: PositiveDuration = Field(
+        default=30 * 86400.0, description="How long finished callbacks and transitions are kept."
+    )
+
+
+class Discovery(Section):
+    """Phones that are plugged in and not listed under [[devices]]."""
+
+    visibility: VisibilityName = Field(
+        default=Visibility.PRIVATE,
+        description="private, local: call back. public: only shown. ignore: left out.",
+    )
+
+
+class DeviceEntry(Section):
+    """What the operator says of one phone."""
+
+    udid: Text = Field(description="Android: the serial. iOS: the UDID, with or without its dash.")
+    name: str = Field(default="", description="Shown and sent. Empty: the phone's own name.")
+    visibility: VisibilityName | None = Field(
+        default=None, description="As in [discovery]. Default: what stands there."
+    )
+    tags: Texts = Field(default=(), description="Words by which webhooks can choose phones.")
+
+
+class BasicAuth(Section):
+    """HTTP basic authentication (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[Text, AfterValidator(check_username)] = Field(description="The user.")
+    password: SecretValue = Field(description="The password.")
+
+
+class BearerAuth(Section):
+    """A bearer token (RFC 6750)."""
+
+    type: Literal["bearer"]
+    token: SecretValue = Field(description="The token.")
+
+
+class Tls(Section):
+    """TLS of one webhook; files are PEM."""
+
+    ca: FilePath | None = Field(default=None, description="Trust these authorities only.")
+    cert: FilePath | None = Field(default=None, description="Client certificate, for mutual TLS.")
+    key: FilePath | None = Field(
+        default=None, description="Its private key, where that is not in the same file."
+    )
+    verify: bool = Field(default=True, description="false: any certificate will do. Dangerous.")
+
+
+class Webhook(Section):
+    """Who is called back, about which states of which phones."""
+
+    id: Id | None = Field(
+        default=None, description="Sent as webhookId. Default: given once and kept for the name."
+    )
+    org_id: Id | None = Field(
+        default=None, description="Sent as orgId. Default: the one of [agent]."
+    )
+    name: Annotated[str, Field(min_length=1, max_length=50), AfterValidator(check_text)] = Field(
+        description="Sent as webhookName; unique in its organisation, upper and lower case differ."
+    )
+    url: Url = Field(repr=False, description="Absolute http or https URL that is called.")
+    description: Annotated[str, Field(max_length=512)] = Field(
+        default="", description="For people only."
+    )
+    events: Annotated[
+        tuple[StateName, ...],
+        Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
+        BeforeValidator(to_tuple),
+        AfterValidator(check_some),
+        AfterValidator(check_no_repeats),
+    ] = Field(description="The states that call back.")
+    enabled: bool = Field(default=True, description="false: makes no callbacks for the while.")
+    payload: Literal["standard", "extended", "cloudevents"] = Field(
+        default="standard",
+        description="standard: nine keys. extended: more behind them. cloudevents: 1.0, binary.",
+    )
+    backlog: Literal["all", "latest"] = Field(
+        default="all",
+        description="After an outage send all, or only the newest state of each phone.",
+    )
+    secret: Annotated[
+        tuple[Annotated[SecretValue, AfterValidator(check_signing_secret)], ...],
+        BeforeValidator(one_or_many),
+        AfterValidator(check_some),
+        WithJsonSchema(SECRETS_SCHEMA),
+    ] = Field(
+        default=(),
+        description="Signs callbacks (Standard Webhooks); a list of them while it rotates.",
+    )
+    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
+        default=None, description="How the agent shows who it is."
+    )
+    headers: Annotated[tuple[tuple[str, Secret], ...], HeaderTable()] = Field(
+        default=(), description="Further headers of every attempt; each value can be a secret."
+    )
+    tls: Tls = Field(default_factory=Tls, description="Own authorities, mutual TLS.")
+    allow_link_local: bool = Field(
+        default=False,
+        description="Lets callbacks go to link-local addresses (cloud metadata lives there).",
+    )
+    timeout: PositiveDuration | None = Field(
+        default=None, description="Of one attempt. Default: the one of [delivery]."
+    )
+    devices: Texts = Field(
+        default=(), description="Only phones whose UDID fits one of these patterns (*, ?, [...])."
+    )
+    tags: Texts = Field(default=(), description="Only phones that bear one of these tags.")
+    platforms: Annotated[
+        tuple[PlatformName, ...],
+        Field(json_schema_extra={"uniqueItems": True}),
+        BeforeValidator(to_tuple),
+        AfterValidator(check_no_repeats),
+    ] = Field(default=(), description="Only phones of these platforms.")
+
+
+class Config(Section):
+    """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
+
+    agent: Agent = Field(default_factory=Agent)
+    hold: Hold = Field(default_factory=Hold)
+    usb: Usb = Field(default_factory=Usb)
+    android: Android = Field(default_factory=Android)
+    ios: Ios = Field(default_factory=Ios)
+    flap: Flap = Field(default_factory=Flap)
+    usage: UsageSection = Field(default_factory=UsageSection)
+    api: Api = Field(default_factory=Api)
+    delivery: Delivery = Field(default_factory=Delivery)
+    discovery: Discovery = Field(default_factory=Discovery)
+    devices: Annotated[tuple[DeviceEntry, ...], BeforeValidator(to_tuple)] = ()
+    webhooks: Annotated[tuple[Webhook, ...], BeforeValidator(to_tuple)] = ()
+
+    _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: object, /) -> None:
+        """Index the devices."""
+        self._by_udid = {udid_key(entry.udid): entry for entry in self.devices}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, and the copy's devices are indexed anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.model_post_init(None)
+        return copy
+
+    def org_of(self, webhook: Webhook) -> int:
+        """The organisation of a webhook: its own, else the agent's."""
+        return self.agent.org_id if webhook.org_id is None else webhook.org_id
+
+    def device(self, udid: str) -> DeviceEntry | None:
+        """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
+        return self._by_udid.get(udid_key(udid))
+
+    def state_dir(self, environ: Mapping[str, str]) -> Path:
+        """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""
+        if self.agent.state_dir is not None:
+            return Path(self.agent.state_dir)
+        # systemd joins several with colons; the first one is ours (systemd.exec(5)).
+        return Path(environ.get("STATE_DIRECTORY", "").split(":")[0] or "state")
+
+    def socket_path(self, environ: Mapping[str, str]) -> Path:
+        """The API's unix socket: as configured, else in $RUNTIME_DIRECTORY, else with the state."""
+        if self.api.socket is not None:
+            return Path(self.api.socket)
+        runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        return (Path(runtime) if runtime else self.state_dir(environ)) / "control.sock"
+
+
+@cache
+def all_sections() -> dict[tuple[str, ...], type[Section]]:
+    """Every table of the file: its path as pydantic gives it, without array indexes."""
+
+    def walk(
+        at: tuple[str, ...], section: type[Section]
+    ) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
+        yield at, section
+        for name, field in section.model_fields.items():
+            inside = [part for part in _parts(field.annotation) if issubclass(part, Section)]
+            for part in inside:
+                tag = get_args(part.model_fields["type"].annotation) if len(inside) > 1 else ()
+                yield from walk((*at, name, *tag), part)
+
+    return dict(walk((), Config))
+
+
+def _parts(annotation: object) -> Iterator[type]:
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)

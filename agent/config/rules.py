@@ -1,0 +1,73 @@
+"""Rules over several keys, which no single value can break."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+from agent.config.mistakes import Mistake, printable
+from agent.config.values import udid_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.toml_places import KeyPath
+
+
+def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
+    """Rules over several keys. On the raw document, so that they too tell all mistakes at once."""
+    udids: dict[str, KeyPath] = {}
+    for path, device in _tables(document, "devices"):
+        udid = device.get("udid")
+        if isinstance(udid, str) and udids.setdefault(udid_key(udid), path) != path:
+            yield Mistake((*path, "udid"), "this device is listed twice: join the two entries")
+    agent = document.get("agent")
+    default_org = agent.get("org_id", 1) if isinstance(agent, dict) else 1
+    names: set[tuple[str, str]] = set()
+    ids: dict[int, str] = {}
+    for path, webhook in _tables(document, "webhooks"):
+        name, number = webhook.get("name"), webhook.get("id")
+        org = webhook.get("org_id", default_org)
+        if isinstance(name, str):
+            if (repr(org), name) in names:
+                yield Mistake(
+                    (*path, "name"),
+                    f"another webhook of organisation {org} has this name: names are unique in one",
+                )
+            names.add((repr(org), name))
+        if type(number) is int:
+            if number in ids:
+                yield Mistake(
+                    (*path, "id"), f"webhook '{printable(ids[number])}' has the id {number} already"
+                )
+            ids.setdefault(number, str(name))
+        yield from _webhook_mistakes(path, webhook)
+
+
+def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:
+    tls, url, headers = webhook.get("tls"), webhook.get("url"), webhook.get("headers")
+    if isinstance(tls, dict) and "key" in tls and "cert" not in tls:
+        yield Mistake((*path, "tls", "key"), "a key needs its certificate: set cert too")
+    authorities = []
+    if "auth" in webhook:
+        authorities.append((*path, "auth"))
+    if isinstance(headers, dict):
+        authorities += [
+            (*path, "headers", key) for key in headers if key.lower() == "authorization"
+        ]
+    if isinstance(url, str) and "@" in re.split("[/?#]", url.partition("://")[2])[0]:
+        authorities.insert(0, (*path, "url"))
+    for extra in authorities[1:]:
+        yield Mistake(
+            extra,
+            f"the request is authorised already, by {'.'.join(map(str, authorities[0][2:]))}: "
+            f"keep one of them",
+        )
+
+
+def _tables(document: dict[str, Any], name: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+    """The elements of an array of tables, those that are tables at all."""
+    entries = document.get(name)
+    for index, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if isinstance(entry, dict):
+            yield (name, index), entry

@@ -1,0 +1,32 @@
+"""The JSON Schema of the file, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agent.config.model import Config
+from agent.config.values import format_duration
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of the file, for editors; the rules that it cannot express are left out."""
+    schema = _for_toml(Config.model_json_schema())
+    return {**schema, "title": "device-agent configuration"}
+
+
+def _for_toml(node: Any) -> Any:
+    """No null, which TOML has not, and defaults as they are written."""
+    if isinstance(node, list):
+        return [_for_toml(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    result = {key: _for_toml(value) for key, value in node.items() if key != "default"}
+    choices = result.get("anyOf", [])
+    if {"type": "null"} in choices:
+        (only,) = (choice for choice in choices if choice != {"type": "null"})
+        result = {**{key: value for key, value in result.items() if key != "anyOf"}, **only}
+    if (default := node.get("default")) is not None:
+        # `default` as a property's own name does not occur among the keys.
+        written = isinstance(default, float) and result.get("type") == "string"
+        result["default"] = format_duration(default) if written else default
+    return result

@@ -1,0 +1,102 @@
+"""Problems for a terminal, with the lines they are on; whatever may be a secret is covered."""
+
+from __future__ import annotations
+
+import re
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+import tomli
+
+from agent import toml_places
+from agent.config.model import all_sections
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from agent.errors import Problem
+    from agent.toml_places import KeyPath
+
+
+def format_problems(
+    problems: Sequence[Problem], text_of: Callable[[str], str] | None = None
+) -> str:
+    """One `file:line:column: message` per line; given a reader of files, each with its place shown.
+
+    Of the lines shown, whatever may be a secret is covered.
+    """
+    texts: dict[str, list[str]] = {}
+    blocks = []
+    for problem in problems:
+        block = str(problem)
+        if text_of is not None:
+            if problem.file not in texts:
+                texts[problem.file] = _shown_lines(_text(text_of, problem.file))
+            lines = texts[problem.file]
+            if problem.line <= len(lines) and lines[problem.line - 1].strip():
+                line = lines[problem.line - 1]
+                caret = " " * (problem.column - 1) + "^"
+                block += f"\n    {line}\n    {caret}"
+        blocks.append(block)
+    return "\n".join(blocks)
+
+
+def _text(text_of: Callable[[str], str], file: str) -> str:
+    try:
+        return text_of(file)
+    except (OSError, UnicodeDecodeError):
+        return ""  # the problem itself says so
+
+
+def _shown_lines(text: str) -> list[str]:
+    """The document's lines, what may be secret covered; every character keeps its column."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    try:
+        tomli.loads(text)
+    except (ValueError, RecursionError):
+        # A broken file may hold anything anywhere; only what looks right up to its value is shown.
+        known = {name for section in all_sections().values() for name in section.model_fields}
+        shown = [_covered(line, known) for line in lines]
+    else:
+        shown = _covered_lines(text, lines)
+    return ["".join(each if each.isprintable() else " " for each in line[:200]) for line in shown]
+
+
+def _covered(line: str, known: Collection[str] | None) -> str:
+    """Only a header, or a key and its `=`, stay; of keys the known ones (None: any)."""
+    match = re.match(r"\s*\[[\[\]A-Za-z0-9_ .-]*$|[ \t]*([A-Za-z0-9_-]+)[ \t]*=[ \t]*", line)
+    kept = match[0] if match and (not match[1] or known is None or match[1] in known) else ""
+    return kept + re.sub(r"\S", "•", line[len(kept) :])
+
+
+_SENSITIVE = {"secret", "auth", "headers", "url", "appium", "grid", "token"}
+
+
+def _covered_lines(text: str, lines: list[str]) -> list[str]:
+    """Whole are the lines on which only known keys stand whose values are no secrets."""
+    by_place = itemgetter(1)
+    whole: dict[int, bool] = {}
+    starts: set[int] = set()
+    last = True
+    for path, (line, column) in sorted(toml_places.scan(text).items(), key=by_place):
+        if not lines[line - 1][: column - 1].strip(" \t["):
+            starts.add(line)
+        last, before = _is_open(path), last
+        # Before the first key of a line may stand the rest of a value from further up.
+        whole[line] = whole.get(line, line in starts or before) and last
+    return [
+        line if whole.get(number, False) else _covered(line, None if number in starts else ())
+        for number, line in enumerate(lines, start=1)
+    ]
+
+
+def _is_open(path: KeyPath) -> bool:
+    """No part of it is unknown (a misspelt `secret` is) or holds secrets."""
+    names = tuple(part for part in path if isinstance(part, str))
+    sections = all_sections()
+    return all(
+        names[:depth] in sections
+        and name in sections[names[:depth]].model_fields
+        and name not in _SENSITIVE
+        for depth, name in enumerate(names)
+    )
