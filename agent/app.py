@@ -24,13 +24,14 @@ from yarl import URL
 from agent import __version__
 from agent.api.facade import iso
 from agent.api.server import ApiServer
-from agent.config import parse_duration
-from agent.deliver.client import Client
+from agent.config import Tls, parse_duration
+from agent.deliver.client import Client, tls_context
 from agent.deliver.dispatcher import Dispatcher, WebhookStats
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
 from agent.errors import (
     AgentError,
+    StoreError,
     UnknownDeliveryError,
     UnknownDeviceError,
     UnknownWebhookError,
@@ -55,7 +56,7 @@ from agent.store import DeliveryQuery, Store, StoreHealth
 from agent.usage.leases import Leases
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
 
     from agent.api.facade import Json
@@ -188,9 +189,7 @@ class App:
         )
         stack.push_async_callback(self._store.close)
         self._webhooks = await self._identified(config)
-        cancelled = await self._store.retain_webhooks(self._webhooks)
-        if cancelled:
-            log.warning("webhooks.cancelled", callbacks=cancelled, hint="their webhooks are gone")
+        self._spawn(self._cancel_deleted())
 
         self._client = Client()
         stack.push_async_callback(self._client.close)
@@ -201,6 +200,7 @@ class App:
             max_age=config.delivery.max_age,
             concurrency=config.delivery.concurrency,
             timeout=config.delivery.timeout,
+            drain_rate=config.delivery.drain_rate,
         )
         self._pipeline = Pipeline(
             config,
@@ -343,6 +343,7 @@ class App:
         new = self._load()
         old = self._config
         webhooks = await self._identified(new)
+        await asyncio.to_thread(_try_tls, webhooks.values())
         restart = []
         if new.state_dir(self._environ) != self._state_dir:
             restart.append("agent.state_dir")
@@ -360,19 +361,29 @@ class App:
             max_age=new.delivery.max_age,
             concurrency=new.delivery.concurrency,
             timeout=new.delivery.timeout,
+            drain_rate=new.delivery.drain_rate,
         )
         self._pipeline.reconfigure(new, webhooks)
         sources = await self._swap_sources(new)
-        cancelled = await self._store.retain_webhooks(webhooks)
+        self._spawn(self._cancel_deleted())
         if restart:
             log.warning("reload.needs_restart", keys=restart)
         _warn_of_unbuilt(new)
         return {
             "changed": changed,
             "restarted_sources": sources,
-            "cancelled_callbacks": cancelled,
             "needs_restart": restart,
         }
+
+    async def _cancel_deleted(self) -> None:
+        """Cancel what waits for webhooks that are gone; a failing disk may take its time."""
+        try:
+            cancelled = await self._store.retain_webhooks(self._webhooks)
+        except StoreError as error:
+            log.error("webhooks.not_cancelled", error=str(error))  # noqa: TRY400 - says it all
+            return
+        if cancelled:
+            log.warning("webhooks.cancelled", callbacks=cancelled, hint="their webhooks are gone")
 
     def _reload_on_signal(self) -> None:
         async def work() -> None:
@@ -391,6 +402,11 @@ class App:
         }
 
     # --- what the API asks -----------------------------------------------------------------
+
+    def tcp_token(self) -> str | None:
+        """See `api.facade.Agent`."""
+        token = self._config.api.token
+        return None if token is None else token.read(self._environ)
 
     def devices(self) -> list[Json]:
         """See `api.facade.Agent`."""
@@ -637,6 +653,16 @@ class App:
 def wall_ms() -> int:
     """The wall clock, in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+def _try_tls(webhooks: Iterable[Webhook]) -> None:
+    """Build each webhook's TLS context once; AgentError names the webhook and the file."""
+    for webhook in webhooks:
+        if webhook.tls != Tls():
+            try:
+                tls_context(webhook)
+            except AgentError as error:
+                raise AgentError(f"webhook {webhook.name!r}: {error}") from None
 
 
 def _warn_of_unbuilt(config: Config) -> None:

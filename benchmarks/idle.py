@@ -26,10 +26,10 @@ TARGET = 0.01
 async def run(directory: Path, *, quick: bool) -> list[Figure]:
     """Measure."""
     figures: list[Figure] = []
-    async with helper("benchmarks.phones", str(PHONES)) as port:
+    async with helper("benchmarks.phones", str(PHONES)) as adb:
         for name, setting in (("probe every 60 s", ""), ("no probe", 'probe_interval = "0s"\n')):
             config = (
-                f'[android]\nadb_server = "127.0.0.1:{port}"\n{setting}'
+                f'[android]\nadb_server = "127.0.0.1:{adb.port}"\n{setting}'
                 f'[ios]\nusbmuxd = "{directory}/none"\n'
             )
             async with Agent(directory / setting[:1], config, command()) as agent:

@@ -18,7 +18,7 @@ from agent.pipeline import Clocks, Pipeline
 from agent.store import Store
 from agent.store.store import wall_ms
 from benchmarks.processes import helper
-from benchmarks.report import Figure, percentile, table
+from benchmarks.report import QUIET, Figure, Others, percentile, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
 
 if TYPE_CHECKING:
@@ -48,8 +48,17 @@ class _Watch:
 async def run(directory: Path, *, quick: bool) -> list[Figure]:
     """Measure."""
     quiet()
-    async with helper("benchmarks.receiver") as port:
-        watch = await _measure(directory, port, (5 if quick else 30) * PER_SECOND)
+    tries: list[tuple[float, _Watch]] = []
+    async with helper("benchmarks.receiver") as receiver:
+        for number in range(1 if quick else 4):
+            with Others(receiver.pid) as others:
+                place = directory / str(number)
+                watch = await _measure(place, receiver.port, (5 if quick else 30) * PER_SECOND)
+            tries.append((others.cores, watch))
+            if others.cores <= QUIET:
+                break
+    cores, watch = min(tries, key=lambda pair: pair[0])
+    print(f"   the quietest of {len(tries)}, in which others used {cores:.2f} cores")
     shares = (0.5, 0.9, 0.99, 1.0)
     print(
         table(

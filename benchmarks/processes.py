@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 
@@ -24,9 +24,16 @@ ENVIRON = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"
 """What the agent is run with: compiling it anew at each start is not what an operator sees."""
 
 
+class Helper(NamedTuple):
+    """A process beside us."""
+
+    port: int
+    pid: int
+
+
 @contextlib.asynccontextmanager
-async def helper(module: str, *arguments: str) -> AsyncIterator[int]:
-    """Run `python -m MODULE` beside us; gives the port that it prints."""
+async def helper(module: str, *arguments: str) -> AsyncIterator[Helper]:
+    """Run `python -m MODULE` beside us, which prints its port."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -42,7 +49,7 @@ async def helper(module: str, *arguments: str) -> AsyncIterator[int]:
             line = await process.stdout.readline()
         if not line:
             raise RuntimeError(f"{module} ended before it was up")
-        yield int(line)
+        yield Helper(int(line), process.pid)
     finally:
         process.stdin.close()
         async with asyncio.timeout(LIMIT):

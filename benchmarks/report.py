@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
+QUIET = 0.25
+"""Cores used by others above which what competes for them is measured again."""
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -30,18 +32,29 @@ class Figure:
 
 
 class Others:
-    """Cores used by everybody but this process and the children it has waited for."""
+    """Cores used by everybody else: not this process, its ended children, and those in `pids`."""
+
+    def __init__(self, *pids: int) -> None:
+        self._pids = pids
+        self.cores = 0.0
 
     def __enter__(self) -> Self:
         self._load = os.getloadavg()[0]
         self._began = time.monotonic()
-        self._busy, self._own = _busy(), _own()
+        self._before = self._spent()
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds = time.monotonic() - self._began
-        others = (_busy() - self._busy) - (_own() - self._own)
-        self.note = f"load {self._load:.1f} before, others {max(0.0, others / seconds):.2f} cores"
+        spent = self._spent() - self._before
+        self.cores = max(0.0, spent / (time.monotonic() - self._began))
+
+    def _spent(self) -> float:
+        return _busy() - _own() - sum(map(cpu_seconds, self._pids))
+
+    @property
+    def note(self) -> str:
+        """How quiet the machine was."""
+        return f"load {self._load:.1f} before, others {self.cores:.2f} cores"
 
 
 def _busy() -> float:

@@ -40,25 +40,25 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
     await _fill(directory / "full" / "state", rows)
     seconds: dict[tuple[str, str], list[float]] = {}
     memory: dict[str, list[float]] = {}
-    async with helper("benchmarks.phones", "1") as adb_port:
-        servers = {"adb up": adb_port, "adb refused": free_port()}
+    async with helper("benchmarks.phones", "1") as adb:
+        servers = {"adb up": adb.port, "adb refused": free_port()}
         for number in range(4 if quick else 12):
             for store in ("empty", "full"):
-                for adb, port in servers.items():
+                for server, port in servers.items():
                     place = directory / (store if store == "full" else f"{store}{number}{port}")
                     agent = Agent(place, _config(directory, port), command())
                     async with agent:
-                        seconds.setdefault((store, adb), []).append(agent.start_seconds)
-                        if number < 3 and adb == "adb up":
+                        seconds.setdefault((store, server), []).append(agent.start_seconds)
+                        if number < 3 and server == "adb up":
                             await asyncio.sleep(SETTLE)
                             memory.setdefault(store, []).append(rss_mb(agent.pid))
     names = {"empty": "empty store", "full": f"{rows} rows"}
     figures = []
-    for (store, adb), times in seconds.items():
+    for (store, server), times in seconds.items():
         middle, spread = median_spread(times, ".3f")
         figures.append(
             Figure(
-                f"exec -> READY, {names[store]}, {adb}",
+                f"exec -> READY, {names[store]}, {server}",
                 f"{middle:.3f} s",
                 f"{spread} of {len(times)}",
                 f"<= {TARGET:g} s",
@@ -92,7 +92,9 @@ async def _imports() -> float:
     times = []
     for _ in range(5):
         began = time.perf_counter()
-        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "import agent.cli.run")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", "import agent.cli.run", env=ENVIRON
+        )
         await process.wait()
         times.append(time.perf_counter() - began)
     return median_spread(times)[0]

@@ -14,6 +14,9 @@ Json = dict[str, Any]
 class Agent(Protocol):
     """The running agent, as the API sees it. Methods that change something may raise AgentError."""
 
+    def tcp_token(self) -> str | None:
+        """What changes over TCP must bear; None: they are not served. May raise SecretError."""
+
     def devices(self) -> list[Json]:
         """Rows of `/v1/devices`."""
 

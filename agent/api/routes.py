@@ -5,6 +5,7 @@ Errors are `{"error": {"code": …, "message": …}}`; the message is for an ope
 
 from __future__ import annotations
 
+import hmac
 import ipaddress
 import json
 from typing import TYPE_CHECKING, Any
@@ -39,9 +40,9 @@ DEFAULT_TTL = 60.0
 AGENT: web.AppKey[Agent] = web.AppKey("agent")
 
 
-def build(agent: Agent, *, read_only: bool) -> web.Application:
-    """The application: all of it for the unix socket, only reading for TCP."""
-    middlewares = [_errors] if not read_only else [_host_check, _errors]
+def build(agent: Agent, *, trusted: bool) -> web.Application:
+    """The application. Trusted: the unix socket, whose mode says who may; else TCP."""
+    middlewares = [_errors] if trusted else [_host_check, _errors, _token_check]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[AGENT] = agent
     app.router.add_get("/-/healthy", healthy)
@@ -52,13 +53,12 @@ def build(agent: Agent, *, read_only: bool) -> web.Application:
     app.router.add_get("/v1/deliveries", deliveries)
     app.router.add_get("/v1/deliveries/{id}", delivery)
     app.router.add_get("/v1/leases", leases)
-    if not read_only:
-        app.router.add_post("/v1/leases", acquire)
-        app.router.add_post("/v1/leases/{id}/renew", renew)
-        app.router.add_delete("/v1/leases/{id}", release)
-        app.router.add_post("/v1/deliveries/replay", replay)
-        app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
-        app.router.add_post("/v1/reload", reload)
+    app.router.add_post("/v1/leases", acquire)
+    app.router.add_post("/v1/leases/{id}/renew", renew)
+    app.router.add_delete("/v1/leases/{id}", release)
+    app.router.add_post("/v1/deliveries/replay", replay)
+    app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
+    app.router.add_post("/v1/reload", reload)
     return app
 
 
@@ -222,4 +222,20 @@ async def _host_check(request: web.Request, handler: Handler) -> web.StreamRespo
             return _error(
                 403, "bad_host", f"ask by address or as localhost, not as {host!r} (Host header)"
             )
+    return await handler(request)
+
+
+@web.middleware
+async def _token_check(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Over TCP anybody on the host may read; changing needs the token."""
+    if request.method in {"GET", "HEAD"}:
+        return await handler(request)
+    token = request.app[AGENT].tcp_token()
+    if token is None:
+        return _error(
+            403, "no_token", "changes are taken on the unix socket, or here with [api] token set"
+        )
+    given = request.headers.get("Authorization", "")
+    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+        return _error(401, "bad_token", "changes over TCP need 'Authorization: Bearer TOKEN'")
     return await handler(request)

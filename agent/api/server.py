@@ -1,4 +1,4 @@
-"""The listening side: a unix socket for everything, an optional TCP address for reading only."""
+"""The listening side: a unix socket for everything, an optional TCP address for reading."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class ApiServer:
             StartError: another agent answers there, or the place cannot be written.
         """
         _refuse_if_answered(path)
-        runner = await _runner(build(self._agent, read_only=False))
+        runner = await _runner(build(self._agent, trusted=True))
         # The mode must be right from the first instant, not after a chmod.
         mask = os.umask(0o117)
         try:
@@ -56,7 +56,9 @@ class ApiServer:
         self._unix, self._socket_path = runner, path
 
     async def listen_tcp(self, address: str) -> None:
-        """Serve reading at HOST:PORT instead of where it was before; "" stops serving TCP.
+        """Serve reading, and changes by token, at HOST:PORT instead of where it was before.
+
+        "" stops serving TCP.
 
         Raises:
             StartError: the port is in use or not ours to bind; what was served stays served.
@@ -65,7 +67,7 @@ class ApiServer:
         bound = ""
         if address:
             host, _, port = address.rpartition(":")
-            runner = await _runner(build(self._agent, read_only=True))
+            runner = await _runner(build(self._agent, trusted=False))
             try:
                 site = web.TCPSite(runner, host.strip("[]"), int(port))
                 await site.start()

@@ -8,14 +8,19 @@ import sys
 from typing import TYPE_CHECKING
 
 import click
+import structlog
 
 from agent import log
 from agent.app import App
 from agent.cli.common import config_option, load_or_exit
-from agent.config import load
+from agent.config import check, load
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.config import Config
+
+logger = structlog.get_logger(__name__)
 
 
 @click.command()
@@ -29,8 +34,20 @@ def command(config_path: Path) -> None:
     config_path = config_path.absolute()
     config = load_or_exit(config_path)
     log.configure(config.agent.log_level, config.agent.log_format, sys.stderr, os.environ)
+    warn(config_path)
+
+    def reload() -> Config:
+        new = load(config_path)
+        warn(config_path)
+        return new
 
     async def work() -> None:
-        await App(lambda: load(config_path), config).run()
+        await App(reload, config).run()
 
     asyncio.run(work())
+
+
+def warn(path: Path) -> None:
+    """Say in the log what `check` warns of: no TLS, no verification, loose permissions."""
+    for warning in check(path)[2]:
+        logger.warning("config.warning", place=str(warning), hint="see `device-agent check`")

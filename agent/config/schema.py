@@ -24,7 +24,8 @@ def _for_toml(node: Any) -> Any:
     choices = result.get("anyOf", [])
     if {"type": "null"} in choices:
         (only,) = (choice for choice in choices if choice != {"type": "null"})
-        result = {**{key: value for key, value in result.items() if key != "anyOf"}, **only}
+        del result["anyOf"]
+        result |= {key: value for key, value in only.items() if key not in result}
     if (default := node.get("default")) is not None:
         # `default` as a property's own name does not occur among the keys.
         written = isinstance(default, float) and result.get("type") == "string"

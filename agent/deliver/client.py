@@ -296,7 +296,8 @@ class _Endpoint:
         tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if tunnel else None
         self._with_request = {} if tunnel else credentials
-        if self._proxy is not None and self._url.host:
+        self._link_local = webhook.allow_link_local
+        if self._proxy is not None and self._url.host and not self._link_local:
             # The socket factory sees the proxy only; an address in the URL can still be told.
             refuse_address(self._url.host)
         self._session = aiohttp.ClientSession(
@@ -403,7 +404,8 @@ class _Endpoint:
 
     def _open_socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, proto, _, where = address
-        refuse_address(str(where[0]))
+        if not self._link_local:
+            refuse_address(str(where[0]))
         self._opened += 1
         return socket.socket(family, kind, proto)
 
@@ -425,7 +427,7 @@ def refuse_address(host: str) -> None:
         raise _ForbiddenAddressError(
             errno.EACCES,
             f"{address} is a link-local address (cloud metadata lives there):"
-            " callbacks are not sent to it",
+            " callbacks are not sent to it unless the webhook sets allow_link_local = true",
         )
 
 

@@ -33,6 +33,7 @@ piling up duplicates for the next start.
 **Failing webhooks.** After BREAK_AFTER failures in a row, with no success in between, a webhook
 gets one slot instead of `concurrency`; its first success gives the others back and wakes the
 lanes that wait for a retry (but not those whose endpoint asked for the delay), oldest head first.
+From then until nothing of it is pending it is sent `drain_rate` callbacks a second at most.
 Answer 410 pauses a webhook: nothing is sent until a probe is due or it is edited.
 """
 
@@ -172,6 +173,11 @@ class _Hook:
     failing_since_ms: int = 0
     paused: str = ""
     probe: Timer | None = None
+    draining: bool = False
+    """It has answered again: what waited goes out at `drain_rate`, until nothing is pending."""
+    drain_at: float = 0.0
+    """Monotonic seconds before which a draining webhook sends nothing more."""
+    drain_timer: Timer | None = None
     last_error: str = ""
     last_error_ms: int = 0
     last_success_ms: int = 0
@@ -196,7 +202,10 @@ class Dispatcher:
         max_age: seconds; see `policy.decide`.
         concurrency: attempts in flight per webhook, at most.
         timeout: seconds per attempt, unless the webhook has its own.
+        drain_rate: callbacks per second of a webhook, at most, from its recovery until nothing of
+            it is pending.
         now_ms: wall clock, milliseconds.
+        monotonic: seconds; paces the draining.
         jitter: random numbers in [0, 1).
         call_later: timers; the running loop's by default.
         on_attempt: told of every attempt and its decision, before they are durable; must be quick
@@ -212,7 +221,9 @@ class Dispatcher:
         max_age: float = 72 * 3600.0,
         concurrency: int = 8,
         timeout: float = 10.0,
+        drain_rate: float = 200.0,
         now_ms: Callable[[], int] = wall_ms,
+        monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
         call_later: CallLater | None = None,
         on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
@@ -222,7 +233,9 @@ class Dispatcher:
         self._max_age = max_age
         self._concurrency = concurrency
         self._timeout = timeout
+        self._drain_rate = drain_rate
         self._now_ms = now_ms
+        self._monotonic = monotonic
         self._jitter = jitter
         self._call_later = call_later
         self._on_attempt = on_attempt
@@ -289,6 +302,7 @@ class Dispatcher:
         max_age: float | None = None,
         concurrency: int | None = None,
         timeout: float | None = None,
+        drain_rate: float | None = None,
     ) -> None:
         """Swap the webhooks; what is given besides replaces the start's.
 
@@ -302,6 +316,8 @@ class Dispatcher:
             self._concurrency = concurrency
         if timeout is not None:
             self._timeout = timeout
+        if drain_rate is not None:
+            self._drain_rate = drain_rate
         self._webhooks = dict(webhooks)
         for hook in list(self._hooks.values()):
             if hook.id not in webhooks and not hook.lanes:
@@ -333,6 +349,8 @@ class Dispatcher:
         self._running = False
         for hook in self._hooks.values():
             self._unpause(hook)
+            if hook.drain_timer is not None:
+                hook.drain_timer.cancel()
             for lane in hook.lanes.values():
                 _cancel_timer(lane)
         if self._tasks:
@@ -397,10 +415,26 @@ class Dispatcher:
             or hook.in_flight + hook.unrecorded >= UNRECORDED * self._concurrency
         ):
             return None
+        if hook.draining and not self._may_drain(hook):
+            return None
         lane = hook.ready.popleft()
         lane.stage = _Stage.BUSY
         hook.in_flight += 1
         return lane
+
+    def _may_drain(self, hook: _Hook) -> bool:
+        """Whether a draining webhook's next callback may go; sets the pace, and a timer if not."""
+        now = self._monotonic()
+        if now < hook.drain_at:
+            if hook.drain_timer is None:
+                hook.drain_timer = self._later(hook.drain_at - now, self._drain, hook)
+            return False
+        hook.drain_at = now + 1 / self._drain_rate
+        return True
+
+    def _drain(self, hook: _Hook) -> None:
+        hook.drain_timer = None
+        self._pump(hook)
 
     async def _work(self, lane: _Lane | None) -> None:
         while lane is not None:
@@ -532,6 +566,7 @@ class Dispatcher:
             self._make_ready(lane)
         else:
             del hook.lanes[lane.udid]
+            hook.draining = hook.draining and bool(hook.lanes)
         self._pump(hook)
 
     # --- waiting and failing ---------------------------------------------------------------
@@ -567,6 +602,7 @@ class Dispatcher:
             if failing:
                 log.info("webhook.recovered", webhook=webhook.name, webhook_id=hook.id)
                 hook.failing_since_ms = 0
+                hook.draining = True
                 self._wake(hook, asked_too=False)
             return
         hook.failures += 1

@@ -12,8 +12,6 @@ from agent.store.faults import Trouble, trouble
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-Work = "Callable[[sqlite3.Connection], Any]"
-
 
 class Outcome(NamedTuple):
     """What one change returned, or why it was refused."""

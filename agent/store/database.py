@@ -54,7 +54,7 @@ class Database:
         prepare(self.path.parent)
         self._lock = DirectoryLock(self.path.parent)
         try:
-            self._batch = queries.get_meta(self._connect(), queries.BATCH)
+            self._batch = queries.get_meta(self._connect(create=True), queries.BATCH)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError | sqlite3.Error | CorruptError):
@@ -64,9 +64,12 @@ class Database:
                 ) from error
             raise
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, *, create: bool) -> sqlite3.Connection:
         recovery.tidy(self.path)
         if not self.path.exists():
+            if not create:
+                # Its disk is away, say: an empty store in its place would hide that.
+                raise OSError(f"{self.path} is gone; is its file system still mounted?")
             if files.beside(self.path, "-wal").exists():
                 self.recovered_from = str(recovery.set_wal_aside(self.path))
             files.create(self.path)
@@ -147,7 +150,7 @@ class Database:
             return question(self._replace(error))
 
     def _connected(self) -> sqlite3.Connection:
-        return self._conn or self._connect()
+        return self._conn or self._connect(create=False)
 
     def _failed(self, error: Exception) -> None:
         """After a failed commit: see to a connection that the next one can use."""

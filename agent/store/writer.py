@@ -201,8 +201,8 @@ class Writer:
             return
         if late < _SWEEP_OVERDUE and (self._changes or not self._queue.empty()):
             return
-        before = self._expired_before()
         try:
+            before = self._expired_before()
             more = self._database.read(lambda conn: retention.sweep(conn, before))
         except Exception as error:  # noqa: BLE001 - seen early, before a change meets the same fault
             more = False

@@ -23,6 +23,10 @@ class Nobody:
     """An agent without devices."""
 
     is_ready = True
+    token: str | None = None
+
+    def tcp_token(self) -> str | None:
+        return self.token
 
     def devices(self) -> list[dict[str, Any]]:
         return []
@@ -32,6 +36,15 @@ class Nobody:
 
     async def deliveries(self, query: dict[str, str]) -> list[dict[str, Any]]:
         raise ValueError(f"unknown filter {min(query)!r}")
+
+    async def delivery(self, message_id: str) -> dict[str, Any]:
+        raise NotImplementedError
+
+    async def replay(self, query: dict[str, str]) -> list[str]:
+        return list(query)
+
+    async def test_webhook(self, name: str) -> dict[str, Any]:
+        raise NotImplementedError
 
     def leases(self) -> list[Lease]:
         return []
@@ -64,19 +77,37 @@ async def served() -> AsyncIterator[tuple[Nobody, ApiServer, aiohttp.ClientSessi
         await server.close()
 
 
+CHANGES = (
+    ("POST", "/v1/leases"),
+    ("POST", "/v1/reload"),
+    ("POST", "/v1/deliveries/replay"),
+    ("POST", "/v1/webhooks/x/test"),
+    ("DELETE", "/v1/leases/1"),
+    ("POST", "/v1/leases/1/renew"),
+)
+
+
 async def test_reading_is_served_and_changing_is_not() -> None:
     async with served() as (_, _, session):
         async with session.get("/v1/devices") as response:
             assert await response.json() == {"devices": []}
-        for method, path in (
-            ("POST", "/v1/leases"),
-            ("POST", "/v1/reload"),
-            ("DELETE", "/v1/leases/1"),
-            ("POST", "/v1/leases/1/renew"),
-        ):
+        for method, path in CHANGES:
             async with session.request(method, path, json={}) as response:
-                assert response.status in {404, 405}, path
-                assert set((await response.json())["error"]) == {"code", "message"}
+                assert response.status == 403, path
+                assert (await response.json())["error"]["code"] == "no_token"
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Bearer right", 200), ("Bearer wrong", 401), ("right", 401), ("", 401), ("Bearer é", 401)],
+)
+async def test_with_a_token_changes_are_served_to_who_bears_it(header: str, status: int) -> None:
+    async with served() as (agent, _, session):
+        agent.token = "right"
+        headers = {"Authorization": header}
+        async with session.post("/v1/deliveries/replay", json={}, headers=headers) as response:
+            assert response.status == status
+            assert "right" not in await response.text()
 
 
 async def test_readiness_is_200_or_503_with_the_reasons() -> None:

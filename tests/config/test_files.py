@@ -247,6 +247,15 @@ def test_the_schema_shows_defaults_as_they_are_written() -> None:
     assert delivery["drain_rate"]["default"] == 200.0
 
 
+def test_the_schema_describes_keys_not_only_their_kinds() -> None:
+    schema = json_schema()["$defs"]
+    for model in (*SECTIONS.values(), DeviceEntry, Webhook, Tls, BasicAuth, BearerAuth):
+        shown = schema[model.__name__]["properties"]
+        for name, field in model.model_fields.items():  # type: ignore[union-attr]  # factories are models
+            if field.description:
+                assert shown[name]["description"] == field.description, f"{model}.{name}"
+
+
 def test_the_schema_accepts_the_secrets_forms() -> None:
     schema = json_schema()
     webhook = {"name": "x", "url": "http://x", "events": ["online"]}

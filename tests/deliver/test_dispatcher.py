@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,12 @@ class House:
             now_ms=self.clock.now_ms,
             jitter=lambda: 0.5,
             call_later=self.clock.call_later,
-            **{"on_attempt": lambda *about: self.attempts.append(about), **more},
+            monotonic=lambda: self.clock.seconds,
+            **{
+                "on_attempt": lambda *about: self.attempts.append(about),
+                "drain_rate": math.inf,
+                **more,
+            },
         )
         return self.dispatcher
 
@@ -602,6 +608,27 @@ async def test_while_a_webhook_fails_one_probe_at_a_time_then_all_in_order(house
     woken = ids(receiver.requests[before + 1 :])
     assert set(woken) == set(calls(stored))
     assert set(woken[:4]) == set(calls(stored[:4]))
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert house.clock.armed == []
+
+
+async def test_a_backlog_drains_at_its_rate_and_what_comes_later_does_not(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(503)
+    dispatcher = await house.start(make_webhook(receiver.url()), drain_rate=2.0)
+    await house.commit(*[make_callback(udid=f"{n}") for n in range(6)])
+    await eventually(lambda: dispatcher.stats()[1].waiting == 6)
+    receiver.default = answer()
+    before = len(receiver.requests)
+    await house.commit(make_callback(udid="new"))  # its success ends the failing
+    for count in range(2, 8):
+        await receiver.until(lambda n=count: len(receiver.requests) == before + n)
+        await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
+        assert len(receiver.requests) == before + count, "one per half second"
+        house.clock.advance(0.5)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    await house.commit(*[make_callback(udid=f"{n}") for n in range(6)])
+    await receiver.until(lambda: len(receiver.requests) == before + 13)
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     assert house.clock.armed == []
 

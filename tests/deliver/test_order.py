@@ -7,6 +7,7 @@ once its success is durable, and what goes out twice is no more than what a stop
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -130,6 +131,8 @@ async def play(  # noqa: PLR0915 - one story
             now_ms=clock.now_ms,
             jitter=dice.random.random,
             call_later=clock.call_later,
+            monotonic=lambda: clock.seconds,
+            drain_rate=math.inf,
         )
 
     async def commit(udid: str, hooks: list[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from tests.fakes.receiver import answer, hang_up, reset
@@ -60,7 +61,7 @@ class Flaky:
         before = {
             message_id: previous
             for messages in stored.values()
-            for previous, message_id in zip(messages, messages[1:], strict=False)
+            for previous, message_id in pairwise(messages)
         }
         accepted: set[str] = set()
         duplicates = 0

@@ -1,4 +1,4 @@
-"""The smallest world an agent lives in here: a scripted adb server, receivers, a short directory."""
+"""The smallest world an agent lives in: a scripted adb server, receivers, a short directory."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 
 from agent.cli.run import command
 
@@ -28,6 +29,8 @@ def run(config: str, log: str) -> None:
         code = 0
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else 1
+    except BaseException:  # noqa: BLE001 - to be seen in the log, not in the parent
+        traceback.print_exc()
     finally:
         os._exit(code)
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,10 +18,10 @@ from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.receiver import Receiver, answer
 from tests.faults.invariants import EVERY_EVENT, told
 from tests.faults.lab import change, config, lines, short_directory, transitions
-from tests.process.kit import AgentProcess
+from tests.process.kit import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
 LIBRARY = next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 DAY = 86_400
@@ -52,17 +52,24 @@ class World:
         new.write_text(f"{days:+d}d\n")
         new.rename(self._clock)
 
-    async def start(self, **environ: str) -> None:
+    async def start(self, watchdog_usec: int = 0) -> None:
         await self.agent.start(
             LD_PRELOAD=str(LIBRARY),
             FAKETIME_TIMESTAMP_FILE=str(self._clock),
             FAKETIME_NO_CACHE="1",
             FAKETIME_DONT_FAKE_MONOTONIC="1",
             NO_FAKE_STAT="1",
-            **environ,
+            WATCHDOG_USEC=str(watchdog_usec),
         )
         assert self.agent.process is not None
         self._pids.append(self.agent.process.pid)
+
+    async def until_failed_once(self, callbacks: int) -> None:
+        """Wait until the first attempts of that many callbacks have failed, and it is stored."""
+        rows: list[dict[str, Any]] = []
+        async with asyncio.timeout(LIMIT):
+            while [row["attempts"] for row in rows] != [1] * callbacks:
+                rows = (await self.agent.api("GET", "/v1/deliveries"))[1]["deliveries"]
 
     def tidy(self) -> None:
         """Remove what the library leaves behind of processes that were killed."""
@@ -79,30 +86,38 @@ class World:
 @asynccontextmanager
 async def world(more: str = "") -> AsyncIterator[World]:
     """A new one; killed at the end."""
-    receiver = await Receiver().start()
-    with short_directory() as place:
-        async with FakeAdbHost() as host:
-            made = World(place, host, receiver, more)
-            async with made.agent:
-                yield made
-            made.tidy()
-    await receiver.close()
+    async with AsyncExitStack() as stack:
+        place = stack.enter_context(short_directory())
+        host = await stack.enter_async_context(FakeAdbHost())
+        receiver = await Receiver().start()
+        stack.push_async_callback(receiver.close)
+        made = World(place, host, receiver, more)
+        stack.callback(made.tidy)
+        await stack.enter_async_context(made.agent)
+        yield made
 
 
 async def test_a_jump_moves_no_retry_lease_hold_or_watchdog() -> None:
-    """Forwards and backwards in two worlds at once: it is mostly waiting."""
-    async with world() as one, world() as other:
-        await asyncio.gather(_jump_while_running(one, 1), _jump_while_running(other, -1))
+    """Forwards and backwards, running and stopped, in worlds of their own: it is mostly waiting."""
+
+    async def play(part: Callable[[World, int], Awaitable[None]], days: int) -> None:
+        async with world() as made:
+            await part(made, days)
+
+    async with asyncio.TaskGroup() as group:
+        for days in (1, -1):
+            group.create_task(play(_jump_while_running, days))
+            group.create_task(play(_jump_while_stopped, days))
 
 
 async def _jump_while_running(world: World, days: int) -> None:
     agent, host, receiver = world.agent, world.host, world.receiver
     receiver.default = answer(503)
-    await world.start(WATCHDOG_USEC="500000")
+    await world.start(watchdog_usec=500_000)
     failing = time.monotonic()
     for number in (1, 2, 3, 4):
         await change(host, agent, number, "online")
-    await agent.until(lambda: len(lines(agent, "callback.failed")) == 4, "failed first attempts")
+    await world.until_failed_once(4)
     leasing = time.monotonic()
     for number, ttl in ((2, 60.0), (3, SHORT_TTL)):
         lease = {"udid": f"phone-{number}", "holder": "bob", "ttl": ttl}
@@ -137,17 +152,12 @@ async def _jump_while_running(world: World, days: int) -> None:
     assert await agent.stop() == 0
 
 
-async def test_a_jump_between_two_starts_delays_nothing() -> None:
-    async with world() as one, world() as other:
-        await asyncio.gather(_jump_while_stopped(one, 1), _jump_while_stopped(other, -1))
-
-
 async def _jump_while_stopped(world: World, days: int) -> None:
     agent, host, receiver = world.agent, world.host, world.receiver
     receiver.default = answer(503)
     await world.start()
     await change(host, agent, 1, "online")
-    await agent.until(lambda: lines(agent, "callback.failed"), "the first attempt")
+    await world.until_failed_once(1)
     await change(host, agent, 1, "offline")
     assert await agent.stop() == 0
     world.jump(days)
@@ -170,7 +180,7 @@ async def _jump_past_the_age(world: World) -> None:
     receiver.default = answer(503)
     await world.start()
     await change(host, agent, 1, "online")
-    await agent.until(lambda: lines(agent, "callback.failed"), "the first attempt")
+    await world.until_failed_once(1)
     world.jump(1)
     await receiver.until(lambda: len(receiver.requests) == 2, "the second attempt")
     await agent.until(

@@ -22,7 +22,7 @@ from agent.store import Store
 from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
-from tests.process.kit import AgentProcess
+from tests.process.kit import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +67,10 @@ async def collect(host: FakeAdbHost, agent: AgentProcess, receiver: Receiver) ->
         for number in PHONES:
             await change(host, agent, number, state)
     await receiver.until(lambda: receiver.open == len(PHONES), "attempts under way")
+    stored: list[object] = []
+    async with asyncio.timeout(LIMIT):
+        while len(stored) < 5 * len(PHONES):
+            stored = (await agent.api("GET", "/v1/deliveries?state=pending"))[1]["deliveries"]
 
 
 def pending(file: Path) -> dict[str, list[str]]:

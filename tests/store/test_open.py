@@ -8,16 +8,19 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import StoreError, StoreLockedError, StoreVersionError
-from agent.store import Store, sql
+from agent.store import Store, queries, sql
+from agent.store.commit import commit
+from agent.store.database import Database
 from agent.store.files import STATE_NAME, connect
 from agent.store.migrate import migrate, scripts, version
-from tests.store.samples import device, put, rows
+from tests.store.samples import callback, device, lease, put, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -133,6 +136,44 @@ async def test_a_crash_while_the_store_was_made_leaves_nothing_half(tmp_path: Pa
     assert store.health.recovered_from == ""
     await store.close()
     assert {path.name for path in tmp_path.iterdir()} == {"lock", STATE_NAME}
+
+
+async def test_a_file_that_went_away_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
+    database = Database(tmp_path)
+    database.open()
+    database.commit([lambda conn: queries.put_lease(conn, lease())])
+    database._drop_connection()  # as after repeated I/O errors
+    (tmp_path / STATE_NAME).rename(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="is gone"):
+        database.read(queries.leases)
+    with pytest.raises(OSError, match="is gone"):
+        database.commit([])
+    assert not (tmp_path / STATE_NAME).exists()
+    (tmp_path / "elsewhere").rename(tmp_path / STATE_NAME)
+    assert database.read(queries.leases) == [lease()]
+    database.close()
+
+
+async def test_a_commit_that_failed_but_was_stored_is_not_repeated(tmp_path: Path) -> None:
+    """COMMIT reports an error, a new connection finds the batch in the file: stored once."""
+    database = Database(tmp_path)
+    database.open()
+    seen = [callback("m0"), callback("m1")]
+    changes = [partial(queries.record, device=device(), transition=None, callbacks=(seen[0],))]
+    # What the failed commit left behind: its batch in the file, its outcomes in memory.
+    (outcome,) = commit(database._connected(), changes, database._batch + 1)
+    database._uncertain = [outcome]
+    database._drop_connection()
+    changes.append(partial(queries.record, device=device(), transition=None, callbacks=(seen[1],)))
+    assert database.commit(changes) == [outcome]
+    assert len(database.commit(changes[1:])) == 1
+    stored = database.read(lambda conn: queries.pending(conn, 1, "phone-1", 0, 10))
+    assert [each.message_id for each in stored] == ["m0", "m1"]
+    # And one that was not stored is repeated.
+    database._uncertain = [outcome]
+    assert len(database.commit([lambda conn: queries.put_lease(conn, lease())])) == 1
+    assert database.read(queries.leases) == [lease()]
+    database.close()
 
 
 def _plan(conn: sqlite3.Connection, query: str, *arguments: object) -> str:
