@@ -188,6 +188,7 @@ class App:
             on_health=self._on_health,
         )
         stack.push_async_callback(self._store.close)
+        self._recovered_from = self._store.health.recovered_from
         self._webhooks = await self._identified(config)
         self._spawn(self._cancel_deleted())
 
@@ -623,7 +624,21 @@ class App:
 
     # --- status ----------------------------------------------------------------------------
 
+    async def _store_again(self) -> None:
+        """Give a store that was made anew what memory knows; salvage may have missed some of it."""
+        wanted = [(self._config.org_of(w), w.name, id_) for id_, w in self._webhooks.items()]
+        try:
+            await self._store.webhook_ids(wanted)
+            for lease in self._leases.all():
+                await self._store.put_lease(lease)
+        except StoreError as error:
+            log.error("store.not_restored", error=str(error))  # noqa: TRY400 - says it all
+        self._pipeline.store_again()
+
     def _on_health(self, health: StoreHealth) -> None:
+        if health.recovered_from != self._recovered_from:
+            self._recovered_from = health.recovered_from
+            self._spawn(self._store_again())
         if health.ok:
             log.warning("store.recovered", dropped=health.dropped)
         else:

@@ -230,6 +230,12 @@ class Pipeline:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
+    def store_again(self) -> None:
+        """Store every device's last state anew: the store was made anew, and may not know it."""
+        for tracked in self._tracked.values():
+            if tracked.stored is not None:
+                self._spawn(self._commit(tracked.stored, None, []))
+
     async def drain(self) -> None:
         """Wait until everything decided so far is durable (or the store has refused it)."""
         while self._commits:

@@ -307,6 +307,9 @@ async def test_no_secret_is_told_by_any_failure(
     async with FakeAdbHost() as host, AgentProcess(place, "") as agent:
         head = HEAD.format(log_format=log_format, max_age=max_age, adb=host.address)
         begin = agent.path.read_text().replace("[api]", f"{head}[api]", 1)
+        token = f"token = {_toml(scene.secret('api token'))}\n"
+        begin = begin.replace('listen = ""\n', f'listen = ""\n{token}', 1)
+        assert token in begin
         agent.path.write_text(begin + scene.toml)
         await agent.start(**scene.environ)
         host.set(*[Listed(f"{canary}-{number}") for number in range(PHONES)])
