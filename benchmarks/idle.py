@@ -35,7 +35,7 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
             async with Agent(directory / setting[:1], config, command()) as agent:
                 await agent.until_online(PHONES)
                 await asyncio.sleep(SETTLE)
-                share, memory = await _measure(agent, 20 if quick else 120)
+                share, memory = await _measure(agent, 20 if quick else 60)
             figures += [
                 Figure(
                     f"CPU of {PHONES} idle phones, {name}",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PAGE = 4096
 PHONES = range(1, 5)
+USES = 3
 HISTORY = 4_000
 """Delivered callbacks, of a page's half each: more than SQLite's cache of 2 MB holds."""
 
@@ -199,10 +200,11 @@ async def test_damage_found_while_running(
         for number in PHONES:
             await change(host, agent, number, "offline")
         gate.set()
-        await agent.until_delivered()
         # The log may speak of them as lost from the file; the dispatcher had them in memory.
         states = ["online", "offline", "online", "unplugged", "online", "offline"]
-        assert told(receiver) == {f"phone-{number}": states for number in PHONES}
+        everything = {f"phone-{number}": states for number in PHONES}
+        await receiver.until(lambda: told(receiver) == everything, "all of it, in order")
+        await agent.until_delivered()
         assert (await agent.api("GET", "/-/ready"))[0] == 200
         await agent.kill()
         requests = len(receiver.requests)
@@ -236,14 +238,21 @@ async def test_what_memory_knows_is_stored_again(
         all_of_it(file, random.Random(1))
         assert (await agent.api("GET", "/v1/deliveries?state=cancelled"))[0] in {200, 500}
         await agent.until(lambda: lines(agent, "store.corrupt"), "the discovery")
+        # What the agent stores by itself nobody sees; what is stored after it in turn, one does.
+        for _ in range(USES):
+            lease = {"udid": "phone-4", "holder": "eve", "ttl": 60}
+            code, held = await agent.api("POST", "/v1/leases", lease)
+            assert code == 201
+            assert (await agent.api("DELETE", f"/v1/leases/{held['id']}"))[0] == 200
         assert await agent.stop() == 0
         host.remove("phone-2")
         await agent.start()
-        await agent.until_device("phone-2", "state", "unplugged")
-        await agent.until_delivered()
-        assert told(receiver) == {
+        expected = {
             "phone-1": ["online", "utilizing"],
             "phone-2": ["online", "unplugged"],
             "phone-3": ["online"],
-            "phone-4": ["online"],
+            "phone-4": ["online", *["utilizing"] * USES],
         }
+        await receiver.until(lambda: told(receiver) == expected, "the one net change")
+        held = (await agent.api("GET", "/v1/leases"))[1]["leases"]
+        assert [lease["udid"] for lease in held] == ["phone-1"]

@@ -141,12 +141,13 @@ class Scene:
             f"https://127.0.0.1:{port}/",
             f"tls = {{ cert = {self.file('cert', key)}, key = {self.file('key', key)} }}",
         )
-        for name, content in {
+        contents: dict[str, str | bytes] = {
             "two lines": f"{self.secret('file')}\n{self.secret('file')}\n",
             "bytes": self.secret("file").encode() + b"\xff",
             "large": self.secret("file") * 4000,
             "whsec": f"whsec_{self.secret('file')}!",
-        }.items():
+        }
+        for name, content in contents.items():
             file = self.file("secret", content)
             says = "base64" if name == "whsec" else "secret file"
             self.add(f"secret {name}", says, url("/good"), f"secret = {{ file = {file} }}")

@@ -5,13 +5,17 @@ from __future__ import annotations
 import base64
 import html
 import json
+from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 import pytest
 
 from tests.redaction.vault import Vault
 
-FORMS = {
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FORMS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "cut": lambda value: value[: len(value) // 2],
     "rest": lambda value: value[len(value) // 2 :],
