@@ -31,6 +31,7 @@ from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
 from agent.errors import (
     AgentError,
+    StartError,
     StoreError,
     UnknownDeliveryError,
     UnknownDeviceError,
@@ -69,6 +70,8 @@ log = structlog.get_logger(__name__)
 
 STOP_LIMIT = 5.0
 """Seconds within which a stop ends, whatever hangs."""
+ID_LIMIT = 5.0
+"""Seconds to wait for the store to give new webhooks their ids."""
 STATUS_DELAY = 1.0
 """Seconds that changes are gathered for before `STATUS=` tells of them."""
 MAX_ROWS = 1000
@@ -230,7 +233,8 @@ class App:
         self._pipeline.watch(lambda _: self._status_soon())
         for name, plan in self._plans(config, self._state_dir).items():
             self._start_source(name, plan)
-        settle = loop.call_later(config.agent.start_limit, self._pipeline.settle)
+        limit = config.agent.start_limit if self._running else 0.0
+        settle = loop.call_later(limit, self._pipeline.settle)
         stack.callback(settle.cancel)
         self._spawn(self._announce(settle))
         self._spawn(self._feed_watchdog())
@@ -396,7 +400,12 @@ class App:
     async def _identified(self, config: Config) -> dict[int, Webhook]:
         """The webhooks by id; those without one get theirs, once and for ever."""
         wanted = [(config.org_of(w), w.name, w.id) for w in config.webhooks]
-        ids = await self._store.webhook_ids(wanted)
+        try:
+            async with asyncio.timeout(ID_LIMIT):
+                ids = await self._store.webhook_ids(wanted)
+        except TimeoutError:
+            why = self._store.health.error or "the disk is too slow"
+            raise StartError(f"new webhooks need ids, which cannot be stored now: {why}") from None
         return {
             id_: webhook.model_copy(update={"id": id_})
             for id_, webhook in zip(ids, config.webhooks, strict=True)
@@ -639,10 +648,6 @@ class App:
         if health.recovered_from != self._recovered_from:
             self._recovered_from = health.recovered_from
             self._spawn(self._store_again())
-        if health.ok:
-            log.warning("store.recovered", dropped=health.dropped)
-        else:
-            log.error("store.failing", error=health.error, unstored=health.unstored)
         self._status_soon()
 
     def _status_soon(self) -> None:

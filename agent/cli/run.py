@@ -12,13 +12,15 @@ import structlog
 
 from agent import log
 from agent.app import App
-from agent.cli.common import config_option, load_or_exit
-from agent.config import check, load
+from agent.cli.common import config_option, exit_bad_config
+from agent.config import check
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
+    from agent.errors import Problem
 
 SWITCH_INTERVAL = 0.0005
 """Seconds."""
@@ -35,13 +37,16 @@ def command(config_path: Path) -> None:
     not start, 2 the configuration cannot be used.
     """
     config_path = config_path.absolute()
-    config = load_or_exit(config_path)
+    try:
+        config, warnings = _read(config_path)
+    except ConfigError as error:
+        exit_bad_config(error)
     log.configure(config.agent.log_level, config.agent.log_format, sys.stderr, os.environ)
-    warn(config_path)
+    _say(warnings)
 
     def reload() -> Config:
-        new = load(config_path)
-        warn(config_path)
+        new, warnings = _read(config_path)
+        _say(warnings)
         return new
 
     # The writer's thread needs the interpreter for an instant after each fsync; at the default of
@@ -54,7 +59,15 @@ def command(config_path: Path) -> None:
     asyncio.run(work())
 
 
-def warn(path: Path) -> None:
-    """Say in the log what `check` warns of: no TLS, no verification, loose permissions."""
-    for warning in check(path)[2]:
+def _read(path: Path) -> tuple[Config, tuple[Problem, ...]]:
+    """The configuration and what `check` warns of; ConfigError with every mistake."""
+    config, problems, warnings = check(path)
+    if config is None:
+        raise ConfigError(problems)
+    return config, warnings
+
+
+def _say(warnings: tuple[Problem, ...]) -> None:
+    """No TLS, no verification, loose permissions: at every start and reload."""
+    for warning in warnings:
         logger.warning("config.warning", place=str(warning), hint="see `device-agent check`")

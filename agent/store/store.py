@@ -168,20 +168,22 @@ class Store:
         """Pending callbacks of one lane with rowid > after, in order, at most `limit`."""
         return await self._ask(lambda conn: queries.pending(conn, webhook_id, udid, after, limit))
 
-    def webhook_ids(
-        self, wanted: Sequence[tuple[int, str, int | None]]
-    ) -> Coroutine[Any, Any, list[int]]:
+    async def webhook_ids(self, wanted: Sequence[tuple[int, str, int | None]]) -> list[int]:
         """The id of each webhook (org_id, name, explicit id or None), in the order asked.
 
         Explicit ids are taken as they are. Others are given once per (org, name) and kept for ever
         (for a name that had explicit ids before: the latest of them). No id is ever given, or
-        accepted, that was used by another name before.
+        accepted, that was used by another name before. Ids that are known already are told even
+        while the disk is full; new ones wait for it.
 
         Raises:
             StoreError: an explicit id belongs to another name; nothing is stored.
         """
         kept = tuple(wanted)
-        return self._change(lambda conn: queries.webhook_ids(conn, kept))
+        known = await self._ask(lambda conn: queries.known_webhook_ids(conn, kept))
+        if known is not None:
+            return known
+        return await self._change(lambda conn: queries.webhook_ids(conn, kept))
 
     def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
         """Cancel what is pending for all other webhooks; returns how many callbacks.

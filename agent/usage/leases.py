@@ -86,6 +86,10 @@ class Leases:
         """
         if not holder.strip():
             raise LeaseError("a lease needs its holder's name")
+        if not (holder + purpose).isprintable():
+            raise LeaseError(
+                "a lease's holder and purpose are plain text, without control characters"
+            )
         if not MIN_TTL <= ttl <= MAX_TTL:
             raise LeaseError(
                 f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}"

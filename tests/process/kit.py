@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+_Socket = socket.socket
 LIMIT = 20.0
 """Seconds before a wait fails the test."""
 DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
@@ -56,6 +57,7 @@ class AgentProcess:
             f'[agent]\nstate_dir = "{self.directory}/state"\n[api]\nsocket = "{self.socket}"\n'
             'listen = ""\n'
         )
+        self.path.touch(mode=0o600)
         self.path.write_text(head + config)
 
     async def start(self, *, ready: bool = True, **environ: str) -> None:
@@ -171,7 +173,7 @@ class AgentProcess:
             self.log.append(line.decode().rstrip())
             self._news.set()
 
-    async def _read_notifications(self, notify: socket.socket) -> None:
+    async def _read_notifications(self, notify: _Socket) -> None:
         loop = asyncio.get_running_loop()
         try:
             while True:

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 
-def config(receiver: Receiver, adb: str, more: str = "") -> str:
+def config(receiver: Receiver, adb: str, offline: str = "60s") -> str:
+    """A phone that goes is `offline` for adb first: only who waits for that state holds short."""
     return f"""
 [hold]
-offline = "300ms"
+offline = "{offline}"
 unplugged = "300ms"
 [usb]
 enabled = false
@@ -38,7 +39,6 @@ adb_server = "{adb}"
 start_server = false
 probe_interval = "500ms"
 probe_timeout = "1s"
-{more}
 [[webhooks]]
 id = 129
 name = "Webhook for All events"
@@ -93,7 +93,7 @@ async def test_from_plug_to_unplug(
     adb = each_adb
     async with (
         FakePhone(device_name="Galaxy Note 8", authorised=False) as phone,
-        AgentProcess(place, config(receiver, adb.address)) as agent,
+        AgentProcess(place, config(receiver, adb.address, offline="300ms")) as agent,
     ):
         await agent.start()
         await adb.register(phone)
@@ -124,6 +124,8 @@ async def test_from_plug_to_unplug(
         assert "unresponsive" in (await agent.devices())[phone.serial]["reason"]
         phone.resume()
         await receiver.until(lambda: len(receiver.requests) == 5, "online again")
+        agent.write(config(receiver, adb.address))
+        assert (await agent.cli("reload"))[0] == 0
         phone.hang_up()
         await receiver.until(lambda: len(receiver.requests) == 6, "unplugged")
         assert await agent.stop() == 0

@@ -96,6 +96,13 @@ async def test_a_ttl_out_of_bounds_is_refused(tmp_path: Path, ttl: float) -> Non
         assert d.told == []
 
 
+@pytest.mark.parametrize("holder", ["a\x00b", "line\nline", "\ud800"])
+async def test_a_holder_is_plain_text(tmp_path: Path, holder: str) -> None:
+    async with desk(tmp_path) as d:
+        with pytest.raises(LeaseError, match="control characters"):
+            await d.leases.acquire("ce09", holder, "", 30)
+
+
 async def test_a_holder_needs_a_name(tmp_path: Path) -> None:
     async with desk(tmp_path) as d:
         with pytest.raises(LeaseError, match="name"):
