@@ -86,10 +86,9 @@ class Leases:
         """
         if not holder.strip():
             raise LeaseError("a lease needs its holder's name")
+        purpose = " ".join(purpose.split())  # a command may have several lines
         if not (holder + purpose).isprintable():
-            raise LeaseError(
-                "a lease's holder and purpose are plain text, without control characters"
-            )
+            raise LeaseError("a lease's holder and purpose are text without control characters")
         if not MIN_TTL <= ttl <= MAX_TTL:
             raise LeaseError(
                 f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}"
