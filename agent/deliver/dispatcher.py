@@ -72,6 +72,8 @@ UNRECORDED: Final = 4
 """Times `concurrency`: a webhook's callbacks in flight or with an outcome not yet durable."""
 OVERDUE: Final = 30.0
 """Seconds past its limit after which an attempt that still runs shows that something is stuck."""
+JUMP_MS: Final = 60_000
+"""The wall clock is ahead of the monotonic one by so much: it was set, it did not just drift."""
 STORE_RETRY: Final = 5.0
 """Seconds before a refused store operation is tried again."""
 
@@ -205,7 +207,7 @@ class Dispatcher:
         drain_rate: callbacks per second of a webhook, at most, from its recovery until nothing of
             it is pending.
         now_ms: wall clock, milliseconds.
-        monotonic: seconds; paces the draining.
+        monotonic: seconds; paces the draining, and tells when the wall clock was set.
         jitter: random numbers in [0, 1).
         call_later: timers; the running loop's by default.
         on_attempt: told of every attempt and its decision, before they are durable; must be quick
@@ -244,6 +246,7 @@ class Dispatcher:
         self._early: dict[tuple[int, str], None] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[_Lane, float] = {}
+        self._clock_offset = 0
         self._running = False
 
     @property
@@ -259,6 +262,7 @@ class Dispatcher:
         """
         pending = await self._store.lanes()
         now = self._now_ms()
+        self._clock_offset = now - round(self._monotonic() * 1000)
         self._running = True
         for webhook_id in self._webhooks:
             self._hook(webhook_id)
@@ -484,7 +488,8 @@ class Dispatcher:
         assert webhook is not None
         now = self._now_ms()
         made = callback.attempts + 1
-        decision = decide(answer, made, callback.created_ms, now, self._jitter(), self._max_age)
+        created = self._created_ms(callback, now)
+        decision = decide(answer, made, created, now, self._jitter(), self._max_age)
         attempt = Attempt(
             callback.message_id,
             answer.started_ms,
@@ -512,6 +517,14 @@ class Dispatcher:
                 self._pump(hook)
                 return
         self._go_on(lane)
+
+    def _created_ms(self, callback: Callback, now: int) -> int:
+        """When it was made, for its age: a clock set forward since the start ages nothing.
+
+        Which callbacks are older than the jump is not known, so all may live longer by its size.
+        """
+        jump = now - round(self._monotonic() * 1000) - self._clock_offset
+        return min(now, callback.created_ms + jump) if jump > JUMP_MS else callback.created_ms
 
     async def _load(self, lane: _Lane) -> None:
         lane.seen = 0

@@ -51,13 +51,13 @@ class House:
             store or self.store,
             self.client,
             webhooks={w.id: w for w in webhooks if w.id is not None},
-            now_ms=self.clock.now_ms,
             jitter=lambda: 0.5,
             call_later=self.clock.call_later,
             monotonic=lambda: self.clock.seconds,
             **{
                 "on_attempt": lambda *about: self.attempts.append(about),
                 "drain_rate": math.inf,
+                "now_ms": self.clock.now_ms,
                 **more,
             },
         )
@@ -393,6 +393,31 @@ async def test_a_clock_set_back_a_day_does_not_delay_by_a_day(house: House) -> N
     house.clock.seconds -= 24 * HOUR
     await house.start(webhook)
     assert house.clock.armed == [pytest.approx(5.5)]
+
+
+async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(503)
+    jump = 0
+    dispatcher = await house.start(
+        make_webhook(receiver.url()), now_ms=lambda: house.clock.now_ms() + jump
+    )
+    (callback,) = await house.commit(make_callback())
+    await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+    jump = 7 * 86_400_000
+    house.clock.advance(6)
+    await receiver.until(lambda: len(receiver.requests) == 2)
+    await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+    (row,) = await house.store.deliveries(DeliveryQuery())
+    assert (row.callback.message_id, row.state) == (callback.message_id, CallbackState.PENDING)
+    # It still dies, by as much time as passes for the monotonic clock.
+    for _ in range(20):
+        house.clock.advance(5 * 3600.0)
+        await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
+        await eventually(lambda: dispatcher.stats()[1].unrecorded == 0)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    (row,) = await house.store.deliveries(DeliveryQuery())
+    assert row.state is CallbackState.DEAD
 
 
 async def test_stop_lets_attempts_in_flight_end(house: House) -> None:
