@@ -154,6 +154,7 @@ class App:
         self._state_dir = config.state_dir(environ)
         self._started_ms = wall_ms()
         self._is_ready = asyncio.Event()
+        self._built = False
 
     # --- life ------------------------------------------------------------------------------
 
@@ -230,6 +231,7 @@ class App:
         await self._api.listen_tcp(config.api.listen)
 
         stack.push_async_callback(self._end_sources)
+        self._built = True
         self._pipeline.watch(lambda _: self._status_soon())
         for name, plan in self._plans(config, self._state_dir).items():
             self._start_source(name, plan)
@@ -636,13 +638,14 @@ class App:
     async def _store_again(self) -> None:
         """Give a store that was made anew what memory knows; salvage may have missed some of it."""
         wanted = [(self._config.org_of(w), w.name, id_) for id_, w in self._webhooks.items()]
+        # All of it is queued here and now: a lease that is released while this waits must not be
+        # put behind its deletion, and come back at the next start.
+        self._pipeline.store_again()
+        leases = [self._store.put_lease(lease) for lease in self._leases.all()]
         try:
-            await self._store.webhook_ids(wanted)
-            for lease in self._leases.all():
-                await self._store.put_lease(lease)
+            await asyncio.gather(self._store.webhook_ids(wanted), *leases)
         except StoreError as error:
             log.error("store.not_restored", error=str(error))  # noqa: TRY400 - says it all
-        self._pipeline.store_again()
 
     def _on_health(self, health: StoreHealth) -> None:
         if health.recovered_from != self._recovered_from:
@@ -651,7 +654,7 @@ class App:
         self._status_soon()
 
     def _status_soon(self) -> None:
-        if self._status_timer is None:
+        if self._built and self._status_timer is None:
             loop = asyncio.get_running_loop()
             self._status_timer = loop.call_later(STATUS_DELAY, self._tell_status)
 

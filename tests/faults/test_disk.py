@@ -201,10 +201,12 @@ async def test_answers_that_cannot_be_noted_are_not_forgotten(
 async def test_a_start_on_a_full_disk(
     place: Path, disk: PrivateDisk, host: FakeAdbHost, receiver: Receiver
 ) -> None:
-    """It starts and delivers once there is room, or ends at once with one line that says why."""
-    async with AgentProcess(
-        place, config(host, {1: (receiver, EVERY_EVENT)}), disk.wrapper
-    ) as agent:
+    """With the webhooks it knows it starts, watches, and catches up once there is room.
+
+    A webhook that needs an id is refused: one line that says why, and exit code 1.
+    """
+    known = config(host, {1: (receiver, EVERY_EVENT)})
+    async with AgentProcess(place, known, disk.wrapper) as agent:
         await agent.start()
         await change(host, agent, 1, "online")
         await receiver.until(lambda: len(receiver.requests) == 1, "online")
@@ -212,17 +214,91 @@ async def test_a_start_on_a_full_disk(
         assert await agent.stop() == 0
         host.remove("phone-1")
         disk.fill()
+
+        agent.write(config(host, {1: (receiver, EVERY_EVENT), 2: (receiver, EVERY_EVENT)}))
+        agent.log.clear()
+        await agent.start()
+        assert not any("Traceback" in line for line in agent.log), agent.log
+        await agent.until(lambda: lines(agent, "unplugged"), "the transition, kept in memory")
+        disk.make_room()
+        expected = {f"phone-{number}": ["online", "offline"] for number in PHONES}
+        await receiver.until(lambda: told(receiver) == expected, "the net change")
+        await agent.until_delivered()
+        assert await agent.stop() == 0
+        check_all(disk, place, receiver)
+
+
+@pytest.mark.netns
+@needs_tmpfs
+async def test_answers_that_cannot_be_noted_are_not_forgotten(
+    place: Path, disk: PrivateDisk, host: FakeAdbHost, receiver: Receiver
+) -> None:
+    """Attempts are under way when the disk fills up; what they came to is stored later, once."""
+    gate = asyncio.Event()
+
+    async def behave(request: Any, writer: Any) -> None:
+        await gate.wait()
+        await answer(204)(request, writer)
+
+    receiver.default = behave
+    async with AgentProcess(
+        place, config(host, {1: (receiver, EVERY_EVENT)}), disk.wrapper
+    ) as agent:
+        await agent.start()
+        for number in PHONES:
+            await change(host, agent, number, "online")
+        await receiver.until(lambda: receiver.open == len(PHONES), "attempts under way")
+        disk.fill()
+        gate.set()
+        await until_ready(agent, 503)
+        for number in PHONES:
+            await change(host, agent, number, "unplugged")
+        disk.make_room()
+        expected = {f"phone-{number}": ["online", "unplugged"] for number in PHONES}
+        await receiver.until(lambda: told(receiver) == expected, "all of it, in order")
+        await agent.until_delivered()
+        assert len(receiver.requests) == 2 * len(PHONES), "nothing twice"
+        assert await agent.stop() == 0
+        check_all(disk, place, receiver)
+
+
+@pytest.mark.netns
+@needs_tmpfs
+async def test_a_start_on_a_full_disk(
+    place: Path, disk: PrivateDisk, host: FakeAdbHost, receiver: Receiver
+) -> None:
+    """With the webhooks it knows it starts, watches, and catches up once there is room.
+
+    A webhook that needs an id is refused: one line that says why, and exit code 1.
+    """
+    known = config(host, {1: (receiver, EVERY_EVENT)})
+    async with AgentProcess(place, known, disk.wrapper) as agent:
+        await agent.start()
+        await change(host, agent, 1, "online")
+        await receiver.until(lambda: len(receiver.requests) == 1, "online")
+        await agent.until_delivered()
+        assert await agent.stop() == 0
+        host.remove("phone-1")
+        disk.fill()
+
+        agent.write(config(host, {1: (receiver, EVERY_EVENT), 2: (receiver, EVERY_EVENT)}))
         agent.log.clear()
         await agent.start(ready=False)
         assert await agent.ended() == 1
         assert not any("Traceback" in line for line in agent.log), agent.log
-        assert "full" in agent.log[-1] or "No space left" in agent.log[-1]
-        assert str(place / "state") in agent.log[-1]
-        disk.make_room()
+        assert "the disk is full" in agent.log[-1]
+        assert f"{place}/state" in agent.log[-1]
+
+        agent.write(known)
+        agent.log.clear()
         await agent.start()
-        await receiver.until(
-            lambda: told(receiver) == {"phone-1": ["online", "unplugged"]}, "the net change"
-        )
+        await change(host, agent, 1, "offline")
+        await until_ready(agent, 503)
+        disk.make_room()
+        expected = {"phone-1": ["online", "unplugged", "offline"]}
+        await receiver.until(lambda: told(receiver) == expected, "the net change and the next")
+        await until_ready(agent, 200)
+        assert not any("Traceback" in line for line in agent.log), agent.log
 
 
 @pytest.mark.netns
