@@ -22,9 +22,6 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.errors import Problem
 
-SWITCH_INTERVAL = 0.0005
-"""Seconds."""
-
 logger = structlog.get_logger(__name__)
 
 
@@ -48,10 +45,6 @@ def command(config_path: Path) -> None:
         new, warnings = _read(config_path)
         _say(warnings)
         return new
-
-    # The writer's thread needs the interpreter for an instant after each fsync; at the default of
-    # 5 ms a busy loop makes it wait ten times as long as the disk (measured in benchmarks/).
-    sys.setswitchinterval(SWITCH_INTERVAL)
 
     async def work() -> None:
         await App(reload, config).run()
