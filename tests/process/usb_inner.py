@@ -1,0 +1,207 @@
+"""`device-agent run` between libudev's netlink, an adb server and a usbmuxd, all on the real wire.
+
+Runs only inside a namespace of its own; test_usb.py brings it there and shows each result.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import socket
+import struct
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.fakes.receiver import Receiver
+from tests.fakes.udev_namespace import lab
+from tests.fakes.udev_net import UdevNet
+from tests.fakes.udev_sysfs import ADB, FASTBOOT, MTP, FakeSysfs
+from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.process.kit import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+UDID = "00008110-000A1234A1B2C3D4"
+WIPED = {"ID_SERIAL_SHORT": None, "ID_USB_INTERFACES": None, "ID_MODEL": None}
+"""What `unbind` leaves of udev's database."""
+APPLE = 0x05AC
+IPHONE, RECOVERY = 0x12A8, 0x1281
+CONFIG = """
+[hold]
+offline = "200ms"
+unplugged = "200ms"
+[android]
+adb_server = "{adb}"
+start_server = false
+probe_interval = "0s"
+[ios]
+usbmuxd = "{mux}"
+[[webhooks]]
+id = 1
+name = "all"
+url = "{url}"
+events = ["online", "offline", "utilizing", "unplugged"]
+"""
+
+
+class Host:
+    """A server with USB ports: what the kernel, adb and usbmuxd of it would say."""
+
+    def __init__(self, place: Path) -> None:
+        self.sysfs = FakeSysfs(lab())
+        self.net = UdevNet()
+        self.adb = FakeAdbHost()
+        self.mux = FakeUsbmuxd(place / "m")
+        self.receiver = Receiver()
+
+    def plug(self, port: str, serial: str, **how: object) -> None:
+        """A cable goes in."""
+        self.net.send("add", self.sysfs.add_phone(port, serial, **how))
+
+    def unplug(self, port: str) -> None:
+        """As the kernel and udevd do it: unbind, which wipes the database, then remove."""
+        device = self.sysfs.remove(port)
+        self.net.send("unbind", device, **WIPED)
+        self.net.send("remove", device, **WIPED)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """(udid, name, event) of every callback, in order."""
+        bodies = [json.loads(request.body) for request in self.receiver.requests]
+        return [(b["deviceUdid"], b["deviceName"], b["eventDescription"]) for b in bodies]
+
+    async def came(self, *expected: tuple[str, str, str]) -> None:
+        """Wait for these, since the last call; nothing else may have come."""
+        await self.receiver.until(
+            lambda: len(self.receiver.requests) >= len(expected), str(expected)
+        )
+        assert self.told() == list(expected)
+        self.receiver.requests.clear()
+
+
+@pytest.fixture(autouse=True)
+def loopback() -> None:
+    """A new network namespace has its loopback down (ioctl SIOCSIFFLAGS, IFF_UP)."""
+    with socket.socket() as sock:
+        fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 1))
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[tuple[Host, AgentProcess]]:
+    with tempfile.TemporaryDirectory(prefix="da-") as name:
+        place = Path(name)
+        host = Host(place)
+        host.sysfs.start_udevd()
+        await host.receiver.start()
+        async with host.adb, host.mux:
+            text = CONFIG.format(adb=host.adb.address, mux=place / "m", url=host.receiver.url())
+            async with AgentProcess(place, text) as agent:
+                await agent.start()
+                yield host, agent
+                assert await agent.stop() == 0
+        await host.receiver.close()
+        host.net.close()
+        host.sysfs.clear()
+
+
+House = tuple[Host, AgentProcess]
+
+
+async def test_an_android_phone_from_plug_to_unplug(house: House) -> None:
+    host, agent = house
+    host.plug("1-4", "ce09", interfaces=(MTP,), mtp=True, model="Galaxy_Note_8")
+    await host.came(("ce09", "Galaxy Note 8", "Offline"))
+    assert "USB debugging is off" in (await agent.devices())["ce09"]["reason"]
+    host.unplug("1-4")
+    host.plug("1-4", "ce09", pid=0x4EE7, interfaces=(ADB, MTP), model="Galaxy_Note_8")
+    host.adb.set(Listed("ce09", "unauthorized", port="1-4"))
+    await agent.until_device("ce09", "reason", "unauthorized")
+    host.adb.set(Listed("ce09", "device", port="1-4", transport_id=1))
+    await host.came(("ce09", "Galaxy Note 8", "Online"))
+    row = (await agent.devices())["ce09"]
+    assert (row["platform"], row["port"], row["state"]) == ("android", "1-4", "online")
+    host.unplug("1-4")
+    host.adb.remove("ce09")
+    await host.came(("ce09", "Galaxy Note 8", "Unplugged"))
+
+
+async def test_gone_from_usb_is_unplugged_whatever_adb_still_lists(house: House) -> None:
+    host, _ = house
+    host.plug("1-4", "ce09")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.receiver.until(lambda: len(host.receiver.requests) == 1, "online")
+    host.receiver.requests.clear()
+    host.unplug("1-4")
+    await host.receiver.until(lambda: len(host.receiver.requests) == 1, "unplugged")
+    assert [event for _, _, event in host.told()] == ["Unplugged"]
+
+
+async def test_fastboot_is_offline_with_its_reason(house: House) -> None:
+    host, agent = house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    host.adb.remove("ce09")
+    host.unplug("1-4")
+    host.plug("1-4", "ce09", pid=0x4EE0, interfaces=(FASTBOOT,))
+    await host.came(("ce09", "Pixel", "Offline"))
+    assert "fastboot" in (await agent.devices())["ce09"]["reason"]
+
+
+async def test_two_phones_of_one_serial(house: House) -> None:
+    host, agent = house
+    host.plug("1-1", "0123", model="Clone")
+    host.adb.set(Listed("0123", port="1-1"))
+    await host.came(("0123", "Clone", "Online"))
+    host.plug("1-2", "0123", model="Clone")
+    host.adb.set(Listed("0123", port="1-2"))
+    await host.came(("0123@1-2", "Clone", "Online"))
+    assert set(await agent.devices()) == {"0123@1-1", "0123@1-2"}
+    host.unplug("1-1")
+    await host.came(("0123@1-1", "Clone", "Unplugged"))
+
+
+async def test_an_iphone_from_plug_over_trust_and_recovery_to_unplug(house: House) -> None:
+    host, agent = house
+    serial = UDID.replace("-", "")
+    host.plug("2-1", serial, vid=APPLE, pid=IPHONE, interfaces=((255, 254, 2),), model="iPhone")
+    phone = host.mux.attach(UDID, name="Rack iPhone", trusted=False)
+    # An iPhone tells its name before it trusts anybody.
+    await host.came((UDID, "Rack iPhone", "Offline"))
+    await agent.until_device(UDID, "reason", "not trusted")
+    phone.trusted = True
+    host.mux.pair(phone)
+    await host.came((UDID, "Rack iPhone", "Online"))
+    host.mux.detach(phone)
+    host.unplug("2-1")
+    host.plug("2-1", "CPID:8101 ECID:0001", vid=APPLE, pid=RECOVERY, interfaces=((254, 1, 0),))
+    await host.came((UDID, "Rack iPhone", "Offline"))
+    assert "recovery" in (await agent.devices())[UDID]["reason"]
+    host.unplug("2-1")
+    await host.came((UDID, "Rack iPhone", "Unplugged"))
+
+
+async def test_udevd_restarted_and_a_storm_of_cables(house: House) -> None:
+    host, agent = house
+    serials = [f"phone-{n:02}" for n in range(30)]
+    for number, serial in enumerate(serials):
+        host.plug(f"3-1.{number + 1}", serial, model="Rack")
+    host.adb.set(*(Listed(s, port=f"3-1.{n + 1}") for n, s in enumerate(serials)))
+    await host.receiver.until(lambda: len(host.receiver.requests) == 30, "all online")
+    host.receiver.requests.clear()
+    host.sysfs.stop_udevd()
+    await agent.until(lambda: any("udev.down" in line for line in agent.log), "udev.down")
+    host.sysfs.start_udevd()
+    await agent.until(
+        lambda: sum("udev.snapshot" in line for line in agent.log) >= 2, "the next snapshot"
+    )
+    for number in range(30):
+        host.unplug(f"3-1.{number + 1}")
+    await host.receiver.until(lambda: len(host.receiver.requests) == 30, "all unplugged")
+    assert {(udid, event) for udid, _, event in host.told()} == {
+        (serial, "Unplugged") for serial in serials
+    }
