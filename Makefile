@@ -21,8 +21,8 @@ demo: setup ## Set up and show simulated phones becoming callbacks
 test: setup-dev ## Set up and run the tests
 	$(BIN)/pytest -n 4 --dist loadfile -m "not long"
 
-test-long: setup-dev ## The long forms of the randomised tests too
-	$(BIN)/pytest
+test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
+	$(BIN)/pytest -n 4 -m long
 
 lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

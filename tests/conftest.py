@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.fakes.pki import make_pki, server_tls
+from tests.fakes.receiver import Receiver
+
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 # A busy machine must not fail a property: no example has a deadline.
 settings.register_profile(
@@ -29,3 +34,40 @@ def pytest_runtest_makereport(
         report.outcome = "failed"
         report.longrepr = f"CI must run this one, and it was skipped: {report.longrepr}"
     return report
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name: unix sockets have 107 bytes."""
+    with tempfile.TemporaryDirectory(prefix="da-") as name:
+        yield Path(name)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """A webhook receiver that answers 200 until told otherwise."""
+    made = await Receiver().start()
+    yield made
+    await made.close()
+
+
+@pytest.fixture(scope="session")
+def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificates; see `tests.fakes.pki`."""
+    return make_pki(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture
+async def secure(pki: Path) -> AsyncIterator[Receiver]:
+    """A receiver over TLS."""
+    made = await Receiver().start(server_tls(pki))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def mutual(pki: Path) -> AsyncIterator[Receiver]:
+    """A receiver over TLS that asks for a client's certificate."""
+    made = await Receiver().start(server_tls(pki, mutual=True))
+    yield made
+    await made.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import socket
-import ssl
-import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +35,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VECTOR = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    it = await Receiver().start()
-    yield it
-    await it.close()
 
 
 @pytest.fixture
@@ -541,60 +532,6 @@ async def test_a_proxy_that_is_away_or_refuses(
 
 
 # --- TLS ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority `ca.pem`, a server's and a client's certificate, and a stranger's authority."""
-    here = tmp_path_factory.mktemp("pki")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=here, check=True, capture_output=True, timeout=60)
-
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    for name in ("ca", "stranger"):
-        openssl(
-            *["req", "-x509", *curve, "-days", "2", "-subj", f"/CN={name}"],
-            *["-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-            *["-keyout", f"{name}.key", "-out", f"{name}.pem"],
-        )
-    for name, extra in (
-        ("server", "subjectAltName=IP:127.0.0.1\nextendedKeyUsage=serverAuth"),
-        ("client", "extendedKeyUsage=clientAuth"),
-    ):
-        extension = "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
-        (here / f"{name}.ext").write_text(f"{extension}{extra}\n")
-        openssl("req", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
-        openssl(
-            *["x509", "-req", "-in", "csr", "-days", "2", "-extfile", f"{name}.ext"],
-            *["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem"],
-        )
-    locked = ["-aes128", "-passout", "pass:hunter22", "-out", "locked.key"]
-    openssl("ec", "-in", "client.key", *locked)
-    return here
-
-
-def server_tls(pki: Path, *, mutual: bool = False) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pki / "server.pem", pki / "server.key")
-    if mutual:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(pki / "ca.pem")
-    return context
-
-
-@pytest.fixture
-async def secure(pki: Path) -> AsyncIterator[Receiver]:
-    it = await Receiver().start(server_tls(pki))
-    yield it
-    await it.close()
-
-
-@pytest.fixture
-async def mutual(pki: Path) -> AsyncIterator[Receiver]:
-    it = await Receiver().start(server_tls(pki, mutual=True))
-    yield it
-    await it.close()
 
 
 async def test_own_authority(secure: Receiver, client: Client, pki: Path) -> None:

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sqlite3
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -27,7 +25,7 @@ from tests.faults.invariants import (
 from tests.process.kit import AgentProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 PHONES = 12
 CONFIG = """
@@ -55,12 +53,6 @@ name = "second"
 url = "{second}"
 events = ["online", "unplugged"]
 """
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="da-") as name:
-        yield Path(name)
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])

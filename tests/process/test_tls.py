@@ -6,13 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
-import os
-import shutil
 import signal
-import ssl
-import subprocess
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,7 +18,8 @@ from tests.process.kit import LIMIT, AgentProcess
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
+    from pathlib import Path
 
 CONFIG = """
 [hold]
@@ -45,71 +40,6 @@ url = "{url}"
 events = ["online", "unplugged"]
 {keys}
 """
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory with a short name: unix sockets have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="da-") as name:
-        yield Path(name)
-
-
-@pytest.fixture(scope="module")
-def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`ca`, `server`, `client` and `stranger` (another authority): NAME.pem and NAME.key."""
-    if shutil.which("openssl") is None:
-        if os.environ.get("CI"):
-            pytest.fail("CI must have the openssl command")
-        pytest.skip("the openssl command is not installed")
-    here = tmp_path_factory.mktemp("pki")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=here, check=True, capture_output=True, timeout=60)
-
-    new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-    for name in ("ca", "stranger"):
-        openssl(
-            *[*new, "-x509", "-days", "2", "-subj", f"/CN={name}"],
-            *["-addext", "keyUsage=critical,keyCertSign,cRLSign"],
-            *["-keyout", f"{name}.key", "-out", f"{name}.pem"],
-        )
-    for name, use in (
-        ("server", "serverAuth\nsubjectAltName=IP:127.0.0.1"),
-        ("client", "clientAuth"),
-    ):
-        (here / "ext").write_text(
-            f"authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\nextendedKeyUsage={use}\n"
-        )
-        openssl(*new, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "csr")
-        openssl(
-            *["x509", "-req", "-in", "csr", "-days", "2", "-extfile", "ext"],
-            *["-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-out", f"{name}.pem"],
-        )
-        (here / f"{name}.key").chmod(0o600)
-    return here
-
-
-def server_context(pki: Path, *, mutual: bool = False) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(pki / "server.pem", pki / "server.key")
-    if mutual:
-        context.verify_mode = ssl.CERT_REQUIRED
-        context.load_verify_locations(pki / "ca.pem")
-    return context
-
-
-@pytest.fixture
-async def secure(pki: Path) -> AsyncIterator[Receiver]:
-    it = await Receiver().start(server_context(pki))
-    yield it
-    await it.close()
-
-
-@pytest.fixture
-async def mutual(pki: Path) -> AsyncIterator[Receiver]:
-    it = await Receiver().start(server_context(pki, mutual=True))
-    yield it
-    await it.close()
 
 
 @pytest.fixture

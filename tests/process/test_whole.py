@@ -8,7 +8,6 @@ import os
 import re
 import signal
 import sys
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ from tests.fakes.receiver import Receiver, answer
 from tests.process.kit import AgentProcess, cli
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator
 
 
 def config(receiver: Receiver, adb: str, offline: str = "60s") -> str:
@@ -46,20 +45,6 @@ url = "{receiver.url()}"
 events = ["online", "offline", "utilizing", "unplugged"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory with a short name: unix sockets have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="da-") as name:
-        yield Path(name)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    made = await Receiver().start()
-    yield made
-    await made.close()
 
 
 @pytest.fixture

@@ -16,9 +16,7 @@ import json
 import signal
 import socket
 import sqlite3
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -31,6 +29,7 @@ from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
     from tests.fakes.receiver import Behaviour, Request
 
@@ -220,13 +219,6 @@ async def _not_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Non
     writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
     writer.close()
     await writer.wait_closed()
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory with a short name: unix sockets have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="da-") as name:
-        yield Path(name)
 
 
 @pytest.fixture

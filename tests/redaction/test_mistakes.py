@@ -12,9 +12,7 @@ import os
 import pty
 import signal
 import sqlite3
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,7 +21,7 @@ from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 GOOD = """
 [usb]
@@ -128,13 +126,6 @@ class Writer:
         if "url =" not in keys:
             lines.append(f'url = "https://board.example/?{self.bare()}"')
         return "\n".join(lines) + "\n"
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    """A directory with a short name: unix sockets have 107 bytes."""
-    with tempfile.TemporaryDirectory(prefix="da-") as name:
-        yield Path(name)
 
 
 async def on_a_terminal(*arguments: str | Path) -> tuple[int, str]:
