@@ -42,6 +42,7 @@ from agent.model import (
     Callback,
     CallbackState,
     Device,
+    DeviceState,
     Down,
     Platform,
     SourceName,
@@ -596,6 +597,9 @@ class App:
     def health(self) -> Json:
         """See `api.facade.Agent`."""
         problems = [f"{name}: {reason}" for name, reason in sorted(self._pipeline.down.items())]
+        if not self._has_iphones():
+            # usbmuxd comes and goes with the first and the last iPhone; so may its support.
+            problems = [text for text in problems if not text.startswith(SourceName.USBMUX)]
         store = self._store.health
         if not store.ok:
             problems.append(f"store: {store.error} ({store.unstored} changes wait in memory)")
@@ -612,6 +616,12 @@ class App:
             "problems": problems,
             "reload": self._last_reload,
         }
+
+    def _has_iphones(self) -> bool:
+        return any(
+            view.platform is Platform.IOS and view.state is not DeviceState.UNPLUGGED
+            for view in self._pipeline.views()
+        )
 
     def _udid(self, text: str) -> str:
         """The device meant; letter case and dashes do not matter."""

@@ -493,14 +493,14 @@ class Pipeline:
         track = tracked.track
         reason = track.reason
         if track.state is None:
-            reason = "never seen" if facts.platform is None else "not derived yet"
+            reason = "never seen" if facts.platform is None else "just appeared: not counted yet"
         if facts.shared_serial:
             reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
         return DeviceView(
             udid,
             device.name,
             facts.platform,
-            track.state or DeviceState.UNPLUGGED,
+            track.state or track.candidate or DeviceState.UNPLUGGED,
             reason,
             tracked.since_ms,
             track.holder,

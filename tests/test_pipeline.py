@@ -390,3 +390,14 @@ async def test_twins_keep_what_the_file_says_of_their_serial(tmp_path: Path) -> 
         assert await h.came() == []
         shown = {view.udid: (view.name, view.state) for view in h.pipeline.views()}
         assert shown["0123@1-1"] == shown["0123@1-2"] == ("Twin", DeviceState.ONLINE)
+
+
+async def test_a_phone_that_just_appeared_is_shown_as_what_it_is_about_to_be(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"))
+        assert h.state("ce09") == (DeviceState.OFFLINE, "just appeared: not counted yet")
+        assert await h.came() == []
+        h.wait(5)
+        assert h.state("ce09")[1].startswith("not seen by adb")
