@@ -28,6 +28,7 @@ from agent.sources.adb_ask import Asker, Told
 from agent.sources.adb_wire import (
     AdbClient,
     AdbError,
+    AdbFailError,
     LongRow,
     Rows,
     parse_long_rows,
@@ -286,6 +287,8 @@ class _Session:
         self._serial_of: dict[int, str] = {}  # of every transport in _long
         self._shown: dict[str, dict[str, Sighting]] = {}  # serial -> address -> as emitted
         self._outdated = asyncio.Event()
+        self._detailed = True
+        """The server gives transport ids, so that ready phones can be asked whether they answer."""
         asker.changed = self._asked
 
     async def run(self) -> None:
@@ -294,7 +297,10 @@ class _Session:
             async with asyncio.timeout(self._answer_limit):
                 await stream.request("host:track-devices")
                 self._take(parse_rows(await stream.frame()))
-                await self._refresh()
+                try:
+                    await self._refresh()
+                except AdbFailError as error:
+                    self._without_details(error)
             shown = tuple(one for same in self._shown.values() for one in same.values())
             self.live = True
             self._emit(Snapshot(SourceName.ADB, shown))
@@ -342,13 +348,22 @@ class _Session:
                 async with asyncio.timeout(self._answer_limit):
                     await self._refresh()
             except (OSError, AdbError) as error:
-                log.warning("adb.details_unknown", server=self._client.server, reason=str(error))
-                self._outdated.set()
+                self._without_details(error)
                 await asyncio.sleep(self._compare_interval)
+
+    def _without_details(self, error: Exception) -> None:
+        """Go on with serials and states alone, and ask again: phones cannot be asked anything."""
+        log.warning("adb.details_unknown", server=self._client.server, reason=str(error))
+        self._outdated.set()
+        if self._detailed:
+            self._detailed = False
+            for serial in self._rows:
+                self._show(serial)
 
     async def _refresh(self) -> None:
         self._outdated.clear()
         found = parse_long_rows(await self._client.listing("host:devices-l"), self._rows)
+        self._detailed = True
         for serial, long in found.items():
             # An answer that does not fit the newest list is older or newer than it: the next fits.
             states = sorted(row.state for row in long)
@@ -454,7 +469,7 @@ class _Session:
         if bridge is Bridge.READY:
             if silent:
                 bridge, reason = Bridge.NOT_READY, silent
-            elif not self._asker.heard(number):
+            elif self._detailed and not self._asker.heard(number):
                 bridge, reason = Bridge.UNKNOWN, "it has just appeared and not answered yet"
         return Sighting(
             source=SourceName.ADB,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from itertools import product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -155,10 +156,15 @@ async def test_a_broken_stream_is_one_down_and_no_edge(host: FakeAdbHost, data: 
         assert recorder.seen[0] == recorder.seen[2]
 
 
-@pytest.mark.parametrize("mode", [Mode.FAIL, Mode.GARBAGE, Mode.CLOSE, Mode.HANG])
-@pytest.mark.parametrize("service", ["host:track-devices", "host:devices-l"])
+@pytest.mark.parametrize(
+    ("service", "mode"),
+    [
+        *product(["host:track-devices"], [Mode.FAIL, Mode.GARBAGE, Mode.CLOSE, Mode.HANG]),
+        *product(["host:devices-l"], [Mode.GARBAGE, Mode.CLOSE, Mode.HANG]),
+    ],
+)
 async def test_a_server_that_does_not_serve_is_one_down(
-    host: FakeAdbHost, mode: Mode, service: str
+    host: FakeAdbHost, service: str, mode: Mode
 ) -> None:
     host.modes[service] = mode
     async with watching(host, answer_limit=0.1) as recorder:
@@ -430,6 +436,23 @@ async def test_a_phone_is_unknown_until_it_has_answered(host: FakeAdbHost) -> No
         assert bridges[-1] is Bridge.READY
         assert recorder.visible["R58M"].name == "Rack 3", "with its first readiness comes its name"
         assert next(s.name for s in _sightings(recorder) if s.bridge is Bridge.READY) == "Rack 3"
+
+
+async def test_a_server_that_gives_no_details_has_its_word_taken(host: FakeAdbHost) -> None:
+    """Nobody can be asked without a transport id: `device` is ready, as where probes are off."""
+    host.modes["host:devices-l"] = Mode.FAIL
+    host.set(Listed("R58M", told=TOLD))
+    async with watching(host, probe_interval=60.0) as recorder:
+        await recorder.until(
+            lambda: recorder.visible.get("R58M", NOBODY).bridge is Bridge.READY, "readiness"
+        )
+        host.set(Listed("LATER", told=TOLD))
+        await recorder.until(
+            lambda: recorder.visible.get("LATER", NOBODY).bridge is Bridge.READY, "another's"
+        )
+        assert recorder.count(Down) == 0
+        host.modes.clear()
+        await recorder.until(lambda: recorder.visible["R58M"].name == "Rack 3", "its name")
 
 
 async def test_a_phone_that_never_answered_is_unresponsive_never_ready(host: FakeAdbHost) -> None:
