@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, from_binary
+from cloudevents.core.formats.json import JSONFormat
 
 from agent.deliver.payload import (
     EVENT_ACTIVITY,
@@ -118,6 +121,27 @@ def test_extended_adds_its_keys_behind_the_nine() -> None:
 def test_extended_of_a_device_never_seen_before() -> None:
     body, _ = rendered(webhook=make_webhook(payload="extended"))
     assert json.loads(body)["previousState"] is None
+
+
+def test_the_cloudevents_library_reads_what_is_sent() -> None:
+    body, headers = rendered(
+        make_transition(DeviceState.UTILIZING),
+        webhook=make_webhook(payload="cloudevents"),
+        host="räck 7%",
+    )
+    event = from_binary(HTTPMessage(dict(headers), body), JSONFormat())
+    assert event.get_attributes() == {
+        "specversion": "1.0",
+        "datacontenttype": "application/json",
+        "id": "msg_1",
+        "source": "urn:device-agent:räck 7%",
+        "type": "device.state.utilizing",
+        "time": datetime(2023, 1, 6, 4, 52, 36, 963000, UTC),
+        "subject": make_device().udid,
+    }
+    data = event.get_data()
+    assert isinstance(data, dict)
+    assert list(data) == NINE
 
 
 def test_cloudevents_in_binary_mode() -> None:
