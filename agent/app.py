@@ -1,7 +1,7 @@
 """The only wiring: builds the parts, starts them in order, reloads (build, then swap), stops.
 
 Order of a start: the store (whose lock says we are alone), webhook ids, the pipeline with the
-stored devices, leases, the dispatcher, the API, and last the sources, whose first snapshots settle
+stored devices, leases, the API, the dispatcher, and last the sources, whose first snapshots settle
 the pipeline: then the agent is ready. A stop goes the other way, and ends within `STOP_LIMIT`.
 """
 
@@ -70,7 +70,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 STOP_LIMIT = 5.0
-"""Seconds within which a stop ends, whatever hangs."""
+"""Seconds within which a stop ends; the store may take 3 of them to write what is queued."""
 ID_LIMIT = 5.0
 """Seconds to wait for the store to give new webhooks their ids."""
 STATUS_DELAY = 1.0
@@ -221,9 +221,8 @@ class App:
             self._store, self._pipeline.use, wall_ms=wall_ms, call_later=loop.call_later
         )
         await self._leases.load()
-        await self._dispatcher.start()
-        stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT / 2)
-        stack.push_async_callback(self._leases.close)
+        stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
+        stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
         stack.push_async_callback(self._close_pipeline)
 
         self._api = ApiServer(self)
@@ -231,6 +230,8 @@ class App:
         await self._api.listen_unix(config.socket_path(self._environ))
         await self._api.listen_tcp(config.api.listen)
 
+        # From here on nothing keeps the agent from starting: now it may send.
+        await self._dispatcher.start()
         stack.push_async_callback(self._end_sources)
         self._built = True
         self._pipeline.watch(lambda _: self._status_soon())
@@ -274,7 +275,7 @@ class App:
     async def _close_pipeline(self) -> None:
         """What is decided gets stored; bounded, because a full disk may never take it."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STOP_LIMIT / 5):
+            async with asyncio.timeout(STOP_LIMIT * 0.1):
                 await self._pipeline.close()
 
     async def _end_background(self) -> None:
@@ -441,7 +442,7 @@ class App:
                 "devices": list(webhook.devices),
                 "tags": list(webhook.tags),
                 "platforms": [str(platform) for platform in webhook.platforms],
-                **_delivery_state(webhook, stats[id_]),
+                **_delivery_state(webhook, stats.get(id_)),
             }
             for id_, webhook in self._webhooks.items()
         ]
@@ -715,8 +716,10 @@ async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
         await asyncio.wait(tasks, timeout=STOP_LIMIT / 5)
 
 
-def _delivery_state(webhook: Webhook, stats: WebhookStats) -> Json:
+def _delivery_state(webhook: Webhook, stats: WebhookStats | None) -> Json:
     """How a webhook's delivery stands, for people (`status`) and programs."""
+    if stats is None:  # asked in the instant before the dispatcher starts
+        return {"status": "starting"}
     if not webhook.enabled:
         status = "disabled"
     elif stats.paused:

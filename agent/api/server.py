@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from agent.api.facade import Agent
 
-SHUTDOWN_LIMIT = 1.0
+SHUTDOWN_LIMIT = 0.5
 """Seconds that a stop waits for requests under way."""
 
 
@@ -80,7 +80,7 @@ class ApiServer:
             await old.cleanup()
 
     async def close(self) -> None:
-        """Stop serving; requests under way get a second to end."""
+        """Stop serving; requests under way get half a second to end."""
         for runner in (self._tcp, self._unix):
             if runner is not None:
                 await runner.cleanup()

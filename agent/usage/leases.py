@@ -136,12 +136,12 @@ class Leases:
         await self._keep(self._store.delete_lease(lease.id), lease)
         return lease
 
-    async def close(self) -> None:
-        """Stop the timers; the leases stay stored."""
+    async def close(self, limit: float = STORE_LIMIT) -> None:
+        """Stop the timers, give the store `limit` seconds; the leases stay stored."""
         for timer in self._timers.values():
             timer.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STORE_LIMIT)
+            await asyncio.wait(self._tasks, timeout=limit)
 
     def _get(self, lease_id: str) -> Lease:
         try:
