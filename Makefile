@@ -35,7 +35,7 @@ format: setup-dev ## Let ruff format the tree
 	$(BIN)/ruff format .
 
 lock: setup-dev ## Rewrite requirements/*.txt from pyproject.toml
-	tools/lock
+	requirements/lock
 
 bench: setup-dev ## Measure everything in benchmarks/ and print it as ratios
 	$(BIN)/python -m benchmarks
@@ -43,8 +43,8 @@ bench: setup-dev ## Measure everything in benchmarks/ and print it as ratios
 setup: $(VENV)/.ready
 setup-dev: $(VENV)/.ready-dev
 
-$(VENV)/.ready: requirements/agent.txt requirements/ios.txt pyproject.toml tools/setup-venv
-	PYTHON="$(PYTHON)" tools/setup-venv $(VENV)
+$(VENV)/.ready: requirements/agent.txt requirements/ios.txt pyproject.toml requirements/setup-venv
+	PYTHON="$(PYTHON)" requirements/setup-venv $(VENV)
 	touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready requirements/dev.txt

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import re
 import sys
 import time
@@ -14,18 +13,14 @@ import aiohttp
 
 from agent.deliver.signing import Signer
 from tests.fakes.adb_server import free_port
+from tests.readme_states import rewritten
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_the_states_are_drawn_from_the_tables() -> None:
-    spec = importlib.util.spec_from_file_location("readme", ROOT / "tools" / "readme_states.py")
-    assert spec is not None
-    assert spec.loader is not None
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
     readme = (ROOT / "README.md").read_text()
-    assert readme == tool.rewritten(readme), "run: python tools/readme_states.py"
+    assert readme == rewritten(readme), "run: python -m tests.readme_states"
 
 
 async def test_the_receiver_example_verifies(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Draw the state table and diagram of agent/derive.py into README.md, between its markers.
 
-python tools/readme_states.py          rewrites README.md
+python -m tests.readme_states          rewrites README.md
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 from agent.derive import CALLS_BACK, TABLE, Outcome
 from agent.model import Bridge, DeviceState, Presence, Usage
 
-BEGIN, END = "<!-- states: made by tools/readme_states.py -->", "<!-- /states -->"
+BEGIN, END = "<!-- states: made by tests/readme_states.py -->", "<!-- /states -->"
 
 
 def block() -> str:
