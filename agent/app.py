@@ -13,7 +13,6 @@ import difflib
 import os
 import signal
 import socket
-import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -24,8 +23,9 @@ from yarl import URL
 from agent import __version__
 from agent.api.facade import iso
 from agent.api.server import ApiServer
+from agent.clock import wall_ms
 from agent.config import Tls, parse_duration
-from agent.deliver.client import Client, tls_context
+from agent.deliver.client import Client, bare_url, tls_context
 from agent.deliver.dispatcher import Dispatcher, WebhookStats
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
@@ -37,7 +37,6 @@ from agent.errors import (
     UnknownDeviceError,
     UnknownWebhookError,
 )
-from agent.identity import canonical, listed
 from agent.model import (
     Callback,
     CallbackState,
@@ -433,7 +432,7 @@ class App:
             {
                 "id": id_,
                 "name": webhook.name,
-                "url": shown_url(webhook.url),
+                "url": bare_url(URL(webhook.url)),
                 "description": webhook.description,
                 "events": [str(event) for event in webhook.events],
                 "enabled": webhook.enabled,
@@ -517,7 +516,7 @@ class App:
         return {
             "webhook": webhook.name,
             "id": message_id,
-            "url": shown_url(webhook.url),
+            "url": bare_url(URL(webhook.url)),
             "ok": answer.status is not None and 200 <= answer.status < 300,  # noqa: PLR2004 - 2xx
             "status": answer.status,
             "error": describe(answer),
@@ -597,10 +596,12 @@ class App:
 
     def health(self) -> Json:
         """See `api.facade.Agent`."""
-        problems = [f"{name}: {reason}" for name, reason in sorted(self._pipeline.down.items())]
-        if not self._has_iphones():
-            # usbmuxd comes and goes with the first and the last iPhone; so may its support.
-            problems = [text for text in problems if not text.startswith(SourceName.USBMUX)]
+        # usbmuxd comes and goes with the first and the last iPhone; so may its support.
+        problems = [
+            f"{name}: {reason}"
+            for name, reason in sorted(self._pipeline.down.items())
+            if name is not SourceName.USBMUX or self._has_iphones()
+        ]
         store = self._store.health
         if not store.ok:
             problems.append(f"store: {store.error} ({store.unstored} changes wait in memory)")
@@ -684,11 +685,6 @@ class App:
         task.add_done_callback(self._background.discard)
 
 
-def wall_ms() -> int:
-    """The wall clock, in milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
-
-
 def _try_tls(webhooks: Iterable[Webhook]) -> None:
     """Build each webhook's TLS context once; AgentError names the webhook and the file."""
     for webhook in webhooks:
@@ -756,11 +752,6 @@ def _device_row(view: DeviceView) -> Json:
     }
 
 
-def shown_url(url: str) -> str:
-    """A URL without what may be secret in it."""
-    return str(URL(url).with_user(None).with_query(None).with_fragment(None))
-
-
 def _since_ms(text: str) -> int:
     """A moment: ISO 8601, or how long ago (`2h`); ValueError otherwise."""
     try:
@@ -777,4 +768,4 @@ def _since_ms(text: str) -> int:
 
 
 def _fold(udid: str) -> str:
-    return canonical(listed(udid), None).replace("-", "").casefold()
+    return udid.strip().replace("-", "").casefold()

@@ -45,7 +45,9 @@ _JUNK = re.compile(
     r"\s*|\?+|_+|0+|f+|\(no serial number\)|no serial number|unknown|null", re.IGNORECASE
 )
 _EMULATOR = re.compile(r"emulator-\d+")
-_NETWORK_SERIAL = re.compile(r".+:\d+|adb-.+\._adb-tls-connect\._tcp\.?")
+_NETWORK = re.compile(
+    r"(?:\[[0-9a-fA-F:.%\w]+\]|[\w.-]+):\d{1,5}|.+\._adb(?:-tls-connect)?\._tcp\.?"
+)
 
 BRIDGE_OF = {Platform.ANDROID: SourceName.ADB, Platform.IOS: SourceName.USBMUX}
 """Which source bridges to a platform's phones."""
@@ -78,9 +80,14 @@ def is_junk(serial: str) -> bool:
     return _JUNK.fullmatch(serial.strip().strip("\x00")) is not None
 
 
+def is_network(serial: str) -> bool:
+    """Is that the address of a phone on the network? `emulator-5554` is none."""
+    return _NETWORK.fullmatch(serial) is not None
+
+
 def is_off_usb(serial: str) -> bool:
     """Whether adb reaches that serial without a USB cable: an emulator, or a network phone."""
-    return bool(_EMULATOR.fullmatch(serial) or _NETWORK_SERIAL.fullmatch(serial))
+    return _EMULATOR.fullmatch(serial) is not None or is_network(serial)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ import random
 import time
 from typing import TYPE_CHECKING
 
+from agent.clock import wall_ms
 from agent.derive import Track, step
 from agent.identity import Identities
 from agent.model import Bridge, Changed, Snapshot, SourceName
 from agent.pipeline import Clocks, Pipeline, policy_of
-from agent.store.store import wall_ms
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
 

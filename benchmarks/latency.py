@@ -11,12 +11,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
+from agent.clock import wall_ms
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.model import Bridge, Changed, Snapshot, SourceName
 from agent.pipeline import Clocks, Pipeline
 from agent.store import Store
-from agent.store.store import wall_ms
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, percentile, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import log
+from agent.clock import wall_ms
 from agent.config import parse
 from agent.deliver.payload import new_message_id, render
 from agent.model import (
@@ -21,7 +22,6 @@ from agent.model import (
     SourceName,
     Transition,
 )
-from agent.store.store import wall_ms
 
 if TYPE_CHECKING:
     from agent.config import Config, Webhook

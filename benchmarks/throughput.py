@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 import aiohttp
 from multidict import CIMultiDict
 
+from agent.clock import wall_ms
 from agent.deliver.client import BODY_LIMIT, KEEPALIVE, Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.signing import Signer
 from agent.model import Attempt, CallbackState
 from agent.store import Store, queries
 from agent.store.files import STATE_NAME, open_existing
-from agent.store.store import wall_ms
 from benchmarks.processes import Helper, helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, table
 from benchmarks.sample import SECRET, WEBHOOK_ID, make_changes, make_webhook, quiet

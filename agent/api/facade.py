@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Protocol
+
+from agent.clock import timestamp
 
 if TYPE_CHECKING:
     from agent.model import Lease
@@ -56,10 +57,7 @@ class Agent(Protocol):
 
 def iso(ms: int) -> str | None:
     """UTC with milliseconds and Z, as in callbacks; None for 0 (never)."""
-    if not ms:
-        return None
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(ms) if ms else None
 
 
 def lease_row(lease: Lease) -> Json:

@@ -34,11 +34,10 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
         ]
         click.echo(json.dumps({"ok": not problems, "problems": rows}, indent=2))
     else:
-        text_of = Path.read_text if sys.stderr.isatty() else None
         if problems:
-            click.echo(
-                format_problems(problems, text_of and (lambda f: text_of(Path(f)))), err=True
-            )
+            # On a terminal with the line and a caret below each.
+            text_of = _text_of if sys.stderr.isatty() else None
+            click.echo(format_problems(problems, text_of), err=True)
         for warning in warnings:
             click.echo(f"{warning} (warning)", err=True)
         if config is not None:

@@ -49,6 +49,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import structlog
 
+from agent.clock import wall_ms
 from agent.deliver.policy import Dead, Delivered, Paused, Retry, decide, due_in
 from agent.errors import StoreError
 from agent.model import Attempt, CallbackState
@@ -183,11 +184,6 @@ class _Hook:
     last_error: str = ""
     last_error_ms: int = 0
     last_success_ms: int = 0
-
-
-def wall_ms() -> int:
-    """Wall-clock milliseconds since the epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None:

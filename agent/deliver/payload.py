@@ -21,11 +21,11 @@ from __future__ import annotations
 
 import json
 import secrets
-import time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from agent.clock import timestamp
 from agent.model import DeviceState
 
 if TYPE_CHECKING:
@@ -61,12 +61,6 @@ _HEADER_SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in
 def new_message_id() -> str:
     """A `webhook-id`: 144 random bits, free of dots (which Standard Webhooks reserves)."""
     return "msg_" + secrets.token_urlsafe(18)
-
-
-def timestamp(ms: int) -> str:
-    """Wall-clock milliseconds as UTC with milliseconds: `2023-01-06T04:52:36.963Z`."""
-    seconds, rest = divmod(ms, 1000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{rest:03d}Z"
 
 
 def render(

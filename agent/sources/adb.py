@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.identity import is_network
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources import adb_server
 from agent.sources.adb_ask import Asker, Told
@@ -114,16 +114,6 @@ def reading(state: str) -> tuple[Bridge, str]:
         return READINGS[AdbState(state)]
     except ValueError:
         return Bridge.NOT_READY, f"adb calls its state {state[:100]!r}, which is not `device`"
-
-
-_NETWORK = re.compile(
-    r"(?:\[[0-9a-fA-F:.%\w]+\]|[\w.-]+):\d{1,5}|.+\._adb(?:-tls-connect)?\._tcp\.?"
-)
-
-
-def is_network(serial: str) -> bool:
-    """Is that the address of a phone on the network? `emulator-5554` is none."""
-    return _NETWORK.fullmatch(serial) is not None
 
 
 def is_junk(serial: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
 
+from agent.clock import wall_ms
 from agent.errors import StoreError
 from agent.store import queries
 from agent.store.database import Database
@@ -30,11 +31,6 @@ T = TypeVar("T")
 _CLOSE_SECONDS = 3.0
 _LOG_EVERY = 60.0
 _BEYOND_LAST = 1 << 62
-
-
-def wall_ms() -> int:
-    """Now, in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 def ignore(_: StoreHealth) -> None:

@@ -8,12 +8,12 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
+from agent.clock import timestamp
 from agent.deliver.payload import (
     EVENT_ACTIVITY,
     EVENT_DESCRIPTION,
     new_message_id,
     render,
-    timestamp,
 )
 from agent.model import DeviceState, Platform
 from tests.deliver.kit import make_device, make_transition, make_webhook
