@@ -1,0 +1,83 @@
+"""The one protocol that every polled usage source speaks, third parties' included.
+
+A source says what there is to ask (`targets`: a server, a port of a phone) and asks one of them
+(`read`). It keeps no schedule, remembers nothing of what it read and decides nothing: the `poller`
+asks, each target on its own, and `fusion` makes one reading per device of all that was said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from agent.errors import AgentError
+from agent.model import Platform
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+READ_LIMIT = 5.0
+"""Seconds: the poller gives up on `targets` or `read` after so long; the target is then unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phone:
+    """A phone that is not unplugged, as the usage sources see it."""
+
+    udid: str
+    platform: Platform
+    address: str
+    """What its bridge calls it: the adb serial, the usbmux DeviceID. "" while the bridge is down or
+    does not see it."""
+    ready: bool
+    """Its bridge can reach it now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to be asked, on its own: what it says or withholds touches no other."""
+
+    key: str
+    """Unique within the source, stable while it is the same thing, and shown to operators: a
+    server's URL without userinfo and query, `port 8100 of 0000…`."""
+    udid: str = ""
+    """The one device it can speak of; "": of any."""
+    address: str = field(default="", compare=False)
+    """Whatever the source needs to ask it; never shown."""
+
+
+class UsageUnknownError(AgentError):
+    """A target cannot say who uses what: down, too slow, refused, or not understood.
+
+    The message is for the operator: what was asked, what came, what to do. It holds no secrets.
+    """
+
+
+class UsageSource(Protocol):
+    """Knows one way to learn that a session uses a phone."""
+
+    @property
+    def name(self) -> str:
+        """Short and lower case, as it is configured and shown: `appium`."""
+
+    async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
+        """What there is to ask now; none where nothing is configured or attached.
+
+        Asked again every interval and whenever phones come or go, so it must be cheap.
+
+        Raises:
+            UsageUnknownError: it cannot tell; the targets known before are unknown until it can.
+        """
+
+    async def read(self, target: Target) -> Mapping[str, str]:
+        """The devices in use by what that target says: id → who uses it (`session 4f2a1c09`).
+
+        An id is a UDID or the address of a phone, as the target knows it: letter case and dashes do
+        not matter. A device that is left out is idle as far as this target knows.
+
+        Raises:
+            UsageUnknownError: the target cannot say. An error is never an empty answer.
+        """
+
+    async def close(self) -> None:
+        """Close what is open; nothing is asked any more."""
