@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import web
 
-from agent.api.facade import lease_row
 from agent.errors import (
     AgentError,
     ConfigError,
@@ -28,7 +27,8 @@ from agent.errors import (
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from agent.api.facade import Agent, Json
+    from agent.service.rows import Json
+    from agent.service.services import Services
 
 log = structlog.get_logger(__name__)
 
@@ -37,14 +37,14 @@ MAX_BODY = 64 * 1024
 DEFAULT_TTL = 60.0
 """Seconds of a lease whose request names none."""
 
-AGENT: web.AppKey[Agent] = web.AppKey("agent")
+SERVICES: web.AppKey[Services] = web.AppKey("services")
 
 
-def build(agent: Agent, *, trusted: bool) -> web.Application:
+def build(services: Services, *, trusted: bool) -> web.Application:
     """The application. Trusted: the unix socket, whose mode says who may; else TCP."""
     middlewares = [_errors] if trusted else [_host_check, _errors, _token_check]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-    app[AGENT] = agent
+    app[SERVICES] = services
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_get("/v1/status", status)
@@ -70,29 +70,29 @@ async def healthy(request: web.Request) -> web.Response:
 
 async def ready(request: web.Request) -> web.Response:
     """200 when states are derived and can be stored; 503 with the reasons else."""
-    health = request.app[AGENT].health()
+    health = request.app[SERVICES].health.report()
     return web.json_response(health, status=200 if health["ready"] else 503)
 
 
 async def status(request: web.Request) -> web.Response:
     """What works and what does not, whatever it is."""
-    return web.json_response(request.app[AGENT].health())
+    return web.json_response(request.app[SERVICES].health.report())
 
 
 async def devices(request: web.Request) -> web.Response:
     """All devices."""
-    return web.json_response({"devices": request.app[AGENT].devices()})
+    return web.json_response({"devices": request.app[SERVICES].devices.rows()})
 
 
 async def webhooks(request: web.Request) -> web.Response:
     """All webhooks."""
-    return web.json_response({"webhooks": request.app[AGENT].webhooks()})
+    return web.json_response({"webhooks": request.app[SERVICES].webhooks.rows()})
 
 
 async def deliveries(request: web.Request) -> web.Response:
     """Stored callbacks, newest first."""
     try:
-        rows = await request.app[AGENT].deliveries(dict(request.query))
+        rows = await request.app[SERVICES].deliveries.rows(dict(request.query))
     except ValueError as error:
         return _error(400, "bad_request", str(error))
     return web.json_response({"deliveries": rows})
@@ -100,7 +100,7 @@ async def deliveries(request: web.Request) -> web.Response:
 
 async def delivery(request: web.Request) -> web.Response:
     """One stored callback, with its body and attempts."""
-    row = await request.app[AGENT].delivery(request.match_info["id"])
+    row = await request.app[SERVICES].deliveries.show(request.match_info["id"])
     return web.json_response({"delivery": row})
 
 
@@ -109,7 +109,7 @@ async def replay(request: web.Request) -> web.Response:
     body = await _body(request)
     query = {key: _text(body, key) for key in body}
     try:
-        ids = await request.app[AGENT].replay(query)
+        ids = await request.app[SERVICES].deliveries.replay(query)
     except ValueError as error:
         return _error(400, "bad_request", str(error))
     return web.json_response({"replayed": ids})
@@ -117,12 +117,12 @@ async def replay(request: web.Request) -> web.Response:
 
 async def test_webhook(request: web.Request) -> web.Response:
     """Send a marked sample, once, and tell what came back."""
-    return web.json_response(await request.app[AGENT].test_webhook(request.match_info["name"]))
+    return web.json_response(await request.app[SERVICES].webhooks.test(request.match_info["name"]))
 
 
 async def leases(request: web.Request) -> web.Response:
     """The leases in force."""
-    return web.json_response({"leases": [lease_row(row) for row in request.app[AGENT].leases()]})
+    return web.json_response({"leases": request.app[SERVICES].leases.rows()})
 
 
 async def acquire(request: web.Request) -> web.Response:
@@ -133,23 +133,23 @@ async def acquire(request: web.Request) -> web.Response:
     ttl = body.get("ttl", DEFAULT_TTL)
     if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         raise _BadRequestError(f"'ttl' must be a number of seconds, not {json.dumps(ttl)}")
-    lease = await request.app[AGENT].acquire(udid, holder, purpose, float(ttl))
-    return web.json_response(lease_row(lease), status=201)
+    lease = await request.app[SERVICES].leases.acquire(udid, holder, purpose, float(ttl))
+    return web.json_response(lease, status=201)
 
 
 async def renew(request: web.Request) -> web.Response:
     """Another TTL for a lease."""
-    return web.json_response(lease_row(await request.app[AGENT].renew(request.match_info["id"])))
+    return web.json_response(await request.app[SERVICES].leases.renew(request.match_info["id"]))
 
 
 async def release(request: web.Request) -> web.Response:
     """End a lease."""
-    return web.json_response(lease_row(await request.app[AGENT].release(request.match_info["id"])))
+    return web.json_response(await request.app[SERVICES].leases.release(request.match_info["id"]))
 
 
 async def reload(request: web.Request) -> web.Response:
     """Load the configuration anew; 422 with every mistake when it cannot be used."""
-    return web.json_response(await request.app[AGENT].reload())
+    return web.json_response(await request.app[SERVICES].reload())
 
 
 class _BadRequestError(AgentError):
@@ -230,7 +230,7 @@ async def _token_check(request: web.Request, handler: Handler) -> web.StreamResp
     """Over TCP anybody on the host may read; changing needs the token."""
     if request.method in {"GET", "HEAD"}:
         return await handler(request)
-    token = request.app[AGENT].tcp_token()
+    token = request.app[SERVICES].tcp_token()
     if token is None:
         return _error(
             403, "no_token", "changes are taken on the unix socket, or here with [api] token set"

@@ -17,7 +17,7 @@ from agent.errors import StartError
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.api.facade import Agent
+    from agent.service.services import Services
 
 SHUTDOWN_LIMIT = 0.5
 """Seconds that a stop waits for requests under way."""
@@ -26,8 +26,8 @@ SHUTDOWN_LIMIT = 0.5
 class ApiServer:
     """Serves one agent; `listen_*` may be called again after a reload, `close` ends all of it."""
 
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
+    def __init__(self, services: Services) -> None:
+        self._services = services
         self._unix: web.AppRunner | None = None
         self._tcp: web.AppRunner | None = None
         self._socket_path: Path | None = None
@@ -41,7 +41,7 @@ class ApiServer:
             StartError: another agent answers there, or the place cannot be written.
         """
         _refuse_if_answered(path)
-        runner = await _runner(build(self._agent, trusted=True))
+        runner = await _runner(build(self._services, trusted=True))
         # The mode must be right from the first instant, not after a chmod.
         mask = os.umask(0o117)
         try:
@@ -67,7 +67,7 @@ class ApiServer:
         bound = ""
         if address:
             host, _, port = address.rpartition(":")
-            runner = await _runner(build(self._agent, trusted=False))
+            runner = await _runner(build(self._services, trusted=False))
             try:
                 site = web.TCPSite(runner, host.strip("[]"), int(port))
                 await site.start()

@@ -11,15 +11,18 @@ from typing import TYPE_CHECKING
 import click
 
 from agent import log
-from agent.app import App, Plan
+from agent.app import App
 from agent.cli.receiver import Received, Receiver
 from agent.config import parse
 from agent.model import Bridge, Platform, SourceName
 from agent.sources.simulated import Bench, Phone, SimulatedSource
+from agent.sources.supervisor import Plan
 
 if TYPE_CHECKING:
-    from agent.app import Plans
+    from collections.abc import Iterable
+
     from agent.config import Config
+    from agent.sources.supervisor import Plans
 
 SECRET = "device-agent-demo"  # noqa: S105 - no secret: it only shows that signatures are checked
 STEP_LIMIT = 10.0
@@ -107,8 +110,8 @@ async def _demo(state: Path) -> int:
     def load() -> Config:
         return parse(text, "demo.toml")
 
-    def plans(config: Config, state_dir: Path) -> Plans:
-        del config, state_dir
+    def plans(config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
+        del config, names, state_dir
         return {name: _plan(source) for name, source in bench.sources.items()}
 
     app = App(load, load(), {}, plans)
@@ -152,7 +155,7 @@ async def _play(app: App, bench: Bench, screen: _Screen, url: str) -> None:
     await screen.expect(PIXEL, "Offline")
 
     say("Alice takes the Galaxy (device-agent use … -- pytest).")
-    lease = await app.acquire(NOTE.serial, "alice", "pytest", 60)
+    lease = await app.services.leases.acquire(NOTE.serial, "alice", "pytest", 60)
     await screen.expect(NOTE, "Utilizing")
 
     say("The Galaxy's cable flickers for 0.3 s: shorter than the hold time.")
@@ -169,7 +172,7 @@ async def _play(app: App, bench: Bench, screen: _Screen, url: str) -> None:
     await screen.expect_nothing()
 
     say("Alice is done: from utilizing to online, which is recorded and calls nobody back.")
-    await app.release(lease.id)
+    await app.services.leases.release(lease["id"])
     await screen.expect_nothing()
 
     say("The iPhone is unplugged.")

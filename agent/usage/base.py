@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from agent.errors import AgentError
-from agent.model import Platform
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from agent.model import Platform
 
 READ_LIMIT = 5.0
 """Seconds: the poller gives up on `targets` or `read` after so long; the target is then unknown."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -16,7 +16,25 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.model import Lease
+    from agent.service.services import Services
+
+
+class Rows:
+    """A matter of which there is nothing, and that fails with a secret at hand."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        return []
+
+    async def acquire(self, udid: str, *_: object) -> dict[str, Any]:
+        raise RuntimeError(f"a bug, with a secret in it: {udid}")
+
+
+class Deliveries:
+    async def rows(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        raise ValueError(f"unknown filter {min(query)!r}")
+
+    async def replay(self, query: dict[str, str]) -> list[str]:
+        return list(query)
 
 
 class Nobody:
@@ -25,50 +43,22 @@ class Nobody:
     is_ready = True
     token: str | None = None
 
+    def __init__(self) -> None:
+        self.devices = self.webhooks = self.leases = Rows()
+        self.deliveries = Deliveries()
+        self.health = self
+
     def tcp_token(self) -> str | None:
         return self.token
 
-    def devices(self) -> list[dict[str, Any]]:
-        return []
-
-    def webhooks(self) -> list[dict[str, Any]]:
-        return []
-
-    async def deliveries(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        raise ValueError(f"unknown filter {min(query)!r}")
-
-    async def delivery(self, message_id: str) -> dict[str, Any]:
-        raise NotImplementedError
-
-    async def replay(self, query: dict[str, str]) -> list[str]:
-        return list(query)
-
-    async def test_webhook(self, name: str) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def leases(self) -> list[Lease]:
-        return []
-
-    async def acquire(self, udid: str, *_: object) -> Lease:
-        raise RuntimeError(f"a bug, with a secret in it: {udid}")
-
-    async def renew(self, lease_id: str) -> Lease:
-        raise NotImplementedError
-
-    async def release(self, lease_id: str) -> Lease:
-        raise NotImplementedError
-
-    async def reload(self) -> dict[str, Any]:
-        raise NotImplementedError
-
-    def health(self) -> dict[str, Any]:
+    def report(self) -> dict[str, Any]:
         return {"ready": self.is_ready, "problems": ["adb: down"]}
 
 
 @asynccontextmanager
 async def served() -> AsyncIterator[tuple[Nobody, ApiServer, aiohttp.ClientSession]]:
     agent = Nobody()
-    server = ApiServer(agent)
+    server = ApiServer(cast("Services", agent))
     await server.listen_tcp("127.0.0.1:0")
     try:
         async with aiohttp.ClientSession(f"http://{server.address}") as session:
@@ -148,7 +138,7 @@ async def test_a_bad_filter_is_the_askers_mistake() -> None:
 
 
 async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
-    server = ApiServer(Nobody())
+    server = ApiServer(cast("Services", Nobody()))
     await server.listen_unix(tmp_path / "s")
     try:
         async with aiohttp.ClientSession(
@@ -169,12 +159,12 @@ async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
 
 
 async def test_the_socket_is_for_owner_and_group_only(tmp_path: Path) -> None:
-    server = ApiServer(Nobody())
+    server = ApiServer(cast("Services", Nobody()))
     path = tmp_path / "run" / "s"
     await server.listen_unix(path)
     assert oct(path.stat().st_mode & 0o777) == "0o660"
     with pytest.raises(StartError, match="another agent answers"):
-        await ApiServer(Nobody()).listen_unix(path)
+        await ApiServer(cast("Services", Nobody())).listen_unix(path)
     # A request that is answered has the probe's connection behind it.
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
@@ -189,7 +179,7 @@ async def test_a_socket_left_by_a_killed_agent_is_replaced(tmp_path: Path) -> No
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
-    server = ApiServer(Nobody())
+    server = ApiServer(cast("Services", Nobody()))
     await server.listen_unix(path)
     await server.close()
 
@@ -198,7 +188,7 @@ async def test_a_file_in_the_sockets_place_is_not_deleted(tmp_path: Path) -> Non
     path = tmp_path / "s"
     path.write_text("precious")
     with pytest.raises(StartError, match="is no socket"):
-        await ApiServer(Nobody()).listen_unix(path)
+        await ApiServer(cast("Services", Nobody())).listen_unix(path)
     assert path.read_text() == "precious"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from types import SimpleNamespace
 from typing import Any, cast
 
 from aiohttp import web
@@ -18,11 +19,15 @@ class Failing:
     def __init__(self, secret: str) -> None:
         self.secret = secret
 
-    def devices(self) -> list[Any]:
+
+class Devices(Failing):
+    def rows(self) -> list[Any]:
         password = self.secret
         return [{"password": password}["none"]]
 
-    async def deliveries(self, query: dict[str, str]) -> list[Any]:
+
+class Deliveries(Failing):
+    async def rows(self, query: dict[str, str]) -> list[Any]:
         headers = {"Authorization": f"Bearer {self.secret}", **query}
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fail(headers))
@@ -38,8 +43,8 @@ class Failing:
 async def serve(style: str, path: str, secret: str) -> None:
     """Until SIGTERM."""
     log.to_stderr("debug", style)
-    agent = Failing(secret)
-    runner = web.AppRunner(build(cast("Any", agent), trusted=True))
+    services = SimpleNamespace(devices=Devices(secret), deliveries=Deliveries(secret))
+    runner = web.AppRunner(build(cast("Any", services), trusted=True))
     await runner.setup()
     await web.UnixSite(runner, path).start()
     print("listening", flush=True)

@@ -1,0 +1,70 @@
+"""The devices: their rows, and which one is meant."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from agent.errors import UnknownDeviceError
+from agent.service.rows import iso
+
+if TYPE_CHECKING:
+    from agent.pipeline import DeviceView, Pipeline
+    from agent.service.rows import Json
+
+
+class Devices:
+    """Reads the pipeline's views."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+
+    def rows(self) -> list[Json]:
+        """Rows of `/v1/devices`, by UDID."""
+        return [device_row(view) for view in self._pipeline.views()]
+
+    def udid(self, text: str) -> str:
+        """The device meant; letter case and dashes do not matter.
+
+        Raises:
+            UnknownDeviceError: none is; the message names the nearest.
+        """
+        views = self._pipeline.views()
+        by_fold = {_fold(view.udid): view.udid for view in views}
+        if (found := by_fold.get(_fold(text))) is not None:
+            return found
+        near = difflib.get_close_matches(_fold(text), list(by_fold), n=3, cutoff=0.5)
+        by_name = [v.udid for v in views if v.name.casefold() == text.casefold()]
+        names = {view.udid: view.name for view in views}
+        shown = [f"{udid} ({names[udid]})" for udid in [*by_name, *(by_fold[n] for n in near)]]
+        if not views:
+            hint = "no device is known yet"
+        elif shown:
+            hint = f"did you mean {' or '.join(dict.fromkeys(shown))}?"
+        else:
+            hint = f"known: {', '.join(v.udid for v in views[:5])}" + (
+                f" and {len(views) - 5} more" if len(views) > 5 else ""  # noqa: PLR2004 - as shown
+            )
+        raise UnknownDeviceError(f"no device {text!r}: {hint}")
+
+
+def device_row(view: DeviceView) -> Json:
+    """One device as JSON."""
+    return {
+        "udid": view.udid,
+        "name": view.name,
+        "platform": str(view.platform) if view.platform else None,
+        "state": str(view.state),
+        "reason": view.reason,
+        "since": iso(view.since_ms),
+        "holder": view.holder,
+        "port": view.port,
+        "tags": list(view.tags),
+        "visibility": str(view.visibility),
+        "flapping": view.flapping,
+        "model": view.model,
+    }
+
+
+def _fold(udid: str) -> str:
+    return udid.strip().replace("-", "").casefold()

@@ -1,0 +1,82 @@
+"""What works and what does not: for `/-/ready`, `/v1/status`, `STATUS=` and the people on call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent import __version__
+from agent.clock import wall_ms
+from agent.model import DeviceState, Platform, SourceName
+from agent.service.rows import iso
+
+if TYPE_CHECKING:
+    from agent.pipeline import Pipeline
+    from agent.service.rows import Json
+    from agent.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class LastReload:
+    """What came of the last reload; a start counts as a good one."""
+
+    ok: bool = True
+    at_ms: int = 0
+    error: str = ""
+
+    def row(self) -> Json:
+        """As JSON."""
+        return {"ok": self.ok, "at": iso(self.at_ms), "error": self.error}
+
+
+class Health:
+    """Reads all parts; `reloaded` is told of reloads."""
+
+    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+        self._pipeline = pipeline
+        self._store = store
+        self._started_ms = wall_ms()
+        self.reloaded = LastReload()
+
+    def report(self) -> Json:
+        """`{"ready": bool, "problems": [...], ...}`; problems are in the operator's words."""
+        store = self._store.health
+        return {
+            "ready": self._pipeline.settled and store.ok,
+            "version": __version__,
+            "since": iso(self._started_ms),
+            "problems": self._problems(),
+            "reload": self.reloaded.row(),
+        }
+
+    def status_line(self) -> str:
+        """One line: how many devices in which state, then what does not work."""
+        counts: dict[str, int] = {}
+        for view in self._pipeline.views():
+            counts[view.state] = counts.get(view.state, 0) + 1
+        parts = [f"{count} {state}" for state, count in sorted(counts.items())] or ["no devices"]
+        return "; ".join([", ".join(parts), *self._problems()])
+
+    def _problems(self) -> list[str]:
+        # usbmuxd comes and goes with the first and the last iPhone; so may its support.
+        problems = [
+            f"{name}: {reason}"
+            for name, reason in sorted(self._pipeline.down.items())
+            if name is not SourceName.USBMUX or self._has_iphones()
+        ]
+        store = self._store.health
+        if not store.ok:
+            problems.append(f"store: {store.error} ({store.unstored} changes wait in memory)")
+        if store.dropped:
+            problems.append(f"store: {store.dropped} changes were lost: memory was full")
+        if store.recovered_from:
+            problems.append(f"store: was corrupt and set aside as {store.recovered_from}")
+        if not self.reloaded.ok:
+            problems.append(f"reload: refused at {iso(self.reloaded.at_ms)}")
+        return problems
+
+    def _has_iphones(self) -> bool:
+        return any(
+            view.platform is Platform.IOS and view.state is not DeviceState.UNPLUGGED
+            for view in self._pipeline.views()
+        )

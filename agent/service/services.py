@@ -1,0 +1,36 @@
+"""All matters together: what the API is built over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from agent.service.deliveries import Deliveries
+    from agent.service.devices import Devices
+    from agent.service.health import Health
+    from agent.service.leases import LeaseDesk
+    from agent.service.live import Live
+    from agent.service.rows import Json
+    from agent.service.webhooks import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """One running agent."""
+
+    live: Live
+    devices: Devices
+    webhooks: Webhooks
+    deliveries: Deliveries
+    leases: LeaseDesk
+    health: Health
+    reload: Callable[[], Awaitable[Json]]
+    """Load the configuration anew; ConfigError says all that is wrong with it."""
+
+    def tcp_token(self) -> str | None:
+        """What changes over TCP must bear; None: they are not served. May raise SecretError."""
+        token = self.live.config.api.token
+        return None if token is None else token.read(self.live.environ)
