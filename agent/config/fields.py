@@ -23,6 +23,7 @@ from agent.config.values import (
     check_header_value,
     check_no_repeats,
     check_positive,
+    check_proxy,
     check_text,
     check_url,
     check_urls,
@@ -128,6 +129,11 @@ Url = Annotated[
     str,
     Field(max_length=512, json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"}),
     AfterValidator(check_url),
+]
+ProxyUrl = Annotated[
+    str,
+    Field(max_length=512, json_schema_extra={"pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+/?$"}),
+    AfterValidator(check_proxy),
 ]
 Urls = Annotated[
     tuple[Url, ...],

@@ -27,6 +27,7 @@ from agent.config.fields import (
     Id,
     PlatformName,
     PositiveDuration,
+    ProxyUrl,
     SecretValue,
     StateName,
     Text,
@@ -308,6 +309,14 @@ class Webhook(Section):
         default=(), description="Further headers of every attempt; each value can be a secret."
     )
     tls: Tls = Field(default_factory=Tls, description="Own authorities, mutual TLS.")
+    proxy: ProxyUrl | None = Field(
+        default=None,
+        repr=False,
+        description="URL of an HTTP proxy. Empty: none. Default: the environment's.",
+    )
+    proxy_auth: BasicAuth | None = Field(
+        default=None, description="How the agent shows the proxy who it is."
+    )
     allow_link_local: bool = Field(
         default=False,
         description="Lets callbacks go to link-local addresses (cloud metadata lives there).",

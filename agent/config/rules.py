@@ -48,6 +48,7 @@ def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistak
     tls, url, headers = webhook.get("tls"), webhook.get("url"), webhook.get("headers")
     if isinstance(tls, dict) and "key" in tls and "cert" not in tls:
         yield Mistake((*path, "tls", "key"), "a key needs its certificate: set cert too")
+    yield from _proxy_mistakes(path, webhook)
     authorities = []
     if "auth" in webhook:
         authorities.append((*path, "auth"))
@@ -55,7 +56,7 @@ def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistak
         authorities += [
             (*path, "headers", key) for key in headers if key.lower() == "authorization"
         ]
-    if isinstance(url, str) and "@" in re.split("[/?#]", url.partition("://")[2])[0]:
+    if _has_userinfo(url):
         authorities.insert(0, (*path, "url"))
     for extra in authorities[1:]:
         yield Mistake(
@@ -63,6 +64,19 @@ def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistak
             f"the request is authorised already, by {'.'.join(map(str, authorities[0][2:]))}: "
             f"keep one of them",
         )
+
+
+def _proxy_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:
+    if "proxy_auth" not in webhook:
+        return
+    if not webhook.get("proxy"):
+        yield Mistake((*path, "proxy_auth"), "there is no proxy to show it to: set proxy too")
+    elif _has_userinfo(webhook["proxy"]):
+        yield Mistake((*path, "proxy_auth"), "the proxy's URL has a user already: keep one of them")
+
+
+def _has_userinfo(url: object) -> bool:
+    return isinstance(url, str) and "@" in re.split("[/?#]", url.partition("://")[2])[0]
 
 
 def _tables(document: dict[str, Any], name: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:

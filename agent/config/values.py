@@ -256,6 +256,16 @@ def check_no_repeats(values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
+def check_proxy(url: str) -> str:
+    """A proxy's URL, or nothing for none. No message shows it."""
+    if not url:
+        return url
+    parts = urlsplit(check_url(url))
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("a proxy's URL ends with its port")
+    return url
+
+
 def check_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
     """Each once."""
     if len(set(urls)) < len(urls):

@@ -77,6 +77,8 @@ def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
             yield (*path, "secret", number), secret
         if isinstance(webhook.auth, BasicAuth):
             yield (*path, "auth", "password"), webhook.auth.password
+        if webhook.proxy_auth is not None:
+            yield (*path, "proxy_auth", "password"), webhook.proxy_auth.password
         if isinstance(webhook.auth, BearerAuth):
             yield (*path, "auth", "token"), webhook.auth.token
 
@@ -89,7 +91,7 @@ def _exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
             yield from _file_warnings(path, Path(secret.where), secret=True)
     for index, webhook in enumerate(config.webhooks):
         path = ("webhooks", index)
-        inline |= "@" in urlsplit(webhook.url).netloc
+        inline |= any("@" in urlsplit(url).netloc for url in (webhook.url, webhook.proxy or ""))
         for name, secret in webhook.headers:
             if secret.kind is Kind.FILE:
                 yield from _file_warnings((*path, "headers", name), Path(secret.where), secret=True)

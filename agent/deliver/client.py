@@ -2,7 +2,8 @@
 
 Every webhook has a session of its own, so that pools, TLS contexts and DNS lookups of one cannot
 hold up another; the environment's proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) are read when
-it is built. No redirects, no cookies, no decompression, no `.netrc`.
+it is built, unless the webhook names its own or none. No redirects, no cookies, no decompression,
+no `.netrc`.
 
 The status decides. Of the answer's body at most BODY_LIMIT bytes are read, for at most BODY_TIME
 seconds; an endless, dripping, broken or oversized body costs the connection, never a success.
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
 
     from aiohappyeyeballs import AddrInfoType
 
-    from agent.config import Webhook
+    from agent.config import BasicAuth, Webhook
     from agent.model import Callback
 
 BODY_LIMIT: Final = 16 * 1024
@@ -290,12 +291,12 @@ class _Endpoint:
         self._opened = 0
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._timeout = aiohttp.ClientTimeout()
-        self._proxy, credentials, private = _proxy_for(self._url)
+        self._proxy, credentials, private = _proxy_for(webhook, self._url)
         self._private = [*_private_parts(url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
-        tunnel = self._url.scheme == "https"
-        self._proxy_headers = credentials if tunnel else None
-        self._with_request = {} if tunnel else credentials
+        self._tunnel = self._url.scheme == "https"
+        self._proxy_headers = credentials if self._tunnel else None
+        self._with_request = {} if self._tunnel else credentials
         self._link_local = webhook.allow_link_local
         if self._proxy is not None and self._url.host and not self._link_local:
             # The socket factory sees the proxy only; an address in the URL can still be told.
@@ -356,7 +357,21 @@ class _Endpoint:
         elif self._userinfo:
             headers["Authorization"] = self._userinfo
         headers.update(self._with_request)
+        if webhook.proxy_auth is not None:
+            self._authorise_to_proxy(webhook.proxy_auth, headers, private)
         return headers
+
+    def _authorise_to_proxy(
+        self, auth: BasicAuth, headers: CIMultiDict[str], private: list[str]
+    ) -> None:
+        password = auth.password.read()
+        value = aiohttp.encode_basic_auth(auth.username, password)
+        private += (password, value.removeprefix("Basic "))
+        if self._tunnel:
+            # aiohttp opens a new tunnel for other headers: a changed password counts at once.
+            self._proxy_headers = {"Proxy-Authorization": value}
+        else:
+            headers["Proxy-Authorization"] = value
 
     async def post(
         self, body: bytes, headers: CIMultiDict[str], limit: float, private: list[str]
@@ -436,13 +451,15 @@ def bare_url(url: URL) -> str:
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
-def _proxy_for(url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
-    """The environment's proxy for a URL, as urllib reads it; its credentials as a header; secrets.
+def _proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
+    """The webhook's proxy, else the environment's as urllib reads it; its credentials; secrets.
 
-    The secrets are those of the proxy's own URL, for redaction.
+    The credentials are a header, the secrets those of the proxy's own URL, for redaction.
     """
-    text = getproxies().get(url.scheme)
-    if not text or proxy_bypass(url.host or ""):
+    text = webhook.proxy
+    if text is None and not proxy_bypass(url.host or ""):
+        text = getproxies().get(url.scheme)
+    if not text:
         return None, {}, []
     proxy = URL(text if "://" in text else f"http://{text}")
     value = _basic_auth(proxy)

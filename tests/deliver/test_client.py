@@ -17,6 +17,7 @@ from agent.deliver import client as client_module
 from agent.deliver.client import BODY_LIMIT, Client, ThreadResolver, refuse_address
 from agent.deliver.policy import Answer, ErrorKind
 from tests.deliver.kit import NOW_MS, make_callback, make_webhook
+from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import (
     Receiver,
     Request,
@@ -484,6 +485,25 @@ async def test_link_local_behind_a_name_is_refused_at_the_socket(receiver: Recei
     assert len(receiver.requests) == 1
 
 
+async def test_a_name_that_is_rebound_is_refused_at_its_next_connection(
+    receiver: Receiver,
+) -> None:
+    names = Names(board=["127.0.0.1"])
+    client = Client(resolver=names)
+    try:
+        assert (await send(client, f"http://board:{receiver.port}/")).status == 200
+        names.table["board"] = ["169.254.169.254"]
+        client.reconfigure({})  # a new session, with connections and names looked up anew
+        sent = await send(client, f"http://board:{receiver.port}/", number=2)
+        assert sent.kind is ErrorKind.FORBIDDEN
+        names.table["board"] = ["127.0.0.1"]
+        client.reconfigure({})
+        assert (await send(client, f"http://board:{receiver.port}/", number=3)).status == 200
+    finally:
+        await client.close()
+    assert len(receiver.requests) == 2
+
+
 @pytest.mark.parametrize("host", ["10.0.0.1", "192.168.1.1", "127.0.0.1", "::1", "fd00::1", "name"])
 def test_private_addresses_and_names_pass(host: str) -> None:
     refuse_address(host)
@@ -529,6 +549,67 @@ async def test_a_proxy_that_is_away_or_refuses(
         assert sent.kind is ErrorKind.PROXY
         assert "hunter22" not in sent.detail
     assert "407" in refused.detail
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("how", ["open", "userinfo", "proxy_auth"])
+async def test_a_webhook_has_a_proxy_of_its_own(
+    receiver: Receiver,
+    secure: Receiver,
+    pki: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scheme: str,
+    how: str,
+) -> None:
+    monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")  # what the webhook says goes first
+    monkeypatch.setenv("no_proxy", "*")
+    end = secure if scheme == "https" else receiver
+    async with Proxy(expects="" if how == "open" else "me:hunter22") as proxy:
+        more: dict[str, Any] = {"proxy": proxy.url("me:hunter22@" if how == "userinfo" else "")}
+        if how == "proxy_auth":
+            more["proxy_auth"] = {"type": "basic", "username": "me", "password": "hunter22"}
+        if scheme == "https":
+            more["tls"] = {"ca": str(pki / "ca.pem")}
+        client = Client()
+        try:
+            sent = await send(client, end.url(), **more)
+            assert (sent.status, sent.detail) == (200, "")
+        finally:
+            await client.close()
+        (first,) = proxy.asked
+    (request,) = end.requests
+    assert first.split()[0] == ("CONNECT" if scheme == "https" else "POST")
+    assert "proxy-authorization" not in request.headers  # that is between us and the proxy
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_proxy_that_knows_nobody_like_us(secure: Receiver, scheme: str) -> None:
+    async with Proxy(expects="me:right") as proxy:
+        client = Client()
+        try:
+            auth = {"type": "basic", "username": "me", "password": "wrong-one"}
+            sent = await send(
+                client,
+                secure.url().replace("https", scheme),
+                proxy=proxy.url(),
+                proxy_auth=auth,
+            )
+        finally:
+            await client.close()
+    assert "407" in sent.detail if scheme == "https" else sent.status == 407
+    assert "wrong-one" not in repr(sent)
+
+
+async def test_no_proxy_for_a_webhook_whatever_the_environment_says(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    client = Client()
+    try:
+        assert (await send(client, receiver.url(), proxy="")).status == 200
+        assert (await send(client, receiver.url(), number=2)).kind is ErrorKind.PROXY
+    finally:
+        await client.close()
 
 
 # --- TLS ---------------------------------------------------------------------------------------
