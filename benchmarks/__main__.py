@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.machine import describe
 from benchmarks.report import Others, show
 
-NAMES = ("derive", "latency", "throughput", "start", "memory", "idle")
+NAMES = ("derive", "latency", "throughput", "isolation", "alertmanager", "start", "memory", "idle")
 
 
 def main() -> None:

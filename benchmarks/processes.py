@@ -116,6 +116,11 @@ class Agent:
     async def __aexit__(self, *_: object) -> None:
         await self._end()
 
+    async def kill(self) -> None:
+        """SIGKILL; it may be entered again."""
+        self._process.kill()
+        await self._process.wait()
+
     async def _end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(signal.SIGTERM)

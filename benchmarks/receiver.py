@@ -2,6 +2,7 @@
 
 `python -m benchmarks.receiver` prints its port, answers every POST with 200 and ends with its
 standard input. It reads Content-Length bodies over kept-alive connections, as aiohttp sends them.
+POSTs to `/hang` are never answered, those to `/drip` with a byte a second.
 """
 
 from __future__ import annotations
@@ -31,8 +32,17 @@ class Answering(asyncio.Protocol):
             whole = end + 4 + (int(found[1]) if found else 0)
             if len(self._received) < whole:
                 return
+            path = self._received[: self._received.find(b" HTTP/1.1")]
             self._received = self._received[whole:]
-            self._transport.write(ANSWER)
+            if path == b"POST /drip":
+                self._drip(0)
+            elif path != b"POST /hang":
+                self._transport.write(ANSWER)
+
+    def _drip(self, at: int) -> None:
+        if at < len(ANSWER) and not self._transport.is_closing():
+            self._transport.write(ANSWER[at : at + 1])
+            asyncio.get_running_loop().call_later(1, self._drip, at + 1)
 
 
 async def serve() -> None:
