@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -23,6 +24,7 @@ from agent.config import Tls
 from agent.deliver.client import Client, tls_context
 from agent.deliver.dispatcher import Dispatcher
 from agent.errors import AgentError, StartError, StoreError
+from agent.model import DeviceState
 from agent.notify import Notifier
 from agent.pipeline import Clocks, Pipeline, sources_of
 from agent.service.deliveries import Deliveries
@@ -32,9 +34,13 @@ from agent.service.leases import LeaseDesk
 from agent.service.live import Live
 from agent.service.services import Services
 from agent.service.webhooks import Webhooks
+from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
+from agent.usage.build import Bridges
+from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
+from agent.usage.poller import Poller
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -43,6 +49,7 @@ if TYPE_CHECKING:
     from agent.config import Config, Webhook
     from agent.model import SourceName
     from agent.service.rows import Json
+    from agent.usage.poller import Plans as UsagePlans
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +61,13 @@ STATUS_DELAY = 1.0
 """Seconds that changes are gathered for before `STATUS=` tells of them."""
 OVERDUE_LIMIT = 10.0
 """Seconds that a timed decision may be late before the watchdog is no longer fed."""
+
+
+_BRIDGES = Bridges(
+    connect_iphone=for_usage.connect_iphone,
+    adb_forwards=for_usage.adb_forwards,
+    adb_host=for_usage.adb_host,
+)
 
 
 class App:
@@ -84,6 +98,7 @@ class App:
         self._background: set[asyncio.Task[None]] = set()
         self._state_dir = config.state_dir(environ)
         self._is_ready = asyncio.Event()
+        self._seen = asyncio.Event()
         self._built = False
 
     # --- life ------------------------------------------------------------------------------
@@ -145,12 +160,22 @@ class App:
             self._dispatcher.notify,
             Clocks(loop.time, wall_ms, loop.call_later),
             socket.gethostname(),
+            self._seen.set,
+        )
+        self._poller = Poller(
+            phones=self._pipeline.phones,
+            resolve=self._pipeline.find,
+            changed=self._pipeline.use,
+            wall_ms=wall_ms,
+            call_later=loop.call_later,
         )
         self._sources = Supervisor(self._pipeline.observe)
         self._leases = Leases(
-            self._store, self._pipeline.use, wall_ms=wall_ms, call_later=loop.call_later
+            self._store, self._poller.lease, wall_ms=wall_ms, call_later=loop.call_later
         )
         await self._leases.load()
+        usage = usage_plans_of(config, _BRIDGES)
+        self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
         stack.push_async_callback(self._close_pipeline)
@@ -160,6 +185,9 @@ class App:
         stack.push_async_callback(self._api.close)
         await self._api.listen_unix(config.socket_path(self._environ))
         await self._api.listen_tcp(config.api.listen)
+
+        await self._poller.reconfigure(config.usage.interval, usage)
+        stack.push_async_callback(self._poller.close)
 
         # From here on nothing keeps the agent from starting: now it may send.
         await self._dispatcher.start()
@@ -171,10 +199,26 @@ class App:
         limit = config.agent.start_limit if plans else 0.0
         settle = loop.call_later(limit, self._pipeline.settle)
         stack.callback(settle.cancel)
+        if not plans:
+            self._seen.set()
+        self._spawn(self._look_at_usage())
         self._spawn(self._announce(settle))
         self._spawn(self._feed_watchdog())
         stack.push_async_callback(self._end_background)
-        _warn_of_unbuilt(config)
+
+    def _assume_last_use(self, usage: UsagePlans) -> None:
+        """What was in use when the agent stopped is so until a usage source says otherwise."""
+        leased = {lease.udid for lease in self._leases.all()}
+        for view in self._pipeline.views():
+            if usage and view.state is DeviceState.UTILIZING and view.udid not in leased:
+                self._poller.assume(view.udid, view.holder)
+
+    async def _look_at_usage(self) -> None:
+        """Derive states once the usage of the phones that the sources see was read, too."""
+        await self._seen.wait()
+        await self._poller.first_round()
+        self._pipeline.settle()
+        self._pipeline.watch(lambda _: self._poller.phones_changed())
 
     def _build_services(self) -> Services:
         live = self._live
@@ -195,6 +239,9 @@ class App:
         await self._pipeline.wait_settled()
         settle.cancel()
         self._is_ready.set()
+        # What is there by now stays: looking through it for garbage holds up callbacks by 30 ms.
+        gc.collect()
+        gc.freeze()
         self._notifier.ready()
         self._tell_status()
         log.info(
@@ -268,6 +315,7 @@ class App:
             restart.append("api.socket")
         if new.api.listen != old.api.listen:
             await self._api.listen_tcp(new.api.listen)
+        await self._poller.reconfigure(new.usage.interval, usage_plans_of(new, _BRIDGES))
         # From here on nothing can fail.
         changed = [
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
@@ -285,7 +333,6 @@ class App:
         self._spawn(self._cancel_deleted())
         if restart:
             log.warning("reload.needs_restart", keys=restart)
-        _warn_of_unbuilt(new)
         return {
             "changed": changed,
             "restarted_sources": sources,
@@ -367,13 +414,3 @@ def _try_tls(webhooks: Iterable[Webhook]) -> None:
                 tls_context(webhook)
             except AgentError as error:
                 raise AgentError(f"webhook {webhook.name!r}: {error}") from None
-
-
-def _warn_of_unbuilt(config: Config) -> None:
-    """Say aloud what the file asks for and this version does not do."""
-    if config.usage.appium or config.usage.grid:
-        log.warning(
-            "usage.not_polled",
-            keys="usage.appium, usage.grid",
-            hint="this version knows usage by leases only (device-agent use)",
-        )

@@ -187,9 +187,16 @@ def explain(state: DeviceState, readings: Readings, track: Track) -> str:
         case DeviceState.UNPLUGGED:
             return readings.presence_reason
         case DeviceState.ONLINE:
-            if readings.bridge is Bridge.UNKNOWN:
-                return f"when last known ({readings.bridge_reason or 'its bridge is down'})"
-            return ""
+            return _doubts(readings)
+
+
+def _doubts(readings: Readings) -> str:
+    """What an online phone's readings leave open."""
+    if readings.bridge is Bridge.UNKNOWN:
+        return f"when last known ({readings.bridge_reason or 'its bridge is down'})"
+    if readings.usage is Usage.UNKNOWN:
+        return f"usage unknown: {readings.usage_reason or 'its source is down'}"
+    return readings.usage_reason
 
 
 def _usage(
@@ -209,6 +216,8 @@ def _usage(
         return track, readings.usage
     if track.usage_unknown_since is None:
         track = replace(track, usage_unknown_since=now)
+    if track.usage is Usage.IN_USE and readings.holder not in {"", track.usage_holder}:
+        track = replace(track, usage_holder=readings.holder)
     since = track.usage_unknown_since
     assert since is not None
     if now < since + policy.usage_grace:

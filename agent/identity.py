@@ -290,6 +290,18 @@ class Identities:
             bridge_reason=bridge_reason,
         )
 
+    def reached(self, udid: str) -> str:
+        """What its bridge calls the device while it is ready; "" while it is not.
+
+        The adb serial or the usbmux DeviceID; of two ways to one phone that over the cable.
+        """
+        ready = [
+            sighting
+            for sighting in self._devices[udid].members.values()
+            if sighting.bridge is Bridge.READY
+        ]
+        return min(ready, key=lambda s: (s.network, s.address)).address if ready else ""
+
     # --- joining ---------------------------------------------------------------------------
 
     def _put(self, sighting: Sighting) -> set[str]:

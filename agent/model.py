@@ -163,9 +163,9 @@ class Readings:
     presence_reason: str = ""
     """Why the presence is unknown or absent, where that says more than the state's name."""
     usage_reason: str = ""
-    """Why the usage is unknown."""
+    """Why the usage, or a part of what could tell it, is unknown."""
     holder: str = ""
-    """Who uses it, while it is in use."""
+    """Who uses it, while it is in use; of an unknown usage: who did when it was last known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ class UsageReading:
     holder: str = ""
     """Who uses it, for operators: `alice`, `appium session 4f2a…`."""
     reason: str = ""
-    """Of an unknown: why."""
+    """Why it, or a part of what could tell it, is unknown."""
     since_ms: int = 0
 
 

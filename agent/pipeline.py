@@ -17,7 +17,7 @@ import structlog
 
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.route import wants
-from agent.derive import CALLS_BACK, Policy, Step, Track, step
+from agent.derive import CALLS_BACK, TABLE, Outcome, Policy, Step, Track, step
 from agent.errors import StoreError
 from agent.identity import Identities, Known, listed
 from agent.model import (
@@ -30,9 +30,11 @@ from agent.model import (
     Readings,
     SourceName,
     Transition,
+    Usage,
     UsageReading,
     Visibility,
 )
+from agent.usage.base import Phone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -104,6 +106,8 @@ class Pipeline:
         notify: told of callbacks once they are durable, in order.
         clocks: monotonic seconds, wall milliseconds, a timer.
         host: this host's name, for payloads that carry it.
+        on_seen: called once every source has spoken; who takes it calls `settle`. By default
+            deriving starts at once.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Pipeline:
         notify: Callable[[Sequence[Callback]], None],
         clocks: Clocks,
         host: str,
+        on_seen: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
         self._webhooks = dict(webhooks)
@@ -128,6 +133,9 @@ class Pipeline:
         self._wakes: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._commits: set[asyncio.Task[None]] = set()
+        self._on_seen = on_seen or self.settle
+        self._seen = False
+        self._named: dict[str, str | None] | None = None
         self._settled = False
         self._settling = asyncio.Event()
         self._watchers: list[Callable[[DeviceView], None]] = []
@@ -140,7 +148,7 @@ class Pipeline:
         )
         for record in records:
             self._tracked[record.udid] = _Tracked(
-                Track(state=record.state, reason=record.reason, holder=record.holder),
+                _restored(record),
                 since_ms=record.since_ms,
                 stored=record,
             )
@@ -151,11 +159,13 @@ class Pipeline:
     def observe(self, observation: Observation) -> None:
         """Take what a source saw."""
         touched = self._identities.apply(observation)
+        self._named = None
         self._follow_renames()
         if self._settled:
             self._step_all(touched)
-        elif self._identities.settled:
-            self.settle()
+        elif self._identities.settled and not self._seen:
+            self._seen = True
+            self._on_seen()
 
     def use(self, udid: str, reading: UsageReading) -> None:
         """Take what the usage sources, fused, say of one device."""
@@ -224,6 +234,33 @@ class Pipeline:
         if udid not in self._identities or not self._shown(udid):
             return None
         return self._view(udid)
+
+    def phones(self) -> tuple[Phone, ...]:
+        """The devices that are not unplugged, as the usage sources ask for them."""
+        found = []
+        for udid in self._identities.udids:
+            platform = self._identities.facts(udid).platform
+            readings = self._identities.readings(udid)
+            here = TABLE[readings.presence, readings.bridge, Usage.IDLE] is not Outcome.UNPLUGGED
+            if platform is not None and here and self._derives(udid):
+                found.append(Phone(udid, platform, self._identities.reached(udid)))
+        return tuple(found)
+
+    def find(self, name: str) -> str | None:
+        """The UDID of the device that some tool calls so: its UDID, or its address.
+
+        Letter case and dashes do not matter. None: no device of ours, or more than one.
+        """
+        if self._named is None:
+            self._named = {}
+            for udid in self._identities.udids:
+                serial = (
+                    udid.rpartition("@")[0] if self._identities.facts(udid).shared_serial else ""
+                )
+                for alias in {udid, serial, self._identities.reached(udid)} - {""}:
+                    key = fold(alias)
+                    self._named[key] = udid if self._named.get(key, udid) == udid else None
+        return self._named.get(fold(name))
 
     def watch(self, watcher: Callable[[DeviceView], None]) -> Callable[[], None]:
         """Call the watcher at every change of a device's view; returns how to stop that."""
@@ -518,6 +555,11 @@ class Pipeline:
                 watcher(view)
 
 
+def fold(name: str) -> str:
+    """A UDID as it is compared: iPhones' are written with and without their dash, in any case."""
+    return name.strip().replace("-", "").casefold()
+
+
 def policy_of(config: Config) -> Policy:
     """The hold and grace times of a configuration."""
     return Policy(
@@ -557,6 +599,18 @@ def adb_is_local(config: Config) -> bool:
     server = config.android.adb_server
     host = server.rpartition(":")[0].strip("[]")
     return server.startswith("/") or host in {"", "localhost", "::1"} or host.startswith("127.")
+
+
+def _restored(record: DeviceRecord) -> Track:
+    """A use that lasted when the agent stopped is the last known one until a source speaks."""
+    in_use = record.state is DeviceState.UTILIZING
+    return Track(
+        state=record.state,
+        reason=record.reason,
+        holder=record.holder,
+        usage=Usage.IN_USE if in_use else Usage.IDLE,
+        usage_holder=record.holder if in_use else "",
+    )
 
 
 def _known(record: DeviceRecord) -> Known:

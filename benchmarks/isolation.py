@@ -1,9 +1,8 @@
 """Do four bad webhooks of a hundred slow the others down?
 
 The real pipeline (hold times 0), store (on disk, synchronous=FULL), dispatcher and client. 100
-webhooks want every transition, 3 transitions a second. *good*: all answer at once. *bad*: one never
-answers, one drips a byte a second, one refuses connections, one has a name that does not resolve.
-They turn bad at a reload when the measuring begins, so their first failures count. The two take
+webhooks want every transition, 10 transitions a second. *good*: all answer at once. *bad*: one
+never answers, one drips a byte a second, one refuses connections, one has no DNS. They turn bad at a reload when the measuring begins, so their first failures count. The two take
 turns, each with a fresh store. What is compared is the time from the observation to the 2xx of the
 same 96 webhooks.
 """
@@ -25,7 +24,7 @@ from agent.pipeline import Clocks, Pipeline
 from agent.store import Store
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
-from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, quiet
+from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,16 +37,17 @@ WEBHOOKS = 100
 BAD = 4
 """The first ones."""
 PHONES = 50
-PER_SECOND = 3
-"""Of 100 callbacks each: a sixteenth of what one core can send, so nothing queues but a burst."""
+PER_SECOND = 10
+"""Of 100 callbacks each: a sixth of what one core can send, so nothing queues but a burst."""
 TARGET = 1.10
 
 
 async def run(directory: Path, *, quick: bool) -> list[Figure]:
     """Measure."""
     quiet()
+    freeze()
     count = (5 if quick else 20) * PER_SECOND
-    wanted = 3 if quick else 7
+    wanted = 3 if quick else 6
     rounds: list[tuple[float, dict[str, list[float]]]] = []
     async with helper("benchmarks.receiver") as receiver:
         for number in range(1 + 2 * wanted):
@@ -67,25 +67,32 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
             median, spread = median_spread([percentile(t[way], share) for t in chosen], ".2f")
             rows.append((way, f"{median:.2f}", spread))
         print(table(rows))
-    bad, bad_spread = _ratio(chosen, "bad")
-    again, again_spread = _ratio(chosen, "again")
+    pooled = {
+        way: percentile([time for times in chosen for time in times[way]], 0.99)
+        for way in ("good", "bad", "again")
+    }
+    ratio = pooled["bad"] / pooled["good"]
     return [
         Figure(
             "p99 of 96 beside 4 bad ones / beside good ones",
-            f"{bad:.2f}",
-            bad_spread,
+            f"{ratio:.2f}",
+            f"rounds {_spread(chosen, 'bad')}",
             f"<= {TARGET:g}",
-            bad <= TARGET,
+            ratio <= TARGET,
         ),
-        Figure("the same, good ones / good ones: the noise", f"{again:.2f}", again_spread),
+        Figure(
+            "the same, good ones / good ones: the noise",
+            f"{pooled['again'] / pooled['good']:.2f}",
+            f"rounds {_spread(chosen, 'again')}",
+        ),
     ]
 
 
-def _ratio(rounds: list[dict[str, list[float]]], way: str) -> tuple[float, str]:
+def _spread(rounds: list[dict[str, list[float]]], way: str) -> str:
     """Of the rounds' p99s, each against its own good one."""
     return median_spread(
         [percentile(times[way], 0.99) / percentile(times["good"], 0.99) for times in rounds], ".2f"
-    )
+    )[1]
 
 
 def _config(port: int, way: str) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 from pathlib import Path
@@ -41,6 +42,12 @@ unplugged = "0s"
 def quiet() -> None:
     """Log as under systemd, to nowhere: rendering a line is part of the price."""
     log.configure("info", "journal", Path(os.devnull).open("w"), {})  # noqa: SIM115 - for good
+
+
+def freeze() -> None:
+    """As the agent does when it is ready: what is there by now is not searched for garbage."""
+    gc.collect()
+    gc.freeze()
 
 
 def webhook_toml(url: str) -> str:

@@ -17,6 +17,7 @@ from agent.config.model import (
     Section,
     Tls,
     UsageSection,
+    UsageServer,
     Usb,
     Webhook,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "Section",
     "Tls",
     "UsageSection",
+    "UsageServer",
     "Usb",
     "Webhook",
     "check",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import (
@@ -22,17 +23,19 @@ from agent.config.values import (
     check_header_name,
     check_header_value,
     check_no_repeats,
+    check_plugin_name,
     check_positive,
     check_proxy,
     check_text,
     check_url,
-    check_urls,
     parse_duration,
+    toml_type,
 )
 from agent.model import DeviceState, Platform, Visibility
 from agent.secrets import Kind, Secret
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pydantic import GetCoreSchemaHandler
@@ -118,6 +121,7 @@ SecretValue = Annotated[
     PlainSerializer(str, return_type=str),  # the place, never the value
     WithJsonSchema(_SECRET_SCHEMA),
 ]
+_PluginName = Annotated[str, AfterValidator(check_plugin_name)]
 _HeaderName = Annotated[str, AfterValidator(check_header_name)]
 _HeaderValue = Annotated[SecretValue, AfterValidator(check_header_value)]
 Text = Annotated[str, Field(min_length=1), AfterValidator(check_text)]
@@ -135,12 +139,68 @@ ProxyUrl = Annotated[
     Field(max_length=512, json_schema_extra={"pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+/?$"}),
     AfterValidator(check_proxy),
 ]
-Urls = Annotated[
-    tuple[Url, ...],
-    BeforeValidator(to_tuple),
-    AfterValidator(check_urls),
-    Field(json_schema_extra={"uniqueItems": True}),
-]
+_URL_SCHEMA = {
+    "type": "string",
+    "maxLength": 512,
+    "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]",
+}
+SERVERS_SCHEMA = {
+    "type": "array",
+    "uniqueItems": True,
+    "items": {
+        "anyOf": [
+            _URL_SCHEMA,
+            {
+                "type": "object",
+                "properties": {
+                    "url": _URL_SCHEMA,
+                    "auth": {
+                        "type": "object",
+                        "properties": {
+                            "type": {"enum": ["basic", "bearer"]},
+                            "username": {"type": "string", "minLength": 1},
+                            "password": _SECRET_SCHEMA,
+                            "token": _SECRET_SCHEMA,
+                        },
+                        "required": ["type"],
+                        "additionalProperties": False,
+                    },
+                },
+                "required": ["url"],
+                "additionalProperties": False,
+            },
+        ]
+    },
+}
+"""Of servers that are polled: URLs, or tables with one and how to be authorised."""
+
+
+def url_or_table(value: object) -> object:
+    """A server's URL stands for a table of it."""
+    if isinstance(value, bool | int | float | list):
+        raise ValueError(  # noqa: TRY004 -- pydantic collects ValueErrors only
+            f"expected a URL, or a table with one, got {toml_type(value)}"
+        )
+    return {"url": value} if isinstance(value, str) else value
+
+
+class PluginTable:
+    """A table of tables in the file, pairs of name and options in the `Config`."""
+
+    def __get_pydantic_core_schema__(
+        self, _source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            self._pairs,
+            handler.generate_schema(dict[_PluginName, dict[str, Any]]),
+            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+        )
+
+    @staticmethod
+    def _pairs(table: dict[str, dict[str, Any]]) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+        return tuple((name, MappingProxyType(options)) for name, options in table.items())
+
+
 # Strict validation takes no plain text for an enum; its members are checked all the same.
 StateName = Annotated[DeviceState, Field(strict=False)]
 PlatformName = Annotated[Platform, Field(strict=False)]

@@ -20,12 +20,14 @@ from pydantic import (
 
 from agent.config.fields import (
     SECRETS_SCHEMA,
+    SERVERS_SCHEMA,
     Duration,
     Endpoint,
     FilePath,
     HeaderTable,
     Id,
     PlatformName,
+    PluginTable,
     PositiveDuration,
     ProxyUrl,
     SecretValue,
@@ -33,15 +35,16 @@ from agent.config.fields import (
     Text,
     Texts,
     Url,
-    Urls,
     VisibilityName,
     command_or_path,
     one_or_many,
     to_tuple,
+    url_or_table,
 )
 from agent.config.values import (
     check_listen,
     check_no_repeats,
+    check_servers,
     check_signing_secret,
     check_socket_path,
     check_some,
@@ -156,21 +159,63 @@ class Flap(Section):
     hold: Duration = Field(default=30.0, description="What every hold grows to at least.")
 
 
+class BasicAuth(Section):
+    """HTTP basic authentication (RFC 7617)."""
+
+    type: Literal["basic"]
+    username: Annotated[Text, AfterValidator(check_username)] = Field(description="The user.")
+    password: SecretValue = Field(description="The password.")
+
+
+class BearerAuth(Section):
+    """A bearer token (RFC 6750)."""
+
+    type: Literal["bearer"]
+    token: SecretValue = Field(description="The token.")
+
+
+class UsageServer(Section):
+    """A server whose sessions are asked for; its URL alone will do instead of the table."""
+
+    url: Url = Field(repr=False, description="Its base URL; a user in it is basic auth.")
+    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
+        default=None, description="How the agent shows who it is."
+    )
+
+
+UsageServers = Annotated[
+    tuple[Annotated[UsageServer, BeforeValidator(url_or_table)], ...],
+    BeforeValidator(to_tuple),
+    AfterValidator(check_servers),
+    WithJsonSchema(SERVERS_SCHEMA),
+]
+
+
 class UsageSection(Section):
     """Where the agent learns that a session is using a phone; leases need no setting."""
 
     interval: PositiveDuration = Field(
         default=5.0, description="Between two readings of the sources that are polled."
     )
-    appium: Urls = Field(
+    appium: UsageServers = Field(
         default=(), repr=False, description="Appium 2 and 3 servers, by their base URLs."
     )
-    grid: Urls = Field(
+    grid: UsageServers = Field(
         default=(), repr=False, description="Selenium Grid 4 hubs, by their base URLs."
     )
     wda: bool = Field(default=True, description="Ask WebDriverAgent on attached iPhones.")
+    wda_ports: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...],
+        Field(json_schema_extra={"minItems": 1, "uniqueItems": True}),
+        BeforeValidator(to_tuple),
+        AfterValidator(check_some),
+        AfterValidator(check_no_repeats),
+    ] = Field(default=(8100,), description="Ports at which it listens on the iPhones.")
     uiautomator2: bool = Field(
         default=True, description="Ask the UiAutomator2 server behind an adb forward."
+    )
+    plugins: Annotated[tuple[tuple[str, Mapping[str, Any]], ...], PluginTable()] = Field(
+        default=(), repr=False, description="Sources of other packages, each with its own options."
     )
 
 
@@ -233,21 +278,6 @@ class DeviceEntry(Section):
         default=None, description="As in [discovery]. Default: what stands there."
     )
     tags: Texts = Field(default=(), description="Words by which webhooks can choose phones.")
-
-
-class BasicAuth(Section):
-    """HTTP basic authentication (RFC 7617)."""
-
-    type: Literal["basic"]
-    username: Annotated[Text, AfterValidator(check_username)] = Field(description="The user.")
-    password: SecretValue = Field(description="The password.")
-
-
-class BearerAuth(Section):
-    """A bearer token (RFC 6750)."""
-
-    type: Literal["bearer"]
-    token: SecretValue = Field(description="The token.")
 
 
 class Tls(Section):

@@ -69,7 +69,18 @@ def _covered(line: str, known: Collection[str] | None) -> str:
     return kept + re.sub(r"\S", "•", line[len(kept) :])
 
 
-_SENSITIVE = {"secret", "auth", "headers", "url", "proxy", "proxy_auth", "appium", "grid", "token"}
+_SENSITIVE = {
+    "secret",
+    "auth",
+    "headers",
+    "url",
+    "proxy",
+    "proxy_auth",
+    "appium",
+    "grid",
+    "plugins",
+    "token",
+}
 
 
 def _covered_lines(text: str, lines: list[str]) -> list[str]:

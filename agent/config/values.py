@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from agent.secrets import Kind
@@ -266,11 +266,19 @@ def check_proxy(url: str) -> str:
     return url
 
 
-def check_urls(urls: tuple[str, ...]) -> tuple[str, ...]:
-    """Each once."""
+def check_plugin_name(name: str) -> str:
+    """As entry points are named: it is shown as a source's name."""
+    if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
+        raise ValueError("a source's name has small letters, digits, - and _ only")
+    return name
+
+
+def check_servers(servers: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Each `url` once."""
+    urls = [server.url for server in servers]
     if len(set(urls)) < len(urls):
         raise ValueError("one URL stands twice")  # not shown, for it can hold a password
-    return urls
+    return servers
 
 
 def toml_type(value: object) -> str:

@@ -71,16 +71,24 @@ _LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".tes
 def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
     if config.api.token is not None:
         yield ("api", "token"), config.api.token
+    for key, servers in (("appium", config.usage.appium), ("grid", config.usage.grid)):
+        for index, server in enumerate(servers):
+            yield from _auth_secrets(("usage", key, index, "auth"), server.auth)
     for index, webhook in enumerate(config.webhooks):
         path = ("webhooks", index)
         for number, secret in enumerate(webhook.secret):
             yield (*path, "secret", number), secret
-        if isinstance(webhook.auth, BasicAuth):
-            yield (*path, "auth", "password"), webhook.auth.password
-        if webhook.proxy_auth is not None:
-            yield (*path, "proxy_auth", "password"), webhook.proxy_auth.password
-        if isinstance(webhook.auth, BearerAuth):
-            yield (*path, "auth", "token"), webhook.auth.token
+        yield from _auth_secrets((*path, "auth"), webhook.auth)
+        yield from _auth_secrets((*path, "proxy_auth"), webhook.proxy_auth)
+
+
+def _auth_secrets(
+    path: KeyPath, auth: BasicAuth | BearerAuth | None
+) -> Iterator[tuple[KeyPath, Secret]]:
+    if isinstance(auth, BasicAuth):
+        yield (*path, "password"), auth.password
+    if isinstance(auth, BearerAuth):
+        yield (*path, "token"), auth.token
 
 
 def _exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
@@ -98,6 +106,9 @@ def _exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
         for key in ("ca", "cert", "key"):
             if (named := getattr(webhook.tls, key)) is not None:
                 yield from _file_warnings((*path, "tls", key), Path(named), secret=key == "key")
+    inline |= any(
+        "@" in urlsplit(server.url).netloc for server in (*config.usage.appium, *config.usage.grid)
+    )
     if inline and (mode := _open_mode(file)):
         yield Mistake(
             (),

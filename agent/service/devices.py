@@ -6,6 +6,7 @@ import difflib
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownDeviceError
+from agent.pipeline import fold
 from agent.service.rows import iso
 
 if TYPE_CHECKING:
@@ -30,10 +31,10 @@ class Devices:
             UnknownDeviceError: none is; the message names the nearest.
         """
         views = self._pipeline.views()
-        by_fold = {_fold(view.udid): view.udid for view in views}
-        if (found := by_fold.get(_fold(text))) is not None:
+        by_fold = {fold(view.udid): view.udid for view in views}
+        if (found := by_fold.get(fold(text))) is not None:
             return found
-        near = difflib.get_close_matches(_fold(text), list(by_fold), n=3, cutoff=0.5)
+        near = difflib.get_close_matches(fold(text), list(by_fold), n=3, cutoff=0.5)
         by_name = [v.udid for v in views if v.name.casefold() == text.casefold()]
         names = {view.udid: view.name for view in views}
         shown = [f"{udid} ({names[udid]})" for udid in [*by_name, *(by_fold[n] for n in near)]]
@@ -64,7 +65,3 @@ def device_row(view: DeviceView) -> Json:
         "flapping": view.flapping,
         "model": view.model,
     }
-
-
-def _fold(udid: str) -> str:
-    return udid.strip().replace("-", "").casefold()

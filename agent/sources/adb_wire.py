@@ -111,6 +111,27 @@ def parse_long_rows(text: str, serials: Collection[str]) -> dict[str, tuple[Long
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """One line of `host:list-forward`."""
+
+    serial: str
+    local: str
+    """`tcp:8200` on the adb server's host, or a `local…:` socket."""
+    remote: str
+
+
+def parse_forwards(text: str) -> list[Forward]:
+    """The lines of `host:list-forward`; AdbProtocolError for anything else."""
+    found = []
+    for line in text.splitlines():
+        words = line.rsplit(" ", 2)  # a serial may hold blanks
+        if len(words) != 3 or not all(words):  # noqa: PLR2004 - serial, local, remote
+            raise AdbProtocolError(f"a list of forwards has a line that is none: {line[:120]!r}")
+        found.append(Forward(*words))
+    return found
+
+
 def _cut(line: str, key: str) -> tuple[str, str]:
     """The line up to the last ` key:`, and the value behind it ("" without one)."""
     head, found, value = line.rpartition(key)

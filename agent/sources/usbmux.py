@@ -18,7 +18,6 @@ import asyncio
 import functools
 import importlib.util
 import random
-import socket
 import struct
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -28,8 +27,10 @@ import structlog
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources.base import backoff
+from agent.sources.usbmux_socket import is_local, open_socket
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
     from pathlib import Path
 
@@ -41,8 +42,6 @@ ABSENT_RETRY = 1.0
 """Seconds between looks for a usbmuxd that is not running; one `connect` costs microseconds."""
 STABLE = 10.0
 """Seconds that a connection must have lasted for the reconnect back-off to start anew."""
-QUEUE_PAUSE = 0.02
-"""Seconds between tries while usbmuxd's queue of connections is full."""
 MAX_FRAME = 16 * 1024 * 1024
 """Bytes; `ListDevices` takes about 800 per phone."""
 HEADER = 16
@@ -187,11 +186,6 @@ class _Server:
     def __init__(self, address: str, answer_limit: float) -> None:
         self.address = address
         self.answer_limit = answer_limit
-        self._path = address.removeprefix("UNIX:")
-        host, colon, port = self._path.rpartition(":")
-        self._tcp: tuple[str, str] | None = None
-        if colon and "/" not in self._path:
-            self._tcp = host.strip("[]"), port
         self._mux_class: Any = None
 
     async def open(self) -> Any:
@@ -201,7 +195,7 @@ class _Server:
             OSError: nobody listens there.
             ImportError: the library is not (wholly) installed.
         """
-        sock = await (self._connect_tcp(*self._tcp) if self._tcp else self._connect_unix())
+        sock = await open_socket(self.address)
         try:
             if self._mux_class is None:
                 self._mux_class = await asyncio.to_thread(_mux_class)
@@ -221,43 +215,6 @@ class _Server:
             finally:
                 await mux.close()
 
-    async def _connect_unix(self) -> socket.socket:
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            while True:
-                # Not `loop.sock_connect`: a full queue (usbmuxd up to 1.1.1 keeps 5) is EAGAIN
-                # here, which asyncio takes for a connection under way and then for a made one.
-                try:
-                    sock.connect(self._path)
-                except BlockingIOError:
-                    await asyncio.sleep(QUEUE_PAUSE)
-                else:
-                    return sock
-        except BaseException:
-            sock.close()
-            raise
-
-    async def _connect_tcp(self, host: str, port: str) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        refusal = OSError(f"no address for {host}")
-        for family, kind, proto, _, where in await loop.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        ):
-            sock = socket.socket(family, kind, proto)
-            try:
-                sock.setblocking(False)
-                await loop.sock_connect(sock, where)
-            except OSError as error:
-                sock.close()
-                refusal = error
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                return sock
-        raise refusal
-
     def explain(self, error: Exception, *, attached: int, connected: bool) -> _Loss:
         """What the error that ended a connection means.
 
@@ -266,7 +223,7 @@ class _Server:
             attached: how many iPhones were attached.
             connected: the connection had worked before.
         """
-        where, local = self.address, self._tcp is None
+        where, local = self.address, is_local(self.address)
         # Debian's usbmuxd is started by udev with the first iPhone and ends with the last.
         expected = local and not attached
         remedy = "see `systemctl status usbmuxd`" if local else "is it running there?"

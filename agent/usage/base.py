@@ -28,10 +28,13 @@ class Phone:
     udid: str
     platform: Platform
     address: str
-    """What its bridge calls it: the adb serial, the usbmux DeviceID. "" while the bridge is down or
-    does not see it."""
-    ready: bool
-    """Its bridge can reach it now."""
+    """What its bridge calls it: the adb serial, the usbmux DeviceID. "" while its bridge cannot
+    reach it."""
+
+    @property
+    def ready(self) -> bool:
+        """Its bridge can reach it now."""
+        return bool(self.address)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ def missing_from(model: type[BaseModel], header: str) -> list[str]:
             continue  # a table of its own
         if field.is_required():
             good = any(not commented for commented, _ in given)
-        elif in_toml(field) is None or name in {"secret", "headers"}:
+        elif in_toml(field) is None or name in {"secret", "headers", "plugins"}:
             # Left out is the default, and cannot be written.
             good = any(commented for commented, _ in given)
         else:

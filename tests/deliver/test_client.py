@@ -14,8 +14,9 @@ import standardwebhooks
 
 import agent
 from agent.deliver import client as client_module
-from agent.deliver.client import BODY_LIMIT, Client, ThreadResolver, refuse_address
+from agent.deliver.client import BODY_LIMIT, Client, refuse_address
 from agent.deliver.policy import Answer, ErrorKind
+from agent.resolver import ThreadResolver
 from tests.deliver.kit import NOW_MS, make_callback, make_webhook
 from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import (

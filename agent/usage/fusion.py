@@ -1,0 +1,184 @@
+"""Which sessions use which phone, by all that the usage sources said. Pure: no clock, no I/O.
+
+A *voice* is one (source, target), such as Appium's server at some URL. Each says of a device that
+it is in use, or leaves it out, or cannot say. The rules, and there are no others:
+
+1. A good reading that lists a device: that voice has it in use, at once.
+2. A good reading without it: the first only counts; the second in a row ends it. An unknown reading
+   in between neither counts nor starts the count anew.
+3. A voice that becomes unknown keeps what it said: what it had in use is unknown, with its holder
+   (`derive` keeps the last usage for `usage_grace`); what it did not have is idle, and the reason
+   is shown. So a lease that ends while some server cannot be reached ends at once.
+4. A voice that is dropped (its server is not configured any more, its phone was unplugged) says
+   nothing.
+5. A device that was in use when the agent stopped is unknown, with its holder, until every voice
+   that may speak of it has given two good readings since the start, or there is none.
+
+`reading` makes one of them, by the first row that fits:
+
+| what was said | the device is | holder and reason |
+|---|---|---|
+| a lease | in use | the lease's |
+| some good voice has it in use | in use | of the strongest source: `STRENGTH`, then by name |
+| an unknown voice has it in use | unknown | that holder, that voice's reason |
+| it was in use before the start, not confirmed yet | unknown | that holder |
+| some voice that may speak of it is unknown | idle | "usage unknown: …" |
+| anything else | idle | |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.model import Usage, UsageReading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+STRENGTH = ("lease", "appium", "grid", "wda", "uiautomator2")
+"""Strongest first: how exactly a source knows who uses a phone. Others come behind, by name."""
+ENOUGH = 2
+"""Good readings without a device that end its use (DESIGN, section 5)."""
+
+Voice = tuple[str, str]
+"""(source, target)."""
+
+
+@dataclass(slots=True)
+class _Held:
+    """One device that one voice has in use."""
+
+    holder: str
+    since_ms: int
+    missed: int = 0
+    """Good readings in a row that left it out."""
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one voice said last."""
+
+    udid: str
+    """The only device it can speak of; "": of any."""
+    good: int = 0
+    """Good readings since it was first heard; counted up to ENOUGH."""
+    reason: str = ""
+    """Why it is unknown; "": it is not."""
+    held: dict[str, _Held] = field(default_factory=dict)
+
+
+class Fusion:
+    """Takes readings, gives the one reading of a device.
+
+    The methods that take something return the devices whose reading may have changed; None: all.
+    """
+
+    def __init__(self) -> None:
+        self._said: dict[Voice, _Said] = {}
+        self._of_device: dict[str, set[Voice]] = {}
+        """Key "": the voices that may speak of any device."""
+        self._leases: dict[str, UsageReading] = {}
+        self._before: dict[str, str] = {}
+
+    def lease(self, udid: str, reading: UsageReading) -> set[str]:
+        """A lease on the device began (in use) or ended (idle)."""
+        if reading.usage is Usage.IN_USE:
+            self._leases[udid] = reading
+        else:
+            self._leases.pop(udid, None)
+        self._before.pop(udid, None)
+        return {udid}
+
+    def assume(self, udid: str, holder: str) -> None:
+        """It was in use when the agent stopped."""
+        self._before[udid] = holder
+
+    def know(self, voice: Voice, udid: str = "") -> set[str] | None:
+        """A voice that may speak, of that device or ("") of any, but has not yet."""
+        if voice in self._said:
+            return set()
+        self._said[voice] = _Said(udid)
+        self._of_device.setdefault(udid, set()).add(voice)
+        return self._concerned(udid) if self._before else set()
+
+    def good(self, voice: Voice, in_use: Mapping[str, str], now_ms: int) -> set[str] | None:
+        """A known voice was read: device → holder, of those that it has in use."""
+        said = self._said[voice]
+        settled = said.good < ENOUGH and bool(self._before)
+        said.good = min(ENOUGH, said.good + 1)
+        changed = self._concerned(said.udid) if said.reason or settled else set()
+        said.reason = ""
+        touched = set()
+        for udid, holder in in_use.items():
+            held = said.held.get(udid)
+            if held is None or held.holder != holder:
+                said.held[udid] = _Held(holder, now_ms)
+                touched.add(udid)
+            else:
+                held.missed = 0
+        for udid in [udid for udid in said.held if udid not in in_use]:
+            held = said.held[udid]
+            held.missed += 1
+            if held.missed >= ENOUGH:
+                del said.held[udid]
+                touched.add(udid)
+        return None if changed is None else changed | touched
+
+    def unknown(self, voice: Voice, reason: str) -> set[str] | None:
+        """A known voice could not be read; the reason is the operator's."""
+        said = self._said[voice]
+        if said.reason == reason:
+            return set()
+        said.reason = reason
+        return self._concerned(said.udid)
+
+    def drop(self, voice: Voice) -> set[str] | None:
+        """The voice is no more."""
+        said = self._said.pop(voice, None)
+        if said is None:
+            return set()
+        self._of_device[said.udid].discard(voice)
+        if said.reason or self._before:
+            return self._concerned(said.udid)
+        return set(said.held)
+
+    def ending(self, voice: Voice) -> bool:
+        """Whether one more good reading may end a use that the voice has."""
+        said = self._said.get(voice)
+        return said is not None and any(held.missed for held in said.held.values())
+
+    def sessions(self, voice: Voice) -> int:
+        """How many devices the voice has in use."""
+        said = self._said.get(voice)
+        return 0 if said is None else len(said.held)
+
+    def reading(self, udid: str) -> UsageReading:
+        """The one reading of that device; once confirmed, its use before the start is forgotten."""
+        lease = self._leases.get(udid)
+        if lease is not None:
+            return lease
+        voices = self._of_device.get("", set()) | self._of_device.get(udid, set())
+        mine = [self._said[voice] for voice in sorted(voices, key=_by_strength)]
+        having = [(said.held[udid], said.reason) for said in mine if udid in said.held]
+        if having:
+            held, reason = min(having, key=lambda pair: bool(pair[1]))  # the strongest good one
+            usage = Usage.UNKNOWN if reason else Usage.IN_USE
+            return UsageReading(usage, held.holder, reason, held.since_ms)
+        reason = next((said.reason for said in mine if said.reason), "")
+        if udid in self._before:
+            if any(said.good < ENOUGH for said in mine):
+                return UsageReading(
+                    Usage.UNKNOWN, self._before[udid], reason or "not confirmed since the start"
+                )
+            del self._before[udid]
+        return UsageReading(reason=f"usage unknown: {reason}" if reason else "")
+
+    def _concerned(self, udid: str) -> set[str] | None:
+        return {udid} if udid else None
+
+
+def _by_strength(voice: Voice) -> tuple[int, str, str]:
+    source, target = voice
+    rank = STRENGTH.index(source) if source in STRENGTH else len(STRENGTH)
+    return rank, source, target

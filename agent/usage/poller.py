@@ -1,0 +1,380 @@
+"""Asks every target of every usage source, each on its own, and tells what it comes to.
+
+One task per source lists its targets, every interval and whenever phones come or go; one task per
+target reads it: every interval, five times as often while something is about to change (for two
+intervals after a change or a nudge, and while a use is about to end). A target that hangs or fails
+is unknown and delays no other. What the readings mean is decided in `fusion`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from agent.model import Usage, UsageReading
+from agent.usage.base import READ_LIMIT, UsageUnknownError
+from agent.usage.fusion import Fusion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from agent.usage.base import Phone, Target, UsageSource
+
+log = structlog.get_logger(__name__)
+
+QUICK = 5
+"""Readings an interval while something is about to change."""
+SHORTEST = 0.2
+"""Seconds between two readings of a target, at least."""
+END_LIMIT = 0.5
+"""Seconds that sources get to close."""
+UNCONFIRMED = "not confirmed since the start"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How to make a source, and the settings on which it hangs: equal ones leave it as it is."""
+
+    settings: object
+    make: Callable[[], UsageSource]
+
+
+Plans = dict[str, Plan]
+"""By the source's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReport:
+    """How one target stands, for operators."""
+
+    source: str
+    target: str
+    state: str
+    """`unread`, `good` or `unknown`."""
+    reason: str
+    sessions: int
+    """Devices it has in use."""
+    read_ms: int
+    """When it was last read, wall clock; 0: never."""
+
+
+@dataclass(slots=True, eq=False)
+class _Follower:
+    target: Target
+    task: asyncio.Task[None] | None = None
+    """None: its phone cannot be reached now."""
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+    read_ms: int = 0
+    bugs: set[str] = field(default_factory=set)
+    """Types of errors that were logged with their traceback."""
+    first: asyncio.Event = field(default_factory=asyncio.Event)
+    """Read once, whatever came of it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    plan: Plan
+    source: UsageSource
+    followers: dict[str, _Follower] = field(default_factory=dict)
+    task: asyncio.Task[None] | None = None
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    wanted: int = 0
+    """Listings that were asked for, and the last of them that is done."""
+    listed: int = 0
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    bugs: set[str] = field(default_factory=set)
+
+
+class Poller:
+    """All polled sources. All methods run on the event loop's thread.
+
+    Args:
+        phones: those that are not unplugged now.
+        resolve: which device an id means, as a target tells it; None: none of ours.
+        changed: told a device's usage whenever that changes.
+        wall_ms: wall clock, milliseconds.
+        call_later: the loop's timer.
+        monotonic: seconds, of the same clock as the timer.
+        jitter: random numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        *,
+        phones: Callable[[], Iterable[Phone]],
+        resolve: Callable[[str], str | None],
+        changed: Callable[[str, UsageReading], None],
+        wall_ms: Callable[[], int],
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._phones = phones
+        self._resolve = resolve
+        self._changed = changed
+        self._wall_ms = wall_ms
+        self._call_later = call_later
+        self._monotonic = monotonic
+        self._jitter = jitter
+        self._fusion = Fusion()
+        self._interval = 5.0
+        self._running: dict[str, _Running] = {}
+        self._told: dict[str, UsageReading] = {}
+        self._assumed: set[str] = set()
+        self._unresolved: set[str] = set()
+
+    # --- what happens elsewhere ------------------------------------------------------------
+
+    def lease(self, udid: str, reading: UsageReading) -> None:
+        """A lease on the device began or ended."""
+        self._tell(self._fusion.lease(udid, reading))
+        self.nudge(udid)
+
+    def assume(self, udid: str, holder: str) -> None:
+        """The device was in use when the agent stopped, and by no lease."""
+        self._fusion.assume(udid, holder)
+        self._assumed.add(udid)
+        reading = UsageReading(Usage.UNKNOWN, holder, UNCONFIRMED)
+        self._told[udid] = reading
+        self._changed(udid, reading)
+
+    def phones_changed(self) -> None:
+        """Phones came or went, or became ready: list the targets anew."""
+        for running in self._running.values():
+            running.wake.set()
+
+    def nudge(self, udid: str) -> None:
+        """Something happened to that device: look soon whether a session began or ended."""
+        for running in self._running.values():
+            for follower in running.followers.values():
+                if follower.target.udid in {"", udid}:
+                    follower.wake.set()
+
+    # --- life ------------------------------------------------------------------------------
+
+    async def reconfigure(self, interval: float, plans: Plans) -> None:
+        """Run these sources; those whose settings are the same go on undisturbed.
+
+        Raises:
+            AgentError: a new source cannot be made; then nothing has changed.
+        """
+        made = {
+            name: plan.make()
+            for name, plan in plans.items()
+            if name not in self._running or self._running[name].plan.settings != plan.settings
+        }
+        self._interval = interval
+        for name in [name for name in self._running if name in made or name not in plans]:
+            await self._end(self._running.pop(name))
+        loop = asyncio.get_running_loop()
+        for name, source in made.items():
+            running = self._running[name] = _Running(plans[name], source)
+            running.task = loop.create_task(self._manage(running), name=f"usage {name}")
+
+    async def first_round(self) -> None:
+        """Return once every target was read once, whatever came of it."""
+        for running in list(self._running.values()):
+            running.wanted += 1
+            number = running.wanted
+            running.wake.set()
+            while running.listed < number:
+                running.news.clear()
+                await running.news.wait()
+            for follower in list(running.followers.values()):
+                if follower.task is not None:
+                    await follower.first.wait()
+        self._tell(set(self._assumed))
+        self._assumed.clear()
+
+    async def close(self) -> None:
+        """End all tasks and close all sources."""
+        while self._running:
+            await self._end(self._running.popitem()[1])
+
+    def report(self) -> list[TargetReport]:
+        """Every target."""
+        rows = []
+        for name, running in sorted(self._running.items()):
+            for key, follower in sorted(running.followers.items()):
+                unread = "" if follower.read_ms else "unread"
+                rows.append(
+                    TargetReport(
+                        name,
+                        key,
+                        "unknown" if follower.reason else unread or "good",
+                        follower.reason,
+                        self._fusion.sessions((name, key)),
+                        follower.read_ms,
+                    )
+                )
+        return rows
+
+    async def _end(self, running: _Running) -> None:
+        tasks = [running.task, *[follower.task for follower in running.followers.values()]]
+        await _cancel(tasks)
+        for key in running.followers:
+            self._tell(self._fusion.drop((running.source.name, key)))
+        try:
+            async with asyncio.timeout(END_LIMIT):
+                await running.source.close()
+        except Exception:
+            log.exception("usage.close_failed", source=running.source.name)
+
+    # --- targets ---------------------------------------------------------------------------
+
+    async def _manage(self, running: _Running) -> None:
+        while True:
+            running.wake.clear()
+            number = running.wanted
+            await self._list(running)
+            running.listed = number
+            running.news.set()
+            await self._pause(running.wake, self._interval)
+
+    async def _list(self, running: _Running) -> None:
+        source = running.source
+        phones = list(self._phones())
+        try:
+            async with asyncio.timeout(READ_LIMIT):
+                targets = {target.key: target for target in await source.targets(phones)}
+        except Exception as error:  # noqa: BLE001 - a source may be a third party's
+            reason = self._explain(source.name, "its targets", error, running.bugs)
+            for follower in running.followers.values():
+                self._unknown(source.name, follower, reason)
+            return
+        waiting = {phone.udid: phone for phone in phones if not phone.ready}
+        for key, follower in list(running.followers.items()):
+            if key in targets:
+                continue
+            await _cancel([follower.task])
+            follower.task = None
+            if follower.target.udid in waiting:
+                reason = f"{source.name} {key} cannot be asked: the phone cannot be reached now"
+                self._unknown(source.name, follower, reason)
+            else:
+                del running.followers[key]
+                self._tell(self._fusion.drop((source.name, key)))
+        for key, target in targets.items():
+            follower = running.followers.setdefault(key, _Follower(target))
+            follower.target = target
+            if follower.task is None:
+                self._tell(self._fusion.know((source.name, key), target.udid))
+                follow = self._follow(source, follower)
+                follower.task = asyncio.get_running_loop().create_task(follow, name=key)
+
+    # --- one target ------------------------------------------------------------------------
+
+    async def _follow(self, source: UsageSource, follower: _Follower) -> None:
+        quick_until = 0.0
+        while True:
+            follower.wake.clear()
+            changed = await self._read(source, follower)
+            follower.first.set()
+            now = self._monotonic()
+            if changed:
+                quick_until = now + 2 * self._interval
+            ending = self._fusion.ending((source.name, follower.target.key))
+            quick = not follower.reason and (ending or now < quick_until)
+            # Spread, so that a hundred phones are not asked in one instant for ever.
+            delay = self._interval * (0.9 + 0.2 * self._jitter())
+            if quick:
+                delay = max(SHORTEST, self._interval / QUICK)
+            if await self._pause(follower.wake, delay):
+                quick_until = self._monotonic() + 2 * self._interval
+                # A burst of nudges must not become a burst of questions.
+                await self._pause(asyncio.Event(), SHORTEST)
+
+    async def _read(self, source: UsageSource, follower: _Follower) -> bool:
+        """Read once; whether what it says has changed."""
+        target = follower.target
+        voice = (source.name, target.key)
+        try:
+            async with asyncio.timeout(READ_LIMIT):
+                told = await source.read(target)
+        except Exception as error:  # noqa: BLE001 - a source may be a third party's
+            reason = self._explain(source.name, target.key, error, follower.bugs)
+            return self._unknown(source.name, follower, reason)
+        follower.read_ms = self._wall_ms()
+        if follower.reason:
+            log.info("usage.readable", source=source.name, target=target.key)
+            follower.reason = ""
+        before = self._fusion.sessions(voice)
+        touched = self._fusion.good(voice, self._resolved(source.name, told), self._wall_ms())
+        self._tell(touched)
+        return before != self._fusion.sessions(voice) or bool(touched)
+
+    def _unknown(self, name: str, follower: _Follower, reason: str) -> bool:
+        follower.read_ms = self._wall_ms()
+        if follower.reason == reason:
+            return False
+        follower.reason = reason
+        log.warning("usage.unknown", source=name, target=follower.target.key, reason=reason)
+        self._tell(self._fusion.unknown((name, follower.target.key), reason))
+        return True
+
+    @staticmethod
+    def _explain(name: str, what: str, error: Exception, bugs: set[str]) -> str:
+        match error:
+            case UsageUnknownError():
+                return str(error)
+            case TimeoutError():
+                return f"{name}: {what} did not answer within {READ_LIMIT:g} s"
+        kind = type(error).__name__
+        if kind not in bugs:
+            bugs.add(kind)
+            log.error("usage.bug", source=name, target=what, exc_info=error)
+        return f"{name}: internal error ({kind}) with {what}: see the log"
+
+    def _resolved(self, name: str, told: Mapping[str, str]) -> dict[str, str]:
+        in_use: dict[str, str] = {}
+        for id_, holder in told.items():
+            udid = self._resolve(id_)
+            if udid is not None:
+                in_use[udid] = holder
+            elif id_ not in self._unresolved and len(self._unresolved) < 1000:  # noqa: PLR2004 - bounded
+                self._unresolved.add(id_)
+                log.info("usage.other_device", source=name, id=id_, holder=holder)
+        return in_use
+
+    # --- telling ---------------------------------------------------------------------------
+
+    def _tell(self, udids: set[str] | None) -> None:
+        if udids is None:
+            udids = {*self._told, *(phone.udid for phone in self._phones())}
+        for udid in udids:
+            reading = self._fusion.reading(udid)
+            if reading != self._told.get(udid, UsageReading()):
+                self._told[udid] = reading
+                self._changed(udid, reading)
+
+    async def _pause(self, wake: asyncio.Event, delay: float) -> bool:
+        """Wait that long; True when it was woken before."""
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self._call_later(delay, lambda: _settle(up))
+        waiting = asyncio.ensure_future(wake.wait())
+        both: set[asyncio.Future[Any]] = {up, waiting}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            waiting.cancel()
+        return wake.is_set()
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[None] | None]) -> None:
+    running = {task for task in tasks if task is not None}
+    for task in running:
+        task.cancel()
+    if running:
+        await asyncio.wait(running, timeout=END_LIMIT)
