@@ -102,6 +102,7 @@ class Poller:
         call_later: the loop's timer.
         monotonic: seconds, of the same clock as the timer.
         jitter: random numbers in [0, 1).
+        read_limit: seconds for `targets` and for `read`, see READ_LIMIT.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Poller:
         call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
+        read_limit: float = READ_LIMIT,
     ) -> None:
         self._phones = phones
         self._resolve = resolve
@@ -122,6 +124,7 @@ class Poller:
         self._call_later = call_later
         self._monotonic = monotonic
         self._jitter = jitter
+        self._read_limit = read_limit
         self._fusion = Fusion()
         self._interval = 5.0
         self._running: dict[str, _Running] = {}
@@ -241,7 +244,7 @@ class Poller:
         source = running.source
         phones = list(self._phones())
         try:
-            async with asyncio.timeout(READ_LIMIT):
+            async with asyncio.timeout(self._read_limit):
                 targets = {target.key: target for target in await source.targets(phones)}
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
             reason = self._explain(source.name, "its targets", error, running.bugs)
@@ -295,7 +298,7 @@ class Poller:
         target = follower.target
         voice = (source.name, target.key)
         try:
-            async with asyncio.timeout(READ_LIMIT):
+            async with asyncio.timeout(self._read_limit):
                 told = await source.read(target)
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
             reason = self._explain(source.name, target.key, error, follower.bugs)
@@ -318,13 +321,12 @@ class Poller:
         self._tell(self._fusion.unknown((name, follower.target.key), reason))
         return True
 
-    @staticmethod
-    def _explain(name: str, what: str, error: Exception, bugs: set[str]) -> str:
+    def _explain(self, name: str, what: str, error: Exception, bugs: set[str]) -> str:
         match error:
             case UsageUnknownError():
                 return str(error)
             case TimeoutError():
-                return f"{name}: {what} did not answer within {READ_LIMIT:g} s"
+                return f"{name}: {what} did not answer within {self._read_limit:g} s"
         kind = type(error).__name__
         if kind not in bugs:
             bugs.add(kind)

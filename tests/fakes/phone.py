@@ -88,6 +88,8 @@ class FakePhone:
         }
         self.authorised = authorised
         self.shells: dict[str, str | Callable[[str], str]] = {}
+        self.apps: dict[int, Callable[[bytes], bytes | None]] = {}
+        """What listens at the phone's TCP ports: a request in, an answer (None: never) out."""
         self.commands: list[str] = []
         self.port = 0
         """Where it listens; given by `start`, kept over hanging up."""
@@ -208,6 +210,7 @@ class _Link(asyncio.Protocol):
         self._phone = phone
         self._transport: asyncio.Transport | None = None
         self._received = bytearray()
+        self._apps: dict[int, int] = {}  # our id -> the port of the app that is spoken to
         self._streams: dict[
             int, list[bytes]
         ] = {}  # our id (= theirs) -> what is still to be written
@@ -256,6 +259,10 @@ class _Link(asyncio.Protocol):
         elif command == OPEN:
             service = payload.rstrip(b"\0").decode()
             kind, _, argument = service.partition(":")
+            if kind == "tcp" and int(argument) in self._phone.apps:
+                self._apps[arg0] = int(argument)
+                self._send(OKAY, arg0, arg0)
+                return
             if kind not in {"shell", "exec"}:
                 self._send(CLSE, 0, arg0)
                 return
@@ -267,6 +274,12 @@ class _Link(asyncio.Protocol):
             self._next(arg1)
         elif command == WRTE:
             self._send(OKAY, arg1, arg0)
+            if arg1 in self._apps:
+                answer = self._phone.apps[self._apps[arg1]](payload)
+                if answer is not None:
+                    del self._apps[arg1]
+                    self._streams[arg1] = [answer]
+                    self._next(arg1)
         elif command == CLSE:
             self._streams.pop(arg1, None)
         # AUTH with a public key waits for the user: `FakePhone.accept`.

@@ -21,16 +21,21 @@ import ssl
 import struct
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    App = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 LOCKDOWN_PORT = 62078
 HOST_ID = "8E2C4E0A-7C39-4E5B-8B0B-3F3C9A9A2D11"
@@ -69,6 +74,8 @@ class Phone:
     """The error with which StartSession is answered, e.g. `PasswordProtected`."""
     record_name: str = ""
     """Under which id usbmuxd keeps the record; the serial by default."""
+    apps: dict[int, App] = field(default_factory=dict)
+    """What listens at other ports of the phone."""
     device_id: int = 0
     """Given by usbmuxd at every attach."""
     checks: int = 0
@@ -269,6 +276,11 @@ class FakeUsbmuxd:
             writer.write(frame(result(BAD_DEVICE), tag))
             return False
         phone = found[0]
+        app = phone.apps.get(socket.ntohs(request["PortNumber"]))
+        if app is not None:
+            writer.write(frame(result(OK), tag))
+            await app(reader, writer)
+            return True
         if socket.ntohs(request["PortNumber"]) != LOCKDOWN_PORT or (
             phone.lockdown is Lockdown.REFUSES
         ):

@@ -1,0 +1,221 @@
+"""The poller: each target on its own, quick near changes, unknown never idle."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.model import Platform, Usage, UsageReading
+from agent.usage.base import Phone, Target, UsageUnknownError
+from agent.usage.poller import Plan, Poller
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+LIMIT = 10.0
+D = Phone("D", Platform.ANDROID, "D")
+E = Phone("E", Platform.IOS, "7")
+
+
+class Scripted:
+    """A source whose targets and answers a test sets; every reading is announced."""
+
+    def __init__(self, name: str = "appium") -> None:
+        self.name = name
+        self.keys: list[Target] = [Target("one")]
+        self.in_use: dict[str, dict[str, str] | Exception] = {}
+        self.hanging: set[str] = set()
+        self.reads: list[str] = []
+        self.news = asyncio.Condition()
+        self.closed = False
+
+    async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
+        del phones
+        return list(self.keys)
+
+    async def read(self, target: Target) -> Mapping[str, str]:
+        async with self.news:
+            self.reads.append(target.key)
+            self.news.notify_all()
+        if target.key in self.hanging:
+            await asyncio.Event().wait()
+        answer = self.in_use.get(target.key, {})
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Bench:
+    """A poller over scripted sources; `told` is what the pipeline would get."""
+
+    def __init__(self) -> None:
+        self.phones: list[Phone] = [D, E]
+        self.told: dict[str, UsageReading] = {}
+        self.changes: list[tuple[str, Usage, str]] = []
+        self.news = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self.poller = Poller(
+            phones=lambda: self.phones,
+            resolve=lambda name: name.upper() if name.upper() in {"D", "E"} else None,
+            changed=self.take,
+            wall_ms=lambda: 1,
+            call_later=loop.call_later,
+            read_limit=0.3,
+        )
+
+    def take(self, udid: str, reading: UsageReading) -> None:
+        self.told[udid] = reading
+        self.changes.append((udid, reading.usage, reading.holder))
+        self.news.set()
+
+    async def run(self, *sources: Scripted, interval: float = 0.2) -> None:
+        plans = {source.name: Plan(id(source), lambda s=source: s) for source in sources}
+        await self.poller.reconfigure(interval, plans)
+        async with asyncio.timeout(LIMIT):
+            await self.poller.first_round()
+
+    async def until(self, udid: str, usage: Usage, reason: str = "") -> UsageReading:
+        async with asyncio.timeout(LIMIT):
+            while True:
+                reading = self.told.get(udid, UsageReading())
+                if reading.usage is usage and reason in reading.reason:
+                    return reading
+                self.news.clear()
+                await self.news.wait()
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    it = Bench()
+    yield it
+    await it.poller.close()
+
+
+async def test_a_session_and_its_end(bench: Bench) -> None:
+    source = Scripted()
+    source.in_use["one"] = {"d": "session 1", "stranger": "session 2"}
+    await bench.run(source)
+    assert bench.told == {"D": UsageReading(Usage.IN_USE, "session 1", since_ms=1)}
+    count = len(source.reads)
+    source.in_use["one"] = {}
+    await bench.until("D", Usage.IDLE)
+    assert len(source.reads) - count >= 2
+    assert bench.changes == [("D", Usage.IN_USE, "session 1"), ("D", Usage.IDLE, "")]
+
+
+async def test_an_error_is_unknown_and_never_idle(bench: Bench) -> None:
+    source = Scripted()
+    source.in_use["one"] = {"D": "session 1"}
+    await bench.run(source)
+    source.in_use["one"] = UsageUnknownError("one refuses connections")
+    reading = await bench.until("D", Usage.UNKNOWN)
+    assert (reading.holder, reading.reason) == ("session 1", "one refuses connections")
+    assert (await bench.until("E", Usage.IDLE, "one refuses")).reason.startswith("usage unknown")
+    source.in_use["one"] = {"D": "session 1"}
+    await bench.until("D", Usage.IN_USE)
+    assert bench.told["E"] == UsageReading()
+    assert Usage.IDLE not in [usage for udid, usage, _ in bench.changes if udid == "D"]
+
+
+async def test_a_bug_in_a_source_is_unknown_too(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Scripted("farm")
+    source.in_use["one"] = KeyError("oops")
+    await bench.run(source)
+    assert (await bench.until("D", Usage.IDLE, "internal error (KeyError)")).holder == ""
+    async with asyncio.timeout(LIMIT), source.news:
+        await source.news.wait_for(lambda: len(source.reads) > 3)
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("usage.bug") <= 1
+
+
+async def test_a_target_that_hangs_delays_no_other(bench: Bench) -> None:
+    source = Scripted()
+    source.keys = [Target("one"), Target("two")]
+    source.hanging = {"two"}
+    source.in_use["one"] = {"D": "session 1"}
+    await bench.run(source)
+    assert bench.told["D"].usage is Usage.IN_USE
+    reading = await bench.until("E", Usage.IDLE, "two did not answer within")
+    assert "appium" in reading.reason
+    rows = {row.target: (row.state, row.sessions) for row in bench.poller.report()}
+    assert rows == {"one": ("good", 1), "two": ("unknown", 0)}
+
+
+async def test_what_was_in_use_before_the_start_waits_for_two_readings(bench: Bench) -> None:
+    source = Scripted()
+    bench.poller.assume("D", "session 0")
+    await bench.run(source)
+    assert bench.changes[0] == ("D", Usage.UNKNOWN, "session 0")
+    await bench.until("D", Usage.IDLE)
+    assert len(source.reads) >= 2
+
+
+async def test_without_any_source_it_ends_at_the_first_round(bench: Bench) -> None:
+    bench.poller.assume("D", "session 0")
+    await bench.run()
+    assert bench.told["D"] == UsageReading()
+
+
+async def test_a_phones_target_that_goes(bench: Bench) -> None:
+    source = Scripted("wda")
+    source.keys = [Target("port 8100 of E", "E")]
+    source.in_use["port 8100 of E"] = {"E": "wda session 1"}
+    await bench.run(source)
+    assert bench.told["E"].usage is Usage.IN_USE
+    # Its bridge is down, the phone is still there: unknown.
+    source.keys = []
+    bench.phones = [D, Phone("E", Platform.IOS, "")]
+    bench.poller.phones_changed()
+    reading = await bench.until("E", Usage.UNKNOWN)
+    assert reading.holder == "wda session 1"
+    # It is back.
+    source.keys = [Target("port 8100 of E", "E")]
+    bench.phones = [D, E]
+    bench.poller.phones_changed()
+    await bench.until("E", Usage.IN_USE)
+    # It is unplugged.
+    source.keys = []
+    bench.phones = [D]
+    bench.poller.phones_changed()
+    await bench.until("E", Usage.IDLE)
+
+
+async def test_a_reload_leaves_alone_what_did_not_change(bench: Bench) -> None:
+    one, two, three = Scripted("appium"), Scripted("grid"), Scripted("grid")
+    one.in_use["one"] = {"D": "session 1"}
+    two.in_use["one"] = {"E": "session 2"}
+    await bench.run(one, two)
+    assert bench.told["E"].usage is Usage.IN_USE
+    await bench.run(one, three)
+    assert (one.closed, two.closed, three.closed) == (False, True, False)
+    assert bench.told["E"] == UsageReading()
+    assert bench.changes.count(("D", Usage.IN_USE, "session 1")) == 1
+    await bench.run(three)
+    assert one.closed
+    assert bench.told["D"] == UsageReading()
+
+
+async def test_a_lease_is_told_at_once_and_makes_the_others_look(bench: Bench) -> None:
+    source = Scripted()
+    await bench.run(source, interval=60)
+    assert source.reads == ["one"]
+    bench.poller.lease("D", UsageReading(Usage.IN_USE, "alice"))
+    assert bench.told["D"].holder == "alice"
+    async with asyncio.timeout(LIMIT), source.news:
+        await source.news.wait_for(lambda: len(source.reads) > 1)
+
+
+async def test_nothing_is_asked_after_close(bench: Bench) -> None:
+    source = Scripted()
+    await bench.run(source, interval=0.05)
+    await bench.poller.close()
+    assert source.closed
+    before = asyncio.all_tasks()
+    assert {task.get_name() for task in before} & {"usage appium", "one"} == set()
