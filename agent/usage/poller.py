@@ -243,6 +243,8 @@ class Poller:
     async def _list(self, running: _Running) -> None:
         source = running.source
         phones = list(self._phones())
+        # A phone that is new hears of what is unknown already.
+        self._tell({phone.udid for phone in phones} - set(self._told))
         try:
             async with asyncio.timeout(self._read_limit):
                 targets = {target.key: target for target in await source.targets(phones)}

@@ -122,6 +122,17 @@ async def test_an_error_is_unknown_and_never_idle(bench: Bench) -> None:
     assert Usage.IDLE not in [usage for udid, usage, _ in bench.changes if udid == "D"]
 
 
+async def test_a_phone_that_comes_hears_what_is_unknown_already(bench: Bench) -> None:
+    source = Scripted()
+    source.in_use["one"] = UsageUnknownError("one refuses connections")
+    bench.phones = [D]
+    await bench.run(source, interval=60)
+    assert set(bench.told) == {"D"}
+    bench.phones = [D, E]
+    bench.poller.phones_changed()
+    await bench.until("E", Usage.IDLE, "one refuses")
+
+
 async def test_a_bug_in_a_source_is_unknown_too(
     bench: Bench, capsys: pytest.CaptureFixture[str]
 ) -> None:

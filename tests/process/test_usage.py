@@ -1,0 +1,293 @@
+"""Use of a phone through the whole agent: every transition, callbacks compared."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
+from tests.fakes.phone import FakePhone
+from tests.fakes.usage_servers import FakeAppium, FakeGrid
+from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.process.kit import AgentProcess
+from tests.usage.test_uiautomator2 import FakeServer
+from tests.usage.test_wda import UDID, FakeWda
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.fakes.receiver import Receiver
+
+SESSION = "4f2a1c09-0b7e-4f3c-9d55-0123456789ab"
+
+
+def told(receiver: Receiver) -> list[str]:
+    """What the receiver was told, in order, each message once."""
+    bodies = {each.headers["webhook-id"]: json.loads(each.body) for each in receiver.requests}
+    return [body["eventDescription"] for body in bodies.values()]
+
+
+class Lab:
+    """One agent, one adb server with a phone, an Appium and a Grid."""
+
+    def __init__(self, place: Path, tmp_path: Path, receiver: Receiver) -> None:
+        self.place = place
+        self.receiver = receiver
+        self.adb = RealAdbServer(BINARIES["bundled"], tmp_path)
+        self.appium, self.grid = FakeAppium(), FakeGrid()
+        self.phone = FakePhone()
+        self.agent = AgentProcess(place, "")
+
+    @property
+    def config(self) -> str:
+        return f"""
+[hold]
+offline = "60s"
+unplugged = "300ms"
+usage_grace = "2s"
+[usb]
+enabled = false
+[ios]
+enabled = false
+[android]
+adb_server = "{self.adb.address}"
+start_server = false
+[usage]
+interval = "250ms"
+appium = ["{self.appium.url}"]
+grid = ["{self.grid.url}"]
+[[webhooks]]
+name = "board"
+url = "{self.receiver.url()}"
+events = ["online", "offline", "utilizing", "unplugged"]
+"""
+
+    @asynccontextmanager
+    async def running(self, *, offline: str = "60s") -> AsyncIterator[None]:
+        await self.appium.start()
+        await self.grid.start()
+        try:
+            async with self.adb, self.phone, self.agent:
+                self.agent.write(self.config.replace('offline = "60s"', f'offline = "{offline}"'))
+                await self.agent.start()
+                await self.adb.register(self.phone)
+                yield
+        finally:
+            await self.appium.stop()
+            await self.grid.stop()
+
+    def open_session(self) -> None:
+        self.appium.sessions[SESSION] = {"platformName": "Android", "udid": self.phone.serial}
+
+    async def until_told(self, *expected: str) -> None:
+        await self.receiver.until(
+            lambda: len(told(self.receiver)) >= len(expected), " ".join(expected)
+        )
+        assert told(self.receiver) == list(expected)
+
+    async def until(self, key: str, text: str) -> dict[str, str]:
+        return await self.agent.until_device(self.phone.serial, key, text)
+
+    async def lease(self) -> str:
+        body = {"udid": self.phone.serial, "holder": "alice", "purpose": "by hand"}
+        code, lease = await self.agent.api("POST", "/v1/leases", body)
+        assert code == 201, lease
+        return str(lease["id"])
+
+
+@pytest.fixture
+def lab(place: Path, tmp_path: Path, receiver: Receiver) -> Lab:
+    return Lab(place, tmp_path, receiver)
+
+
+async def test_a_session_begins_and_ends(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        row = await lab.until("state", "utilizing")
+        assert row["holder"] == "appium session 4f2a1c09"
+        assert row["reason"] == "in use by appium session 4f2a1c09"
+        lab.appium.sessions.clear()
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_use_that_begins_while_the_phone_is_offline(lab: Lab) -> None:
+    lab.phone.authorised = False
+    async with lab.running(offline="200ms"):
+        await lab.until_told("Offline")
+        lab.open_session()
+        lease = await lab.lease()
+        assert (await lab.until("state", "offline"))["holder"] == ""
+        lab.phone.accept()
+        await lab.until_told("Offline", "Utilizing")
+        assert (await lab.until("state", "utilizing"))["holder"] == "alice (by hand)"
+        await lab.agent.api("DELETE", f"/v1/leases/{lease}")
+        await lab.until("holder", "appium session 4f2a1c09")
+
+
+async def test_unplugged_in_mid_use_and_back_with_the_lease_still_held(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        await lab.lease()
+        await lab.until_told("Online", "Utilizing")
+        lab.phone.hang_up()
+        await lab.until_told("Online", "Utilizing", "Unplugged")
+        await lab.adb.register(lab.phone)
+        await lab.until_told("Online", "Utilizing", "Unplugged", "Utilizing")
+        assert (await lab.until("state", "utilizing"))["holder"] == "alice (by hand)"
+
+
+async def test_two_sources_that_disagree(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        lab.grid.slots = [({"appium:udid": lab.phone.serial}, {"platformName": "android"})]
+        lab.appium.sessions.clear()
+        await lab.until("holder", "grid session 5e550-00")
+        lab.grid.slots = []
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_lease_over_a_session(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        lease = await lab.lease()
+        await lab.until("holder", "alice (by hand)")
+        await lab.agent.api("DELETE", f"/v1/leases/{lease}")
+        await lab.until("holder", "appium session 4f2a1c09")
+        lab.appium.sessions.clear()
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_server_that_dies_is_unknown_for_the_grace_and_says_why(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        await lab.appium.stop()
+        row = await lab.until("reason", "when last known")
+        assert row["state"] == "utilizing"
+        assert lab.appium.url in row["reason"]
+        row = await lab.until("state", "online")
+        assert row["reason"].startswith("usage unknown: ")
+        await lab.appium.start()
+        await lab.until_told("Online", "Utilizing", "Utilizing")
+        log = "\n".join(lab.agent.log)
+        assert log.count("usage.unknown") == 1, log
+
+
+async def test_discovery_not_allowed_is_shown_and_never_idle(lab: Lab) -> None:
+    lab.appium.discovery = False
+    async with lab.running():
+        await lab.until_told("Online")
+        row = await lab.until("reason", "session_discovery")
+        assert row["state"] == "online"
+        assert "\n".join(lab.agent.log).count("usage.unknown") == 1
+
+
+async def test_an_agent_killed_in_mid_session_calls_nobody_twice(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await lab.agent.kill()
+        await lab.appium.stop()
+        await lab.agent.start()
+        assert (await lab.until("state", "utilizing"))["holder"] == "appium session 4f2a1c09"
+        await lab.appium.start()
+        await lab.until("reason", "in use by appium session 4f2a1c09")
+        lab.appium.sessions.clear()
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_session_that_ended_while_the_agent_was_down(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await lab.agent.kill()
+        lab.appium.sessions.clear()
+        await lab.agent.start()
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_uiautomator2_server_behind_a_forward(lab: Lab) -> None:
+    server = FakeServer()
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.phone.apps[6790] = server
+        server.sessions = ["0a1b2c3d-1111"]
+        port = free_port()
+        await request(lab.adb.port, f"host-serial:{lab.phone.serial}:forward:tcp:{port};tcp:6790")
+        await lab.until_told("Online", "Utilizing")
+        assert (await lab.until("state", "utilizing"))["holder"] == "uiautomator2 session 0a1b2c3d"
+        del lab.phone.apps[6790]  # the forward stays, and proves nothing
+        await lab.until("state", "online")
+        assert (await lab.until("state", "online"))["reason"] == ""
+
+
+async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        lab.agent.write(lab.config.replace(f'appium = ["{lab.appium.url}"]', "appium = []"))
+        assert (await lab.agent.cli("reload"))[0] == 0
+        await lab.until("state", "online")
+        asked = len(lab.appium.asked)
+        lab.grid.asked.clear()
+        while len(lab.grid.asked) < 3:  # noqa: ASYNC110 - what goes on asking shows time passing
+            await asyncio.sleep(0.05)
+        assert len(lab.appium.asked) == asked, "nothing is asked any more"
+        lab.agent.write(lab.config + "[usage.plugins.nobody]\nx = 1\n")
+        code, _, error = await lab.agent.cli("reload")
+        assert code != 0
+        assert "usage.plugins.nobody" in error
+
+
+async def test_webdriveragent_on_an_iphone(place: Path, receiver: Receiver) -> None:
+    wda = FakeWda()
+    config = f"""
+[hold]
+unplugged = "300ms"
+[usb]
+enabled = false
+[android]
+enabled = false
+[ios]
+usbmuxd = "{place / "mux"}"
+[usage]
+interval = "250ms"
+[[webhooks]]
+name = "board"
+url = "{receiver.url()}"
+events = ["online", "offline", "utilizing", "unplugged"]
+"""
+    async with FakeUsbmuxd(place / "mux") as mux, AgentProcess(place, config) as agent:
+        phone = mux.attach(UDID, name="Rack 1")
+        await agent.start()
+        await receiver.until(lambda: told(receiver) == ["Online"], "online")
+        wda.session = "4F2A1C09-1111-2222-3333-444455556666"
+        phone.apps[8100] = wda
+        await receiver.until(lambda: told(receiver) == ["Online", "Utilizing"], "utilizing")
+        row = await agent.until_device(UDID, "state", "utilizing")
+        assert row["holder"] == "wda session 4F2A1C09"
+        phone.apps.clear()
+        await agent.until_device(UDID, "state", "online")
+        assert told(receiver) == ["Online", "Utilizing"]
