@@ -2,9 +2,9 @@
 
 The real pipeline (hold times 0), store (on disk, synchronous=FULL), dispatcher and client. 100
 webhooks want every transition, 10 transitions a second. *good*: all answer at once. *bad*: one
-never answers, one drips a byte a second, one refuses connections, one has no DNS. They turn bad at a reload when the measuring begins, so their first failures count. The two take
-turns, each with a fresh store. What is compared is the time from the observation to the 2xx of the
-same 96 webhooks.
+never answers, one drips a byte a second, one refuses connections, one has no DNS. They turn bad at
+a reload when the measuring begins, so their first failures count. The two take turns, each with a
+fresh store. What is compared is the time from the observation to the 2xx of the same 96 webhooks.
 """
 
 from __future__ import annotations
