@@ -13,6 +13,7 @@ import gc
 import os
 import signal
 import socket
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -30,7 +31,7 @@ from agent.pipeline import Clocks, Pipeline, sources_of
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.health import Health, LastReload
-from agent.service.leases import LeaseDesk
+from agent.service.leases import LeaseDesk, candidates
 from agent.service.live import Live
 from agent.service.services import Services
 from agent.service.webhooks import Webhooks
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config, Webhook
     from agent.model import SourceName
+    from agent.pipeline import DeviceView
     from agent.service.rows import Json
     from agent.usage.poller import Plans as UsagePlans
 
@@ -171,7 +173,11 @@ class App:
         )
         self._sources = Supervisor(self._pipeline.observe)
         self._leases = Leases(
-            self._store, self._poller.lease, wall_ms=wall_ms, call_later=loop.call_later
+            self._store,
+            self._poller.lease,
+            wall_ms=wall_ms,
+            call_later=loop.call_later,
+            candidates=partial(candidates, self._pipeline),
         )
         await self._leases.load()
         usage = usage_plans_of(config, _BRIDGES)
@@ -193,7 +199,7 @@ class App:
         await self._dispatcher.start()
         stack.push_async_callback(self._sources.close)
         self._built = True
-        self._pipeline.watch(lambda _: self._status_soon())
+        self._pipeline.watch(self._on_change)
         plans = self._plans(config, sources_of(config), self._state_dir)
         self._sources.start(plans)
         limit = config.agent.start_limit if plans else 0.0
@@ -218,7 +224,6 @@ class App:
         await self._seen.wait()
         await self._poller.first_round()
         self._pipeline.settle()
-        self._pipeline.watch(lambda _: self._poller.phones_changed())
 
     def _build_services(self) -> Services:
         live = self._live
@@ -390,6 +395,11 @@ class App:
             self._recovered_from = health.recovered_from
             self._spawn(self._store_again())
         self._status_soon()
+
+    def _on_change(self, _view: DeviceView) -> None:
+        self._status_soon()
+        self._poller.phones_changed()
+        self._leases.serve()
 
     def _status_soon(self) -> None:
         if self._built and self._status_timer is None:

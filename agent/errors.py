@@ -73,8 +73,12 @@ class DeviceHeldError(LeaseError):
     """Somebody else holds the device; the message names the holder."""
 
 
+class QueueFullError(LeaseError):
+    """Too many wait for devices already."""
+
+
 class UnknownLeaseError(LeaseError):
-    """No such lease: never given, released, or its time ran out."""
+    """No such lease: never given, released, taken, or its time ran out; the message says which."""
 
 
 class UnknownWebhookError(AgentError):

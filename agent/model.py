@@ -281,3 +281,5 @@ class Lease:
     ttl: float
     """Seconds after the last renewal."""
     expires_ms: int
+    taken: str = ""
+    """From whom it was taken, and why; "": it was free."""

@@ -5,19 +5,22 @@ Errors are `{"error": {"code": …, "message": …}}`; the message is for an ope
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
-import json
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
 
+from agent.api import leases
+from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, text_of
 from agent.errors import (
     AgentError,
     ConfigError,
     DeviceHeldError,
     LeaseError,
+    QueueFullError,
     UnknownDeliveryError,
     UnknownDeviceError,
     UnknownLeaseError,
@@ -34,17 +37,15 @@ log = structlog.get_logger(__name__)
 
 MAX_BODY = 64 * 1024
 """Bytes: requests carry a few names."""
-DEFAULT_TTL = 60.0
-"""Seconds of a lease whose request names none."""
-
-SERVICES: web.AppKey[Services] = web.AppKey("services")
 
 
 def build(services: Services, *, trusted: bool) -> web.Application:
     """The application. Trusted: the unix socket, whose mode says who may; else TCP."""
     middlewares = [_errors] if trusted else [_host_check, _errors, _token_check]
+    middlewares.append(_to_the_end)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[SERVICES] = services
+    app[STOPPING] = asyncio.Event()
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_get("/v1/status", status)
@@ -52,10 +53,7 @@ def build(services: Services, *, trusted: bool) -> web.Application:
     app.router.add_get("/v1/webhooks", webhooks)
     app.router.add_get("/v1/deliveries", deliveries)
     app.router.add_get("/v1/deliveries/{id}", delivery)
-    app.router.add_get("/v1/leases", leases)
-    app.router.add_post("/v1/leases", acquire)
-    app.router.add_post("/v1/leases/{id}/renew", renew)
-    app.router.add_delete("/v1/leases/{id}", release)
+    leases.add_routes(app.router)
     app.router.add_post("/v1/deliveries/replay", replay)
     app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
     app.router.add_post("/v1/reload", reload)
@@ -106,8 +104,8 @@ async def delivery(request: web.Request) -> web.Response:
 
 async def replay(request: web.Request) -> web.Response:
     """Send again: the filters of the list as JSON, `{"id"}` among them; dead ones by default."""
-    body = await _body(request)
-    query = {key: _text(body, key) for key in body}
+    body = await body_of(request)
+    query = {key: text_of(body, key) for key in body}
     try:
         ids = await request.app[SERVICES].deliveries.replay(query)
     except ValueError as error:
@@ -120,57 +118,9 @@ async def test_webhook(request: web.Request) -> web.Response:
     return web.json_response(await request.app[SERVICES].webhooks.test(request.match_info["name"]))
 
 
-async def leases(request: web.Request) -> web.Response:
-    """The leases in force."""
-    return web.json_response({"leases": request.app[SERVICES].leases.rows()})
-
-
-async def acquire(request: web.Request) -> web.Response:
-    """Take a device: `{"udid", "holder", "purpose"?, "ttl"? (seconds)}`."""
-    body = await _body(request)
-    udid, holder = _text(body, "udid"), _text(body, "holder")
-    purpose = _text(body, "purpose", default="")
-    ttl = body.get("ttl", DEFAULT_TTL)
-    if isinstance(ttl, bool) or not isinstance(ttl, int | float):
-        raise _BadRequestError(f"'ttl' must be a number of seconds, not {json.dumps(ttl)}")
-    lease = await request.app[SERVICES].leases.acquire(udid, holder, purpose, float(ttl))
-    return web.json_response(lease, status=201)
-
-
-async def renew(request: web.Request) -> web.Response:
-    """Another TTL for a lease."""
-    return web.json_response(await request.app[SERVICES].leases.renew(request.match_info["id"]))
-
-
-async def release(request: web.Request) -> web.Response:
-    """End a lease."""
-    return web.json_response(await request.app[SERVICES].leases.release(request.match_info["id"]))
-
-
 async def reload(request: web.Request) -> web.Response:
     """Load the configuration anew; 422 with every mistake when it cannot be used."""
     return web.json_response(await request.app[SERVICES].reload())
-
-
-class _BadRequestError(AgentError):
-    """The request's body makes no sense; the message says what was expected."""
-
-
-async def _body(request: web.Request) -> dict[str, Any]:
-    try:
-        body = json.loads(await request.text() or "{}")
-    except ValueError as error:
-        raise _BadRequestError(f"the body is no JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise _BadRequestError("the body must be a JSON object")
-    return body
-
-
-def _text(body: dict[str, Any], key: str, default: str | None = None) -> str:
-    value = body.get(key, default)
-    if not isinstance(value, str):
-        raise _BadRequestError(f"{key!r} must be a string")
-    return value
 
 
 def _error(status: int, code: str, message: str, **more: Any) -> web.Response:
@@ -184,8 +134,9 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (UnknownWebhookError, 404, "unknown_webhook"),
     (UnknownDeliveryError, 404, "unknown_delivery"),
     (DeviceHeldError, 409, "device_held"),
+    (QueueFullError, 503, "queue_full"),
     (LeaseError, 400, "bad_lease"),
-    (_BadRequestError, 400, "bad_request"),
+    (BadRequestError, 400, "bad_request"),
     (AgentError, 500, "failed"),
 )
 
@@ -208,6 +159,20 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
         return _error(500, "internal", "the agent failed at this request; its log says why")
+
+
+_running: set[asyncio.Task[web.StreamResponse]] = set()
+
+
+@web.middleware
+async def _to_the_end(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A client that goes away ends its own lease or its waiting for one, and nothing else."""
+    if leases.lasts(request):
+        return await handler(request)
+    task: asyncio.Task[web.StreamResponse] = asyncio.ensure_future(handler(request))
+    _running.add(task)  # the loop itself keeps no hold on it
+    task.add_done_callback(_running.discard)
+    return await asyncio.shield(task)
 
 
 @web.middleware

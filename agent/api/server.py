@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from agent.api.request import STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
 
@@ -77,12 +78,14 @@ class ApiServer:
             bound = "{}:{}".format(*runner.addresses[0][:2])
         old, self._tcp, self.address = self._tcp, runner, bound
         if old is not None:
+            old.app[STOPPING].set()
             await old.cleanup()
 
     async def close(self) -> None:
         """Stop serving; requests under way get half a second to end."""
         for runner in (self._tcp, self._unix):
             if runner is not None:
+                runner.app[STOPPING].set()  # it is not the holders who leave
                 await runner.cleanup()
         self._tcp = self._unix = None
         if self._socket_path is not None:
@@ -90,7 +93,10 @@ class ApiServer:
 
 
 async def _runner(app: web.Application) -> web.AppRunner:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_LIMIT)
+    # A handler is cancelled when its client goes away: that is how a tied lease ends.
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=SHUTDOWN_LIMIT, handler_cancellation=True
+    )
     await runner.setup()
     return runner
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.model import DeviceState
 from agent.service.rows import iso
+from agent.usage.lease_queue import Candidate, Wish
 
 if TYPE_CHECKING:
-    from agent.model import Lease
+    from agent.model import Lease, Platform
+    from agent.pipeline import Pipeline
     from agent.service.devices import Devices
     from agent.service.rows import Json
     from agent.usage.leases import Leases
@@ -24,18 +27,54 @@ class LeaseDesk:
         """The leases in force, oldest first."""
         return [lease_row(lease) for lease in self._leases.all()]
 
-    async def acquire(self, udid: str, holder: str, purpose: str, ttl: float) -> Json:
-        """Give a lease; UnknownDeviceError names the nearest devices."""
-        lease = await self._leases.acquire(self._devices.udid(udid), holder, purpose, ttl)
+    async def acquire(
+        self,
+        udid: str,
+        holder: str,
+        purpose: str,
+        ttl: float,
+        *,
+        wait: float = 0.0,
+        steal: str = "",
+    ) -> Json:
+        """Give a lease; UnknownDeviceError names the nearest devices. See `Leases.acquire`."""
+        wish = Wish(self._devices.udid(udid))
+        lease = await self._leases.acquire(wish, holder, purpose, ttl, wait=wait, steal=steal)
         return lease_row(lease)
+
+    async def acquire_any(
+        self,
+        platform: Platform | None,
+        tags: tuple[str, ...],
+        holder: str,
+        purpose: str,
+        ttl: float,
+        *,
+        wait: float = 0.0,
+    ) -> Json:
+        """Give a lease on whichever fitting device is online and was used longest ago."""
+        wish = Wish(platform=platform, tags=tags)
+        return lease_row(await self._leases.acquire(wish, holder, purpose, ttl, wait=wait))
 
     async def renew(self, lease_id: str) -> Json:
         """Let a lease last another TTL."""
         return lease_row(await self._leases.renew(lease_id))
 
-    async def release(self, lease_id: str) -> Json:
+    async def release(self, lease_id: str, why: str = "it was released") -> Json:
         """End a lease."""
-        return lease_row(await self._leases.release(lease_id))
+        return lease_row(await self._leases.release(lease_id, why))
+
+    async def ended(self, lease_id: str, limit: float) -> str | None:
+        """Why it ended, within `limit` seconds; None: it is still in force."""
+        return await self._leases.ended(lease_id, limit)
+
+
+def candidates(pipeline: Pipeline) -> list[Candidate]:
+    """All devices, as leases choose among them."""
+    return [
+        Candidate(view.udid, view.platform, view.tags, view.state is DeviceState.ONLINE)
+        for view in pipeline.views()
+    ]
 
 
 def lease_row(lease: Lease) -> Json:
@@ -48,4 +87,5 @@ def lease_row(lease: Lease) -> Json:
         "since": iso(lease.acquired_ms),
         "ttl": lease.ttl,
         "expires": iso(lease.expires_ms),
+        "taken_from": lease.taken,
     }

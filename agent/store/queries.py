@@ -293,6 +293,7 @@ def put_lease(conn: sqlite3.Connection, lease: Lease) -> None:
             lease.acquired_ms,
             lease.ttl,
             lease.expires_ms,
+            lease.taken,
         ),
     )
 

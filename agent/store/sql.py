@@ -117,11 +117,12 @@ SELECT id FROM webhooks WHERE org_id = ? AND name = ? ORDER BY explicit, taken D
 LAST_GIVEN: Final = "SELECT coalesce(max(id), 0) FROM webhooks WHERE explicit = 0"
 
 LEASES: Final = """
-SELECT id, udid, holder, purpose, acquired_ms, ttl, expires_ms FROM leases ORDER BY acquired_ms, id
+SELECT id, udid, holder, purpose, acquired_ms, ttl, expires_ms, taken FROM leases
+ORDER BY acquired_ms, id
 """
 PUT_LEASE: Final = """
-INSERT OR REPLACE INTO leases (id, udid, holder, purpose, acquired_ms, ttl, expires_ms)
-VALUES (?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO leases (id, udid, holder, purpose, acquired_ms, ttl, expires_ms, taken)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """
 DELETE_LEASE: Final = "DELETE FROM leases WHERE id = ?"
 

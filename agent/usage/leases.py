@@ -1,29 +1,45 @@
 """Leases: the exact usage source. Who holds a device, for how long, and what happens when they go.
 
-A lease ends when it is released or when nobody renewed it for its TTL. Leases are stored, so an
-agent that restarts knows them; each gets one full TTL from the start, because its holder could not
-renew while the agent was away.
+A lease ends when it is released, when nobody renewed it for its TTL, or when somebody takes it with
+a reason. Leases are stored, so an agent that restarts knows them; each gets one full TTL from the
+start, because its holder could not renew while the agent was away. Who waits is served strictly in
+the order of asking, among those whom the device fits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from dataclasses import replace
+import sys
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import structlog
 
-from agent.errors import DeviceHeldError, LeaseError, StoreError, UnknownLeaseError
+from agent.errors import (
+    DeviceHeldError,
+    LeaseError,
+    QueueFullError,
+    StoreError,
+    UnknownDeviceError,
+    UnknownLeaseError,
+)
 from agent.model import Lease, Usage, UsageReading
+from agent.usage.lease_queue import Candidate, Wish, choose
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Iterable
 
 log = structlog.get_logger(__name__)
 
 MIN_TTL, MAX_TTL = 1.0, 86_400.0
 """Seconds. Shorter ones end by a hiccup of their holder, longer ones outlive what they are for."""
+MAX_WAIT = 86_400.0
+"""Seconds."""
+MAX_WAITING = 1000
+"""Requests in the queue."""
+REMEMBERED = 1000
+"""Ends of leases that are told to who asks for them later."""
 STORE_LIMIT = 2.0
 """Seconds that a request waits for the store; a lease counts at once all the same."""
 
@@ -41,6 +57,14 @@ class LeaseStore(Protocol):
         """Remove; resolves when durable."""
 
 
+@dataclass(eq=False, slots=True)
+class _Waiting:
+    wish: Wish
+    turn: asyncio.Future[str]
+    given: str = ""
+    """The device that is kept for it until it takes it."""
+
+
 class Leases:
     """All leases, at most one per device.
 
@@ -49,6 +73,7 @@ class Leases:
         changed: told a device's usage whenever that changes.
         wall_ms: wall clock, milliseconds.
         call_later: the loop's timer.
+        candidates: all devices as they stand now.
     """
 
     def __init__(
@@ -56,6 +81,7 @@ class Leases:
         store: LeaseStore,
         changed: Callable[[str, UsageReading], None],
         *,
+        candidates: Callable[[], Iterable[Candidate]] = tuple,
         wall_ms: Callable[[], int],
         call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
     ) -> None:
@@ -67,6 +93,11 @@ class Leases:
         self._of_device: dict[str, str] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._candidates = candidates
+        self._used_ms: dict[str, int] = {}
+        self._queue: dict[_Waiting, None] = {}
+        self._ends: dict[str, str] = {}
+        self._watched: dict[str, asyncio.Future[str]] = {}
 
     async def load(self) -> None:
         """Take up the stored leases; each lasts one TTL from now unless renewed."""
@@ -77,41 +108,71 @@ class Leases:
         """The leases in force, oldest first."""
         return sorted(self._leases.values(), key=lambda lease: lease.acquired_ms)
 
-    async def acquire(self, udid: str, holder: str, purpose: str, ttl: float) -> Lease:
-        """Give the device to the holder.
+    async def acquire(
+        self,
+        wish: Wish,
+        holder: str,
+        purpose: str,
+        ttl: float,
+        *,
+        wait: float = 0.0,
+        steal: str = "",
+    ) -> Lease:
+        """Give a device to the holder, within `wait` seconds.
+
+        With `steal`, a reason, a device that is asked for by name is taken from whoever has it.
+        A cancelled call has left the queue.
 
         Raises:
-            DeviceHeldError: somebody has it; the message says who, since when, and why.
-            LeaseError: no holder's name, or a TTL out of bounds.
+            DeviceHeldError: it was not free in time; the message says who has it, since when, why.
+            UnknownDeviceError: no device fits.
+            QueueFullError: too many wait.
+            LeaseError: no holder's name, or a number out of bounds.
         """
-        if not holder.strip():
-            raise LeaseError("a lease needs its holder's name")
         purpose = " ".join(purpose.split())  # a command may have several lines
-        if not (holder + purpose).isprintable():
-            raise LeaseError("a lease's holder and purpose are text without control characters")
-        if not MIN_TTL <= ttl <= MAX_TTL:
-            raise LeaseError(
-                f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}"
+        steal = " ".join(steal.split())
+        _check(holder, purpose + steal, ttl, wait)
+        known = list(self._candidates())
+        if not wish.udid and not any(wish.fits(candidate) for candidate in known):
+            raise UnknownDeviceError(f"{wish}: no device fits; `device-agent devices` lists them")
+        if steal and wish.udid in self._of_device:
+            return await self._give(
+                wish.udid, holder, purpose, ttl, taken=await self._take(wish.udid, holder, steal)
             )
-        if (held := self._of_device.get(udid)) is not None:
-            other = self._leases[held]
-            age = max(0, self._wall_ms() - other.acquired_ms) // 1000
-            what = f" ({other.purpose})" if other.purpose else ""
-            raise DeviceHeldError(f"{udid} is held by {other.holder}{what} for {age} s")
-        now = self._wall_ms()
-        lease = Lease(
-            id=secrets.token_hex(8),
-            udid=udid,
-            holder=holder,
-            purpose=purpose,
-            acquired_ms=now,
-            ttl=ttl,
-            expires_ms=now + int(ttl * 1000),
-        )
-        self._hold(lease)
-        log.info("lease.acquired", udid=udid, holder=holder, purpose=purpose, ttl=ttl)
-        await self._keep(self._store.put_lease(lease), lease)
-        return lease
+        away = {*self._of_device, *(waiting.given for waiting in self._queue)}
+        udid = choose(wish, known, away, self._used_ms)
+        if udid is None and wish.udid and wish.udid not in away:
+            udid = wish.udid
+        if udid is None:
+            udid = await self._wait(wish, wait)
+        return await self._give(udid, holder, purpose, ttl)
+
+    def serve(self) -> None:
+        """Give what is free to who waits: a lease ended, or a device changed."""
+        if not self._queue:
+            return
+        known = list(self._candidates())
+        taken = {waiting.given for waiting in self._queue if waiting.given}
+        for waiting in list(self._queue):
+            if waiting.given:
+                continue
+            udid = choose(waiting.wish, known, {*self._of_device, *taken}, self._used_ms)
+            if udid is not None:
+                waiting.given = udid
+                taken.add(udid)
+                waiting.turn.set_result(udid)
+
+    def place(self, wish: Wish) -> int:
+        """How many wait already that any device of that wish might go to."""
+        return sum(waiting.wish.udid in {"", wish.udid} or not wish.udid for waiting in self._queue)
+
+    async def ended(self, lease_id: str, limit: float) -> str | None:
+        """Why the lease ended; None: it is still in force after `limit` seconds."""
+        if lease_id not in self._leases:
+            return self._ends.get(lease_id, "it was released")
+        watched = self._watched.setdefault(lease_id, asyncio.get_running_loop().create_future())
+        done, _ = await asyncio.wait({watched}, timeout=limit)
+        return watched.result() if done else None
 
     async def renew(self, lease_id: str) -> Lease:
         """Let it last another TTL from now.
@@ -124,15 +185,15 @@ class Leases:
         self._hold(renewed)
         return renewed
 
-    async def release(self, lease_id: str) -> Lease:
-        """End it.
+    async def release(self, lease_id: str, why: str = "it was released") -> Lease:
+        """End it; `why` is told to who asks for it later.
 
         Raises:
             UnknownLeaseError: it has ended already, or never was.
         """
         lease = self._get(lease_id)
-        self._end(lease)
-        log.info("lease.released", udid=lease.udid, holder=lease.holder)
+        self._end(lease, why)
+        log.info("lease.released", udid=lease.udid, holder=lease.holder, reason=why)
         await self._keep(self._store.delete_lease(lease.id), lease)
         return lease
 
@@ -147,9 +208,75 @@ class Leases:
         try:
             return self._leases[lease_id]
         except KeyError:
-            raise UnknownLeaseError(
-                f"no lease {lease_id!r}: it was released, or its time ran out"
-            ) from None
+            why = self._ends.get(lease_id, "it was released, or its time ran out")
+            raise UnknownLeaseError(f"no lease {lease_id!r}: {why}") from None
+
+    async def _wait(self, wish: Wish, limit: float) -> str:
+        """The UDID that is ours now; it is kept for us until the caller gives it."""
+        if limit <= 0:
+            raise DeviceHeldError(self._held_words(wish))
+        if len(self._queue) >= MAX_WAITING:
+            raise QueueFullError(f"{MAX_WAITING} requests wait for devices already")
+        waiting = _Waiting(wish, asyncio.get_running_loop().create_future())
+        self._queue[waiting] = None
+        log.info("lease.waiting", wish=str(wish), limit=limit)
+        try:
+            async with asyncio.timeout(limit):
+                return await waiting.turn
+        except TimeoutError:
+            raise DeviceHeldError(f"waited {limit:g} s: {self._held_words(wish)}") from None
+        finally:
+            del self._queue[waiting]
+            if waiting.given and sys.exception() is not None:
+                self.serve()  # it came too late for us: the next one's
+
+    def _held_words(self, wish: Wish) -> str:
+        if wish.udid:
+            return self._held_by(wish.udid)
+        fitting = [each for each in self._candidates() if wish.fits(each)]
+        held = [self._held_by(each.udid) for each in fitting if each.udid in self._of_device]
+        words = "; ".join(held[:5]) or "none of them is online and unused"
+        return f"{wish}: of {len(fitting)} that fit none is free: {words}"
+
+    def _held_by(self, udid: str) -> str:
+        if udid not in self._of_device:
+            return f"{udid} was given this moment to who waited for it"
+        other = self._leases[self._of_device[udid]]
+        age = max(0, self._wall_ms() - other.acquired_ms) // 1000
+        what = f" ({other.purpose})" if other.purpose else ""
+        return f"{udid} is held by {other.holder}{what} for {age} s"
+
+    async def _take(self, udid: str, holder: str, reason: str) -> str:
+        lease = self._leases[self._of_device[udid]]
+        log.warning("lease.taken", udid=udid, holder=lease.holder, by=holder, reason=reason)
+        self._end(lease, f"it was taken by {holder}: {reason}", last=False)
+        self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
+        return f"{lease.holder}: {reason}"
+
+    async def _give(
+        self, udid: str, holder: str, purpose: str, ttl: float, taken: str = ""
+    ) -> Lease:
+        now = self._wall_ms()
+        lease = Lease(
+            id=secrets.token_hex(8),
+            udid=udid,
+            holder=holder,
+            purpose=purpose,
+            acquired_ms=now,
+            ttl=ttl,
+            expires_ms=now + int(ttl * 1000),
+            taken=taken,
+        )
+        self._used_ms[udid] = now
+        self._hold(lease)
+        log.info("lease.acquired", udid=udid, holder=holder, purpose=purpose, ttl=ttl)
+        try:
+            await self._keep(self._store.put_lease(lease), lease)
+        except asyncio.CancelledError:
+            self._end(lease, "its holder went away before it was told")
+            self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
+            raise
+        return lease
 
     def _hold(self, lease: Lease) -> None:
         fresh = lease.id not in self._leases
@@ -160,25 +287,32 @@ class Leases:
         self._timers[lease.id] = self._call_later(lease.ttl, lambda: self._expire(lease.id))
         if fresh:
             holder = f"{lease.holder} ({lease.purpose})" if lease.purpose else lease.holder
+            if lease.taken:
+                holder += f", taken from {lease.taken}"
             self._changed(
                 lease.udid, UsageReading(Usage.IN_USE, holder, since_ms=lease.acquired_ms)
             )
 
-    def _end(self, lease: Lease) -> None:
+    def _end(self, lease: Lease, why: str, *, last: bool = True) -> None:
+        """Last: nobody has the device from now on."""
         del self._leases[lease.id]
         del self._of_device[lease.udid]
         self._timers.pop(lease.id).cancel()
-        self._changed(lease.udid, UsageReading(Usage.IDLE))
+        self._ends[lease.id] = why
+        if len(self._ends) > REMEMBERED:
+            del self._ends[next(iter(self._ends))]
+        watched = self._watched.pop(lease.id, None)
+        if watched is not None and not watched.done():
+            watched.set_result(why)
+        if last:
+            self._changed(lease.udid, UsageReading(Usage.IDLE))
+            self.serve()
 
     def _expire(self, lease_id: str) -> None:
         lease = self._leases[lease_id]
-        log.warning(
-            "lease.expired",
-            udid=lease.udid,
-            holder=lease.holder,
-            hint=f"nobody renewed it for {lease.ttl:g} s",
-        )
-        self._end(lease)
+        why = f"nobody renewed it for {lease.ttl:g} s"
+        log.warning("lease.expired", udid=lease.udid, holder=lease.holder, hint=why)
+        self._end(lease, why)
         self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
 
     async def _keep(self, work: Coroutine[None, None, None], lease: Lease) -> None:
@@ -196,3 +330,14 @@ class Leases:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _check(holder: str, text: str, ttl: float, wait: float) -> None:
+    if not holder.strip():
+        raise LeaseError("a lease needs its holder's name")
+    if not (holder + text).isprintable():
+        raise LeaseError("a lease's holder and purpose are text without control characters")
+    if not MIN_TTL <= ttl <= MAX_TTL:
+        raise LeaseError(f"a lease's ttl is {MIN_TTL:.0f} to {MAX_TTL:.0f} seconds, not {ttl:g}")
+    if not 0 <= wait <= MAX_WAIT:
+        raise LeaseError(f"a lease is waited for 0 to {MAX_WAIT:.0f} seconds, not {wait:g}")

@@ -154,8 +154,8 @@ def test_every_key_is_described() -> None:
 def fits(node: dict[str, Any], value: object, root: dict[str, Any]) -> bool:
     """JSON Schema 2020-12, as far as this schema uses it; any other keyword fails the test."""
 
-    def inside(schema: dict[str, Any], part: object) -> bool:
-        return fits(schema, part, root)
+    def inside(schema: bool | dict[str, Any], part: object) -> bool:
+        return schema if isinstance(schema, bool) else fits(schema, part, root)
 
     def others(table: dict[str, object]) -> list[object]:
         return [table[key] for key in table.keys() - node.get("properties", {}).keys()]
@@ -197,8 +197,8 @@ def fits(node: dict[str, Any], value: object, root: dict[str, Any]) -> bool:
             "properties": lambda rule, table: all(
                 inside(rule[key], table[key]) for key in rule.keys() & table.keys()
             ),
-            "additionalProperties": lambda rule, table: (
-                not others(table) if rule is False else all(inside(rule, o) for o in others(table))
+            "additionalProperties": lambda rule, table: all(
+                inside(rule, each) for each in others(table)
             ),
         },
     }

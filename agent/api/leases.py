@@ -1,0 +1,131 @@
+"""Leases over HTTP: asked for, waited for, and tied to a connection.
+
+A *tied* lease is answered with a stream of JSON lines that stays open: the lease, then a line at
+each renewal, which the agent does itself, and at last `{"ended": why}` where somebody else ended
+it. When the client closes the connection, or dies, the lease ends at once. When the agent stops, it
+stays for its TTL, within which the client ties itself to it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, number_of, text_of
+from agent.errors import UnknownLeaseError
+from agent.model import Platform
+
+if TYPE_CHECKING:
+    from agent.service.rows import Json
+
+DEFAULT_TTL = 60.0
+"""Seconds of a lease whose request names none."""
+_KEYS = {"udid", "any", "holder", "purpose", "ttl", "wait", "steal", "tie"}
+
+
+def add_routes(router: web.UrlDispatcher) -> None:
+    """All paths under `/v1/leases`."""
+    router.add_get("/v1/leases", rows)
+    router.add_post("/v1/leases", acquire)
+    router.add_post("/v1/leases/{id}/renew", renew)
+    router.add_post("/v1/leases/{id}/tie", tie)
+    router.add_delete("/v1/leases/{id}", release)
+
+
+def lasts(request: web.Request) -> bool:
+    """Whether the client's going away is to end the request itself."""
+    return request.method == "POST" and (
+        request.path == "/v1/leases" or request.path.endswith("/tie")
+    )
+
+
+async def rows(request: web.Request) -> web.Response:
+    """The leases in force."""
+    return web.json_response({"leases": request.app[SERVICES].leases.rows()})
+
+
+async def acquire(request: web.Request) -> web.StreamResponse:
+    """Take a device: `{"udid" or "any", "holder", "purpose"?, "ttl"?, "wait"?, "steal"?, "tie"?}`.
+
+    `any` is `{"platform"?, "tags"?}`; times are seconds.
+    """
+    body = await body_of(request)
+    if unknown := set(body) - _KEYS:
+        raise BadRequestError(f"unknown key {min(unknown)!r}")
+    tied = body.get("tie", False)
+    if not isinstance(tied, bool):
+        raise BadRequestError("'tie' must be true or false")
+    lease = await _give(request, body)
+    if tied:
+        return await _tied(request, lease, 201)
+    return web.json_response(lease, status=201)
+
+
+async def renew(request: web.Request) -> web.Response:
+    """Another TTL for a lease."""
+    return web.json_response(await request.app[SERVICES].leases.renew(request.match_info["id"]))
+
+
+async def tie(request: web.Request) -> web.StreamResponse:
+    """Tie an existing lease to this connection."""
+    lease = await request.app[SERVICES].leases.renew(request.match_info["id"])
+    return await _tied(request, lease, 200)
+
+
+async def release(request: web.Request) -> web.Response:
+    """End a lease."""
+    return web.json_response(await request.app[SERVICES].leases.release(request.match_info["id"]))
+
+
+async def _give(request: web.Request, body: dict[str, Any]) -> Json:
+    desk = request.app[SERVICES].leases
+    holder, purpose = text_of(body, "holder"), text_of(body, "purpose", default="")
+    ttl, wait = number_of(body, "ttl", DEFAULT_TTL), number_of(body, "wait", 0.0)
+    steal = text_of(body, "steal", default="")
+    wanted = body.get("any")
+    if wanted is None:
+        udid = text_of(body, "udid")
+        return await desk.acquire(udid, holder, purpose, ttl, wait=wait, steal=steal)
+    if "udid" in body or steal:
+        raise BadRequestError("'any' goes with neither 'udid' nor 'steal'")
+    if not isinstance(wanted, dict) or set(wanted) - {"platform", "tags"}:
+        raise BadRequestError("'any' must be an object with 'platform' and 'tags', or empty")
+    platform, tags = wanted.get("platform"), wanted.get("tags", [])
+    if platform is not None and platform not in set(Platform):
+        raise BadRequestError(f"no platform {platform!r}: {', '.join(Platform)}")
+    if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
+        raise BadRequestError("'tags' must be an array of strings")
+    return await desk.acquire_any(
+        Platform(platform) if platform else None, tuple(tags), holder, purpose, ttl, wait=wait
+    )
+
+
+async def _tied(request: web.Request, lease: Json, status: int) -> web.StreamResponse:
+    desk, lease_id = request.app[SERVICES].leases, lease["id"]
+    response = web.StreamResponse(
+        status=status, headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
+    )
+    try:
+        await response.prepare(request)
+        line: Json = lease
+        while True:
+            await response.write(json.dumps(line).encode() + b"\n")
+            why = await desk.ended(lease_id, lease["ttl"] / 3)
+            if why is not None:
+                await response.write(json.dumps({"ended": why}).encode() + b"\n")
+                return response
+            line = {"renewed": (await desk.renew(lease_id))["expires"]}
+    except (asyncio.CancelledError, ConnectionError):
+        if not request.app[STOPPING].is_set():
+            await _end(request, lease_id)
+        raise
+
+
+async def _end(request: web.Request, lease_id: str) -> None:
+    try:
+        await request.app[SERVICES].leases.release(lease_id, "its holder's connection ended")
+    except UnknownLeaseError:
+        return  # it had ended already
