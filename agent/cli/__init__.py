@@ -22,6 +22,7 @@ _COMMANDS = {
     "webhooks": ("agent.cli.webhooks", "List, show and test webhooks."),
     "deliveries": ("agent.cli.deliveries", "List, show and replay stored callbacks."),
     "use": ("agent.cli.use", "Hold a device while a command runs."),
+    "lease": ("agent.cli.lease", "Acquire, renew, release and list leases."),
     "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),
     "listen": ("agent.cli.listen", "Receive callbacks here, print and verify them."),
     "demo": ("agent.cli.demo", "Show simulated phones becoming callbacks; needs no phone."),

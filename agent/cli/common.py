@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from agent.config import load
 from agent.errors import ApiError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncGenerator, Callable
 
     from agent.config import Config
 
@@ -118,21 +119,68 @@ class AgentClient:
         await self._session.close()
 
     async def ask(
-        self, method: str, path: str, body: Any = None, query: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        query: dict[str, str] | None = None,
+        *,
+        patience: float = 0.0,
     ) -> Any:
-        """The answer's JSON.
+        """The answer's JSON, which the agent may take `patience` seconds longer for.
 
         Raises:
             ApiError: no agent answers (code `unreachable`), or it refuses.
         """
+        limit = self._aiohttp.ClientTimeout(total=REQUEST_LIMIT + patience)
         try:
-            async with self._session.request(method, path, json=body, params=query) as response:
+            async with self._session.request(
+                method, path, json=body, params=query, timeout=limit
+            ) as response:
                 answer, refused = await response.json(), not response.ok
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(self._unreachable(error), "unreachable") from None
         if refused:
             raise ApiError(answer["error"]["message"], answer["error"]["code"])
         return answer
+
+    async def lines(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        patience: float = 0.0,
+        silence: float = REQUEST_LIMIT,
+    ) -> AsyncGenerator[dict[str, Any]]:
+        """The JSON lines of an answer that goes on; the connection ends with the generator.
+
+        Args:
+            method: of the request.
+            path: of the request.
+            body: JSON.
+            patience: seconds that the first line may take longer than other answers.
+            silence: seconds without a line after which the agent counts as gone.
+
+        Raises:
+            ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
+        """
+        # No `asyncio.timeout` around a yield: it would cancel the task that read the first line.
+        limit = self._aiohttp.ClientTimeout(total=None)
+        try:
+            answer = await asyncio.wait_for(
+                self._session.request(method, path, json=body, timeout=limit),
+                REQUEST_LIMIT + patience,
+            )
+            async with answer:
+                if not answer.ok:
+                    error = (await asyncio.wait_for(answer.json(), REQUEST_LIMIT))["error"]
+                    raise ApiError(error["message"], error["code"])
+                while line := await asyncio.wait_for(answer.content.readline(), silence):
+                    yield json.loads(line)
+        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(self._unreachable(error), "unreachable") from None
+        raise ApiError(f"the agent at {self._path} ended the connection", "unreachable")
 
     def _unreachable(self, error: Exception) -> str:
         if isinstance(error, PermissionError) or "ermission" in str(error):
@@ -154,11 +202,13 @@ def ask(
     path: str,
     body: Any = None,
     query: dict[str, str] | None = None,
+    *,
+    patience: float = 0.0,
 ) -> Any:
-    """One question to the running agent of that configuration."""
+    """One question to the running agent of that configuration; see `AgentClient.ask`."""
 
     async def work() -> Any:
         async with AgentClient(socket_of(config_path)) as client:
-            return await client.ask(method, path, body, query)
+            return await client.ask(method, path, body, query, patience=patience)
 
     return asyncio.run(work())

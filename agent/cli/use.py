@@ -1,10 +1,13 @@
-"""`device-agent use`: a lease for as long as a command runs."""
+"""`device-agent use`: a lease for as long as a command runs.
+
+The lease is tied to a connection of this process: when it dies, even by SIGKILL, the lease ends at
+once. When the agent restarts meanwhile, this process ties itself to the stored lease again.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import os
 import shlex
 import signal
@@ -14,66 +17,113 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import AgentClient, config_option, socket_of
+from agent.cli.holding import Seconds, request_body, wish_options
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-TTL = 30.0
-"""Seconds a lease outlives this process, should it be killed."""
+AGAIN = 0.5
+"""Seconds between tries to reach an agent that went away."""
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
-@click.command()
+@click.command(options_metavar="[OPTIONS] {UDID | --any}")
 @config_option
-@click.option("--holder", default=None, help="Who uses it. [default: user@host of this process]")
+@wish_options
 @click.option("--purpose", default=None, help="What for. [default: the command]")
-@click.argument("udid")
-@click.argument("run", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option(
+    "--ttl",
+    type=Seconds(),
+    default="30s",
+    show_default=True,
+    help="How long an agent that restarts keeps the lease for us.",
+)
+@click.argument("words", metavar="-- COMMAND…", nargs=-1, required=True, type=click.UNPROCESSED)
 def command(
-    config_path: Path, holder: str | None, purpose: str | None, udid: str, run: tuple[str, ...]
+    config_path: Path, purpose: str | None, ttl: float, words: tuple[str, ...], **wish: Any
 ) -> None:
     """Hold the device UDID while COMMAND runs: its state is `utilizing` meanwhile.
 
-    COMMAND finds the device's UDID in $DEVICE_AGENT_UDID. Signals are passed on to it, and its exit
-    code is this command's. When this process dies, the lease ends within 30 s.
+    COMMAND finds the UDID in $DEVICE_AGENT_UDID, the lease's id in $DEVICE_AGENT_LEASE and, for an
+    Android device, $ANDROID_SERIAL set. Signals are passed on to it, and its exit code is this
+    command's. When this process ends, however it does, so does the lease.
     """
-    holder = holder or f"{_user()}@{os.uname().nodename}"
-    purpose = shlex.join(run)[:200] if purpose is None else purpose
-    sys.exit(asyncio.run(_use(socket_of(config_path), udid, holder, purpose, run)))
+    udid, run = (None, words) if wish["any_"] else (words[0], words[1:])
+    if not run:
+        raise click.UsageError("what is to run? device-agent use UDID -- COMMAND…")
+    body = request_body(udid, **wish) | {
+        "purpose": shlex.join(run)[:200] if purpose is None else purpose,
+        "ttl": ttl,
+        "tie": True,
+    }
+    sys.exit(asyncio.run(_use(socket_of(config_path), body, run)))
 
 
-async def _use(path: Path, udid: str, holder: str, purpose: str, run: tuple[str, ...]) -> int:
-    body = {"udid": udid, "holder": holder, "purpose": purpose, "ttl": TTL}
+async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
     async with AgentClient(path) as client:
-        lease = await client.ask("POST", "/v1/leases", body)
-        renewing = asyncio.create_task(_renew(client, lease, body))
-        try:
-            return await _run(run, {**os.environ, "DEVICE_AGENT_UDID": lease["udid"]})
-        finally:
-            renewing.cancel()
-            await asyncio.wait({renewing})
+        patience = body.get("wait", 0.0)
+        lines = client.lines("POST", "/v1/leases", body, patience=patience, silence=body["ttl"])
+        async with contextlib.aclosing(lines):
+            lease = await anext(lines)
+            rows = (await client.ask("GET", "/v1/devices"))["devices"]
+            keeping = asyncio.create_task(_keep(client, lines, lease, body))
             try:
-                await client.ask("DELETE", f"/v1/leases/{lease['id']}")
-            except ApiError as error:
-                click.echo(f"device-agent: the lease ends by itself: {error}", err=True)
+                return await _run(run, {**os.environ, **_environ(lease, rows)})
+            finally:
+                keeping.cancel()
+                await asyncio.wait({keeping})
+                await _release(client, lease)
 
 
-async def _renew(client: AgentClient, lease: dict[str, Any], body: dict[str, Any]) -> None:
-    """Renew three times a TTL, for ever; where the lease was lost, take a new one in its place."""
+def _environ(lease: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+    udid = lease["udid"]
+    result = {"DEVICE_AGENT_UDID": udid, "DEVICE_AGENT_LEASE": lease["id"]}
+    platform = next((row["platform"] for row in rows if row["udid"] == udid), None)
+    if platform == "android" and "@" not in udid:  # of two phones with one serial adb knows none
+        result["ANDROID_SERIAL"] = udid
+    return result
+
+
+async def _release(client: AgentClient, lease: dict[str, Any]) -> None:
+    try:
+        await client.ask("DELETE", f"/v1/leases/{lease['id']}")
+    except ApiError as error:
+        if error.code != "unknown_lease":  # it was said when it ended
+            _say(f"the lease ends by itself: {error}")
+
+
+async def _keep(
+    client: AgentClient,
+    lines: AsyncIterator[dict[str, Any]],
+    lease: dict[str, Any],
+    body: dict[str, Any],
+) -> None:
+    """Stay tied for ever; where the lease was lost with the agent, take a new one in its place."""
     said = False
     while True:
-        await asyncio.sleep(TTL / 3)
         try:
-            await client.ask("POST", f"/v1/leases/{lease['id']}/renew")
-            said = False
+            async for line in lines:
+                said = False
+                if "ended" in line:
+                    _say(f"{lease['udid']} is no longer ours: {line['ended']}")
+                    return
+                if "id" in line:
+                    lease.update(line)
         except ApiError as error:
             if not said:
                 said = True
-                click.echo(f"device-agent: cannot renew the lease now: {error}", err=True)
+                _say(f"not tied to the lease of {lease['udid']} now, trying again: {error}")
             if error.code == "unknown_lease":
-                with contextlib.suppress(ApiError):
-                    lease.update(await client.ask("POST", "/v1/leases", body))
+                lease["id"] = ""
+        await asyncio.sleep(AGAIN)
+        path, again = f"/v1/leases/{lease['id']}/tie", None
+        if not lease["id"]:
+            path, again = "/v1/leases", body | {"udid": lease["udid"], "wait": 0.0}
+            again.pop("any", None)
+            again.pop("steal", None)
+        lines = client.lines("POST", path, again, silence=body["ttl"])
 
 
 async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
@@ -81,7 +131,7 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
     try:
         process = await asyncio.create_subprocess_exec(*run, env=environ)
     except OSError as error:
-        click.echo(f"device-agent: cannot run {run[0]!r}: {error.strerror}", err=True)
+        _say(f"cannot run {run[0]!r}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
     loop = asyncio.get_running_loop()
 
@@ -97,8 +147,5 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+def _say(text: str) -> None:
+    click.echo(f"device-agent: {text}", err=True)

@@ -1,0 +1,91 @@
+"""What `use` and `lease acquire` share: whom for, which device, how long to wait for it."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from agent.config import parse_duration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+LONGEST_WAIT = 86_400.0
+"""Seconds of a `--wait` without a limit."""
+
+
+class Seconds(click.ParamType[float]):
+    """A duration as in the configuration file: `30s`, `5min`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Seconds of it."""
+        if isinstance(value, float):
+            return value
+        try:
+            return parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+_OPTIONS = (
+    click.option("--holder", default=None, help="Who uses it. [default: user@host]"),
+    click.option("--any", "any_", is_flag=True, help="Any device that is online and fits."),
+    click.option("--platform", type=click.Choice(["android", "ios"]), help="With --any."),
+    click.option("--tag", "tags", multiple=True, help="With --any: all of them; repeatable."),
+    click.option("--wait", "waits", is_flag=True, help="Queue until the device is free."),
+    click.option("--timeout", type=Seconds(), help="Wait no longer than that. [default: 24h]"),
+    click.option("--steal", metavar="REASON", help="Take it from whoever has it; recorded."),
+)
+
+
+def wish_options(function: _Command) -> _Command:
+    """`--holder`, `--any` and what else says which device one wants."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def request_body(
+    udid: str | None,
+    *,
+    holder: str | None,
+    any_: bool,
+    platform: str | None,
+    tags: tuple[str, ...],
+    waits: bool,
+    timeout: float | None,
+    steal: str | None,
+) -> dict[str, Any]:
+    """The body of `POST /v1/leases`; click.UsageError where the options contradict each other."""
+    if (platform or tags) and not any_:
+        raise click.UsageError("--platform and --tag go with --any")
+    if steal is not None and any_:
+        raise click.UsageError("--steal takes one device by its UDID; it does not go with --any")
+    if steal is not None and not steal.strip():
+        raise click.UsageError("--steal needs a reason: its holder will read it")
+    body: dict[str, Any] = {"holder": holder or f"{_user()}@{os.uname().nodename}"}
+    if any_:
+        body["any"] = {"tags": list(tags), **({"platform": platform} if platform else {})}
+    else:
+        body["udid"] = udid
+    if waits or timeout is not None:
+        body["wait"] = LONGEST_WAIT if timeout is None else timeout
+    if steal:
+        body["steal"] = steal
+    return body
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
