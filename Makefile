@@ -6,8 +6,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 CONFIG ?= config/agent.toml
+# What is installed runs with the system's Python, unless another one was named.
+INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo test test-long lint format lock bench clean setup setup-dev
+.PHONY: help run demo install uninstall deb test test-long test-packaging lint format lock bench \
+	clean setup setup-dev
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -18,11 +21,23 @@ run: setup ## Set up and run the agent in the foreground (CONFIG=config/agent.to
 demo: setup ## Set up and show simulated phones becoming callbacks
 	$(BIN)/device-agent demo
 
+install: ## With sudo: install or upgrade, and start it under systemd (IOS=no: without iPhones)
+	PYTHON="$(INSTALL_PYTHON)" packaging/install
+
+uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: those too)
+	packaging/uninstall
+
+deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
+	PYTHON="$(INSTALL_PYTHON)" packaging/deb
+
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 --dist loadfile -m "not long"
+	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging"
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long
+
+test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
+	$(BIN)/pytest -n 2 --dist loadfile -m packaging
 
 lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
