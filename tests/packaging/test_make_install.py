@@ -1,0 +1,199 @@
+"""`make install` on a machine with systemd: from the first start to the last trace."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.packaging.machine import commands
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.packaging.machine import Machine
+
+CONFIG = "/etc/device-agent/agent.toml"
+WEBHOOK = """
+[[webhooks]]
+name = "{}"
+url = "http://127.0.0.1:9/"
+events = ["online"]
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(machine: Machine) -> Iterator[str]:
+    """What the first `make install` printed."""
+    return machine.sh(commands("install.md", "make-install"), network=True).output
+
+
+def test_it_runs_when_the_command_returns(machine: Machine, installed: str) -> None:
+    assert re.search(r"device-agent \d\S+ runs", installed), installed
+    assert (machine.unit("ActiveState"), machine.unit("NRestarts")) == ("active", "0")
+    assert machine.unit("UnitFileState") == "enabled"
+    assert machine.unit("StatusText") != ""
+    assert machine.unit("User") == "device-agent"
+    assert "ready" in machine.journal()
+    out = machine.run("device-agent", "devices", "--json").output
+    assert json.loads(out) == {"devices": []}
+
+
+def test_files_have_the_owners_they_need(machine: Machine, installed: str) -> None:
+    assert machine.stat(CONFIG) == "root:device-agent 640"
+    assert machine.stat("/etc/device-agent") == "root:device-agent 750"
+    assert machine.stat("/var/lib/device-agent") == "device-agent:device-agent 700"
+    assert machine.stat("/run/device-agent") == "device-agent:device-agent 750"
+    assert machine.stat("/run/device-agent/control.sock") == "device-agent:device-agent 660"
+    assert machine.stat("/opt/device-agent/bin/device-agent") == "root:root 755"
+    assert "plugdev" in machine.run("id", "-nG", "device-agent").output.split()
+    strangers = machine.sh(
+        "find /opt/device-agent /usr/share/device-agent -not -user root -o -perm -o+w -not -type l"
+    )
+    assert strangers.output == ""
+
+
+def test_it_finds_its_adb_and_keeps_its_keys(machine: Machine, installed: str) -> None:
+    """A child that writes to HOME and listens: the sandbox lets it."""
+    machine.until("ss -ltn | grep -q 127.0.0.1:5037")
+    machine.until("test -e /var/lib/device-agent/.android/adbkey")
+
+
+def test_all_that_it_loads_works_in_the_sandbox(machine: Machine, installed: str) -> None:
+    """No library maps memory that is both written and executed, nor wants a refused call."""
+    unit = machine.text("/usr/lib/systemd/system/device-agent.service")
+    names = (
+        "MemoryDenyWriteExecute|SystemCall\\w+|Restrict\\w+|Protect\\w+|Private\\w+|ProcSubset|"
+        "NoNewPrivileges|CapabilityBoundingSet|LockPersonality|DevicePolicy|DeviceAllow|User"
+    )
+    settings = re.findall(rf"^((?:{names})=.*)$", unit, re.MULTILINE)
+    assert "MemoryDenyWriteExecute=yes" in settings
+    machine.run("cp", "packaging/load_all.py", "/opt/load_all.py")
+    probe = (
+        "import runpy; runpy.run_path('/opt/load_all.py', run_name='__main__')\n"
+        "import pyudev; c = pyudev.Context(); list(c.list_devices(subsystem='usb'))\n"
+        "m = pyudev.Monitor.from_netlink(c); m.filter_by('usb'); m.start(); m.poll(0)\n"
+        "from cryptography.hazmat.primitives.asymmetric import rsa\n"
+        "rsa.generate_private_key(65537, 2048)\n"
+        "import mmap\n"
+        "try: mmap.mmap(-1, 4096, prot=7)\n"  # written and executed
+        "except PermissionError: print('the sandbox is in force')\n"
+    )
+    done = machine.run(
+        "systemd-run", "--quiet", "--wait", "--pipe", "--collect",
+        *(part for setting in settings for part in ("-p", setting)),
+        "/opt/device-agent/bin/python3", "-I", "-c", probe,
+    )  # fmt: skip
+    assert done.output == "the sandbox is in force\n"
+    machine.run("rm", "/opt/load_all.py")
+
+
+def test_it_runs_from_compiled_files(machine: Machine, installed: str) -> None:
+    """Nothing is compiled at a start, for nothing could be written."""
+    said = machine.run(
+        "/opt/device-agent/bin/python3", "-I", "-B", "-v", "-c", "import agent.cli.run"
+    ).output
+    assert "code object from '/opt/device-agent/lib/python3" in said or "matches" in said
+    assert re.findall(r"wrote '/opt|code object from '/opt.*\.py'", said) == []
+    assert len(re.findall(r"\.pyc matches /opt", said)) > 100
+
+
+def test_operators_join_the_group(machine: Machine, installed: str) -> None:
+    machine.run("useradd", "--no-create-home", "oper")
+    asked = ("runuser", "-u", "oper", "--", "device-agent", "devices")
+    refused = machine.run(*asked, ok=False)
+    assert refused.code != 0
+    assert refused.output.count("\n") == 1
+    assert f"{CONFIG}:1:1: cannot be read (Permission denied)" in refused.output
+    machine.sh("OPERATOR=oper\n" + commands("install.md", "operator"))
+    machine.run(*asked)
+
+
+def test_reload_is_synchronous(machine: Machine, installed: str) -> None:
+    good = machine.text(CONFIG) + WEBHOOK.format("one") + WEBHOOK.format("two")
+    machine.write(CONFIG, good.replace("events", "evnts"))
+    assert machine.run("systemctl", "reload", "device-agent", ok=False).code != 0
+    assert "did you mean" in machine.journal()
+    machine.write(CONFIG, good)
+    machine.run("systemctl", "reload", "device-agent")
+    assert ids(machine) == {"one": 1, "two": 2}
+
+
+def ids(machine: Machine) -> dict[str, int]:
+    """Webhooks' ids: given once, kept in the store."""
+    answer = json.loads(machine.run("device-agent", "webhooks", "list", "--json").output)
+    return {row["name"]: row["id"] for row in answer["webhooks"]}
+
+
+def test_an_upgrade_keeps_configuration_and_store(machine: Machine, installed: str) -> None:
+    machine.write(CONFIG, machine.text(CONFIG).replace(WEBHOOK.format("one"), ""))
+    machine.sh("chmod 600 " + CONFIG + "; chown device-agent: " + CONFIG)  # an operator's choice
+    before = machine.text(CONFIG)
+    pid = machine.unit("MainPID")
+    # A file of the old version that the new one has not, and a module.
+    machine.sh("echo /usr/share/device-agent/old >>/opt/device-agent/installed-files")
+    machine.sh("touch /usr/share/device-agent/old /opt/device-agent/lib/old.py")
+    said = machine.run("make", "install", "IOS=no", network=True).output
+    assert f"{CONFIG} is kept" in said
+    assert machine.unit("ActiveState") == "active"
+    assert machine.unit("MainPID") != pid
+    assert machine.text(CONFIG) == before
+    assert machine.stat(CONFIG) == "device-agent:device-agent 600"
+    assert ids(machine) == {"two": 2}
+    assert not machine.exists("/usr/share/device-agent/old")
+    assert not machine.exists("/opt/device-agent/lib/old.py")
+    assert machine.run("ls", "-A", "/opt").output.count("device-agent") == 1
+
+
+def test_a_failed_installation_changes_nothing(machine: Machine, installed: str) -> None:
+    pid = machine.unit("MainPID")
+    done = machine.run("make", "install", "PYTHON=/home/python3", ok=False)
+    assert done.code != 0
+    assert "there is no /home/python3" in done.output
+    done = machine.run("make", "install", ok=False, PIP_RETRIES="0")  # no network here
+    assert done.code != 0
+    assert machine.unit("MainPID") == pid
+    machine.run("device-agent", "--version")
+    assert machine.run("ls", "-A", "/opt").output.count("device-agent") == 1
+
+
+def test_backup_and_restore(machine: Machine, installed: str) -> None:
+    locked = (
+        "import sqlite3; sqlite3.connect('/var/lib/device-agent/state.db', timeout=0)"
+        ".execute('SELECT * FROM devices')"
+    )
+    done = machine.run("/usr/bin/python3", "-c", locked, ok=False)
+    assert "database is locked" in done.output
+    machine.sh(commands("upgrade.md", "backup"))
+    assert machine.stat("/var/backups/device-agent.tar.gz").startswith("root:root")
+
+    # A newer agent's store is refused, with a line that says so; then the backup is restored.
+    machine.run("systemctl", "stop", "device-agent")
+    newer = (
+        "import sqlite3; c = sqlite3.connect('/var/lib/device-agent/state.db');"
+        "c.execute('PRAGMA user_version = 1000'); c.commit()"
+    )
+    machine.run("/usr/bin/python3", "-c", newer)
+    assert machine.run("systemctl", "start", "device-agent", ok=False).code != 0
+    assert "has schema version 1000, but this agent knows" in machine.journal()
+    machine.sh(commands("upgrade.md", "restore"))
+    assert machine.unit("ActiveState") == "active"
+    assert ids(machine) == {"two": 2}
+
+
+def test_uninstall_and_purge(machine: Machine, installed: str) -> None:
+    paths = machine.text("/opt/device-agent/installed-files").split()
+    said = machine.sh(commands("install.md", "uninstall")).output
+    assert "PURGE=1" in said
+    assert [path for path in paths if machine.exists(path)] == []
+    assert machine.run("systemctl", "status", "device-agent", ok=False).code == 4  # no such unit
+    assert not machine.exists("/opt/device-agent")
+    assert machine.exists(CONFIG)
+    assert machine.exists("/var/lib/device-agent/state.db")
+    machine.sh(commands("install.md", "purge"))
+    assert not machine.exists("/etc/device-agent")
+    assert not machine.exists("/var/lib/device-agent")
+    leftovers = machine.sh("find /etc /usr /opt -name '*device-agent*' -not -path '/usr/share/*'")
+    assert [p for p in leftovers.output.split() if "/sysusers" not in p] == []
