@@ -15,6 +15,8 @@ from agent.errors import AgentError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from click.shell_completion import CompletionItem
+
 _COMMANDS = {
     "run": ("agent.cli.run", "Run the agent in the foreground (what the systemd unit does)."),
     "check": ("agent.cli.check", "Check a configuration file: every mistake, with its place."),
@@ -44,6 +46,17 @@ class _Lazy(click.Group):
             return None
         command: click.Command = importlib.import_module(_COMMANDS[cmd_name][0]).command
         return command
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names from the table: TAB must not load every command, for three times as long."""
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - only TAB needs it
+
+        names = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
