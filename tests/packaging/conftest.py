@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _HERE = Path(__file__).parent
-TOOLS = ("systemd-nspawn", "unshare", "nsenter", "make", "dpkg-shlibdeps", "lintian", "man")
+TOOLS = (
+    *("systemd-nspawn", "unshare", "nsenter", "make", "dpkg-shlibdeps", "lintian"),
+    *("man", "zsh", "fish", "ss"),
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

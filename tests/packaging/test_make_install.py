@@ -100,6 +100,19 @@ def test_it_runs_from_compiled_files(machine: Machine, installed: str) -> None:
     assert len(re.findall(r"\.pyc matches /opt", said)) > 100
 
 
+def test_shells_complete_it_and_man_knows_it(machine: Machine, installed: str) -> None:
+    share = "/usr/share"
+    done = machine.sh(
+        f"set +u; source {share}/bash-completion/completions/device-agent\n"
+        "COMP_WORDS=(device-agent deliv) COMP_CWORD=1\n"
+        '_device_agent_completion device-agent; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    assert done.output == "deliveries\n"
+    machine.run("zsh", "-n", f"{share}/zsh/vendor-completions/_device-agent")
+    machine.run("fish", "--no-execute", f"{share}/fish/vendor_completions.d/device-agent.fish")
+    assert "DEVICE-AGENT(1)" in machine.run("man", "--pager=cat", "device-agent").output
+
+
 def test_operators_join_the_group(machine: Machine, installed: str) -> None:
     machine.run("useradd", "--no-create-home", "oper")
     asked = ("runuser", "-u", "oper", "--", "device-agent", "devices")
