@@ -12,6 +12,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from aiohttp import web
 
 from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, number_of, text_of
@@ -20,6 +21,8 @@ from agent.model import Platform
 
 if TYPE_CHECKING:
     from agent.service.rows import Json
+
+log = structlog.get_logger(__name__)
 
 DEFAULT_TTL = 60.0
 """Seconds of a lease whose request names none."""
@@ -72,6 +75,7 @@ async def renew(request: web.Request) -> web.Response:
 async def tie(request: web.Request) -> web.StreamResponse:
     """Tie an existing lease to this connection."""
     lease = await request.app[SERVICES].leases.renew(request.match_info["id"])
+    log.info("lease.tied", udid=lease["udid"], holder=lease["holder"])
     return await _tied(request, lease, 200)
 
 

@@ -128,21 +128,29 @@ async def _keep(
 
 async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
     """Run the command in our place: its signals, its exit code (128 + signal, as a shell says)."""
+    loop = asyncio.get_running_loop()
+    process: asyncio.subprocess.Process | None = None
+    early: list[int] = []
+
+    def forward(number: int) -> None:
+        if process is None:
+            early.append(number)
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
+
+    # Before it runs: a signal in between would end us and leave it without its lease.
+    for number in _FORWARDED:
+        loop.add_signal_handler(number, forward, number)
+    # A terminal's Ctrl-C reaches the command by itself: it is in our process group.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
     try:
         process = await asyncio.create_subprocess_exec(*run, env=environ)
     except OSError as error:
         _say(f"cannot run {run[0]!r}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    loop = asyncio.get_running_loop()
-
-    def forward(number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-
-    for number in _FORWARDED:
-        loop.add_signal_handler(number, forward, number)
-    # A terminal's Ctrl-C reaches the command by itself: it is in our process group.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    while early:
+        forward(early.pop(0))
     code = await process.wait()
     return code if code >= 0 else 128 - code
 

@@ -1,0 +1,210 @@
+"""Who gets which device: a table, and what holds whatever is asked."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.errors import DeviceHeldError, QueueFullError, UnknownDeviceError, UnknownLeaseError
+from agent.model import Platform
+from agent.store import Store
+from agent.usage import leases as module
+from agent.usage.lease_queue import Candidate, Wish, choose
+from agent.usage.leases import Leases
+from tests.fakes.clock import StubClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+PIXEL = Candidate("pixel", Platform.ANDROID, ("rack-1", "fast"), online=True)
+NOTE = Candidate("note", Platform.ANDROID, ("rack-2",), online=True)
+AWAY = Candidate("away", Platform.ANDROID, ("rack-1",), online=False)
+IPHONE = Candidate("iphone", Platform.IOS, ("rack-1",), online=True)
+ALL = (PIXEL, NOTE, AWAY, IPHONE)
+
+
+@pytest.mark.parametrize(
+    ("wish", "held", "given_one"),
+    [
+        (Wish("pixel"), (), "pixel"),
+        (Wish("pixel"), ("pixel",), None),
+        (Wish("away"), (), "away"),
+        (Wish("nobody"), (), None),
+        (Wish(), (), "iphone"),
+        (Wish(), ("iphone",), "note"),
+        (Wish(), ("iphone", "note", "pixel"), None),
+        (Wish(platform=Platform.IOS), (), "iphone"),
+        (Wish(platform=Platform.ANDROID), (), "note"),
+        (Wish(platform=Platform.ANDROID, tags=("rack-1",)), (), "pixel"),
+        (Wish(platform=Platform.ANDROID, tags=("rack-1",)), ("pixel",), None),
+        (Wish(tags=("rack-1", "fast")), (), "pixel"),
+        (Wish(tags=("rack-2", "fast")), (), None),
+    ],
+    ids=str,
+)
+def test_the_table(wish: Wish, held: tuple[str, ...], given_one: str | None) -> None:
+    assert choose(wish, ALL, held, {}) == given_one
+
+
+def test_of_several_the_one_that_was_used_longest_ago() -> None:
+    assert choose(Wish(), ALL, (), {"iphone": 3, "note": 1, "pixel": 2}) == "note"
+    assert choose(Wish(), ALL, (), {"iphone": 3, "note": 1}) == "pixel"
+
+
+UDIDS = st.sampled_from(["a", "b", "c", "d"])
+WISHES = st.builds(
+    Wish,
+    st.sampled_from(["", "a", "b", "x"]),
+    st.sampled_from([None, *Platform]),
+    st.lists(st.sampled_from(["t", "u"]), max_size=2).map(tuple),
+)
+CANDIDATES = st.lists(
+    st.builds(
+        Candidate,
+        UDIDS,
+        st.sampled_from([None, *Platform]),
+        st.lists(st.sampled_from(["t", "u"]), max_size=2).map(tuple),
+        st.booleans(),
+    ),
+    unique_by=lambda each: each.udid,
+)
+
+
+@given(WISHES, CANDIDATES, st.sets(UDIDS), st.dictionaries(UDIDS, st.integers(0, 9)))
+def test_what_is_given_fits_and_is_free_and_none_only_where_none_is(
+    wish: Wish, candidates: list[Candidate], held: set[str], used: dict[str, int]
+) -> None:
+    good = {
+        each.udid: used.get(each.udid, 0)
+        for each in candidates
+        if wish.fits(each) and each.udid not in held and (each.online or wish.udid)
+    }
+    udid = choose(wish, candidates, held, used)
+    assert (udid in good) if good else (udid is None)
+    if udid is not None:
+        assert good[udid] == min(good.values())
+
+
+# --- the queue --------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]:
+    clock = StubClock()
+    store = Store.open(tmp_path)
+    made = Leases(
+        store,
+        lambda *_: None,
+        candidates=lambda: candidates,
+        wall_ms=clock.wall_ms,
+        call_later=clock.call_later,
+    )
+    try:
+        yield made
+        await made.close()
+    finally:
+        await store.close()
+
+
+async def until_waiting(leases: Leases, wish: Wish, count: int) -> None:
+    async with asyncio.timeout(10):
+        while leases.place(wish) < count:  # noqa: ASYNC110 - the store thread is in it
+            await asyncio.sleep(0)
+
+
+async def test_who_waits_is_served_in_the_order_of_asking(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL) as leases:
+        first = await leases.acquire(Wish("pixel"), "first", "", 30)
+        served: list[str] = []
+
+        async def wait(name: str) -> None:
+            lease = await leases.acquire(Wish("pixel"), name, "", 30, wait=10)
+            served.append(name)
+            await leases.release(lease.id)
+
+        waiting = []
+        for number, name in enumerate(("bob", "carol", "dave"), start=1):
+            waiting.append(asyncio.create_task(wait(name)))
+            await until_waiting(leases, Wish("pixel"), number)
+        await leases.release(first.id)
+        await asyncio.gather(*waiting)
+        assert served == ["bob", "carol", "dave"]
+
+
+async def test_who_wants_another_device_does_not_wait_behind(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL, IPHONE) as leases:
+        await leases.acquire(Wish("pixel"), "first", "", 30)
+        second = await leases.acquire(Wish("iphone"), "second", "", 30)
+        pixel = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
+        await until_waiting(leases, Wish("pixel"), 1)
+        any_ios = Wish(platform=Platform.IOS)
+        iphone = asyncio.create_task(leases.acquire(any_ios, "carol", "", 30, wait=10))
+        await until_waiting(leases, Wish(), 2)
+        await leases.release(second.id)
+        assert (await iphone).udid == "iphone"
+        assert not pixel.done()
+        pixel.cancel()
+
+
+async def test_who_goes_away_while_waiting_leaves_the_queue(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL) as leases:
+        first = await leases.acquire(Wish("pixel"), "first", "", 30)
+        bob = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
+        await until_waiting(leases, Wish("pixel"), 1)
+        carol = asyncio.create_task(leases.acquire(Wish("pixel"), "carol", "", 30, wait=10))
+        await until_waiting(leases, Wish("pixel"), 2)
+        await leases.release(first.id)  # bob is given it, and goes before he takes it
+        bob.cancel()
+        assert (await carol).holder == "carol"
+        with pytest.raises(asyncio.CancelledError):
+            await bob
+
+
+async def test_nobody_waits_for_ever(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL) as leases:
+        await leases.acquire(Wish("pixel"), "alice", "pytest", 30)
+        with pytest.raises(DeviceHeldError, match=r"waited 0\.01 s: pixel is held by alice"):
+            await leases.acquire(Wish("pixel"), "bob", "", 30, wait=0.01)
+        assert leases.place(Wish("pixel")) == 0
+
+
+async def test_any_says_who_has_them(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL, IPHONE) as leases:
+        await leases.acquire(Wish(), "alice", "pytest", 30)
+        await leases.acquire(Wish(), "bob", "", 30)
+        with pytest.raises(DeviceHeldError, match=r"of 2 that fit none is free: .*bob.*alice"):
+            await leases.acquire(Wish(), "carol", "", 30)
+        with pytest.raises(UnknownDeviceError, match="any device rack-9: no device fits"):
+            await leases.acquire(Wish(tags=("rack-9",)), "carol", "", 30)
+
+
+async def test_the_queue_has_an_end(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL) as leases:
+        await leases.acquire(Wish("pixel"), "alice", "", 30)
+        waiting = [
+            asyncio.create_task(leases.acquire(Wish("pixel"), f"{n}", "", 30, wait=60))
+            for n in range(module.MAX_WAITING)
+        ]
+        await until_waiting(leases, Wish("pixel"), module.MAX_WAITING)
+        with pytest.raises(QueueFullError):
+            await leases.acquire(Wish("pixel"), "one more", "", 30, wait=60)
+        for task in waiting:
+            task.cancel()
+        await asyncio.wait(waiting)
+
+
+async def test_a_lease_is_taken_with_a_reason_that_its_holder_reads(tmp_path: Path) -> None:
+    async with queue(tmp_path, PIXEL) as leases:
+        old = await leases.acquire(Wish("pixel"), "alice", "soak test", 30)
+        new = await leases.acquire(Wish("pixel"), "bob", "", 30, steal="release  blocker")
+        assert leases.all() == [new]
+        assert new.taken == "alice: release blocker"
+        assert await leases.ended(old.id, 0) == "it was taken by bob: release blocker"
+        with pytest.raises(UnknownLeaseError, match="it was taken by bob: release blocker"):
+            await leases.renew(old.id)
