@@ -9,8 +9,8 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test test-long test-packaging lint format lock bench \
-	clean setup setup-dev
+.PHONY: help run demo install uninstall deb test test-long test-packaging test-appium lint format \
+	lock bench clean setup setup-dev
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,13 +31,16 @@ deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhone
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging"
+	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging and not appium"
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long
 
 test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
 	$(BIN)/pytest -n 2 --dist loadfile -m packaging
+
+test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a real Appium 3
+	$(BIN)/pytest -n 2 -m appium
 
 lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .
@@ -66,5 +69,13 @@ $(VENV)/.ready-dev: $(VENV)/.ready requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
 	touch $@
 
+tests/appium/node_modules/.ready: tests/appium/package.json tests/appium/package-lock.json
+	tests/appium/node-fits
+	npm ci --prefix tests/appium
+	@# Finds the driver once, so that servers that start together need not write it down.
+	APPIUM_HOME=$(CURDIR)/tests/appium $(@D)/.bin/appium driver list --installed
+	touch $@
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) tests/appium/node_modules build dist *.egg-info
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
