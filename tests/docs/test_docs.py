@@ -1,0 +1,82 @@
+"""The pages say what is so: their TOML loads, and their links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from agent.config import parse
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(language: str) -> list[tuple[Path, int, str]]:
+    """(page, which one on it, text) of all fenced blocks in that language."""
+    return [
+        (page, number, block[2])
+        for page in PAGES
+        for number, block in enumerate(
+            block for block in _FENCE.findall(page.read_text()) if block[1] == language
+        )
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """Of its headings, as GitHub makes them."""
+    result: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE):
+        text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
+        number = 0
+        while (found := f"{slug}-{number}" if number else slug) in result:
+            number += 1
+        result.add(found)
+    return result
+
+
+def test_the_pages_are_found() -> None:
+    names = {name_of(page) for page in PAGES}
+    assert {"README.md", "docs/install.md", "docs/usage/README.md", "docs/usage/wda.md"} <= names
+    assert len(blocks("toml")) > 6
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "text"),
+    [pytest.param(*block, id=f"{name_of(block[0])}-{block[1]}") for block in blocks("toml")],
+)
+def test_every_toml_block_is_a_configuration(page: Path, number: int, text: str) -> None:
+    """As it stands: no key is needed, so a part of a file is one."""
+    config = parse(text, f"{name_of(page)}, TOML block {number}")
+    assert config.model_fields_set, "it says something"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.resolve().is_relative_to(ROOT), link
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target), link
+
+
+def test_every_usage_page_is_linked_and_says_the_four_things() -> None:
+    overview = (ROOT / "docs" / "usage" / "README.md").read_text()
+    for page in (ROOT / "docs" / "usage").glob("*.md"):
+        if page.name != "README.md":
+            assert f"({page.name})" in overview
+            said = anchors(page)
+            assert {"what-to-configure", "what-it-costs", "what-it-cannot-see"} <= said, page.name
+            assert "see-it-work" in said, page.name
