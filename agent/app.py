@@ -228,7 +228,7 @@ class App:
     def _build_services(self) -> Services:
         live = self._live
         devices = Devices(self._pipeline)
-        self._health = Health(self._pipeline, self._store)
+        self._health = Health(self._pipeline, self._store, self._poller)
         return Services(
             live=live,
             devices=devices,

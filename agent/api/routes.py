@@ -74,7 +74,8 @@ async def ready(request: web.Request) -> web.Response:
 
 async def status(request: web.Request) -> web.Response:
     """What works and what does not, whatever it is."""
-    return web.json_response(request.app[SERVICES].health.report())
+    health = request.app[SERVICES].health
+    return web.json_response({**health.report(), "usage": health.usage()})
 
 
 async def devices(request: web.Request) -> web.Response:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.pipeline import Pipeline
     from agent.service.rows import Json
     from agent.store import Store
+    from agent.usage.poller import Poller, SourceReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +33,9 @@ class LastReload:
 class Health:
     """Reads all parts; `reloaded` is told of reloads."""
 
-    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+    def __init__(self, pipeline: Pipeline, store: Store, poller: Poller) -> None:
         self._pipeline = pipeline
+        self._poller = poller
         self._store = store
         self._started_ms = wall_ms()
         self.reloaded = LastReload()
@@ -48,6 +50,10 @@ class Health:
             "problems": self._problems(),
             "reload": self.reloaded.row(),
         }
+
+    def usage(self) -> list[Json]:
+        """Of each usage source that is polled what it knows, and why it does not."""
+        return [_usage_row(source) for source in self._poller.report()]
 
     def status_line(self) -> str:
         """One line: how many devices in which state, then what does not work."""
@@ -80,3 +86,21 @@ class Health:
             view.platform is Platform.IOS and view.state is not DeviceState.UNPLUGGED
             for view in self._pipeline.views()
         )
+
+
+def _usage_row(source: SourceReport) -> Json:
+    """One source as JSON."""
+    return {
+        "source": source.source,
+        "reason": source.reason,
+        "targets": [
+            {
+                "target": target.target,
+                "state": target.state,
+                "reason": target.reason,
+                "sessions": target.sessions,
+                "read": iso(target.read_ms),
+            }
+            for target in source.targets
+        ],
+    }

@@ -52,7 +52,6 @@ Plans = dict[str, Plan]
 class TargetReport:
     """How one target stands, for operators."""
 
-    source: str
     target: str
     state: str
     """`unread`, `good` or `unknown`."""
@@ -61,6 +60,17 @@ class TargetReport:
     """Devices it has in use."""
     read_ms: int
     """When it was last read, wall clock; 0: never."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """How one source stands, for operators."""
+
+    source: str
+    reason: str
+    """Why it cannot say what there is to ask; "": it can."""
+    targets: tuple[TargetReport, ...]
+    """None: there is nothing to ask now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -88,6 +98,8 @@ class _Running:
     """Listings that were asked for, and the last of them that is done."""
     listed: int = 0
     news: asyncio.Event = field(default_factory=asyncio.Event)
+    reason: str = ""
+    """Why its targets cannot be listed."""
     bugs: set[str] = field(default_factory=set)
 
 
@@ -200,23 +212,29 @@ class Poller:
         while self._running:
             await self._end(self._running.popitem()[1])
 
-    def report(self) -> list[TargetReport]:
-        """Every target."""
-        rows = []
-        for name, running in sorted(self._running.items()):
-            for key, follower in sorted(running.followers.items()):
-                unread = "" if follower.read_ms else "unread"
-                rows.append(
-                    TargetReport(
-                        name,
-                        key,
-                        "unknown" if follower.reason else unread or "good",
-                        follower.reason,
-                        self._fusion.sessions((name, key)),
-                        follower.read_ms,
-                    )
-                )
-        return rows
+    def report(self) -> list[SourceReport]:
+        """Every source that runs, with its targets."""
+        return [
+            SourceReport(
+                name,
+                running.reason,
+                tuple(
+                    self._target_report(name, follower)
+                    for _, follower in sorted(running.followers.items())
+                ),
+            )
+            for name, running in sorted(self._running.items())
+        ]
+
+    def _target_report(self, name: str, follower: _Follower) -> TargetReport:
+        unread = "" if follower.read_ms else "unread"
+        return TargetReport(
+            follower.target.key,
+            "unknown" if follower.reason else unread or "good",
+            follower.reason,
+            self._fusion.sessions((name, follower.target.key)),
+            follower.read_ms,
+        )
 
     async def _end(self, running: _Running) -> None:
         tasks = [running.task, *[follower.task for follower in running.followers.values()]]
@@ -250,9 +268,15 @@ class Poller:
                 targets = {target.key: target for target in await source.targets(phones)}
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
             reason = self._explain(source.name, "its targets", error, running.bugs)
+            if not running.followers and running.reason != reason:  # else they say it
+                log.warning("usage.unknown", source=source.name, target="", reason=reason)
+            running.reason = reason
             for follower in running.followers.values():
                 self._unknown(source.name, follower, reason)
             return
+        if running.reason and not running.followers:
+            log.info("usage.readable", source=source.name, target="")
+        running.reason = ""
         waiting = {phone.udid: phone for phone in phones if not phone.ready}
         for key, follower in list(running.followers.items()):
             if key in targets:

@@ -86,6 +86,10 @@ async def test_discovery_not_allowed_is_unknown_and_said_once(
         said = [line for line in lab.agent.log if "usage.unknown" in line]
         assert len(said) == 1, said
         assert DISCOVERY in said[0]
+        (source,) = [each for each in await lab.status() if each["source"] == "appium"]
+        (target,) = source["targets"]
+        assert (target["target"], target["state"]) == (lab.appium.url, "unknown")
+        assert DISCOVERY in target["reason"]
 
 
 async def test_discovery_forbidden_in_mid_session_is_never_idle(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -92,6 +92,10 @@ events = ["online", "offline", "utilizing", "unplugged"]
 
     async def until(self, key: str, text: str) -> dict[str, str]:
         return await self.agent.until_device(self.phone.serial, key, text)
+
+    async def status(self) -> list[dict[str, Any]]:
+        """Of each usage source what it knows."""
+        return (await self.agent.api("GET", "/v1/status"))[1]["usage"]
 
     async def lease(self) -> str:
         body = {"udid": self.phone.serial, "holder": "alice", "purpose": "by hand"}
@@ -195,6 +199,30 @@ async def test_discovery_not_allowed_is_shown_and_never_idle(lab: Lab) -> None:
         row = await lab.until("reason", "session_discovery")
         assert row["state"] == "online"
         assert "\n".join(lab.agent.log).count("usage.unknown") == 1
+        sources = {each["source"]: each for each in await lab.status()}
+        assert set(sources) == {"appium", "grid", "uiautomator2"}
+        (target,) = sources["appium"]["targets"]
+        assert (target["target"], target["state"]) == (lab.appium.url, "unknown")
+        assert target["reason"] == row["reason"].removeprefix("usage unknown: ")
+        assert target["read"].endswith("Z")
+        (target,) = sources["grid"]["targets"]
+        assert (target["state"], target["reason"], target["sessions"]) == ("good", "", 0)
+        assert (sources["uiautomator2"]["reason"], sources["uiautomator2"]["targets"]) == ("", [])
+
+
+async def test_the_status_counts_what_is_in_use_and_says_why_it_is_unknown(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        sources = {each["source"]: each for each in await lab.status()}
+        assert [each["sessions"] for each in sources["appium"]["targets"]] == [1]
+        await lab.appium.stop()
+        await lab.until("reason", "when last known")
+        sources = {each["source"]: each for each in await lab.status()}
+        (target,) = sources["appium"]["targets"]
+        assert (target["state"], target["sessions"]) == ("unknown", 1)
+        assert "does it run?" in target["reason"]
 
 
 async def test_an_agent_killed_in_mid_session_calls_nobody_twice(lab: Lab) -> None:

@@ -27,12 +27,15 @@ class Scripted:
         self.keys: list[Target] = [Target("one")]
         self.in_use: dict[str, dict[str, str] | Exception] = {}
         self.hanging: set[str] = set()
+        self.failing: UsageUnknownError | None = None
         self.reads: list[str] = []
         self.news = asyncio.Condition()
         self.closed = False
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
         del phones
+        if self.failing is not None:
+            raise self.failing
         return list(self.keys)
 
     async def read(self, target: Target) -> Mapping[str, str]:
@@ -155,8 +158,31 @@ async def test_a_target_that_hangs_delays_no_other(bench: Bench) -> None:
     assert bench.told["D"].usage is Usage.IN_USE
     reading = await bench.until("E", Usage.IDLE, "two did not answer within")
     assert "appium" in reading.reason
-    rows = {row.target: (row.state, row.sessions) for row in bench.poller.report()}
+    (report,) = bench.poller.report()
+    rows = {row.target: (row.state, row.sessions) for row in report.targets}
+    assert (report.source, report.reason) == ("appium", "")
     assert rows == {"one": ("good", 1), "two": ("unknown", 0)}
+
+
+async def test_a_source_that_cannot_list_its_targets_says_why(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Scripted()
+    source.failing = UsageUnknownError("the adb server does not list its forwards")
+    await bench.run(source, interval=0.05)
+    async with asyncio.timeout(LIMIT):
+        for _ in range(3):
+            await bench.poller.first_round()
+    (report,) = bench.poller.report()
+    assert (report.reason, report.targets) == (str(source.failing), ())
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("usage.unknown") == 1
+    source.failing = None
+    await bench.poller.first_round()
+    (report,) = bench.poller.report()
+    assert (report.reason, [row.state for row in report.targets]) == ("", ["good"])
+    said = capsys.readouterr()
+    assert (said.out + said.err).count("usage.readable") == 1
 
 
 async def test_what_was_in_use_before_the_start_waits_for_two_readings(bench: Bench) -> None:
