@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from agent.config import parse
+from tests.usage.sample import MODULE, SAMPLE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -80,3 +81,12 @@ def test_every_usage_page_is_linked_and_says_the_four_things() -> None:
             said = anchors(page)
             assert {"what-to-configure", "what-it-costs", "what-it-cannot-see"} <= said, page.name
             assert "see-it-work" in said, page.name
+
+
+def test_the_page_on_plugins_shows_the_package_that_is_tested() -> None:
+    page = ROOT / "docs" / "usage" / "plugins.md"
+    (code,) = [text for each, _, text in blocks("python") if each == page]
+    assert code == MODULE.read_text()
+    project = re.search(r"```text\n# pyproject.toml[^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
+    assert project is not None
+    assert project[1] in (SAMPLE / "pyproject.toml").read_text()

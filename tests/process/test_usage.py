@@ -8,12 +8,14 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
-from tests.fakes.usage_servers import FakeAppium, FakeGrid
+from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd
 from tests.process.kit import AgentProcess
+from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
 from tests.usage.test_wda import UDID, FakeWda
 
@@ -42,10 +44,14 @@ class Lab:
         self.appium, self.grid = FakeAppium(), FakeGrid()
         self.phone = FakePhone()
         self.agent = AgentProcess(place, "")
+        self.plugins = ""
+        self.environ: dict[str, str] = {}
+        """Of the agent."""
 
     @property
     def config(self) -> str:
         return f"""
+{self.plugins}
 [hold]
 offline = "60s"
 unplugged = "300ms"
@@ -74,7 +80,7 @@ events = ["online", "offline", "utilizing", "unplugged"]
         try:
             async with self.adb, self.phone, self.agent:
                 self.agent.write(self.config.replace('offline = "60s"', f'offline = "{offline}"'))
-                await self.agent.start()
+                await self.agent.start(**self.environ)
                 await self.adb.register(self.phone)
                 yield
         finally:
@@ -287,6 +293,55 @@ async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
         code, _, error = await lab.agent.cli("reload")
         assert code != 0
         assert "usage.plugins.nobody" in error
+
+
+async def test_a_source_of_another_package(lab: Lab, tmp_path: Path) -> None:
+    server = BookingServer()
+    lab.environ = {"PYTHONPATH": str(install(tmp_path))}
+    async with serving(server):
+        lab.plugins = f'[usage.plugins.booking]\nurl = "{server.url}"\n'
+        async with lab.running():
+            await lab.until_told("Online")
+            server.booked = {lab.phone.serial: "alice", "R58M0000000": "bob"}
+            await lab.until_told("Online", "Utilizing")
+            row = await lab.until("state", "utilizing")
+            assert (row["holder"], row["reason"]) == (
+                "booking of alice",
+                "in use by booking of alice",
+            )
+            lab.open_session()  # what the agent knows itself is stronger
+            await lab.until("holder", "appium session 4f2a1c09")
+            lab.appium.sessions.clear()
+            await lab.until("holder", "booking of alice")
+
+            server.raw = web.Response(status=500)
+            row = await lab.until("reason", "when last known")
+            assert (row["state"], row["holder"]) == ("utilizing", "booking of alice")
+            assert f"{server.url} does not say what is booked" in row["reason"]
+            (target,) = next(each for each in await lab.status() if each["source"] == "booking")[
+                "targets"
+            ]
+            assert (target["target"], target["state"]) == (server.url, "unknown")
+            server.raw = None
+            await lab.until("reason", "in use by booking of alice")
+
+            server.booked = {}
+            assert (await lab.until("state", "online"))["reason"] == ""
+            server.booked = {lab.phone.serial: "carol"}
+            await lab.until_told("Online", "Utilizing", "Utilizing")
+            server.booked = {}
+            await lab.until("state", "online")
+            assert told(lab.receiver) == ["Online", "Utilizing", "Utilizing"]
+
+
+async def test_without_its_package_the_agent_does_not_start(lab: Lab) -> None:
+    lab.agent.write('[usage.plugins.booking]\nurl = "http://127.0.0.1:9"\n')
+    async with lab.agent:
+        await lab.agent.start(ready=False)
+        assert await lab.agent.ended() != 0
+    assert "[usage.plugins.booking]: no package in the agent's environment" in "\n".join(
+        lab.agent.log
+    )
 
 
 async def test_webdriveragent_on_an_iphone(place: Path, receiver: Receiver) -> None:

@@ -29,6 +29,8 @@ class Harness(Protocol):
     phones: Sequence[Phone]
     udid: str
     """The device on which sessions are held."""
+    holder: str
+    """How what the source tells of them begins."""
     away_is_unknown: bool
 
     def backend(self) -> AbstractAsyncContextManager[None]:
@@ -80,7 +82,7 @@ async def check(harness: Harness) -> None:
         harness.hold()
         (id_,) = (told := await source.read(target))
         assert id_ == harness.udid
-        assert told[id_].startswith(f"{source.name} session ")
+        assert told[id_].startswith(harness.holder)
         harness.end()
         assert await source.read(target) == {}
 

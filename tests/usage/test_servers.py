@@ -32,7 +32,7 @@ class ServerHarness:
     phones: tuple[Phone, ...] = ()
     udid = UDID
 
-    def __init__(self, server: FakeAppium | FakeGrid) -> None:
+    def __init__(self, server: FakeServer) -> None:
         self.server = server
 
     def backend(self) -> AbstractAsyncContextManager[None]:
@@ -41,10 +41,16 @@ class ServerHarness:
     @property
     def source(self) -> UsageSource:
         if not hasattr(self, "_source"):
-            servers = [UsageServer(url=self.server.url)]
-            kind = AppiumSource if isinstance(self.server, FakeAppium) else GridSource
-            self._source = kind(servers)
+            self._source = self.make()
         return self._source
+
+    @property
+    def holder(self) -> str:
+        return f"{self.source.name} session "
+
+    def make(self) -> UsageSource:
+        kind = AppiumSource if isinstance(self.server, FakeAppium) else GridSource
+        return kind([UsageServer(url=self.server.url)])
 
     def hold(self) -> None:
         if isinstance(self.server, FakeAppium):

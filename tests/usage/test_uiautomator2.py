@@ -54,6 +54,7 @@ class ForwardHarness:
     """See `conformance.Harness`."""
 
     away_is_unknown = False
+    holder = "uiautomator2 session "
 
     def __init__(self, binary: Path, tmp_path: Path) -> None:
         self.adb = RealAdbServer(binary, tmp_path)

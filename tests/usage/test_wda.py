@@ -53,6 +53,7 @@ class WdaHarness:
     """See `conformance.Harness`."""
 
     away_is_unknown = False
+    holder = "wda session "
     udid = UDID
 
     def __init__(self, path: Path) -> None:
