@@ -33,6 +33,7 @@ from agent.service.devices import Devices
 from agent.service.health import Health, LastReload
 from agent.service.leases import LeaseDesk, candidates
 from agent.service.live import Live
+from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.webhooks import Webhooks
 from agent.sources import for_usage
@@ -236,6 +237,15 @@ class App:
             deliveries=Deliveries(live, self._store, self._dispatcher, devices),
             leases=LeaseDesk(self._leases, devices),
             health=self._health,
+            scraper=Scraper(
+                live,
+                pipeline=self._pipeline,
+                store=self._store,
+                dispatcher=self._dispatcher,
+                leases=self._leases,
+                poller=self._poller,
+                health=self._health,
+            ),
             reload=self.reload,
         )
 

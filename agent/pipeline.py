@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -28,6 +29,7 @@ from agent.model import (
     Observation,
     Platform,
     Readings,
+    Snapshot,
     SourceName,
     Transition,
     Usage,
@@ -75,6 +77,30 @@ class DeviceView:
     visibility: Visibility
     flapping: bool
     model: str
+
+
+@dataclass(slots=True)
+class Counts:
+    """What has happened since the start."""
+
+    transitions: Counter[DeviceState] = field(default_factory=Counter)
+    """By the new state."""
+    flaps: int = 0
+    """Times a device began to flap."""
+    callbacks: Counter[int] = field(default_factory=Counter)
+    """Made and durable, by webhook."""
+    lost: int = 0
+    """Callbacks that the store refused."""
+    reconnects: Counter[SourceName] = field(default_factory=Counter)
+    """Times a source saw again after it could not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The devices that are shown, now."""
+
+    states: dict[tuple[Platform | None, DeviceState], int]
+    flapping: int
 
 
 @dataclass(slots=True)
@@ -139,7 +165,7 @@ class Pipeline:
         self._settled = False
         self._settling = asyncio.Event()
         self._watchers: list[Callable[[DeviceView], None]] = []
-        self.transitions = 0
+        self.counts = Counts()
         records = list(records)
         self._identities = Identities(
             sources=sources_of(config),
@@ -158,6 +184,9 @@ class Pipeline:
 
     def observe(self, observation: Observation) -> None:
         """Take what a source saw."""
+        source = observation.source
+        if isinstance(observation, Snapshot) and source not in self._identities.waiting:
+            self.counts.reconnects[source] += source in self._identities.down
         touched = self._identities.apply(observation)
         self._named = None
         self._follow_renames()
@@ -228,6 +257,18 @@ class Pipeline:
     def views(self) -> list[DeviceView]:
         """Every device that is shown: known to the sources or listed, and not ignored."""
         return [self._view(udid) for udid in sorted(self._identities.udids) if self._shown(udid)]
+
+    def census(self) -> Census:
+        """How many devices are shown in which state."""
+        states: Counter[tuple[Platform | None, DeviceState]] = Counter()
+        flapping = 0
+        for udid in self._identities.udids:
+            if self._shown(udid):
+                tracked = self._tracked.get(udid)
+                track = tracked.track if tracked else _UNSEEN
+                states[self._identities.facts(udid).platform, _shown_state(track)] += 1
+                flapping += track.flapping
+        return Census(states, flapping)
 
     def view(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID."""
@@ -324,6 +365,7 @@ class Pipeline:
             tracked.wake = outcome.wake
             if outcome.wake is not None:
                 heapq.heappush(self._wakes, (outcome.wake, udid))
+        self.counts.flaps += outcome.track.flapping and not before.flapping
         if outcome.entered is not None:
             self._enter(udid, tracked, outcome)
         elif tracked.track.state is None and outcome.wake is None:
@@ -360,7 +402,7 @@ class Pipeline:
         tracked.since_ms = at_ms
         tracked.stored = self._record(udid, tracked)
         callbacks = self._callbacks(transition, device)
-        self.transitions += 1
+        self.counts.transitions[state] += 1
         log.info(
             "device.transition",
             udid=udid,
@@ -416,6 +458,7 @@ class Pipeline:
         try:
             stored = await self._store.record(record, transition, callbacks)
         except StoreError as error:
+            self.counts.lost += len(callbacks)
             log.error(  # noqa: TRY400 - the message says it all; no traceback for operators
                 "store.refused",
                 udid=record.udid,
@@ -425,6 +468,7 @@ class Pipeline:
             )
             return
         if stored:
+            self.counts.callbacks.update(callback.webhook_id for callback in stored)
             self._notify(stored)
 
     async def _rename(self, old: str, record: DeviceRecord) -> None:
@@ -537,7 +581,7 @@ class Pipeline:
             udid,
             device.name,
             facts.platform,
-            track.state or track.candidate or DeviceState.UNPLUGGED,
+            _shown_state(track),
             reason,
             tracked.since_ms,
             track.holder,
@@ -553,6 +597,13 @@ class Pipeline:
             view = self._view(udid)
             for watcher in tuple(self._watchers):
                 watcher(view)
+
+
+_UNSEEN = Track()
+
+
+def _shown_state(track: Track) -> DeviceState:
+    return track.state or track.candidate or DeviceState.UNPLUGGED
 
 
 def fold(name: str) -> str:

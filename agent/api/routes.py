@@ -48,6 +48,7 @@ def build(services: Services, *, trusted: bool) -> web.Application:
     app[STOPPING] = asyncio.Event()
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
+    app.router.add_get("/metrics", metrics)
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/devices", devices)
     app.router.add_get("/v1/webhooks", webhooks)
@@ -70,6 +71,12 @@ async def ready(request: web.Request) -> web.Response:
     """200 when states are derived and can be stored; 503 with the reasons else."""
     health = request.app[SERVICES].health.report()
     return web.json_response(health, status=200 if health["ready"] else 503)
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """For Prometheus, in its text format."""
+    body, content_type = await request.app[SERVICES].scraper.scrape()
+    return web.Response(body=body, headers={"Content-Type": content_type})
 
 
 async def status(request: web.Request) -> web.Response:

@@ -42,7 +42,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
@@ -50,8 +50,9 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from agent.clock import wall_ms
-from agent.deliver.policy import Dead, Delivered, Paused, Retry, decide, due_in
+from agent.deliver.policy import Dead, Delivered, Paused, Retry, decide, due_in, failure_kind
 from agent.errors import StoreError
+from agent.histogram import Histogram
 from agent.model import Attempt, CallbackState
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.deliver.client import Client
-    from agent.deliver.policy import Decision
+    from agent.deliver.policy import Answer, Decision
+    from agent.histogram import Tally
     from agent.model import Callback
     from agent.store import Store
 
@@ -77,6 +79,8 @@ JUMP_MS: Final = 60_000
 """The wall clock is ahead of the monotonic one by so much: it was set, it did not just drift."""
 STORE_RETRY: Final = 5.0
 """Seconds before a refused store operation is tried again."""
+DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+"""Seconds: from a receiver on the same host to the longest timeouts that make sense."""
 
 
 class Timer(Protocol):
@@ -119,6 +123,22 @@ class WebhookStats:
     last_success_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookFigures:
+    """What one webhook's delivery has counted since the start, and its age now."""
+
+    delivered: int
+    dead: int
+    superseded: int
+    """Cancelled for a newer one of the same device (`backlog = "latest"`)."""
+    failures: dict[str, int]
+    """Attempts that failed, by `policy.failure_kind`."""
+    durations: Tally
+    """Seconds that attempts took, whatever came of them."""
+    oldest_ms: int
+    """When the oldest pending callback was created; 0: none is pending."""
+
+
 class _Stage(Enum):
     READY = auto()
     BUSY = auto()
@@ -138,6 +158,8 @@ class _Lane:
     """Greatest rowid notified since the last load began."""
     head: int = 0
     """Rowid of the head that waits for a retry."""
+    oldest_ms: int = 0
+    """When its head was created; until the head is loaded, that of the last one."""
     asked: bool = False
     """The endpoint asked for the delay it waits for."""
     timer: Timer | None = None
@@ -146,6 +168,7 @@ class _Lane:
         """A callback of this lane is durable."""
         rowid = callback.rowid
         self.seen = max(self.seen, rowid)
+        self.oldest_ms = min(self.oldest_ms, callback.created_ms)
         if self.more:
             return
         if rowid > self.tail:
@@ -184,6 +207,11 @@ class _Hook:
     last_error: str = ""
     last_error_ms: int = 0
     last_success_ms: int = 0
+    delivered: int = 0
+    dead: int = 0
+    superseded: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    durations: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
 
 
 def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None:
@@ -239,7 +267,8 @@ class Dispatcher:
         self._on_attempt = on_attempt
         self._webhooks = dict(webhooks)
         self._hooks: dict[int, _Hook] = {}
-        self._early: dict[tuple[int, str], None] = {}
+        self._early: dict[tuple[int, str], int] = {}
+        """Lanes to load at the start, each with the creation time of its first callback."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._deadlines: dict[_Lane, float] = {}
         self._clock_offset = 0
@@ -264,16 +293,18 @@ class Dispatcher:
             self._hook(webhook_id)
         for found in pending:
             hook = self._hook(found.webhook_id)
-            lane = hook.lanes[found.udid] = _Lane(hook, found.udid, more=True)
+            lane = hook.lanes[found.udid] = _Lane(
+                hook, found.udid, more=True, oldest_ms=found.head.created_ms
+            )
             delay = due_in(found.head.due_ms, found.head.attempts, now)
             if delay > 0:
                 self._wait(lane, found.head.rowid, delay)
             else:
                 self._make_ready(lane)
-        for webhook_id, udid in self._early:
+        for (webhook_id, udid), created_ms in self._early.items():
             hook = self._hook(webhook_id)
             if udid not in hook.lanes:
-                lane = hook.lanes[udid] = _Lane(hook, udid, more=True)
+                lane = hook.lanes[udid] = _Lane(hook, udid, more=True, oldest_ms=created_ms)
                 self._make_ready(lane)
         self._early.clear()
         for hook in self._hooks.values():
@@ -283,14 +314,16 @@ class Dispatcher:
         """These are durable now, and carry their rowids; in commit order within each lane."""
         for callback in callbacks:
             if not self._running:
-                self._early[callback.webhook_id, callback.udid] = None
+                self._early.setdefault((callback.webhook_id, callback.udid), callback.created_ms)
                 continue
             hook = self._hook(callback.webhook_id)
             lane = hook.lanes.get(callback.udid)
             if lane is not None:
                 lane.take(callback)
                 continue
-            lane = hook.lanes[callback.udid] = _Lane(hook, callback.udid, more=hook.webhook is None)
+            lane = hook.lanes[callback.udid] = _Lane(
+                hook, callback.udid, more=hook.webhook is None, oldest_ms=callback.created_ms
+            )
             lane.take(callback)
             self._make_ready(lane)
             self._pump(hook)
@@ -364,23 +397,22 @@ class Dispatcher:
 
         Costs time in proportion to the lanes.
         """
-        return {
-            hook.id: WebhookStats(
-                pending=sum(len(lane.queue) for lane in hook.lanes.values()) + hook.in_flight,
-                lanes=len(hook.lanes),
-                waiting=sum(lane.stage is _Stage.WAITING for lane in hook.lanes.values()),
-                in_flight=hook.in_flight,
-                unrecorded=hook.unrecorded,
-                failures=hook.failures,
-                failing_since_ms=hook.failing_since_ms,
-                paused=hook.paused,
-                held=hook.webhook is None,
-                last_error=hook.last_error,
-                last_error_ms=hook.last_error_ms,
-                last_success_ms=hook.last_success_ms,
-            )
-            for hook in self._hooks.values()
-        }
+        return {hook.id: _stats(hook) for hook in self._hooks.values()}
+
+    def figures(self, webhook_id: int) -> tuple[WebhookStats, WebhookFigures]:
+        """How one webhook's delivery stands, and what it has counted.
+
+        Costs time in proportion to its lanes; all zero for a webhook not known yet.
+        """
+        hook = self._hooks.get(webhook_id) or _Hook(webhook_id, self._sending(webhook_id))
+        return _stats(hook), WebhookFigures(
+            delivered=hook.delivered,
+            dead=hook.dead,
+            superseded=hook.superseded,
+            failures=dict(hook.failed),
+            durations=hook.durations.tally(),
+            oldest_ms=min((lane.oldest_ms for lane in hook.lanes.values()), default=0),
+        )
 
     # --- slots -----------------------------------------------------------------------------
 
@@ -472,6 +504,7 @@ class Dispatcher:
             callback = lane.queue.popleft() if lane.queue else None
             if callback is not None:
                 assert webhook is not None
+                lane.oldest_ms = callback.created_ms
                 limit = webhook.timeout or self._timeout
                 self._deadlines[lane] = time.monotonic() + limit + OVERDUE
                 answer = await self._client.attempt(webhook, callback, self._now_ms(), limit=limit)
@@ -494,6 +527,7 @@ class Dispatcher:
             decision.why,
             answer.excerpt,
         )
+        _count(hook, answer, decision)
         if hook.webhook is webhook:
             self._judge(hook, webhook, callback, decision, now)
         self._on_attempt(callback, attempt, decision)
@@ -526,6 +560,8 @@ class Dispatcher:
         lane.seen = 0
         rows = await self._store.pending(lane.hook.id, lane.udid, 0, PREFETCH)
         lane.queue.extend(rows)
+        if rows:
+            lane.oldest_ms = rows[0].created_ms
         lane.tail = rows[-1].rowid if rows else 0
         lane.more = len(rows) >= PREFETCH or lane.seen > lane.tail
 
@@ -544,6 +580,7 @@ class Dispatcher:
             if lane.more:
                 lane.queue.clear()
                 await self._load(lane)
+        lane.hook.superseded += skipped
         if skipped:
             log.info(
                 "callback.superseded", webhook_id=lane.hook.id, udid=lane.udid, skipped=skipped
@@ -571,6 +608,8 @@ class Dispatcher:
 
     def _go_on(self, lane: _Lane) -> None:
         hook = lane.hook
+        if lane.queue:
+            lane.oldest_ms = lane.queue[0].created_ms
         if lane.queue or lane.more:
             self._make_ready(lane)
         else:
@@ -654,6 +693,32 @@ class Dispatcher:
     def _later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
         call_later = self._call_later or asyncio.get_running_loop().call_later
         return call_later(delay, callback, *args)
+
+
+def _stats(hook: _Hook) -> WebhookStats:
+    return WebhookStats(
+        pending=sum(len(lane.queue) for lane in hook.lanes.values()) + hook.in_flight,
+        lanes=len(hook.lanes),
+        waiting=sum(lane.stage is _Stage.WAITING for lane in hook.lanes.values()),
+        in_flight=hook.in_flight,
+        unrecorded=hook.unrecorded,
+        failures=hook.failures,
+        failing_since_ms=hook.failing_since_ms,
+        paused=hook.paused,
+        held=hook.webhook is None,
+        last_error=hook.last_error,
+        last_error_ms=hook.last_error_ms,
+        last_success_ms=hook.last_success_ms,
+    )
+
+
+def _count(hook: _Hook, answer: Answer, decision: Decision) -> None:
+    hook.durations.observe(answer.duration_ms / 1000)
+    if isinstance(decision, Delivered):
+        hook.delivered += 1
+        return
+    hook.failed[failure_kind(answer)] += 1
+    hook.dead += isinstance(decision, Dead)
 
 
 def _cancel_timer(lane: _Lane) -> None:

@@ -187,6 +187,13 @@ def describe(answer: Answer) -> str:
     return text
 
 
+def failure_kind(answer: Answer) -> str:
+    """The class of an unsuccessful answer, one of few: `5xx`, or the error's kind."""
+    if answer.status is None:
+        return str(answer.kind or ErrorKind.INTERNAL)
+    return f"{answer.status // 100}xx"
+
+
 def _words(seconds: float) -> str:
     hours = seconds / 3600
     return f"{hours:g} h" if hours >= 1 else f"{seconds:g} s"

@@ -37,16 +37,32 @@ class Health:
         self._pipeline = pipeline
         self._poller = poller
         self._store = store
-        self._started_ms = wall_ms()
-        self.reloaded = LastReload()
+        self.started_ms = self.loaded_ms = wall_ms()
+        """Of the agent, and of the configuration in force."""
+        self._reloaded = LastReload()
+
+    @property
+    def reloaded(self) -> LastReload:
+        """The last reload."""
+        return self._reloaded
+
+    @reloaded.setter
+    def reloaded(self, reloaded: LastReload) -> None:
+        self._reloaded = reloaded
+        if reloaded.ok:
+            self.loaded_ms = reloaded.at_ms
+
+    @property
+    def ready(self) -> bool:
+        """States are derived, and can be stored."""
+        return self._pipeline.settled and self._store.health.ok
 
     def report(self) -> Json:
         """`{"ready": bool, "problems": [...], ...}`; problems are in the operator's words."""
-        store = self._store.health
         return {
-            "ready": self._pipeline.settled and store.ok,
+            "ready": self.ready,
             "version": __version__,
-            "since": iso(self._started_ms),
+            "since": iso(self.started_ms),
             "problems": self._problems(),
             "reload": self.reloaded.row(),
         }

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from agent.service.leases import LeaseDesk
     from agent.service.live import Live
     from agent.service.rows import Json
+    from agent.service.scrape import Scraper
     from agent.service.webhooks import Webhooks
 
 
@@ -27,6 +28,7 @@ class Services:
     deliveries: Deliveries
     leases: LeaseDesk
     health: Health
+    scraper: Scraper
     reload: Callable[[], Awaitable[Json]]
     """Load the configuration anew; ConfigError says all that is wrong with it."""
 

@@ -138,8 +138,8 @@ def finish(
     state: CallbackState,
     due_ms: int,
     now: int,
-) -> None:
-    """Record the attempt and move the callback to `state`.
+) -> int:
+    """Record the attempt and move the callback to `state`; returns by how much more is pending.
 
     With an attempt, a callback that is no longer pending (its webhook was deleted meanwhile) is
     not made pending again. A callback the store no longer has is said in the log and ignored.
@@ -159,9 +159,14 @@ def finish(
         )
     made = 0 if attempt is None else 1
     finished_ms = None if state is CallbackState.PENDING else now
-    moved = conn.execute(sql.FINISH, (made, state.value, due_ms, finished_ms, *key)).rowcount
-    if moved or (made and conn.execute(sql.COUNT_ATTEMPT, key).rowcount):
-        return
+    is_pending = int(state is CallbackState.PENDING)
+    change = (made, state.value, due_ms, finished_ms, *key)
+    if conn.execute(sql.FINISH_PENDING, change).rowcount:
+        return is_pending - 1
+    if conn.execute(sql.FINISH, change).rowcount:
+        return is_pending
+    if made and conn.execute(sql.COUNT_ATTEMPT, key).rowcount:
+        return 0
     log.warning(
         "store.callback_unknown",
         message_id=callback.message_id,
@@ -170,6 +175,7 @@ def finish(
         state=state.value,
         hint="its row was deleted or lost to corruption; nothing to update",
     )
+    return 0
 
 
 def _callback(row: CallbackColumns) -> Callback:
@@ -208,16 +214,20 @@ def backlog(conn: sqlite3.Connection) -> dict[int, tuple[int, int]]:
     return {webhook: (size, created) for webhook, size, created in conn.execute(sql.BACKLOG)}
 
 
-def retain_webhooks(conn: sqlite3.Connection, keep: frozenset[int], now: int) -> int:
+def retain_webhooks(
+    conn: sqlite3.Connection, keep: frozenset[int], now: int
+) -> list[tuple[int, int]]:
     """Cancel what is pending for webhooks not in `keep`, CANCEL_ROWS callbacks at most.
 
-    Returns how many; fewer than CANCEL_ROWS: that was all.
+    Returns how many of which webhook; fewer than CANCEL_ROWS together: that was all.
     """
     gone = [webhook for (webhook,) in conn.execute(sql.PENDING_WEBHOOKS) if webhook not in keep]
-    cancelled = 0
+    cancelled = []
+    room = CANCEL_ROWS
     for webhook in gone:
-        room = CANCEL_ROWS - cancelled
-        cancelled += conn.execute(sql.CANCEL, (now, webhook, room)).rowcount
+        count = conn.execute(sql.CANCEL, (now, webhook, room)).rowcount
+        cancelled.append((webhook, count))
+        room -= count
     return cancelled
 
 

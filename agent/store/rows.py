@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from agent.histogram import Tally
     from agent.model import Callback, CallbackState
 
 
@@ -22,6 +23,24 @@ class StoreHealth:
     """Changes refused since start, because too many were kept in memory already."""
     recovered_from: str = ""
     """Path of the corrupt file that was set aside, "" if none was since start."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreFigures:
+    """What the store has counted since it was opened; to have them touches no disk."""
+
+    queued: int
+    """Changes that are not durable yet."""
+    cancelled: int
+    """Callbacks cancelled because their webhooks were gone."""
+    commits: Tally
+    """Seconds that each commit took, its fsync included."""
+    failures: int
+    """Commits and sweeps that failed."""
+    size: int
+    """Bytes of the store's files, measured within the last minute."""
+    free: int
+    """Bytes that are free on their file system for the agent's user, measured likewise."""
 
 
 @dataclass(frozen=True, slots=True)

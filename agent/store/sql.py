@@ -79,11 +79,16 @@ ADD_ATTEMPT: Final = """
 INSERT INTO attempts (callback_id, number, started_ms, duration_ms, status, error, answer)
 SELECT id, attempts + 1, ?, ?, ?, ?, ? FROM callbacks WHERE id = ? AND message_id = ?
 """
+# First as the pending one that it nearly always is, so that it is known whether it was.
+FINISH_PENDING: Final = """
+UPDATE callbacks SET attempts = attempts + ?1, state = ?2, due_ms = ?3, finished_ms = ?4
+WHERE id = ?5 AND message_id = ?6 AND state = 'pending'
+"""
 # A retry's outcome (made > 0) never revives a callback that was cancelled meanwhile; a replay
 # (no attempt) does.
 FINISH: Final = """
 UPDATE callbacks SET attempts = attempts + ?1, state = ?2, due_ms = ?3, finished_ms = ?4
-WHERE id = ?5 AND message_id = ?6 AND (?1 = 0 OR ?4 IS NOT NULL OR state = 'pending')
+WHERE id = ?5 AND message_id = ?6 AND (?1 = 0 OR ?4 IS NOT NULL)
 """
 COUNT_ATTEMPT: Final = (
     "UPDATE callbacks SET attempts = attempts + 1 WHERE id = ? AND message_id = ?"

@@ -14,12 +14,12 @@ from agent.clock import wall_ms
 from agent.errors import StoreError
 from agent.store import queries
 from agent.store.database import Database
-from agent.store.rows import StoreHealth
+from agent.store.rows import StoreFigures, StoreHealth
 from agent.store.writer import Job, Settled, Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
     from pathlib import Path
 
     from agent.model import Attempt, Callback, CallbackState, DeviceRecord, Lease, Transition
@@ -70,6 +70,9 @@ class Store:
             self._loop = asyncio.get_running_loop()
         self._writer = Writer(database, self._settled, lambda: now_ms() - round(retention * 1000))
         self._told = self.health
+        self._cancelled = 0
+        self._sizes: dict[int, int] | None = None
+        self._sizing: asyncio.Task[Any] | None = None
 
     @classmethod
     def open(
@@ -120,6 +123,19 @@ class Store:
             recovered_from=status.recovered_from,
         )
 
+    @property
+    def figures(self) -> StoreFigures:
+        """What was counted since the opening."""
+        space = self._writer.space
+        return StoreFigures(
+            queued=self._unstored,
+            cancelled=self._cancelled,
+            commits=self._writer.commits.tally(),
+            failures=self._writer.failures,
+            size=space.used,
+            free=space.free,
+        )
+
     async def devices(self) -> list[DeviceRecord]:
         """All devices ever recorded, by UDID."""
         return await self._ask(queries.devices)
@@ -132,7 +148,10 @@ class Store:
         Returns the callbacks with their rowids. A coroutine in all but when it queues.
         """
         kept = tuple(callbacks)
-        return self._change(lambda conn: queries.record(conn, record, transition, kept))
+        return self._change(
+            lambda conn: queries.record(conn, record, transition, kept),
+            (lambda stored: self._moved((each.webhook_id, 1) for each in stored)) if kept else None,
+        )
 
     def rename_device(self, old: str, new: DeviceRecord) -> Coroutine[Any, Any, None]:
         """Keep a device, its history included, under a new UDID.
@@ -143,8 +162,8 @@ class Store:
 
     def finish(
         self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
-    ) -> Coroutine[Any, Any, None]:
-        """Record the attempt and move the callback on.
+    ) -> Coroutine[Any, Any, int]:
+        """Record the attempt and move the callback on; returns by how much more is pending.
 
         PENDING with `due_ms` is a retry; else DELIVERED or DEAD. The stored count of attempts goes
         up by one if there is an attempt. With an attempt, PENDING does not revive a callback that
@@ -153,7 +172,8 @@ class Store:
         """
         now = self._now_ms()
         return self._change(
-            lambda conn: queries.finish(conn, callback, attempt, state, due_ms, now)
+            lambda conn: queries.finish(conn, callback, attempt, state, due_ms, now),
+            lambda more: self._moved(((callback.webhook_id, more),)),
         )
 
     async def lanes(self) -> list[PendingLane]:
@@ -187,14 +207,16 @@ class Store:
         A large backlog is cancelled in several transactions; other changes go on between them.
         """
         cancel = partial(queries.retain_webhooks, keep=frozenset(keep), now=self._now_ms())
-        return self._until_all(cancel, self._change(cancel))
+        return self._until_all(cancel, self._change(cancel, self._gone))
 
     async def _until_all(
-        self, cancel: Callable[[sqlite3.Connection], int], first: Coroutine[Any, Any, int]
+        self,
+        cancel: Callable[[sqlite3.Connection], list[tuple[int, int]]],
+        first: Coroutine[Any, Any, list[tuple[int, int]]],
     ) -> int:
-        last = total = await first
+        last = total = sum(count for _, count in await first)
         while last == queries.CANCEL_ROWS:
-            last = await self._change(cancel)
+            last = sum(count for _, count in await self._change(cancel, self._gone))
             total += last
         return total
 
@@ -242,6 +264,35 @@ class Store:
         """webhook_id → (pending callbacks, creation time of the first of them in ms)."""
         return await self._ask(queries.backlog)
 
+    async def pending_sizes(self) -> dict[int, int]:
+        """webhook_id → pending callbacks; one that has none may be left out.
+
+        Counted once (60 ms of the writer's time for a million), then kept up with every commit:
+        costs nothing to ask again, and is known while the disk fails.
+        """
+        if self._sizes is None:
+            if self._sizing is None or self._sizing.done():
+                question = self._submit(queries.backlog, writes=False, then=self._counted)
+                self._sizing = asyncio.create_task(question, name="store-count")
+                self._sizing.add_done_callback(_heard)
+            # Whoever does not wait to the end leaves the question for the next one.
+            await asyncio.shield(self._sizing)
+        return {} if self._sizes is None else dict(self._sizes)
+
+    def _counted(self, found: dict[int, tuple[int, int]]) -> None:
+        self._sizes = {webhook: size for webhook, (size, _) in found.items()}
+
+    def _moved(self, moves: Iterable[tuple[int, int]]) -> None:
+        """So many more are pending of these webhooks. What came before the count is in it."""
+        sizes = self._sizes
+        if sizes is not None:
+            for webhook, more in moves:
+                sizes[webhook] = sizes.get(webhook, 0) + more
+
+    def _gone(self, cancelled: Sequence[tuple[int, int]]) -> None:
+        self._cancelled += sum(count for _, count in cancelled)
+        self._moved((webhook, -count) for webhook, count in cancelled)
+
     async def close(self) -> None:
         """Commit what is queued, within 3 s, then close and release the lock; idempotent.
 
@@ -260,11 +311,17 @@ class Store:
     def _ask(self, question: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
         return self._submit(question, writes=False)
 
-    def _change(self, change: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
-        return self._submit(change, writes=True)
+    def _change(
+        self, change: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
+    ) -> Coroutine[Any, Any, T]:
+        return self._submit(change, writes=True, then=then)
 
     def _submit(
-        self, work: Callable[[sqlite3.Connection], T], *, writes: bool
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        *,
+        writes: bool,
+        then: Callable[[T], None] | None = None,
     ) -> Coroutine[Any, Any, T]:
         loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
@@ -280,7 +337,7 @@ class Store:
             )
         else:
             self._unstored += writes
-            self._writer.put(Job(work, future, writes))
+            self._writer.put(Job(work, future, writes, then))
         return _result(future)
 
     def _drop(self) -> None:
@@ -306,6 +363,8 @@ class Store:
     def _resolve(self, settled: Sequence[Settled]) -> None:
         for job, result, error in settled:
             self._unstored -= job.writes
+            if error is None and job.then is not None:
+                job.then(result)
             if job.future.done():  # its caller was cancelled
                 continue
             if error is None:
@@ -317,9 +376,17 @@ class Store:
     def _tell(self) -> None:
         health = self.health
         if health != self._told:
+            if health.recovered_from != self._told.recovered_from:
+                self._sizes = None  # what was saved of the file is to be counted anew
             self._told = health
             self._on_health(health)
 
 
 async def _result(future: asyncio.Future[T]) -> T:
     return await future
+
+
+def _heard(task: asyncio.Task[Any]) -> None:
+    """An error nobody waited for is no bug to be logged."""
+    if not task.cancelled():
+        task.exception()

@@ -8,9 +8,11 @@ stored, if it can be read.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from itertools import islice
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,7 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from agent.errors import AgentError, StoreError
-from agent.store import retention
+from agent.histogram import Histogram
+from agent.store import files, retention
 from agent.store.database import explain_write
 
 if TYPE_CHECKING:
@@ -41,6 +44,9 @@ _SWEEP_BUSY = 2.0
 _SWEEP_IDLE = 60.0
 _SWEEP_OVERDUE = 30.0
 """Seconds after which a sweep no longer waits for an idle moment."""
+_MEASURE_EVERY = 5.0
+COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
+"""Seconds: from a disk with a battery behind it to one that is about to die."""
 
 
 class Job(NamedTuple):
@@ -49,6 +55,8 @@ class Job(NamedTuple):
     work: Callable[[sqlite3.Connection], Any]
     future: asyncio.Future[Any]
     writes: bool
+    then: Callable[[Any], None] | None = None
+    """Takes the result on the loop's thread: of all jobs in order, whoever still waits."""
 
 
 class Settled(NamedTuple):
@@ -64,6 +72,13 @@ class Status(NamedTuple):
 
     error: str = ""
     recovered_from: str = ""
+
+
+class Space(NamedTuple):
+    """Bytes on the disk."""
+
+    used: int = 0
+    free: int = 0
 
 
 class Writer:
@@ -90,7 +105,11 @@ class Writer:
         self._retry_at = 0.0
         self._log_at = 0.0
         self._sweep_at = time.monotonic() + _SWEEP_FIRST
+        self._measure_at = 0.0
         self.status = Status(recovered_from=database.recovered_from)
+        self.commits = Histogram(COMMIT_BOUNDS)
+        self.failures = 0
+        self.space = Space()
         # A daemon: a disk that hangs for ever must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
         self._thread.start()
@@ -110,6 +129,7 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stopping:
+            self._measure()
             self._take()
             self._write()
             self._answer()
@@ -155,11 +175,14 @@ class Writer:
         if time.monotonic() < self._retry_at or not (self._changes or self._faulty):
             return True
         batch = list(islice(self._changes, BATCH_MAX))
+        began = time.monotonic()
         try:
             outcomes = self._database.commit([job.work for job in batch])
         except Exception as error:  # noqa: BLE001 - whatever it is, the changes are kept and tried again
             self._fault(error)
             return False
+        if batch:
+            self.commits.observe(time.monotonic() - began)
         settled = []
         for outcome in outcomes:
             job = self._changes.popleft()
@@ -173,6 +196,7 @@ class Writer:
 
     def _fault(self, error: Exception) -> None:
         now = time.monotonic()
+        self.failures += 1
         self._backoff = min(_BACKOFF_LAST, self._backoff * 2 or _BACKOFF_FIRST)
         self._retry_at = now + self._backoff
         text = explain_write(self._database.path, error)
@@ -194,6 +218,21 @@ class Writer:
             self.status = self.status._replace(recovered_from=self._database.recovered_from)
         if settled:
             self._report(settled)
+
+    def _measure(self) -> None:
+        """Here, because a disk that hangs may hold up this thread and no other."""
+        now = time.monotonic()
+        if now < self._measure_at:
+            return
+        self._measure_at = now + _MEASURE_EVERY
+        path = self._database.path
+        used = 0
+        for each in (path, files.beside(path, "-wal")):
+            with suppress(OSError):
+                used += each.stat().st_size
+        with suppress(OSError):
+            disk = os.statvfs(path.parent)
+            self.space = Space(used, disk.f_bavail * disk.f_frsize)
 
     def _sweep(self) -> None:
         late = time.monotonic() - self._sweep_at

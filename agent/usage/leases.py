@@ -108,6 +108,11 @@ class Leases:
         """The leases in force, oldest first."""
         return sorted(self._leases.values(), key=lambda lease: lease.acquired_ms)
 
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
     async def acquire(
         self,
         wish: Wish,
