@@ -240,11 +240,13 @@ def _store(numbers: Numbers) -> Iterator[Metric]:
 def _usage(numbers: Numbers) -> Iterator[Metric]:
     yield _gauge("leases", "Leases in force.", numbers.leases)
     yield _gauge("lease_requests_waiting", "Requests that wait for a device.", numbers.waiting)
-    names = sorted({target.source for target in numbers.targets})
-    states = Counter((target.source, target.state) for target in numbers.targets)
-    in_use: Counter[str] = Counter()
-    for target in numbers.targets:
-        in_use[target.source] += target.sessions
+    names = [source.source for source in numbers.usage]
+    states = Counter(
+        (source.source, target.state) for source in numbers.usage for target in source.targets
+    )
+    in_use = {
+        source.source: sum(target.sessions for target in source.targets) for source in numbers.usage
+    }
     yield _gauges(
         "usage_targets",
         "What the usage sources ask, by what came of the last reading: good, unknown, unread.",

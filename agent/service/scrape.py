@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.store import Store, StoreFigures, StoreHealth
     from agent.usage.leases import Leases
-    from agent.usage.poller import Poller, TargetReport
+    from agent.usage.poller import Poller, SourceReport
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class Numbers:
     """Whether it can write, and could be asked what is pending."""
     leases: int
     waiting: int
-    targets: list[TargetReport]
+    usage: list[SourceReport]
     process: Process
 
 
@@ -155,7 +155,7 @@ class Scraper:
             store_answers=store_health.ok and pending is not None,
             leases=len(self._leases.all()),
             waiting=self._leases.waiting,
-            targets=self._poller.report(),
+            usage=self._poller.report(),
             process=_process(),
         )
 

@@ -99,12 +99,17 @@ async def test_a_full_disk_delays_and_loses_nothing(
         answer = await until_ready(agent, 503)
         assert "the disk is full" in "; ".join(answer["problems"])
         assert (await agent.api("GET", "/-/healthy"))[0] == 200
+        metrics = await agent.metrics()
+        assert "\ndevice_agent_store_up 0.0\n" in metrics
+        assert "\ndevice_agent_ready 0.0\n" in metrics
+        assert "\ndevice_agent_callbacks_pending{" in metrics, "what is stored can still be counted"
         await agent.until(lambda: "the disk is full" in agent.notifications[-1], "STATUS")
         assert told(receiver) == before, "nothing is sent before it is stored"
         disk.make_room()
         everything = {udid: states + during[udid] for udid, states in before.items()}
         await receiver.until(lambda: told(receiver) == everything, "all of it, in order")
         await until_ready(agent, 200)
+        assert "\ndevice_agent_store_up 1.0\n" in await agent.metrics()
         await agent.until(
             lambda: agent.notifications[-1] == f"STATUS={len(PHONES)} unplugged", "STATUS"
         )

@@ -131,6 +131,20 @@ class AgentProcess:
         ):
             return response.status, await response.json()
 
+    async def metrics(self) -> str:
+        """What a scrape over the socket gets."""
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.UnixConnector(str(self.socket)),
+                timeout=aiohttp.ClientTimeout(LIMIT),
+            ) as session,
+            session.get("http://localhost/metrics") as response,
+        ):
+            text = await response.text()
+            assert response.status == 200, text
+            assert response.content_type == "text/plain"
+            return text
+
     async def cli(self, *arguments: str | Path, **environ: str) -> tuple[int, str, str]:
         """Run `device-agent ARGUMENTS --config …`: (exit code, stdout, stderr)."""
         return await cli(arguments[0], "--config", self.path, *arguments[1:], **environ)

@@ -370,6 +370,9 @@ async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary
     for path in ("/-/ready", "/v1/status", "/v1/webhooks", "/v1/leases", "/v1/none"):
         answered = await agent.api("GET", path)
         search.look(path, json.dumps(answered, ensure_ascii=False), canary=False)
+    metrics = await agent.metrics()
+    search.look("/metrics", metrics, canary=False)
+    assert [name for name in scene.expected if f'webhook="{name}"' not in metrics] == []
     rows = await _deliveries(agent)
     search.look("/v1/deliveries", json.dumps(rows, ensure_ascii=False))
     search.look("/v1/devices", json.dumps(await agent.api("GET", "/v1/devices")))

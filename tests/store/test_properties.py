@@ -71,6 +71,10 @@ async def _equal(store: Store, naive: _Naive) -> None:
         webhook: sum(len(pile) for lane, pile in expected.items() if lane[0] == webhook)
         for webhook, _ in expected
     }
+    # Counted at the first sync, kept up with every change after it.
+    assert {webhook: size for webhook, size in (await store.pending_sizes()).items() if size} == {
+        webhook: size for webhook, (size, _) in (await store.backlog()).items()
+    }
     assert {name: row.state for name, row in (await rows(store)).items()} == {
         each.message_id: state for each, state in naive.callbacks
     }
