@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -167,6 +168,18 @@ class AgentProcess:
                         return row
                     await asyncio.sleep(0.05)
         raise AssertionError(f"waited {LIMIT} s for {text!r} in {key} of {row}")
+
+    async def until_metric(self, *patterns: str) -> None:
+        """Wait until each pattern is found in /metrics; asks again until LIMIT."""
+        text = ""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LIMIT):
+                while True:
+                    text = await self.metrics()
+                    if all(re.search(pattern, text) for pattern in patterns):
+                        return
+                    await asyncio.sleep(0.05)
+        raise AssertionError(f"waited {LIMIT} s for {patterns} in\n{text}")
 
     async def until_delivered(self) -> None:
         """Wait until no callback is pending."""
