@@ -67,21 +67,21 @@ async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
         lines = client.lines("POST", "/v1/leases", body, patience=patience, silence=body["ttl"])
         async with contextlib.aclosing(lines):
             lease = await anext(lines)
-            rows = (await client.ask("GET", "/v1/devices"))["devices"]
             keeping = asyncio.create_task(_keep(client, lines, lease, body))
             try:
-                return await _run(run, {**os.environ, **_environ(lease, rows)})
+                return await _run(run, {**os.environ, **_environ(lease)})
             finally:
                 keeping.cancel()
                 await asyncio.wait({keeping})
                 await _release(client, lease)
 
 
-def _environ(lease: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, str]:
+def _environ(lease: dict[str, Any]) -> dict[str, str]:
     udid = lease["udid"]
     result = {"DEVICE_AGENT_UDID": udid, "DEVICE_AGENT_LEASE": lease["id"]}
-    platform = next((row["platform"] for row in rows if row["udid"] == udid), None)
-    if platform == "android" and "@" not in udid:  # of two phones with one serial adb knows none
+    if (
+        lease["platform"] == "android" and "@" not in udid
+    ):  # of two phones with one serial adb knows none
         result["ANDROID_SERIAL"] = udid
     return result
 

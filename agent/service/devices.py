@@ -24,6 +24,11 @@ class Devices:
         """Rows of `/v1/devices`, by UDID."""
         return [device_row(view) for view in self._pipeline.views()]
 
+    def platform(self, udid: str) -> str | None:
+        """`android` or `ios`; None: it was never seen."""
+        view = self._pipeline.view(udid)
+        return str(view.platform) if view and view.platform else None
+
     def udid(self, text: str) -> str:
         """The device meant; letter case and dashes do not matter.
 

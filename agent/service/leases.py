@@ -25,7 +25,7 @@ class LeaseDesk:
 
     def rows(self) -> list[Json]:
         """The leases in force, oldest first."""
-        return [lease_row(lease) for lease in self._leases.all()]
+        return [self._row(lease) for lease in self._leases.all()]
 
     async def acquire(
         self,
@@ -40,7 +40,7 @@ class LeaseDesk:
         """Give a lease; UnknownDeviceError names the nearest devices. See `Leases.acquire`."""
         wish = Wish(self._devices.udid(udid))
         lease = await self._leases.acquire(wish, holder, purpose, ttl, wait=wait, steal=steal)
-        return lease_row(lease)
+        return self._row(lease)
 
     async def acquire_any(
         self,
@@ -54,15 +54,29 @@ class LeaseDesk:
     ) -> Json:
         """Give a lease on whichever fitting device is online and was used longest ago."""
         wish = Wish(platform=platform, tags=tags)
-        return lease_row(await self._leases.acquire(wish, holder, purpose, ttl, wait=wait))
+        return self._row(await self._leases.acquire(wish, holder, purpose, ttl, wait=wait))
 
     async def renew(self, lease_id: str) -> Json:
         """Let a lease last another TTL."""
-        return lease_row(await self._leases.renew(lease_id))
+        return self._row(await self._leases.renew(lease_id))
 
     async def release(self, lease_id: str, why: str = "it was released") -> Json:
         """End a lease."""
-        return lease_row(await self._leases.release(lease_id, why))
+        return self._row(await self._leases.release(lease_id, why))
+
+    def _row(self, lease: Lease) -> Json:
+        """One lease as JSON."""
+        return {
+            "id": lease.id,
+            "udid": lease.udid,
+            "platform": self._devices.platform(lease.udid),
+            "holder": lease.holder,
+            "purpose": lease.purpose,
+            "since": iso(lease.acquired_ms),
+            "ttl": lease.ttl,
+            "expires": iso(lease.expires_ms),
+            "taken_from": lease.taken,
+        }
 
     async def ended(self, lease_id: str, limit: float) -> str | None:
         """Why it ended, within `limit` seconds; None: it is still in force."""
@@ -75,17 +89,3 @@ def candidates(pipeline: Pipeline) -> list[Candidate]:
         Candidate(view.udid, view.platform, view.tags, view.state is DeviceState.ONLINE)
         for view in pipeline.views()
     ]
-
-
-def lease_row(lease: Lease) -> Json:
-    """One lease as JSON."""
-    return {
-        "id": lease.id,
-        "udid": lease.udid,
-        "holder": lease.holder,
-        "purpose": lease.purpose,
-        "since": iso(lease.acquired_ms),
-        "ttl": lease.ttl,
-        "expires": iso(lease.expires_ms),
-        "taken_from": lease.taken,
-    }
