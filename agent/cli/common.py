@@ -17,6 +17,8 @@ from agent.errors import ApiError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
+    from aiohttp import StreamReader
+
     from agent.config import Config
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -173,18 +175,17 @@ class AgentClient:
         Raises:
             ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
         """
-        # No `asyncio.timeout` around a yield: it would cancel the task that read the first line.
+        # No limit around a yield: it would cancel the task that read the first line.
         limit = self._aiohttp.ClientTimeout(total=None)
         try:
-            answer = await asyncio.wait_for(
-                self._session.request(method, path, json=body, timeout=limit),
-                REQUEST_LIMIT + patience,
-            )
+            async with asyncio.timeout(REQUEST_LIMIT + patience):
+                answer = await self._session.request(method, path, json=body, timeout=limit)
             async with answer:
                 if not answer.ok:
-                    error = (await asyncio.wait_for(answer.json(), REQUEST_LIMIT))["error"]
+                    async with asyncio.timeout(REQUEST_LIMIT):
+                        error = (await answer.json())["error"]
                     raise ApiError(error["message"], error["code"])
-                while line := await asyncio.wait_for(answer.content.readline(), silence):
+                while line := await _line(answer.content, silence):
                     yield json.loads(line)
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(self._unreachable(error), "unreachable") from None
@@ -202,6 +203,11 @@ class AgentClient:
                 "'device-agent run' or 'systemctl start device-agent'"
             )
         return f"the agent at {self._path} does not answer ({error or type(error).__name__})"
+
+
+async def _line(content: StreamReader, limit: float) -> bytes:
+    async with asyncio.timeout(limit):
+        return await content.readline()
 
 
 def ask(

@@ -149,7 +149,8 @@ class FakeUsbmuxd:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=5)
             assert not late, "a fake's connection outlived it"
-        await asyncio.wait_for(self._server.wait_closed(), 5)
+        async with asyncio.timeout(5):
+            await self._server.wait_closed()
         self._server = None
         self._listeners.clear()
         if not leave_socket and "/" in self.address:

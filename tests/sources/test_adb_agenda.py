@@ -128,5 +128,6 @@ async def test_a_job_that_breaks_ends_the_run() -> None:
     agenda = Agenda(1, breaks)
     agenda.add(7, 0.0)
     with pytest.raises(ExceptionGroup) as raised:
-        await asyncio.wait_for(agenda.run(), 5)
+        async with asyncio.timeout(5):
+            await agenda.run()
     assert raised.group_contains(RuntimeError, match="job 7")
