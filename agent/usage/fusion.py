@@ -8,7 +8,9 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
    in between neither counts nor starts the count anew.
 3. A voice that becomes unknown keeps what it said: what it had in use is unknown, with its holder
    (`derive` keeps the last usage for `usage_grace`); what it did not have is idle, and the reason
-   is shown. So a lease that ends while some server cannot be reached ends at once.
+   is shown. So a lease that ends while some server cannot be reached ends at once. When the voice
+   is good again, what it had in use stays unknown until a reading lists it or it has ended: a use
+   that the grace already ended is not begun anew by a reading that leaves it out.
 4. A voice that is dropped (its server is not configured any more, its phone was unplugged) says
    nothing.
 5. A device that was in use when the agent stopped is unknown, with its holder, until every voice
@@ -16,11 +18,11 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
 
 `reading` makes one of them, by the first row that fits:
 
-| what was said | the device is | holder and reason |
+| what was said, last | the device is | holder and reason |
 |---|---|---|
 | a lease | in use | the lease's |
-| some good voice has it in use | in use | of the strongest source: `STRENGTH`, then by name |
-| an unknown voice has it in use | unknown | that holder, that voice's reason |
+| a voice that was good ever since has it in use | in use | of the strongest source: `STRENGTH`, by name |
+| a voice that was unknown since then has it in use | unknown | that holder, and why |
 | it was in use before the start, not confirmed yet | unknown | that holder |
 | some voice that may speak of it is unknown | idle | "usage unknown: …" |
 | anything else | idle | |
@@ -53,6 +55,8 @@ class _Held:
     since_ms: int
     missed: int = 0
     """Good readings in a row that left it out."""
+    doubt: str = ""
+    """Why its voice was unknown since it last listed the device; "": it was not."""
 
 
 @dataclass(slots=True)
@@ -116,7 +120,9 @@ class Fusion:
                 said.held[udid] = _Held(holder, now_ms)
                 touched.add(udid)
             else:
-                held.missed = 0
+                if held.doubt:
+                    touched.add(udid)
+                held.missed, held.doubt = 0, ""
         for udid in [udid for udid in said.held if udid not in in_use]:
             held = said.held[udid]
             held.missed += 1
@@ -131,6 +137,8 @@ class Fusion:
         if said.reason == reason:
             return set()
         said.reason = reason
+        for held in said.held.values():
+            held.doubt = reason
         return self._concerned(said.udid)
 
     def drop(self, voice: Voice) -> set[str] | None:
@@ -160,11 +168,11 @@ class Fusion:
             return lease
         voices = self._of_device.get("", set()) | self._of_device.get(udid, set())
         mine = [self._said[voice] for voice in sorted(voices, key=_by_strength)]
-        having = [(said.held[udid], said.reason) for said in mine if udid in said.held]
+        having = [said.held[udid] for said in mine if udid in said.held]
         if having:
-            held, reason = min(having, key=lambda pair: bool(pair[1]))  # the strongest good one
-            usage = Usage.UNKNOWN if reason else Usage.IN_USE
-            return UsageReading(usage, held.holder, reason, held.since_ms)
+            held = min(having, key=lambda held: bool(held.doubt))  # the strongest sure one
+            usage = Usage.UNKNOWN if held.doubt else Usage.IN_USE
+            return UsageReading(usage, held.holder, held.doubt, held.since_ms)
         reason = next((said.reason for said in mine if said.reason), "")
         if udid in self._before:
             if any(said.good < ENOUGH for said in mine):

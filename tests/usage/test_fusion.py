@@ -52,6 +52,23 @@ def test_an_unknown_in_between_neither_counts_nor_resets() -> None:
     assert fusion.reading("D") == IDLE
 
 
+def test_a_use_is_not_begun_anew_by_a_reading_that_leaves_it_out() -> None:
+    fusion = fused(APPIUM)
+    fusion.good(APPIUM, {"D": "s1"}, 7)
+    fusion.unknown(APPIUM, "down")
+    assert fusion.good(APPIUM, {}, 9) is None
+    assert fusion.reading("D") == UsageReading(Usage.UNKNOWN, "s1", "down", 7)
+    assert fusion.good(APPIUM, {"D": "s1"}, 10) == {"D"}
+    assert fusion.reading("D") == UsageReading(Usage.IN_USE, "s1", since_ms=7)
+    fusion.unknown(APPIUM, "down again")
+    assert fusion.good(APPIUM, {"D": "s2"}, 11) is None
+    assert fusion.reading("D") == UsageReading(Usage.IN_USE, "s2", since_ms=11)
+    fusion.unknown(APPIUM, "down")
+    fusion.good(APPIUM, {}, 12)
+    fusion.good(APPIUM, {}, 13)
+    assert fusion.reading("D") == IDLE
+
+
 def test_an_unknown_is_idle_with_its_reason_where_nothing_was_in_use() -> None:
     fusion = fused(APPIUM)
     assert fusion.unknown(APPIUM, "refused") is None  # all devices
@@ -181,7 +198,9 @@ class Anything(RuleBasedStateMachine):
         held = any(seen) and any(seen[-ENOUGH:])
         if not held:
             return Usage.IDLE
-        return Usage.UNKNOWN if isinstance(said[-1], str) else Usage.IN_USE
+        listed = [n for n, each in enumerate(said) if isinstance(each, set) and udid in each]
+        doubted = any(isinstance(each, str) for each in said[listed[-1] :])
+        return Usage.UNKNOWN if doubted else Usage.IN_USE
 
 
 Anything.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
