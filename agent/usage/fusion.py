@@ -21,7 +21,7 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
 | what was said, last | the device is | holder and reason |
 |---|---|---|
 | a lease | in use | the lease's |
-| a voice that was good ever since has it in use | in use | of the strongest source: `STRENGTH`, by name |
+| a voice that was good ever since has it in use | in use | of the strongest source: `STRENGTH` |
 | a voice that was unknown since then has it in use | unknown | that holder, and why |
 | it was in use before the start, not confirmed yet | unknown | that holder |
 | some voice that may speak of it is unknown | idle | "usage unknown: …" |
