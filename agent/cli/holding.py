@@ -20,7 +20,7 @@ LONGEST_WAIT = 86_400.0
 
 
 class Seconds(click.ParamType[float]):
-    """A duration as in the configuration file: `30s`, `5min`."""
+    """A duration as in the configuration file: `30s`, `5m`."""
 
     name = "duration"
 

@@ -3,38 +3,24 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.config import parse
+from tests.docs.pages import FENCE, PAGES, ROOT, Block, blocks, name_of
 from tests.usage.sample import MODULE, SAMPLE
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+if TYPE_CHECKING:
+    from pathlib import Path
+
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-
-
-def name_of(page: Path) -> str:
-    return str(page.relative_to(ROOT))
-
-
-def blocks(language: str) -> list[tuple[Path, int, str]]:
-    """(page, which one on it, text) of all fenced blocks in that language."""
-    return [
-        (page, number, block[2])
-        for page in PAGES
-        for number, block in enumerate(
-            block for block in _FENCE.findall(page.read_text()) if block[1] == language
-        )
-    ]
 
 
 def anchors(page: Path) -> set[str]:
     """Of its headings, as GitHub makes them."""
     result: set[str] = set()
-    for heading in re.findall(r"^#+ (.+)$", _FENCE.sub("", page.read_text()), re.MULTILINE):
+    for heading in re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
         slug = re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-")
         number = 0
@@ -50,19 +36,16 @@ def test_the_pages_are_found() -> None:
     assert len(blocks("toml")) > 6
 
 
-@pytest.mark.parametrize(
-    ("page", "number", "text"),
-    [pytest.param(*block, id=f"{name_of(block[0])}-{block[1]}") for block in blocks("toml")],
-)
-def test_every_toml_block_is_a_configuration(page: Path, number: int, text: str) -> None:
+@pytest.mark.parametrize("block", blocks("toml"), ids=lambda block: block.name)
+def test_every_toml_block_is_a_configuration(block: Block) -> None:
     """As it stands: no key is needed, so a part of a file is one."""
-    config = parse(text, f"{name_of(page)}, TOML block {number}")
+    config = parse(block.text, block.name)
     assert config.model_fields_set, "it says something"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
-    for link in _LINK.findall(_FENCE.sub("", page.read_text())):
+    for link in _LINK.findall(FENCE.sub("", page.read_text())):
         if re.match(r"[a-z]+:", link):
             continue
         path, _, anchor = link.partition("#")
@@ -85,8 +68,8 @@ def test_every_usage_page_is_linked_and_says_the_four_things() -> None:
 
 def test_the_page_on_plugins_shows_the_package_that_is_tested() -> None:
     page = ROOT / "docs" / "usage" / "plugins.md"
-    (code,) = [text for each, _, text in blocks("python") if each == page]
-    assert code == MODULE.read_text()
+    (block,) = blocks("python", page)
+    assert block.text == MODULE.read_text()
     project = re.search(r"```text\n# pyproject.toml[^\n]*\n(.*?)```", page.read_text(), re.DOTALL)
     assert project is not None
     assert project[1] in (SAMPLE / "pyproject.toml").read_text()

@@ -11,17 +11,17 @@ import re
 import shutil
 import subprocess
 import tempfile
-import textwrap
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.docs.pages import ROOT, blocks
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-ROOT = Path(__file__).parent.parent.parent
 BOOT_LIMIT = 60.0
 RUN_LIMIT = 300.0
 """Seconds. An installation downloads and compiles, on whatever machine runs the tests."""
@@ -185,11 +185,12 @@ class Machine:
             time.sleep(0.1)
 
     def _give_sudo(self) -> None:
-        """The documents say sudo; root needs none."""
-        if self.run("sh", "-c", "command -v sudo", ok=False).code != 0:
-            script = r"printf '#!/bin/sh\nexec \"$@\"\n' >/usr/local/bin/sudo"
-            self.run("sh", "-c", script.replace('\\"', '"'))
-            self.run("chmod", "755", "/usr/local/bin/sudo")
+        """The documents say sudo; root needs none, and an editor is for people."""
+        for name, body in (("sudo", 'exec "$@"'), ("sudoedit", 'test -w "$1"')):
+            if self.run("sh", "-c", f"command -v {name}", ok=False).code != 0:
+                path = f"/usr/local/bin/{name}"
+                self.run("sh", "-c", 'printf %s "$1" >"$0"', path, f"#!/bin/sh\n{body}\n")
+                self.run("chmod", "755", path)
 
 
 def _children(pid: int) -> list[int]:
@@ -202,8 +203,6 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def commands(page: str, name: str) -> str:
-    """The block of shell commands behind `<!-- run: NAME -->` in docs/PAGE."""
-    text = (ROOT / "docs" / page).read_text()
-    (block,) = re.findall(rf"<!-- run: {name} -->\n *```sh\n(.*?)```", text, re.DOTALL)
-    return textwrap.dedent(str(block))
+def commands(mark: str) -> str:
+    """The shell commands of the pages' block behind `<!-- run: MARK -->`."""
+    return next(block.text for block in blocks("sh") if block.marks.get("run") == mark)

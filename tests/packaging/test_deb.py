@@ -19,7 +19,7 @@ CONFIG = "/etc/device-agent/agent.toml"
 @pytest.fixture(scope="module")
 def deb(machine: Machine) -> str:
     """Its path in the machine, built there by the documented commands."""
-    script = commands("install.md", "make-deb")
+    script = commands("make-deb")
     assert script.startswith("sudo apt-get install -y dpkg-dev\n")
     machine.sh("rm -rf dist\n" + script.split("\n", 1)[1], network=True)
     return machine.sh(f"ls {ROOT}/dist/*.deb").output.strip()
@@ -49,7 +49,7 @@ def test_it_names_no_place_it_was_built_at(machine: Machine, deb: str) -> None:
 
 
 def test_it_installs_without_a_network_and_runs(machine: Machine, deb: str) -> None:
-    machine.sh(commands("install.md", "install-deb"))
+    machine.sh(commands("install-deb"))
     assert machine.unit("ActiveState") == "active"
     assert machine.unit("UnitFileState") == "enabled"
     assert machine.stat(CONFIG) == "root:device-agent 640"

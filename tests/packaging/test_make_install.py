@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from typing import TYPE_CHECKING
@@ -9,9 +10,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.packaging.machine import commands
+from tests.usage.sample import wheel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.packaging.machine import Machine
 
@@ -27,7 +30,7 @@ events = ["online"]
 @pytest.fixture(scope="module")
 def installed(machine: Machine) -> Iterator[str]:
     """What the first `make install` printed."""
-    return machine.sh(commands("install.md", "make-install"), network=True).output
+    return machine.sh(commands("make-install"), network=True).output
 
 
 def test_it_runs_when_the_command_returns(machine: Machine, installed: str) -> None:
@@ -120,7 +123,7 @@ def test_operators_join_the_group(machine: Machine, installed: str) -> None:
     assert refused.code != 0
     assert refused.output.count("\n") == 1
     assert f"{CONFIG}:1:1: cannot be read (Permission denied)" in refused.output
-    machine.sh("OPERATOR=oper\n" + commands("install.md", "operator"))
+    machine.sh("OPERATOR=oper\n" + commands("operator"))
     machine.run(*asked)
 
 
@@ -130,7 +133,9 @@ def test_reload_is_synchronous(machine: Machine, installed: str) -> None:
     assert machine.run("systemctl", "reload", "device-agent", ok=False).code != 0
     assert "did you mean" in machine.journal()
     machine.write(CONFIG, good)
-    machine.run("systemctl", "reload", "device-agent")
+    said = machine.sh(commands("service")).output
+    assert "Status: " in said
+    assert "reload.done" in said
     assert ids(machine) == {"one": 1, "two": 2}
 
 
@@ -172,6 +177,25 @@ def test_a_failed_installation_changes_nothing(machine: Machine, installed: str)
     assert machine.run("ls", "-A", "/opt").output.count("device-agent") == 1
 
 
+def test_a_package_with_a_usage_source_is_added(
+    machine: Machine, installed: str, tmp_path: Path
+) -> None:
+    package = wheel(tmp_path)
+    machine.run("mkdir", "/var/tmp/packages")
+    machine.run(
+        "sh", "-c", 'printf %s "$1" | base64 -d >"$0"', f"/var/tmp/packages/{package.name}",
+        base64.b64encode(package.read_bytes()).decode(),
+    )  # fmt: skip
+    before = machine.text(CONFIG)
+    machine.write(CONFIG, before + '[usage.plugins.booking]\nurl = "http://127.0.0.1:9/"\n')
+    found = "export PIP_NO_INDEX=1 PIP_FIND_LINKS=/var/tmp/packages\n"
+    machine.sh(found + commands("plugin"), network=True)
+    assert machine.unit("ActiveState") == "active"
+    assert "booking" in machine.journal()
+    machine.write(CONFIG, before)
+    machine.run("systemctl", "reload", "device-agent")
+
+
 def test_backup_and_restore(machine: Machine, installed: str) -> None:
     locked = (
         "import sqlite3; sqlite3.connect('/var/lib/device-agent/state.db', timeout=0)"
@@ -179,7 +203,7 @@ def test_backup_and_restore(machine: Machine, installed: str) -> None:
     )
     done = machine.run("/usr/bin/python3", "-c", locked, ok=False)
     assert "database is locked" in done.output
-    machine.sh(commands("upgrade.md", "backup"))
+    machine.sh(commands("backup"))
     assert machine.stat("/var/backups/device-agent.tar.gz").startswith("root:root")
 
     # A newer agent's store is refused, with a line that says so; then the backup is restored.
@@ -191,21 +215,21 @@ def test_backup_and_restore(machine: Machine, installed: str) -> None:
     machine.run("/usr/bin/python3", "-c", newer)
     assert machine.run("systemctl", "start", "device-agent", ok=False).code != 0
     assert "has schema version 1000, but this agent knows" in machine.journal()
-    machine.sh(commands("upgrade.md", "restore"))
+    machine.sh(commands("restore"))
     assert machine.unit("ActiveState") == "active"
     assert ids(machine) == {"two": 2}
 
 
 def test_uninstall_and_purge(machine: Machine, installed: str) -> None:
     paths = machine.text("/opt/device-agent/installed-files").split()
-    said = machine.sh(commands("install.md", "uninstall")).output
+    said = machine.sh(commands("uninstall")).output
     assert "PURGE=1" in said
     assert [path for path in paths if machine.exists(path)] == []
     assert machine.run("systemctl", "status", "device-agent", ok=False).code == 4  # no such unit
     assert not machine.exists("/opt/device-agent")
     assert machine.exists(CONFIG)
     assert machine.exists("/var/lib/device-agent/state.db")
-    machine.sh(commands("install.md", "purge"))
+    machine.sh(commands("purge"))
     assert not machine.exists("/etc/device-agent")
     assert not machine.exists("/var/lib/device-agent")
     leftovers = machine.sh("find /etc /usr /opt -name '*device-agent*' -not -path '/usr/share/*'")

@@ -18,11 +18,8 @@ SAMPLE = Path(__file__).parents[1] / "testdata" / "plugin"
 MODULE = SAMPLE / "device_agent_booking.py"
 
 
-def install(directory: Path) -> Path:
-    """Install it by pip, without a network; the directory to import from.
-
-    The wheel is made here of what the project file says: setuptools would come from a network.
-    """
+def wheel(directory: Path) -> Path:
+    """The package, made of what its project file says: setuptools would come from a network."""
     project = tomli.loads((SAMPLE / "pyproject.toml").read_text())["project"]
     stem = f"{MODULE.stem}-{project['version']}"
     about = f"{stem}.dist-info"
@@ -43,14 +40,19 @@ def install(directory: Path) -> Path:
     files[f"{about}/RECORD"] = "".join(
         f"{name},sha256={_digest(text)},{len(text.encode())}\n" for name, text in files.items()
     ) + (f"{about}/RECORD,,\n")
-    wheel = directory / f"{stem}-py3-none-any.whl"
-    with zipfile.ZipFile(wheel, "w") as archive:
+    made = directory / f"{stem}-py3-none-any.whl"
+    with zipfile.ZipFile(made, "w") as archive:
         for name, text in files.items():
             archive.writestr(name, text)
+    return made
+
+
+def install(directory: Path) -> Path:
+    """Install it by pip, without a network; the directory to import from."""
     site = directory / "site"
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--isolated", "--quiet"]
     where = ["--no-index", "--no-deps", "--target", str(site)]
-    subprocess.run([*pip, "install", *where, str(wheel)], check=True, timeout=120)
+    subprocess.run([*pip, "install", *where, str(wheel(directory))], check=True, timeout=120)
     return site
 
 
