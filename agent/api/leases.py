@@ -2,21 +2,21 @@
 
 A *tied* lease is answered with a stream of JSON lines that stays open: the lease, then a line at
 each renewal, which the agent does itself, and at last `{"ended": why}` where somebody else ended
-it. When the client closes the connection, or dies, the lease ends at once. When the agent stops, it
-stays for its TTL, within which the client ties itself to it again.
+it. When the client closes the connection, or dies, the lease ends at once; until then it has no
+TTL. When the agent stops, it stays for its TTL, within which the client ties itself to it again.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
+import socket
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from aiohttp import web
 
 from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, number_of, text_of
-from agent.errors import UnknownLeaseError
 from agent.model import Platform
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def acquire(request: web.Request) -> web.StreamResponse:
         raise BadRequestError("'tie' must be true or false")
     lease = await _give(request, body)
     if tied:
-        return await _tied(request, lease, 201)
+        return await _tied(request, lease["id"], 201)
     return web.json_response(lease, status=201)
 
 
@@ -76,7 +76,7 @@ async def tie(request: web.Request) -> web.StreamResponse:
     """Tie an existing lease to this connection."""
     lease = await request.app[SERVICES].leases.renew(request.match_info["id"])
     log.info("lease.tied", udid=lease["udid"], holder=lease["holder"])
-    return await _tied(request, lease, 200)
+    return await _tied(request, lease["id"], 200)
 
 
 async def release(request: web.Request) -> web.Response:
@@ -107,12 +107,16 @@ async def _give(request: web.Request, body: dict[str, Any]) -> Json:
     )
 
 
-async def _tied(request: web.Request, lease: Json, status: int) -> web.StreamResponse:
-    desk, lease_id = request.app[SERVICES].leases, lease["id"]
-    response = web.StreamResponse(
-        status=status, headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"}
-    )
+async def _tied(request: web.Request, lease_id: str, status: int) -> web.StreamResponse:
+    # No await between here and `try`: a cancelled request must not leave it tied.
+    desk, stopping = request.app[SERVICES].leases, request.app[STOPPING]
+    lease = desk.tie(lease_id)
     try:
+        _notice_a_vanished_host(request, lease["ttl"])
+        response = web.StreamResponse(
+            status=status,
+            headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"},
+        )
         await response.prepare(request)
         line: Json = lease
         while True:
@@ -122,14 +126,18 @@ async def _tied(request: web.Request, lease: Json, status: int) -> web.StreamRes
                 await response.write(json.dumps({"ended": why}).encode() + b"\n")
                 return response
             line = {"renewed": (await desk.renew(lease_id))["expires"]}
-    except (asyncio.CancelledError, ConnectionError):
-        if not request.app[STOPPING].is_set():
-            await _end(request, lease_id)
-        raise
+    finally:
+        await desk.untie(lease_id, stopping=stopping.is_set())
 
 
-async def _end(request: web.Request, lease_id: str) -> None:
-    try:
-        await request.app[SERVICES].leases.release(lease_id, "its holder's connection ended")
-    except UnknownLeaseError:
-        return  # it had ended already
+def _notice_a_vanished_host(request: web.Request, ttl: float) -> None:
+    """Over TCP nobody tells of a host that lost its power: silence of a TTL ends the connection.
+
+    TCP_USER_TIMEOUT (tcp(7)) counts milliseconds that what was sent stays unacknowledged; a line
+    is sent three times a TTL.
+    """
+    sock = request.transport.get_extra_info("socket") if request.transport else None
+    if sock is None or sock.family not in {socket.AF_INET, socket.AF_INET6}:
+        return
+    with contextlib.suppress(OSError):  # it has gone already: the next line says so
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(ttl * 1000))

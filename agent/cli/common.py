@@ -17,8 +17,6 @@ from agent.errors import ApiError, ConfigError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-    from aiohttp import StreamReader
-
     from agent.config import Config
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -161,16 +159,17 @@ class AgentClient:
         body: Any = None,
         *,
         patience: float = 0.0,
-        silence: float = REQUEST_LIMIT,
     ) -> AsyncGenerator[dict[str, Any]]:
         """The JSON lines of an answer that goes on; the connection ends with the generator.
+
+        The answer has a limit to begin. Its lines have none: the kernel tells when the agent ends,
+        and one that stands still must not be left, for our end of the connection means something.
 
         Args:
             method: of the request.
             path: of the request.
             body: JSON.
-            patience: seconds that the first line may take longer than other answers.
-            silence: seconds without a line after which the agent counts as gone.
+            patience: seconds that it may take longer to begin than other answers.
 
         Raises:
             ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
@@ -185,7 +184,7 @@ class AgentClient:
                     async with asyncio.timeout(REQUEST_LIMIT):
                         error = (await answer.json())["error"]
                     raise ApiError(error["message"], error["code"])
-                while line := await _line(answer.content, silence):
+                while line := await answer.content.readline():
                     yield json.loads(line)
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(self._unreachable(error), "unreachable") from None
@@ -203,11 +202,6 @@ class AgentClient:
                 "'device-agent run' or 'systemctl start device-agent'"
             )
         return f"the agent at {self._path} does not answer ({error or type(error).__name__})"
-
-
-async def _line(content: StreamReader, limit: float) -> bytes:
-    async with asyncio.timeout(limit):
-        return await content.readline()
 
 
 def ask(

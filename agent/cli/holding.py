@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,11 +10,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from agent.config import parse_duration
+from agent.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
+
+    from agent.cli.common import AgentClient
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
+_Answer = TypeVar("_Answer")
+
+AGAIN = 0.5
+"""Seconds between tries to reach an agent that went away."""
 
 LONGEST_WAIT = 86_400.0
 """Seconds of a `--wait` without a limit."""
@@ -82,6 +90,34 @@ def request_body(
     if steal:
         body["steal"] = steal
     return body
+
+
+async def patiently(
+    client: AgentClient,
+    body: dict[str, Any],
+    ask: Callable[[dict[str, Any], float], Awaitable[_Answer]],
+) -> _Answer:
+    """What `ask(body, patience)` returns; who waits goes on to, behind an agent that restarts.
+
+    Raises:
+        ApiError: no agent runs, it refuses, or the wait is over.
+    """
+    if not body.get("wait"):
+        return await ask(body, 0.0)
+    await client.ask("GET", "/-/healthy")  # where none runs at all that is said at once
+    now = asyncio.get_running_loop().time
+    end, said = now() + body["wait"], False
+    while True:
+        left = max(0.0, end - now())
+        try:
+            return await ask(body | {"wait": left}, left)
+        except ApiError as error:
+            if error.code != "unreachable" or left <= AGAIN:
+                raise
+            if not said:
+                said = True
+                click.echo(f"device-agent: waiting on, behind others now: {error}", err=True)
+        await asyncio.sleep(AGAIN)
 
 
 def _user() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,9 @@ from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option
+from agent.cli.common import AgentClient, ask, config_option, group_config_option, socket_of
 from agent.cli.devices import since
-from agent.cli.holding import Seconds, request_body, wish_options
+from agent.cli.holding import Seconds, patiently, request_body, wish_options
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def acquire(
     if (udid is None) != wish["any_"]:
         raise click.UsageError("name either a UDID or --any")
     body = request_body(udid, **wish) | {"purpose": purpose, "ttl": ttl}
-    lease = ask(config_path, "POST", "/v1/leases", body, patience=body.get("wait", 0.0))
+    lease = asyncio.run(_acquire(socket_of(config_path), body))
     if as_json:
         click.echo(json.dumps(lease, indent=2))
         return
@@ -56,6 +57,15 @@ def acquire(
         f"{lease['udid']} is held by {lease['holder']} for {lease['ttl']:g} s unless renewed",
         err=True,
     )
+
+
+async def _acquire(path: Path, body: dict[str, Any]) -> Any:
+    async with AgentClient(path) as client:
+
+        async def take(body: dict[str, Any], patience: float) -> Any:
+            return await client.ask("POST", "/v1/leases", body, patience=patience)
+
+        return await patiently(client, body, take)
 
 
 @command.command()

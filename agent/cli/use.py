@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -17,16 +18,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import AgentClient, config_option, socket_of
-from agent.cli.holding import Seconds, request_body, wish_options
+from agent.cli.holding import AGAIN, Seconds, patiently, request_body, wish_options
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
-AGAIN = 0.5
-"""Seconds between tries to reach an agent that went away."""
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_TYPED = (signal.SIGINT, signal.SIGQUIT)
+"""A terminal's keys make these, for every process of the group that it has in the foreground."""
 
 
 @click.command(options_metavar="[OPTIONS] {UDID | --any}")
@@ -63,10 +64,8 @@ def command(
 
 async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
     async with AgentClient(path) as client:
-        patience = body.get("wait", 0.0)
-        lines = client.lines("POST", "/v1/leases", body, patience=patience, silence=body["ttl"])
+        lease, lines = await patiently(client, body, functools.partial(_take, client))
         async with contextlib.aclosing(lines):
-            lease = await anext(lines)
             keeping = asyncio.create_task(_keep(client, lines, lease, body))
             try:
                 return await _run(run, {**os.environ, **_environ(lease)})
@@ -74,6 +73,13 @@ async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
                 keeping.cancel()
                 await asyncio.wait({keeping})
                 await _release(client, lease)
+
+
+async def _take(
+    client: AgentClient, body: dict[str, Any], patience: float
+) -> tuple[dict[str, Any], AsyncGenerator[dict[str, Any]]]:
+    lines = client.lines("POST", "/v1/leases", body, patience=patience)
+    return await anext(lines), lines
 
 
 def _environ(lease: dict[str, Any]) -> dict[str, str]:
@@ -87,6 +93,8 @@ def _environ(lease: dict[str, Any]) -> dict[str, str]:
 
 
 async def _release(client: AgentClient, lease: dict[str, Any]) -> None:
+    if not lease["id"]:
+        return  # lost with the agent, and not taken anew yet
     try:
         await client.ask("DELETE", f"/v1/leases/{lease['id']}")
     except ApiError as error:
@@ -123,7 +131,7 @@ async def _keep(
             path, again = "/v1/leases", body | {"udid": lease["udid"], "wait": 0.0}
             again.pop("any", None)
             again.pop("steal", None)
-        lines = client.lines("POST", path, again, silence=body["ttl"])
+        lines = client.lines("POST", path, again)
 
 
 async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
@@ -136,23 +144,38 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
         if process is None:
             early.append(number)
             return
+        if number in _TYPED and _in_foreground():
+            return
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(number)
 
     # Before it runs: a signal in between would end us and leave it without its lease.
-    for number in _FORWARDED:
+    for number in (*_FORWARDED, *_TYPED):
         loop.add_signal_handler(number, forward, number)
-    # A terminal's Ctrl-C reaches the command by itself: it is in our process group.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
     try:
         process = await asyncio.create_subprocess_exec(*run, env=environ)
     except OSError as error:
         _say(f"cannot run {run[0]!r}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    while early:
-        forward(early.pop(0))
+    for number in early:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(number)
     code = await process.wait()
     return code if code >= 0 else 128 - code
+
+
+def _in_foreground() -> bool:
+    """Whether a terminal's keys reach the command by themselves: it is in our process group."""
+    try:
+        terminal = os.open(os.ctermid(), os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False  # we have none
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    except OSError:
+        return False
+    finally:
+        os.close(terminal)
 
 
 def _say(text: str) -> None:

@@ -60,9 +60,17 @@ class LeaseDesk:
         """Let a lease last another TTL."""
         return self._row(await self._leases.renew(lease_id))
 
-    async def release(self, lease_id: str, why: str = "it was released") -> Json:
+    async def release(self, lease_id: str) -> Json:
         """End a lease."""
-        return self._row(await self._leases.release(lease_id, why))
+        return self._row(await self._leases.release(lease_id))
+
+    def tie(self, lease_id: str) -> Json:
+        """Let it last until `untie`."""
+        return self._row(self._leases.tie(lease_id))
+
+    async def untie(self, lease_id: str, *, stopping: bool) -> None:
+        """End it, unless it ended already, or it is the agent that stops."""
+        await self._leases.untie(lease_id, stopping=stopping)
 
     def _row(self, lease: Lease) -> Json:
         """One lease as JSON."""

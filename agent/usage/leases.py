@@ -1,9 +1,11 @@
 """Leases: the exact usage source. Who holds a device, for how long, and what happens when they go.
 
 A lease ends when it is released, when nobody renewed it for its TTL, or when somebody takes it with
-a reason. Leases are stored, so an agent that restarts knows them; each gets one full TTL from the
-start, because its holder could not renew while the agent was away. Who waits is served strictly in
-the order of asking, among those whom the device fits.
+a reason. One that is tied to a connection has no TTL meanwhile, and ends with the last of its
+connections: an agent that stands still for a while must not take it for abandoned. Leases are
+stored, so an agent that restarts knows them; each gets one full TTL from the start, because its
+holder could not renew while the agent was away. Who waits is served strictly in the order of
+asking, among those whom the device fits.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import sys
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -98,11 +101,13 @@ class Leases:
         self._queue: dict[_Waiting, None] = {}
         self._ends: dict[str, str] = {}
         self._watched: dict[str, asyncio.Future[str]] = {}
+        self._ties: Counter[str] = Counter()
+        """How many keep a lease from its TTL: its connections, or the store that takes it."""
 
     async def load(self) -> None:
         """Take up the stored leases; each lasts one TTL from now unless renewed."""
         for lease in await self._store.leases():
-            self._hold(replace(lease, expires_ms=self._wall_ms() + int(lease.ttl * 1000)))
+            self._hold(self._renewed(lease))
 
     def all(self) -> list[Lease]:
         """The leases in force, oldest first."""
@@ -132,6 +137,7 @@ class Leases:
             DeviceHeldError: it was not free in time; the message says who has it, since when, why.
             UnknownDeviceError: no device fits.
             QueueFullError: too many wait.
+            UnknownLeaseError: it was taken before its holder could be told.
             LeaseError: no holder's name, or a number out of bounds.
         """
         purpose = " ".join(purpose.split())  # a command may have several lines
@@ -176,8 +182,8 @@ class Leases:
         if lease_id not in self._leases:
             return self._ends.get(lease_id, "it was released")
         watched = self._watched.setdefault(lease_id, asyncio.get_running_loop().create_future())
-        done, _ = await asyncio.wait({watched}, timeout=limit)
-        return watched.result() if done else None
+        await asyncio.wait({watched}, timeout=limit)
+        return watched.result() if watched.done() else None  # it may end in that very instant
 
     async def renew(self, lease_id: str) -> Lease:
         """Let it last another TTL from now.
@@ -185,10 +191,36 @@ class Leases:
         Raises:
             UnknownLeaseError: it has ended already, or never was.
         """
-        lease = self._get(lease_id)
-        renewed = replace(lease, expires_ms=self._wall_ms() + int(lease.ttl * 1000))
+        renewed = self._renewed(self._get(lease_id))
         self._hold(renewed)
         return renewed
+
+    def tie(self, lease_id: str) -> Lease:
+        """Let it last as long as a connection does, which is to `untie` it.
+
+        Raises:
+            UnknownLeaseError: it has ended already, or never was.
+        """
+        lease = self._get(lease_id)
+        self._ties[lease_id] += 1
+        self._hold(self._renewed(lease))
+        return self._leases[lease_id]
+
+    async def untie(self, lease_id: str, *, stopping: bool = False) -> None:
+        """A connection ended: with the last one the lease does, if it has not ended yet.
+
+        Stopping: it is the agent that leaves, not the holder; the lease stays.
+        """
+        if lease_id not in self._leases:
+            return
+        self._ties[lease_id] -= 1
+        if self._ties[lease_id]:
+            return
+        del self._ties[lease_id]
+        if stopping:
+            self._hold(self._renewed(self._leases[lease_id]))
+        else:
+            await self.release(lease_id, "its holder's connection ended")
 
     async def release(self, lease_id: str, why: str = "it was released") -> Lease:
         """End it; `why` is told to who asks for it later.
@@ -208,6 +240,9 @@ class Leases:
             timer.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit)
+
+    def _renewed(self, lease: Lease) -> Lease:
+        return replace(lease, expires_ms=self._wall_ms() + int(lease.ttl * 1000))
 
     def _get(self, lease_id: str) -> Lease:
         try:
@@ -273,15 +308,19 @@ class Leases:
             taken=taken,
         )
         self._used_ms[udid] = now
+        # Its TTL counts from when its holder is told: a slow disk must not use it up.
+        self._ties[lease.id] = 1
         self._hold(lease)
         log.info("lease.acquired", udid=udid, holder=holder, purpose=purpose, ttl=ttl)
         try:
             await self._keep(self._store.put_lease(lease), lease)
         except asyncio.CancelledError:
-            self._end(lease, "its holder went away before it was told")
-            self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
+            if lease.id in self._leases:
+                self._end(lease, "its holder went away before it was told")
+                self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
             raise
-        return lease
+        self._ties.pop(lease.id, None)
+        return await self.renew(lease.id)
 
     def _hold(self, lease: Lease) -> None:
         fresh = lease.id not in self._leases
@@ -289,7 +328,8 @@ class Leases:
         self._of_device[lease.udid] = lease.id
         if (timer := self._timers.pop(lease.id, None)) is not None:
             timer.cancel()
-        self._timers[lease.id] = self._call_later(lease.ttl, lambda: self._expire(lease.id))
+        if lease.id not in self._ties:
+            self._timers[lease.id] = self._call_later(lease.ttl, lambda: self._expire(lease.id))
         if fresh:
             holder = f"{lease.holder} ({lease.purpose})" if lease.purpose else lease.holder
             if lease.taken:
@@ -302,7 +342,9 @@ class Leases:
         """Last: nobody has the device from now on."""
         del self._leases[lease.id]
         del self._of_device[lease.udid]
-        self._timers.pop(lease.id).cancel()
+        if (timer := self._timers.pop(lease.id, None)) is not None:
+            timer.cancel()
+        self._ties.pop(lease.id, None)
         self._ends[lease.id] = why
         if len(self._ends) > REMEMBERED:
             del self._ends[next(iter(self._ends))]
