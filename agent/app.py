@@ -201,6 +201,7 @@ class App:
         stack.push_async_callback(self._sources.close)
         self._built = True
         self._pipeline.watch(self._on_change)
+        self._pipeline.watch_renames(self._on_rename)
         plans = self._plans(config, sources_of(config), self._state_dir)
         self._sources.start(plans)
         limit = config.agent.start_limit if plans else 0.0
@@ -410,6 +411,10 @@ class App:
         self._status_soon()
         self._poller.phones_changed()
         self._leases.serve()
+
+    def _on_rename(self, old: str, new: str) -> None:
+        self._poller.rename(old, new)
+        self._leases.rename(old, new)
 
     def _status_soon(self) -> None:
         if self._built and self._status_timer is None:

@@ -165,6 +165,7 @@ class Pipeline:
         self._settled = False
         self._settling = asyncio.Event()
         self._watchers: list[Callable[[DeviceView], None]] = []
+        self._rename_watchers: list[Callable[[str, str], None]] = []
         self.counts = Counts()
         records = list(records)
         self._identities = Identities(
@@ -308,6 +309,13 @@ class Pipeline:
         self._watchers.append(watcher)
         return lambda: self._watchers.remove(watcher)
 
+    def watch_renames(self, watcher: Callable[[str, str], None]) -> None:
+        """Call the watcher with (old, new) whenever a device gets another UDID.
+
+        Its usage, as it was told to `use`, has gone over to the new one by then.
+        """
+        self._rename_watchers.append(watcher)
+
     def store_again(self) -> None:
         """Store every device's last state anew: the store was made anew, and may not know it."""
         for tracked in self._tracked.values():
@@ -340,12 +348,13 @@ class Pipeline:
                 hint="two phones have one serial: they are told apart by their port",
             )
             tracked = self._tracked.pop(old, None)
-            if tracked is None:
-                continue
-            self._tracked[new] = tracked
-            if tracked.stored is not None:
-                tracked.stored = replace(tracked.stored, udid=new)
-                self._spawn(self._rename(old, tracked.stored))
+            if tracked is not None:
+                self._tracked[new] = tracked
+                if tracked.stored is not None:
+                    tracked.stored = replace(tracked.stored, udid=new)
+                    self._spawn(self._rename(old, tracked.stored))
+            for watcher in self._rename_watchers:
+                watcher(old, new)
 
     def _step_all(self, udids: Iterable[str]) -> None:
         now = self._clocks.monotonic()
@@ -572,9 +581,13 @@ class Pipeline:
         device = self._device(udid)
         tracked = self._tracked.get(udid) or _Tracked()
         track = tracked.track
-        reason = track.reason
+        reason, holder = track.reason, track.holder
         if track.state is None:
             reason = "never seen" if facts.platform is None else "just appeared: not counted yet"
+        if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
+            # Not a state of its own, but whoever asks for the phone is refused with that name.
+            holder = tracked.usage.holder
+            reason = "; ".join(filter(None, (reason, f"held by {holder}")))
         if facts.shared_serial:
             reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
         return DeviceView(
@@ -584,7 +597,7 @@ class Pipeline:
             _shown_state(track),
             reason,
             tracked.since_ms,
-            track.holder,
+            holder,
             facts.port,
             device.tags,
             device.visibility,

@@ -106,18 +106,19 @@ async def patiently(
         return await ask(body, 0.0)
     await client.ask("GET", "/-/healthy")  # where none runs at all that is said at once
     now = asyncio.get_running_loop().time
-    end, said = now() + body["wait"], False
+    left, said = body["wait"], False
+    end = now() + left
     while True:
-        left = max(0.0, end - now())
         try:
             return await ask(body | {"wait": left}, left)
         except ApiError as error:
-            if error.code != "unreachable" or left <= AGAIN:
+            if error.code != "unreachable" or end - now() <= AGAIN:
                 raise
             if not said:
                 said = True
                 click.echo(f"device-agent: waiting on, behind others now: {error}", err=True)
         await asyncio.sleep(AGAIN)
+        left = max(0.0, end - now())
 
 
 def _user() -> str:

@@ -157,9 +157,9 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
     except OSError as error:
         _say(f"cannot run {run[0]!r}: {error.strerror}")
         return 127 if isinstance(error, FileNotFoundError) else 126
-    for number in early:
+    for each in early:
         with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
+            process.send_signal(each)
     code = await process.wait()
     return code if code >= 0 else 128 - code
 

@@ -151,6 +151,20 @@ class Fusion:
             return self._concerned(said.udid)
         return set(said.held)
 
+    def rename(self, old: str, new: str) -> None:
+        """A device has another UDID from now on; what was said of it was said of that one."""
+        for said in self._said.values():
+            if old in said.held:
+                said.held[new] = said.held.pop(old)
+        voices = self._of_device.pop(old, set())
+        for voice in voices:
+            self._said[voice].udid = new
+        self._of_device.setdefault(new, set()).update(voices)
+        if old in self._leases:
+            self._leases[new] = self._leases.pop(old)
+        if old in self._before:
+            self._before[new] = self._before.pop(old)
+
     def ending(self, voice: Voice) -> bool:
         """Whether one more good reading may end a use that the voice has."""
         said = self._said.get(voice)

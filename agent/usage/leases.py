@@ -63,7 +63,7 @@ class LeaseStore(Protocol):
 @dataclass(eq=False, slots=True)
 class _Waiting:
     wish: Wish
-    turn: asyncio.Future[str]
+    turn: asyncio.Future[None]
     given: str = ""
     """The device that is kept for it until it takes it."""
 
@@ -171,7 +171,7 @@ class Leases:
             if udid is not None:
                 waiting.given = udid
                 taken.add(udid)
-                waiting.turn.set_result(udid)
+                waiting.turn.set_result(None)
 
     def place(self, wish: Wish) -> int:
         """How many wait already that any device of that wish might go to."""
@@ -234,6 +234,20 @@ class Leases:
         await self._keep(self._store.delete_lease(lease.id), lease)
         return lease
 
+    def rename(self, old: str, new: str) -> None:
+        """A device has another UDID from now on; its usage has gone over to that one."""
+        if old in self._used_ms:
+            self._used_ms[new] = self._used_ms.pop(old)
+        for waiting in self._queue:
+            if waiting.wish.udid == old:
+                waiting.wish = replace(waiting.wish, udid=new)
+            if waiting.given == old:
+                waiting.given = new
+        if old in self._of_device:
+            lease_id = self._of_device[new] = self._of_device.pop(old)
+            lease = self._leases[lease_id] = replace(self._leases[lease_id], udid=new)
+            self._spawn(self._keep(self._store.put_lease(lease), lease))
+
     async def close(self, limit: float = STORE_LIMIT) -> None:
         """Stop the timers, give the store `limit` seconds; the leases stay stored."""
         for timer in self._timers.values():
@@ -262,7 +276,8 @@ class Leases:
         log.info("lease.waiting", wish=str(wish), limit=limit)
         try:
             async with asyncio.timeout(limit):
-                return await waiting.turn
+                await waiting.turn
+                return waiting.given
         except TimeoutError:
             raise DeviceHeldError(f"waited {limit:g} s: {self._held_words(wish)}") from None
         finally:

@@ -159,6 +159,15 @@ class Poller:
         self._told[udid] = reading
         self._changed(udid, reading)
 
+    def rename(self, old: str, new: str) -> None:
+        """A device has another UDID from now on; its usage has gone over to that one."""
+        self._fusion.rename(old, new)
+        if old in self._told:
+            self._told[new] = self._told.pop(old)
+        if old in self._assumed:
+            self._assumed.remove(old)
+            self._assumed.add(new)
+
     def phones_changed(self) -> None:
         """Phones came or went, or became ready: list the targets anew."""
         for running in self._running.values():
@@ -239,6 +248,10 @@ class Poller:
     async def _end(self, running: _Running) -> None:
         tasks = [running.task, *[follower.task for follower in running.followers.values()]]
         await _cancel(tasks)
+        running.listed = running.wanted  # who waits for its first round waits no longer
+        running.news.set()
+        for follower in running.followers.values():
+            follower.first.set()
         for key in running.followers:
             self._tell(self._fusion.drop((running.source.name, key)))
         try:
@@ -283,6 +296,7 @@ class Poller:
                 continue
             await _cancel([follower.task])
             follower.task = None
+            follower.first.set()
             if follower.target.udid in waiting:
                 reason = f"{source.name} {key} cannot be asked: the phone cannot be reached now"
                 self._unknown(source.name, follower, reason)

@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import pty
 import signal
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -151,7 +153,9 @@ async def test_exit_codes_are_a_shells(
         assert said in err.decode()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT, signal.SIGQUIT]
+)
 async def test_signals_reach_the_command(lab: Lab, number: signal.Signals) -> None:
     async with lab.running():
         script = f"trap 'exit 5' {number.name[3:]}; echo up; while :; do read _ || sleep 0.05; done"
@@ -162,6 +166,40 @@ async def test_signals_reach_the_command(lab: Lab, number: signal.Signals) -> No
             process.stdin.close()  # a shell looks at its traps between commands
             assert await process.wait() == 5
         await lab.until_free()
+
+
+IN_A_TERMINAL = (
+    "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+async def test_a_terminals_keys_reach_the_command_once(lab: Lab) -> None:
+    """The terminal itself sends SIGINT to the command: its process group is in the foreground."""
+    ours, theirs = pty.openpty()
+    script = "trap 'n=$((n+1)); echo int' INT; echo up; until read x; do :; done; echo got $n"
+    try:
+        async with lab.running():
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", IN_A_TERMINAL, DEVICE_AGENT),
+                *("use", "--config", lab.agent.path, lab.one.serial, "--", "sh", "-c", script),
+                stdin=theirs,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            try:
+                assert await line_of(process.stdout) == "up"
+                os.write(ours, b"\x03")
+                assert await line_of(process.stdout) == "int"
+                os.write(ours, b"end\n")
+                assert await line_of(process.stdout) == "got 1"
+                assert await process.wait() == 0
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.communicate()
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 async def test_use_ends_with_its_process_even_by_sigkill(lab: Lab) -> None:
@@ -186,6 +224,89 @@ async def test_an_agent_that_is_killed_meanwhile_calls_nobody_twice(lab: Lab) ->
             await process.communicate(b"")
             assert process.returncode == 0
         await lab.until_free()
+
+
+async def test_an_agent_that_stood_still_for_longer_than_the_ttl_takes_nothing_away(
+    lab: Lab,
+) -> None:
+    async with lab.running():
+        async with lab.use(lab.one.serial, "--ttl", "1s", "--", "cat") as process:
+            await lab.until_told("Online", "Utilizing")
+            lab.agent.signal(signal.SIGSTOP)
+            await asyncio.sleep(1.5)  # the TTL passes, which is what this is about
+            lab.agent.signal(signal.SIGCONT)
+            _, listed, _ = await lab.lease("list")
+            assert lab.one.serial in listed
+            assert not any("lease.expired" in line for line in lab.agent.log)
+            out, err = await process.communicate(b"x")
+            assert (process.returncode, out, err) == (0, b"x", b"")
+        await lab.until_free()
+
+
+async def test_a_lease_that_nobody_renews_ends(lab: Lab) -> None:
+    async with lab.running():
+        await lab.lease("acquire", lab.one.serial, "--holder", "ci", "--ttl", "1s")
+        await lab.until_told("Online", "Utilizing")
+        await lab.until_free()
+        said = [line for line in lab.agent.log if "lease.expired" in line]
+        assert len(said) == 1
+        assert "nobody renewed it for 1 s" in said[0]
+
+
+@pytest.mark.parametrize("how", ["kill", "stop"])
+async def test_a_lease_survives_a_restart(lab: Lab, how: str) -> None:
+    async with lab.running():
+        code, out, err = await lab.lease(
+            *("acquire", lab.one.serial, "--holder", "ci", "--purpose", "nightly", "--ttl", "1h")
+        )
+        assert code == 0, err
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await getattr(lab.agent, how)()
+        await lab.agent.start()
+        row = await lab.agent.until_device(lab.one.serial, "state", "utilizing")
+        assert row["holder"] == "ci (nightly)"
+        code, _, err = await lab.lease("acquire", lab.one.serial)
+        assert code == 1
+        assert f"{lab.one.serial} is held by ci (nightly) for" in err
+        assert (await lab.lease("release", out.strip()))[0] == 0
+        await lab.until_free()
+
+
+async def test_who_dies_while_waiting_has_left_the_queue(lab: Lab) -> None:
+    def waiting(count: int) -> bool:
+        return sum("lease.waiting" in line for line in lab.agent.log) == count
+
+    async with lab.running(), contextlib.AsyncExitStack() as stack:
+        lease_id = (await lab.lease("acquire", lab.one.serial, "--ttl", "1h"))[1].strip()
+        uses = []
+        for number, name in enumerate(("bob", "carol"), start=1):
+            words = (lab.one.serial, "--wait", "--holder", name, "--", "cat")
+            uses.append(await stack.enter_async_context(lab.use(*words)))
+            await lab.agent.until(lambda number=number: waiting(number), f"{name} waits")
+        uses[0].kill()
+        await uses[0].wait()
+        await lab.agent.until_metric(r"(?m)^device_agent_lease_requests_waiting 1(\.0)?$")
+        await lab.lease("release", lease_id)
+        await lab.agent.until_device(lab.one.serial, "holder", "carol (cat)")
+        assert not any("lease.acquired" in line and "bob" in line for line in lab.agent.log)
+
+
+async def test_who_waits_goes_on_waiting_for_an_agent_that_restarts(lab: Lab) -> None:
+    async with lab.running():
+        lease_id = (await lab.lease("acquire", lab.one.serial, "--ttl", "1h"))[1].strip()
+        words = (lab.one.serial, "--wait", "--holder", "bob", "--", "cat")
+        async with lab.use(*words) as process:
+            await lab.agent.until(
+                lambda: any("lease.waiting" in line for line in lab.agent.log), "bob waits"
+            )
+            await lab.agent.stop()
+            assert "waiting on, behind others now" in await line_of(process.stderr)
+            await lab.agent.start()
+            await lab.lease("release", lease_id)
+            await lab.agent.until_device(lab.one.serial, "holder", "bob (cat)")
+            await process.communicate(b"")
+            assert process.returncode == 0
 
 
 async def test_a_second_holder_is_refused_by_name(lab: Lab) -> None:

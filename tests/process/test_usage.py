@@ -134,7 +134,9 @@ async def test_use_that_begins_while_the_phone_is_offline(lab: Lab) -> None:
         await lab.until_told("Offline")
         lab.open_session()
         lease = await lab.lease()
-        assert (await lab.until("state", "offline"))["holder"] == ""
+        row = await lab.until("holder", "alice (by hand)")
+        assert row["state"] == "offline"
+        assert row["reason"].endswith("; held by alice (by hand)")
         lab.phone.accept()
         await lab.until_told("Offline", "Utilizing")
         assert (await lab.until("state", "utilizing"))["holder"] == "alice (by hand)"

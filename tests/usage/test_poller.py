@@ -56,7 +56,7 @@ class Scripted:
 class Bench:
     """A poller over scripted sources; `told` is what the pipeline would get."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_limit: float = 0.3) -> None:
         self.phones: list[Phone] = [D, E]
         self.told: dict[str, UsageReading] = {}
         self.changes: list[tuple[str, Usage, str]] = []
@@ -68,7 +68,7 @@ class Bench:
             changed=self.take,
             wall_ms=lambda: 1,
             call_later=loop.call_later,
-            read_limit=0.3,
+            read_limit=read_limit,
         )
 
     def take(self, udid: str, reading: UsageReading) -> None:
@@ -95,6 +95,14 @@ class Bench:
 @pytest.fixture
 async def bench() -> AsyncIterator[Bench]:
     it = Bench()
+    yield it
+    await it.poller.close()
+
+
+@pytest.fixture
+async def patient() -> AsyncIterator[Bench]:
+    """One that gives up nothing within a test."""
+    it = Bench(read_limit=10 * LIMIT)
     yield it
     await it.poller.close()
 
@@ -198,6 +206,32 @@ async def test_without_any_source_it_ends_at_the_first_round(bench: Bench) -> No
     bench.poller.assume("D", "session 0")
     await bench.run()
     assert bench.told["D"] == UsageReading()
+
+
+async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
+    source = Scripted()
+    source.hanging = {"one"}
+    await patient.poller.reconfigure(60, {"appium": Plan(1, lambda: source)})
+    first = asyncio.create_task(patient.poller.first_round())
+    async with asyncio.timeout(LIMIT), source.news:
+        await source.news.wait_for(lambda: source.reads == ["one"])
+    await patient.poller.reconfigure(60, {})
+    async with asyncio.timeout(LIMIT / 2):
+        await first
+
+
+async def test_a_phone_that_goes_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
+    source = Scripted("wda")
+    source.keys = [Target("port 8100 of E", "E")]
+    source.hanging = {"port 8100 of E"}
+    await patient.poller.reconfigure(60, {"wda": Plan(1, lambda: source)})
+    first = asyncio.create_task(patient.poller.first_round())
+    async with asyncio.timeout(LIMIT), source.news:
+        await source.news.wait_for(lambda: source.reads == ["port 8100 of E"])
+    source.keys, patient.phones = [], [D]
+    patient.poller.phones_changed()
+    async with asyncio.timeout(LIMIT / 2):
+        await first
 
 
 async def test_a_phones_target_that_goes(bench: Bench) -> None:

@@ -1,0 +1,118 @@
+"""A phone in use whose serial turns out to be another's too: its use goes over to its new name."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.errors import DeviceHeldError
+from agent.model import Gone
+from agent.service.leases import candidates
+from agent.usage.base import Target
+from agent.usage.lease_queue import Wish
+from agent.usage.leases import Leases
+from agent.usage.poller import Plan, Poller
+from tests.test_pipeline import ADB, House, adb, house, usb
+from tests.usage.test_poller import Scripted
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+TWIN = "0123@1-1"
+
+
+class Lab:
+    """The pipeline with what tells it of use, wired as the agent wires it."""
+
+    def __init__(self, h: House) -> None:
+        self.h = h
+        clock = h.clock
+        self.poller = Poller(
+            phones=h.pipeline.phones,
+            resolve=h.pipeline.find,
+            changed=h.pipeline.use,
+            wall_ms=clock.wall_ms,
+            call_later=clock.call_later,
+            monotonic=lambda: clock.now,
+        )
+        self.leases = Leases(
+            h.store,
+            self.poller.lease,
+            candidates=lambda: candidates(h.pipeline),
+            wall_ms=clock.wall_ms,
+            call_later=clock.call_later,
+        )
+        h.pipeline.watch_renames(self.poller.rename)
+        h.pipeline.watch_renames(self.leases.rename)
+
+    def plug_in_the_twin(self) -> None:
+        self.h.see(usb("0123", "1-2"))
+        self.h.pipeline.observe(Gone(ADB, "0123"))
+        self.h.see(replace(adb("0123", "1-1"), address="0123#1"))
+        self.h.see(replace(adb("0123", "1-2"), address="0123#2"))
+
+
+@asynccontextmanager
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with house(tmp_path) as h:
+        made = Lab(h)
+        h.see(usb("0123", "1-1"), adb("0123", "1-1"))
+        yield made
+        await made.poller.close()
+        await made.leases.close()
+
+
+async def test_a_lease_goes_over_and_ends(tmp_path: Path) -> None:
+    async with lab(tmp_path) as it:
+        lease = await it.leases.acquire(Wish("0123"), "alice", "soak", 30)
+        it.plug_in_the_twin()
+        assert it.h.state(TWIN) == (
+            "utilizing",
+            "in use by alice (soak); its serial is shared by another phone",
+        )
+        assert [each.udid for each in it.leases.all()] == [TWIN]
+        with pytest.raises(DeviceHeldError, match=f"{TWIN} is held by alice"):
+            await it.leases.acquire(Wish(TWIN), "bob", "", 30)
+        await it.leases.renew(lease.id)
+        assert {each.udid for each in await it.h.store.leases()} == {TWIN}
+        await it.leases.release(lease.id)
+        assert it.h.state(TWIN)[0] == "online"
+        it.h.wait(60)
+        assert await it.h.came() == [
+            ("0123", "Online"),
+            ("0123", "Utilizing"),
+            ("0123@1-2", "Online"),
+        ]
+        assert await it.h.store.leases() == []
+
+
+async def test_a_session_goes_over_and_ends(tmp_path: Path) -> None:
+    async with lab(tmp_path) as it:
+        source = Scripted("uiautomator2")
+        source.keys = [Target("forward tcp:8200 of 0123", "0123")]
+        source.in_use[source.keys[0].key] = {"0123": "session 1"}
+        await it.poller.reconfigure(5, {"uiautomator2": Plan(1, lambda: source)})
+        await it.poller.first_round()
+        assert it.h.state("0123")[0] == "utilizing"
+        it.plug_in_the_twin()
+        assert it.h.state(TWIN)[1].startswith("in use by session 1")
+        source.keys = []  # of two phones with one serial a forward does not tell which it is
+        await it.poller.first_round()
+        assert it.h.state(TWIN)[0] == "online"
+
+
+async def test_who_waits_for_it_waits_for_the_one_it_was(tmp_path: Path) -> None:
+    async with lab(tmp_path) as it:
+        lease = await it.leases.acquire(Wish("0123"), "alice", "", 30)
+        bob = asyncio.create_task(it.leases.acquire(Wish("0123"), "bob", "", 30, wait=60))
+        async with asyncio.timeout(10):
+            while not it.leases.waiting:  # noqa: ASYNC110 - a turn or two of the loop
+                await asyncio.sleep(0)
+        it.plug_in_the_twin()
+        await it.leases.release(lease.id)
+        assert (await bob).udid == TWIN
