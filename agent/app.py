@@ -181,6 +181,7 @@ class App:
             candidates=partial(candidates, self._pipeline),
         )
         await self._leases.load()
+        self._leases.turn(on=config.usage.leases)
         usage = usage_plans_of(config, _BRIDGES)
         self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
@@ -345,6 +346,7 @@ class App:
             drain_rate=new.delivery.drain_rate,
         )
         self._pipeline.reconfigure(new, webhooks)
+        self._leases.turn(on=new.usage.leases)
         sources = await self._sources.swap(self._plans(new, sources_of(new), self._state_dir))
         self._spawn(self._cancel_deleted())
         if restart:

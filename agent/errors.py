@@ -73,6 +73,10 @@ class DeviceHeldError(LeaseError):
     """Somebody else holds the device; the message names the holder."""
 
 
+class LeasesOffError(LeaseError):
+    """The configuration turns leases off."""
+
+
 class QueueFullError(LeaseError):
     """Too many wait for devices already."""
 

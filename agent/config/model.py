@@ -192,8 +192,11 @@ UsageServers = Annotated[
 
 
 class UsageSection(Section):
-    """Where the agent learns that a session is using a phone; leases need no setting."""
+    """Where the agent learns that a session is using a phone."""
 
+    leases: bool = Field(
+        default=True, description="Give leases: `device-agent use`, `device-agent lease`, the API."
+    )
     interval: PositiveDuration = Field(
         default=5.0, description="Between two readings of the sources that are polled."
     )

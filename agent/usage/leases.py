@@ -22,6 +22,7 @@ import structlog
 from agent.errors import (
     DeviceHeldError,
     LeaseError,
+    LeasesOffError,
     QueueFullError,
     StoreError,
     UnknownDeviceError,
@@ -41,6 +42,7 @@ MAX_WAIT = 86_400.0
 """Seconds."""
 MAX_WAITING = 1000
 """Requests in the queue."""
+OFF = "leases are turned off: see leases in [usage] of the agent's configuration"
 REMEMBERED = 1000
 """Ends of leases that are told to who asks for them later."""
 STORE_LIMIT = 2.0
@@ -101,6 +103,7 @@ class Leases:
         self._queue: dict[_Waiting, None] = {}
         self._ends: dict[str, str] = {}
         self._watched: dict[str, asyncio.Future[str]] = {}
+        self._on = True
         self._ties: Counter[str] = Counter()
         """How many keep a lease from its TTL: its connections, or the store that takes it."""
 
@@ -108,6 +111,19 @@ class Leases:
         """Take up the stored leases; each lasts one TTL from now unless renewed."""
         for lease in await self._store.leases():
             self._hold(self._renewed(lease))
+
+    def turn(self, *, on: bool) -> None:
+        """Give leases, or give none: those in force end, and nobody waits any longer."""
+        self._on = on
+        if on:
+            return
+        for waiting in self._queue:
+            if not waiting.turn.done():
+                waiting.turn.set_exception(LeasesOffError(OFF))
+        for lease in self.all():
+            log.warning("lease.turned_off", udid=lease.udid, holder=lease.holder)
+            self._end(lease, OFF)
+            self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
 
     def all(self) -> list[Lease]:
         """The leases in force, oldest first."""
@@ -137,9 +153,12 @@ class Leases:
             DeviceHeldError: it was not free in time; the message says who has it, since when, why.
             UnknownDeviceError: no device fits.
             QueueFullError: too many wait.
+            LeasesOffError: none are given.
             UnknownLeaseError: it was taken before its holder could be told.
             LeaseError: no holder's name, or a number out of bounds.
         """
+        if not self._on:
+            raise LeasesOffError(OFF)
         purpose = " ".join(purpose.split())  # a command may have several lines
         steal = " ".join(steal.split())
         _check(holder, purpose + steal, ttl, wait)
@@ -277,6 +296,8 @@ class Leases:
         try:
             async with asyncio.timeout(limit):
                 await waiting.turn
+                if not self._on:
+                    raise LeasesOffError(OFF)
                 return waiting.given
         except TimeoutError:
             raise DeviceHeldError(f"waited {limit:g} s: {self._held_words(wish)}") from None

@@ -297,6 +297,37 @@ async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
         assert "usage.plugins.nobody" in error
 
 
+@pytest.mark.parametrize("source", ["leases", "appium", "grid", "uiautomator2"])
+async def test_each_source_can_be_turned_off_in_mid_use(lab: Lab, source: str) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        match source:
+            case "leases":
+                await lab.lease()
+            case "appium":
+                lab.open_session()
+            case "grid":
+                lab.grid.slots = [({"appium:udid": lab.phone.serial}, {"platformName": "android"})]
+            case "uiautomator2":
+                server = lab.phone.apps[6790] = FakeServer()
+                server.sessions = ["0a1b2c3d-1111"]
+                forward = f"host-serial:{lab.phone.serial}:forward:tcp:{free_port()};tcp:6790"
+                await request(lab.adb.port, forward)
+        await lab.until_told("Online", "Utilizing")
+        off = "[]" if source in {"appium", "grid"} else "false"
+        lines = [each for each in lab.config.splitlines() if not each.startswith(f"{source} = ")]
+        config = "\n".join(lines).replace("[usage]", f"[usage]\n{source} = {off}")
+        lab.agent.write(config)
+        assert (await lab.agent.cli("reload"))[0] == 0
+        assert (await lab.until("state", "online"))["reason"] == ""
+        assert source not in {each["source"] for each in await lab.status()}
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+        if source == "leases":
+            code, _, error = await lab.agent.cli("lease", "acquire", lab.phone.serial)
+            assert code == 1
+            assert "leases are turned off: see leases in [usage]" in error
+
+
 async def test_a_source_of_another_package(lab: Lab, tmp_path: Path) -> None:
     server = BookingServer()
     lab.environ = {"PYTHONPATH": str(install(tmp_path))}
@@ -346,9 +377,8 @@ async def test_without_its_package_the_agent_does_not_start(lab: Lab) -> None:
     )
 
 
-async def test_webdriveragent_on_an_iphone(place: Path, receiver: Receiver) -> None:
-    wda = FakeWda()
-    config = f"""
+def iphones(place: Path, receiver: Receiver) -> str:
+    return f"""
 [hold]
 unplugged = "300ms"
 [usb]
@@ -364,6 +394,11 @@ name = "board"
 url = "{receiver.url()}"
 events = ["online", "offline", "utilizing", "unplugged"]
 """
+
+
+async def test_webdriveragent_on_an_iphone(place: Path, receiver: Receiver) -> None:
+    wda = FakeWda()
+    config = iphones(place, receiver)
     async with FakeUsbmuxd(place / "mux") as mux, AgentProcess(place, config) as agent:
         phone = mux.attach(UDID, name="Rack 1")
         await agent.start()
@@ -376,3 +411,33 @@ events = ["online", "offline", "utilizing", "unplugged"]
         phone.apps.clear()
         await agent.until_device(UDID, "state", "online")
         assert told(receiver) == ["Online", "Utilizing"]
+        phone.apps[8100] = wda
+        await receiver.until(lambda: len(told(receiver)) == 3, "utilizing again")
+        agent.write(config.replace("[usage]", "[usage]\nwda = false"))
+        assert (await agent.cli("reload"))[0] == 0
+        await agent.until_device(UDID, "state", "online")
+        assert (await agent.api("GET", "/v1/status"))[1]["usage"] == []
+        assert told(receiver) == ["Online", "Utilizing", "Utilizing"]
+
+
+async def test_an_iphone_that_hangs_delays_no_other(place: Path, receiver: Receiver) -> None:
+    stuck, other = FakeWda(), FakeWda()
+    stuck.hanging = True
+    second = UDID.replace("D4", "D5")
+    async with (
+        FakeUsbmuxd(place / "mux") as mux,
+        AgentProcess(place, iphones(place, receiver)) as agent,
+    ):
+        mux.attach(UDID, apps={8100: stuck})
+        phone = mux.attach(second, apps={8100: other})
+        await agent.start()
+        row = await agent.until_device(UDID, "reason", "does not answer within")
+        assert row["state"] == "online", "it is unknown, and was not in use"
+        for session in ("4F2A1C09-1111", "5A3B2D10-2222"):
+            other.session = session
+            await agent.until_device(second, "holder", f"wda session {session[:8]}")
+        assert other.asked > 2 * stuck.asked, "one after the other would be as often"
+        phone.apps.clear()
+        await agent.until_device(second, "state", "online")
+        assert (await agent.until_device(UDID, "state", "online"))["holder"] == ""
+        await receiver.until(lambda: told(receiver).count("Utilizing") == 1, "utilizing")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import DeviceHeldError, LeaseError, UnknownLeaseError
+from agent.errors import DeviceHeldError, LeaseError, LeasesOffError, UnknownLeaseError
 from agent.model import Usage, UsageReading
 from agent.store import Store
 from agent.usage.lease_queue import Wish
@@ -139,6 +139,27 @@ async def test_who_watches_a_lease_hears_of_an_end_in_the_last_instant(tmp_path:
                 await asyncio.sleep(0)  # not for time: each round ends it one turn later
             await d.leases.release(lease.id)
             assert await keeping in {None, "it was released"}
+
+
+async def test_turned_off_they_end_and_none_are_given(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        lease = await d.leases.acquire(Wish("ce09"), "alice", "", 30)
+        bob = asyncio.create_task(d.leases.acquire(Wish("ce09"), "bob", "", 30, wait=60))
+        async with asyncio.timeout(10):
+            while not d.leases.waiting:  # noqa: ASYNC110 - a turn or two of the loop
+                await asyncio.sleep(0)
+        d.leases.turn(on=False)
+        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        with pytest.raises(LeasesOffError, match=r"\[usage\]"):
+            await bob
+        with pytest.raises(LeasesOffError):
+            await d.leases.acquire(Wish("ce09"), "bob", "", 30)
+        with pytest.raises(UnknownLeaseError, match="leases are turned off"):
+            await d.leases.renew(lease.id)
+        d.leases.turn(on=True)
+        await d.leases.acquire(Wish("ce09"), "bob", "", 30)
+    async with desk(tmp_path) as d:
+        assert [each.holder for each in d.leases.all()] == ["bob"]
 
 
 class SlowStore:

@@ -32,9 +32,11 @@ class FakeWda:
         self.session: str | None = None
         self.hanging = False
         self.raw = b""
+        self.asked = 0
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
+        self.asked += 1
         if self.hanging:
             await reader.read()
             return
