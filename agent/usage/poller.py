@@ -269,7 +269,10 @@ class Poller:
             await self._list(running)
             running.listed = number
             running.news.set()
-            await self._pause(running.wake, self._interval)
+            woken = await self._pause(running.wake, self._interval)
+            if woken and running.wanted == running.listed:
+                # A rack that comes back must not have its targets listed for each of its phones.
+                await self._pause(asyncio.Event(), SHORTEST)
 
     async def _list(self, running: _Running) -> None:
         source = running.source

@@ -9,7 +9,8 @@ import pytest
 
 from agent.model import Platform, Usage, UsageReading
 from agent.usage.base import Phone, Target, UsageUnknownError
-from agent.usage.poller import Plan, Poller
+from agent.usage.poller import SHORTEST, Plan, Poller
+from tests.fakes.clock import StubClock
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
@@ -31,9 +32,11 @@ class Scripted:
         self.reads: list[str] = []
         self.news = asyncio.Condition()
         self.closed = False
+        self.listed = 0
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
         del phones
+        self.listed += 1
         if self.failing is not None:
             raise self.failing
         return list(self.keys)
@@ -281,6 +284,76 @@ async def test_a_lease_is_told_at_once_and_makes_the_others_look(bench: Bench) -
     assert bench.told["D"].holder == "alice"
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: len(source.reads) > 1)
+
+
+class Timed(Scripted):
+    """Notes when it is read."""
+
+    def __init__(self, clock: StubClock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.at: list[float] = []
+
+    async def read(self, target: Target) -> Mapping[str, str]:
+        self.at.append(self.clock.now - 1000)
+        return self.in_use.get(target.key, {})  # type: ignore[return-value]
+
+
+async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
+    clock = StubClock()
+    source = Timed(clock)
+    told: list[Usage] = []
+    poller = Poller(
+        phones=lambda: [D],
+        resolve=lambda name: name,
+        changed=lambda _, reading: told.append(reading.usage),
+        wall_ms=clock.wall_ms,
+        call_later=clock.call_later,
+        monotonic=lambda: clock.now,
+        jitter=lambda: 0.5,
+    )
+
+    async def at_after(seconds: float) -> list[float]:
+        """When it was read meanwhile."""
+        source.at.clear()
+        for _ in range(round(seconds * 4)):
+            clock.advance(0.25)  # adds up without rounding
+            for _ in range(20):
+                await asyncio.sleep(0)  # not for time: the tasks that the timers woke
+        return list(source.at)
+
+    await poller.reconfigure(5, {"appium": Plan(1, lambda: source)})
+    await poller.first_round()
+    assert source.at == [0.0]
+    assert await at_after(20) == [5, 10, 15, 20], "slow while nothing happens"
+    source.in_use["one"] = {"D": "session 1"}
+    assert await at_after(5) == [25], "it begins"
+    assert await at_after(10) == [*range(26, 36)], "quick for two intervals"
+    assert await at_after(15) == [40, 45, 50], "slow in mid-session"
+    source.in_use["one"] = {}
+    assert await at_after(5) == [55], "the first reading without it"
+    assert told == [Usage.IN_USE]
+    assert await at_after(1) == [56], "quick to make sure"
+    assert told == [Usage.IN_USE, Usage.IDLE]
+    assert await at_after(10) == [*range(57, 67)]
+    assert await at_after(10) == [71, 76]
+    poller.nudge("D")
+    assert len(await at_after(10)) >= 10, "quick after a lease, too"
+    await poller.close()
+
+
+async def test_a_rack_that_comes_back_is_no_burst_of_questions(patient: Bench) -> None:
+    source = Scripted()
+    await patient.run(source, interval=60)
+    before = source.listed
+    for _ in range(500):
+        patient.poller.phones_changed()
+        await asyncio.sleep(0)  # not for time: each phone is a turn of the loop
+    assert source.listed - before <= 1 + LIMIT / SHORTEST
+    source.keys = [Target("one"), Target("two")]
+    async with asyncio.timeout(LIMIT), source.news:
+        patient.poller.phones_changed()
+        await source.news.wait_for(lambda: "two" in source.reads)
 
 
 async def test_nothing_is_asked_after_close(bench: Bench) -> None:
