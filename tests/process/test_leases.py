@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import pty
+import shutil
 import signal
 import sys
 from contextlib import asynccontextmanager
@@ -271,6 +272,38 @@ async def test_a_lease_survives_a_restart(lab: Lab, how: str) -> None:
         assert f"{lab.one.serial} is held by ci (nightly) for" in err
         assert (await lab.lease("release", out.strip()))[0] == 0
         await lab.until_free()
+
+
+async def test_a_command_that_ends_while_the_agent_is_away(lab: Lab) -> None:
+    async with lab.running():
+        async with lab.use(lab.one.serial, "--ttl", "1s", "--", "sh", "-c", "read _; exit 3") as it:
+            await lab.until_told("Online", "Utilizing")
+            await lab.agent.until_delivered()
+            await lab.agent.kill()
+            _, err = await it.communicate(b"\n")
+            assert it.returncode == 3
+            assert "the lease ends by itself" in err.decode()
+        await lab.agent.start()
+        await lab.until_free()
+        assert any("lease.expired" in line for line in lab.agent.log)
+
+
+async def test_a_lease_that_is_lost_with_the_agents_store_is_taken_anew(lab: Lab) -> None:
+    async with lab.running():
+        async with lab.use(lab.one.serial, "--holder", "alice", "--", "cat") as process:
+            await lab.until_told("Online", "Utilizing")
+            first = (await lab.agent.api("GET", "/v1/leases"))[1]["leases"]
+            await lab.agent.kill()
+            shutil.rmtree(lab.agent.directory / "state")
+            await lab.agent.start()
+            await lab.agent.until_device(lab.one.serial, "holder", "alice (cat)")
+            second = (await lab.agent.api("GET", "/v1/leases"))[1]["leases"]
+            assert [each["purpose"] for each in second] == ["cat"]
+            assert first[0]["id"] != second[0]["id"]
+            await process.communicate(b"")
+            assert process.returncode == 0
+        await lab.agent.until_device(lab.one.serial, "state", "online")
+        assert (await lab.agent.api("GET", "/v1/leases"))[1] == {"leases": []}
 
 
 async def test_who_dies_while_waiting_has_left_the_queue(lab: Lab) -> None:
