@@ -103,7 +103,13 @@ async def patiently(
         ApiError: no agent runs, it refuses, or the wait is over.
     """
     if not body.get("wait"):
-        return await ask(body, 0.0)
+        try:
+            return await ask(body, 0.0)
+        except ApiError as error:
+            if error.code != "device_held":
+                raise
+            steal = "" if "any" in body else ", --steal REASON takes it"
+            raise ApiError(f"{error} (--wait queues for it{steal})", error.code) from None
     await client.ask("GET", "/-/healthy")  # where none runs at all that is said at once
     now = asyncio.get_running_loop().time
     left, said = body["wait"], False

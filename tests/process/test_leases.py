@@ -350,6 +350,7 @@ async def test_a_second_holder_is_refused_by_name(lab: Lab) -> None:
         assert second.returncode == 1
         assert out == b""
         assert f"{lab.one.serial} is held by alice (cat) for" in err.decode()
+        assert "(--wait queues for it, --steal REASON takes it)" in err.decode()
 
 
 async def test_who_waits_gets_it_in_the_order_of_asking(lab: Lab) -> None:
@@ -394,6 +395,7 @@ async def test_any_picks_a_free_one_that_fits(lab: Lab) -> None:
             code, _, err = await lab.lease("acquire", *any_android)
             assert code == 1
             assert "any device android: of 2 that fit none is free" in err
+            assert "(--wait queues for it)" in err
         code, _, err = await lab.lease("acquire", "--any", "--platform", "ios")
         assert code == 1
         assert "any device ios: no device fits" in err
