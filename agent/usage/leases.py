@@ -232,10 +232,8 @@ class Leases:
         """
         if lease_id not in self._leases:
             return
-        self._ties[lease_id] -= 1
-        if self._ties[lease_id]:
+        if not self._loosen(lease_id):
             return
-        del self._ties[lease_id]
         if stopping:
             self._hold(self._renewed(self._leases[lease_id]))
         else:
@@ -355,8 +353,17 @@ class Leases:
                 self._end(lease, "its holder went away before it was told")
                 self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
             raise
-        self._ties.pop(lease.id, None)
+        if lease.id in self._leases:
+            self._loosen(lease.id)
         return await self.renew(lease.id)
+
+    def _loosen(self, lease_id: str) -> bool:
+        """One tie fewer; whether none is left."""
+        self._ties[lease_id] -= 1
+        if self._ties[lease_id]:
+            return False
+        del self._ties[lease_id]
+        return True
 
     def _hold(self, lease: Lease) -> None:
         fresh = lease.id not in self._leases

@@ -203,6 +203,21 @@ async def test_a_slow_store_uses_up_no_ttl() -> None:
     await d.leases.close()
 
 
+async def test_a_lease_that_is_tied_while_it_is_stored_stays_tied() -> None:
+    store = SlowStore()
+    d = Desk(store)
+    acquiring = await slowly(d)
+    (listed,) = d.leases.all()
+    d.leases.tie(listed.id)
+    store.gate.set()
+    await acquiring
+    d.clock.advance(60)
+    assert [each.id for each in d.leases.all()] == [listed.id]
+    await d.leases.untie(listed.id)
+    assert d.leases.all() == []
+    await d.leases.close()
+
+
 async def test_a_lease_that_is_taken_before_its_holder_is_told() -> None:
     store = SlowStore()
     d = Desk(store)
