@@ -80,16 +80,3 @@ def test_tab_lists_the_commands_without_loading_them() -> None:
     assert "agent.cli.common" in done.stderr
     for heavy in ("agent.cli.run", "agent.cli.webhooks", "aiohttp"):
         assert not re.search(rf"\b{re.escape(heavy)}\n", done.stderr)
-
-
-def test_commands_in_the_docs_that_are_marked_are_run() -> None:
-    """A block behind `<!-- run: NAME -->` is named by the test that runs it."""
-    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
-    marked = [
-        (page.name, name)
-        for page in (ROOT / "docs").glob("*.md")
-        for name in re.findall(r"<!-- run: ([\w-]+) -->", page.read_text())
-    ]
-    assert len(marked) > 5
-    for page_name, name in marked:
-        assert f'"{page_name}", "{name}"' in tests
