@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agent.cli.common import BAD_CONFIG, config_option
 from agent.config import check, format_problems
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from agent.errors import Problem
 
 
 @click.command()
@@ -17,29 +26,24 @@ from agent.config import check, format_problems
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print problems and warnings as JSON.")
 def command(file: Path | None, config_path: Path, as_json: bool) -> None:
-    """Check FILE (or the --config one): all mistakes as `file:line:col: message`, exit code 2."""
+    """Check FILE (or the --config one): all mistakes as `file:line:col: message`, exit code 2.
+
+    Warnings (no TLS, secrets that others can read, a webhook that is never called …) come after
+    them, marked as such, and leave the exit code 0.
+    """
     path = file or config_path
     config, problems, warnings = check(path)
     if as_json:
-        rows = [
-            {
-                "severity": severity,
-                "file": p.file,
-                "line": p.line,
-                "column": p.column,
-                "message": p.message,
-            }
-            for severity, group in (("error", problems), ("warning", warnings))
-            for p in group
-        ]
-        click.echo(json.dumps({"ok": not problems, "problems": rows}, indent=2))
+        answer = {
+            "ok": not problems,
+            "problems": [_row(each, "error") for each in problems],
+            "warnings": [_row(each, "warning") for each in warnings],
+        }
+        click.echo(json.dumps(answer, indent=2))
     else:
-        if problems:
-            # On a terminal with the line and a caret below each.
-            text_of = _text_of if sys.stderr.isatty() else None
-            click.echo(format_problems(problems, text_of), err=True)
-        for warning in warnings:
-            click.echo(f"{warning} (warning)", err=True)
+        for group, mark, colour in ((problems, "", "red"), (warnings, " (warning)", "yellow")):
+            if group:
+                _show([replace(each, message=each.message + mark) for each in group], colour)
         if config is not None:
             click.echo(
                 f"{path}: good: {len(config.webhooks)} webhooks, {len(config.devices)} devices"
@@ -47,5 +51,25 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
     sys.exit(BAD_CONFIG if problems else 0)
 
 
+def _row(problem: Problem, severity: str) -> dict[str, Any]:
+    return {
+        "severity": severity,
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+    }
+
+
+def _show(problems: Sequence[Problem], colour: str) -> None:
+    """On a terminal with the line and a caret below each."""
+    if sys.stderr.isatty():
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80  # 0: it does not know
+        style = partial(click.style, fg=colour, bold=True)
+        click.echo(format_problems(problems, _text_of, width, style), err=True)
+    else:
+        click.echo(format_problems(problems), err=True)
+
+
 def _text_of(file: str) -> str:
-    return Path(file).read_text(encoding="utf-8", errors="replace")
+    return Path(file).read_text(encoding="utf-8-sig", errors="replace")

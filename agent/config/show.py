@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
     from agent.toml_places import KeyPath
 
 
+MARGIN = "    "
+"""Before a line that is shown."""
+
+
 def format_problems(
-    problems: Sequence[Problem], text_of: Callable[[str], str] | None = None
+    problems: Sequence[Problem],
+    text_of: Callable[[str], str] | None = None,
+    width: int = 200,
+    style: Callable[[str], str] = str,
 ) -> str:
     """One `file:line:column: message` per line; given a reader of files, each with its place shown.
 
-    Of the lines shown, whatever may be a secret is covered.
+    Of the lines shown, whatever may be a secret is covered, and no more than fits a terminal of
+    `width` columns; `style` is put on the caret.
     """
     texts: dict[str, list[str]] = {}
     blocks = []
@@ -34,11 +43,36 @@ def format_problems(
                 texts[problem.file] = _shown_lines(_text(text_of, problem.file))
             lines = texts[problem.file]
             if problem.line <= len(lines) and lines[problem.line - 1].strip():
-                line = lines[problem.line - 1]
-                caret = " " * (problem.column - 1) + "^"
-                block += f"\n    {line}\n    {caret}"
+                room = max(20, width - len(MARGIN))
+                line, before = _fitting(lines[problem.line - 1], problem.column - 1, room)
+                block += f"\n{MARGIN}{line}\n{MARGIN}{' ' * before}{style('^')}"
         blocks.append(block)
     return "\n".join(blocks)
+
+
+def _fitting(line: str, at: int, room: int) -> tuple[str, int]:
+    """As much of the line as fits around the character `at`, and the terminal's columns before it.
+
+    What was left out on either side is an ellipsis.
+    """
+    cells = [_cells(character) for character in line]
+    start, end = 0, len(line)
+    if sum(cells) > room:
+        while start < at and sum(cells[start:at]) > room * 2 // 3:
+            start += 1
+        start = start + 1 if start else 0  # the ellipsis takes a column
+        end = start
+        while end < len(line) and sum(cells[start : end + 1]) < room - 1:
+            end += 1
+    left, right = "…" if start else "", "…" if end < len(line) else ""
+    return f"{left}{line[start:end]}{right}", len(left) + sum(cells[start:at])
+
+
+def _cells(character: str) -> int:
+    """Columns of a terminal that it takes (Unicode Annex 11; combining marks: none)."""
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def _text(text_of: Callable[[str], str], file: str) -> str:
@@ -59,7 +93,7 @@ def _shown_lines(text: str) -> list[str]:
         shown = [_covered(line, known) for line in lines]
     else:
         shown = _covered_lines(text, lines)
-    return ["".join(each if each.isprintable() else " " for each in line[:200]) for line in shown]
+    return ["".join(each if each.isprintable() else " " for each in line) for line in shown]
 
 
 def _covered(line: str, known: Collection[str] | None) -> str:

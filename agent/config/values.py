@@ -94,7 +94,12 @@ def udid_key(udid: str) -> str:
 
     Other ids stay what they are.
     """
-    return udid.replace("-", "").lower() if _IOS_UDID.fullmatch(udid) else udid
+    return udid.replace("-", "").lower() if is_ios_udid(udid) else udid
+
+
+def is_ios_udid(udid: str) -> bool:
+    """Whether it has the form that all of Apple's have."""
+    return _IOS_UDID.fullmatch(udid) is not None
 
 
 def _is_ip(text: str, version: int | None = None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,23 +10,26 @@ from urllib.parse import urlsplit
 from agent import toml_places
 from agent.config.document import parse_toml
 from agent.config.mistakes import Mistake, placed, printable
-from agent.config.model import BasicAuth, BearerAuth, Config, DeviceEntry, Tls, Webhook
-from agent.model import Visibility
-from agent.secrets import Kind
+from agent.config.model import Config, DeviceEntry, Tls, Webhook
+from agent.config.values import is_ios_udid, split_host_port
+from agent.config.warn_files import exposed_files
+from agent.model import Platform, Visibility
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.errors import Problem
-    from agent.secrets import Secret
     from agent.toml_places import KeyPath
+
+_CALLING = {Visibility.PRIVATE, Visibility.LOCAL}
 
 
 def warnings(config: Config, text: str, file: str) -> tuple[Problem, ...]:
     """What a valid file may come to regret, in its order. `text` is what `config` came from."""
     found = [
         *_exposed_urls(config),
-        *_exposed_files(config, Path(file)),
+        *_exposed_servers(config),
+        *exposed_files(config, Path(file)),
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]
@@ -44,114 +46,85 @@ def _exposed_urls(config: Config) -> Iterator[Mistake]:
                 "name the server's authority with ca instead",
             )
         parts = urlsplit(webhook.url)
-        if parts.scheme == "http" and not _is_near(parts.hostname or ""):
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            authorised = webhook.auth is not None or "@" in parts.netloc
             yield Mistake(
                 (*path, "url"),
-                f"callbacks travel unencrypted to {parts.hostname}: use https",
+                f"callbacks travel unencrypted to {parts.hostname}"
+                + (", and so does what authorises them" if authorised else "")
+                + ": use https"
+                + ("" if webhook.secret else "; unsigned too, anyone can forge them: set a secret"),
             )
         if parts.scheme == "http" and webhook.tls != Tls():
             yield Mistake((*path, "tls"), "has no effect, for the URL is plain http")
 
 
-def _is_near(host: str) -> bool:
-    """Loopback, a private address, or a name that only a local network can resolve."""
-    from ipaddress import ip_address  # noqa: PLC0415 -- few configurations need it
-
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        name = host.rstrip(".")
-        return "." not in name or name.endswith(_LOCAL_NAMES)
-
-
-_LOCAL_NAMES = (".localhost", ".local", ".internal", ".home.arpa", ".lan", ".test")
-"""Never in the public DNS: RFC 6761, RFC 6762, RFC 8375, ICANN's choice of 2024, and custom."""
-
-
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
-    if config.api.token is not None:
-        yield ("api", "token"), config.api.token
+def _exposed_servers(config: Config) -> Iterator[Mistake]:
+    """What else goes over the network in the clear."""
     for key, servers in (("appium", config.usage.appium), ("grid", config.usage.grid)):
         for index, server in enumerate(servers):
-            yield from _auth_secrets(("usage", key, index, "auth"), server.auth)
-    for index, webhook in enumerate(config.webhooks):
-        path = ("webhooks", index)
-        for number, secret in enumerate(webhook.secret):
-            yield (*path, "secret", number), secret
-        yield from _auth_secrets((*path, "auth"), webhook.auth)
-        yield from _auth_secrets((*path, "proxy_auth"), webhook.proxy_auth)
-
-
-def _auth_secrets(
-    path: KeyPath, auth: BasicAuth | BearerAuth | None
-) -> Iterator[tuple[KeyPath, Secret]]:
-    if isinstance(auth, BasicAuth):
-        yield (*path, "password"), auth.password
-    if isinstance(auth, BearerAuth):
-        yield (*path, "token"), auth.token
-
-
-def _exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
-    inline = False
-    for path, secret in _secrets(config):
-        inline |= secret.kind is Kind.INLINE
-        if secret.kind is Kind.FILE:
-            yield from _file_warnings(path, Path(secret.where), secret=True)
-    for index, webhook in enumerate(config.webhooks):
-        path = ("webhooks", index)
-        inline |= any("@" in urlsplit(url).netloc for url in (webhook.url, webhook.proxy or ""))
-        for name, secret in webhook.headers:
-            if secret.kind is Kind.FILE:
-                yield from _file_warnings((*path, "headers", name), Path(secret.where), secret=True)
-        for key in ("ca", "cert", "key"):
-            if (named := getattr(webhook.tls, key)) is not None:
-                yield from _file_warnings((*path, "tls", key), Path(named), secret=key == "key")
-    inline |= any(
-        "@" in urlsplit(server.url).netloc for server in (*config.usage.appium, *config.usage.grid)
-    )
-    if inline and (mode := _open_mode(file)):
+            parts = urlsplit(server.url)
+            authorised = server.auth is not None or "@" in parts.netloc
+            if parts.scheme == "http" and authorised and not _is_loopback(parts.hostname or ""):
+                yield Mistake(
+                    ("usage", key, index),
+                    f"what authorises the agent travels unencrypted to {parts.hostname}: use https",
+                )
+    if config.api.listen and not _is_loopback(split_host_port(config.api.listen)[0]):
+        token = ", and [api] token travels unencrypted" if config.api.token is not None else ""
         yield Mistake(
-            (),
-            f"holds secrets and others can read it (mode {mode:04o}): chmod 0600 {file}, "
-            f"or move the secrets into files of their own",
+            ("api", "listen"),
+            f"whoever reaches this address can read devices, webhooks and deliveries{token}: "
+            "listen on 127.0.0.1, behind a proxy with TLS and authentication",
         )
 
 
-def _file_warnings(path: KeyPath, file: Path, *, secret: bool) -> Iterator[Mistake]:
-    try:
-        file.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        yield Mistake(path, f"{file} does not exist: create it or correct the path")
-    except OSError:
-        return  # the agent's user may see what this one may not
-    else:
-        if secret and (mode := _open_mode(file)):
-            yield Mistake(path, f"others can read {file} (mode {mode:04o}): chmod 0600 {file}")
+def _is_loopback(host: str) -> bool:
+    from ipaddress import ip_address  # noqa: PLC0415 -- few configurations need it
 
-
-def _open_mode(file: Path) -> int:
-    """The permissions of a file that group or others can read; else 0."""
     try:
-        mode = stat.S_IMODE(file.stat().st_mode)
-    except OSError:
-        return 0
-    return mode if mode & (stat.S_IRGRP | stat.S_IROTH) else 0
+        return ip_address(host).is_loopback
+    except ValueError:
+        name = host.rstrip(".").lower()
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def _idle_webhooks(config: Config) -> Iterator[Mistake]:
     """Webhooks that certainly no phone can match, whatever is plugged in."""
-    calling = {Visibility.PRIVATE, Visibility.LOCAL}
     default = config.discovery.visibility
-    listed = [each for each in config.devices if (each.visibility or default) in calling]
+    listed = [each for each in config.devices if (each.visibility or default) in _CALLING]
+    watched = {Platform.ANDROID: config.android.enabled, Platform.IOS: config.ios.enabled}
     for index, webhook in enumerate(config.webhooks):
-        if default in calling and not webhook.tags:
-            continue  # a phone that is not listed may match; tags come from the list alone
-        if not any(_may_match(webhook, device) for device in listed):
+        path: KeyPath = ("webhooks", index)
+        wanted = webhook.platforms or tuple(Platform)
+        if not any(watched[platform] for platform in wanted):
+            off = " and ".join(f"[{platform}]" for platform in wanted)
             yield Mistake(
-                ("webhooks", index),
-                "no device that is listed and calls back is in its scope, so it is never called: "
-                "see its devices and tags, and visibility under [[devices]] and [discovery]",
+                (*path, "platforms") if webhook.platforms else path,
+                f"is never called, for {off} enabled = false leaves out every phone it is for: "
+                "turn it on, or take the webhook out",
             )
+        elif webhook.tags or default not in _CALLING:
+            # Tags come from the list alone.
+            if not any(_may_match(webhook, device) for device in listed):
+                yield Mistake(
+                    path,
+                    "no device that is listed and calls back is in its scope, so it is never "
+                    "called: see its devices and tags, and visibility under [[devices]] and "
+                    "[discovery]",
+                )
+        elif webhook.devices and all(_is_silent(config, each) for each in webhook.devices):
+            yield Mistake(
+                (*path, "devices"),
+                "names only devices that do not call back, so it is never called: see their "
+                "visibility under [[devices]]",
+            )
+
+
+def _is_silent(config: Config, pattern: str) -> bool:
+    """Whether that is no pattern but a device, listed as one that does not call back."""
+    device = None if any(mark in pattern for mark in "*?[@") else config.device(pattern)
+    return device is not None and (device.visibility or config.discovery.visibility) not in _CALLING
 
 
 def _may_match(webhook: Webhook, device: DeviceEntry) -> bool:
@@ -160,15 +133,30 @@ def _may_match(webhook: Webhook, device: DeviceEntry) -> bool:
     patterns = [pattern.replace("-", "").lower() for pattern in webhook.devices]
     udid = device.udid.replace("-", "").lower()
     fits = not patterns or any("@" in each or fnmatchcase(udid, each) for each in patterns)
-    return tagged and fits
+    # An Android serial may look like the UDID of an iPhone; the other way round it cannot.
+    possible = webhook.platforms != (Platform.IOS,) or is_ios_udid(device.udid)
+    return tagged and fits and possible
 
 
 def _repeated_urls(config: Config) -> Iterator[Mistake]:
-    first: dict[str, str] = {}
+    first: dict[str, Webhook] = {}
     for index, webhook in enumerate(config.webhooks):
-        if webhook.url in first:
+        other = first.setdefault(_normal(webhook.url), webhook)
+        if other is not webhook:
+            twice = not set(webhook.events).isdisjoint(other.events)
             yield Mistake(
                 ("webhooks", index, "url"),
-                f"webhook '{printable(first[webhook.url])}' has the same URL: it is called twice",
+                f"webhook '{printable(other.name)}' has the same URL: "
+                + ("it is called twice" if twice else "one with the events of both would do"),
             )
-        first.setdefault(webhook.url, webhook.name)
+
+
+def _normal(url: str) -> str:
+    """The same for URLs that mean the same: host in lower case, no default port, a path."""
+    parts = urlsplit(url)
+    userinfo, at, _ = parts.netloc.rpartition("@")
+    default = {"http": 80, "https": 443}[parts.scheme]
+    port = f":{parts.port}" if parts.port not in {None, default} else ""
+    return parts._replace(
+        netloc=f"{userinfo}{at}{parts.hostname}{port}", path=parts.path or "/", fragment=""
+    ).geturl()

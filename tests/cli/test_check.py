@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from agent.cli import command
 from agent.config import json_schema
+from tests.process.kit import DEVICE_AGENT
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -55,6 +64,75 @@ def test_warnings_are_no_mistakes(tmp_path: Path) -> None:
     assert done.exit_code == 0
     assert "(warning)" in done.stderr
     assert "good: 1 webhooks" in done.stdout
+    done = CliRunner().invoke(command, ["check", "--json", str(path)])
+    answer = json.loads(done.stdout)
+    assert (answer["ok"], answer["problems"]) == (True, [])
+    (warning,) = answer["warnings"]
+    assert (warning["severity"], warning["line"], warning["column"]) == ("warning", 3, 1)
+
+
+def on_a_terminal(path: Path, columns: int, **environ: str) -> list[str]:
+    """The lines that `check` shows on a terminal of that width."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    with subprocess.Popen(
+        [DEVICE_AGENT, "check", path],
+        stderr=theirs,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **environ},
+    ):
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                chunk = os.read(ours, 65536)
+            except OSError:  # EIO: the other side is closed
+                break
+            shown += chunk
+    os.close(ours)
+    return shown.decode().replace("\r\n", "\n").splitlines()
+
+
+@pytest.mark.parametrize(
+    ("columns", "text", "line", "caret"),
+    [
+        (80, "[hold]\n\toffline = 5\n", "     offline = 5", "     ^"),
+        (80, "\ufeffhold = 5\n", "    hold = 5", "    ^"),
+        # Each of the three characters takes two columns, the accent takes none.
+        (
+            80,
+            'devices = [{ name = "日本語e\u0301", tags = 5, udid = "a" }]\n',
+            '    devices = [{ name = "日本語e\u0301", tags = 5, udid = "a" }]',
+            "                                   ^",
+        ),
+        # Wider than the terminal: what is around the place is shown.
+        (
+            40,
+            f'devices = [{{ name = "{"x" * 60}", tags = 5, udid = "{"y" * 60}" }}]\n',
+            '    …xxxxxxxxxxxxxxxxxxxx", tags = 5, u…',
+            "                            ^",
+        ),
+    ],
+)
+def test_the_caret_stands_below_the_place_on_a_terminal(
+    tmp_path: Path, columns: int, text: str, line: str, caret: str
+) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(text)
+    place, shown, mark, *rest = on_a_terminal(path, columns, NO_COLOR="1")
+    assert re.match(rf"{path}:\d+:\d+: ", place)
+    assert (shown, mark, rest[:1]) == (line, caret, [])
+
+
+def test_colours_and_warnings_on_a_terminal(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text(
+        '[[webhooks]]\nname = "a"\nurl = "http://receiver.example/"\nevents = ["online"]\n'
+    )
+    lines = on_a_terminal(path, 80)
+    assert lines[0].endswith("(warning)")
+    assert lines[1].startswith("    url = •")
+    assert lines[2] == "    \x1b[33m\x1b[1m^\x1b[0m"
 
 
 def test_the_schema_is_the_one_of_the_definitions() -> None:
