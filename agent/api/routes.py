@@ -83,7 +83,7 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> web.Response:
     """What works and what does not, whatever it is."""
     health = request.app[SERVICES].health
-    return web.json_response({**health.report(), "usage": health.usage()})
+    return web.json_response({**health.report(), "usage": health.usage(), "store": health.store()})
 
 
 async def devices(request: web.Request) -> web.Response:

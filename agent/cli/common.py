@@ -99,7 +99,11 @@ def socket_of(config_path: Path) -> Path:
     The daemon may have been given $RUNTIME_DIRECTORY by systemd, which this process was not: the
     installed socket is looked for too.
     """
-    config = load_or_exit(config_path)
+    return socket_for(load_or_exit(config_path))
+
+
+def socket_for(config: Config) -> Path:
+    """See `socket_of`."""
     path = config.socket_path(os.environ)
     if config.api.socket is None and not path.exists() and INSTALLED_SOCKET.exists():
         return INSTALLED_SOCKET

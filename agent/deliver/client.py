@@ -103,7 +103,7 @@ class Client:
             fields = await endpoint.post(callback.body, headers, limit, private)
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
             kind, detail = _explain(error, webhook.url, limit)
-            fields = {"kind": kind, "detail": _redact(detail, private)}
+            fields = {"kind": kind, "detail": redact(detail, private)}
         finally:
             if endpoint is not None:
                 endpoint.users -= 1
@@ -235,8 +235,8 @@ class _Endpoint:
         self._opened = 0
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._timeout = aiohttp.ClientTimeout()
-        self._proxy, credentials, private = _proxy_for(webhook, self._url)
-        self._private = [*_private_parts(url), *private]
+        self._proxy, credentials, private = proxy_for(webhook, self._url)
+        self._private = [*private_parts(url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         self._tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if self._tunnel else None
@@ -395,7 +395,7 @@ def bare_url(url: URL) -> str:
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
 
-def _proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
+def proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
     """The webhook's proxy, else the environment's as urllib reads it; its credentials; secrets.
 
     The credentials are a header, the secrets those of the proxy's own URL, for redaction.
@@ -408,7 +408,7 @@ def _proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], 
     proxy = URL(text if "://" in text else f"http://{text}")
     value = _basic_auth(proxy)
     credentials = {"Proxy-Authorization": value} if value else {}
-    return proxy.with_user(None), credentials, _private_parts(proxy)
+    return proxy.with_user(None), credentials, private_parts(proxy)
 
 
 def _basic_auth(url: URL) -> str:
@@ -417,7 +417,7 @@ def _basic_auth(url: URL) -> str:
     return aiohttp.encode_basic_auth(user, password) if user or password else ""
 
 
-def _private_parts(url: URL) -> list[str]:
+def private_parts(url: URL) -> list[str]:
     """What is secret of a URL, as it is and as it is sent: userinfo, query, fragment."""
     return [
         *(url.raw_user or "", url.raw_password or "", url.user or "", url.password or ""),
@@ -434,7 +434,7 @@ def _target(url: URL, location: str, private: list[str]) -> str:
     try:
         target = url.join(URL(location))
         path = unquote(target.path)
-        return f"{target.origin()}/***" if _redact(path, private) != path else bare_url(target)
+        return f"{target.origin()}/***" if redact(path, private) != path else bare_url(target)
     except ValueError:
         return "an unreadable address"
 
@@ -458,7 +458,7 @@ async def _excerpt(content: aiohttp.StreamReader, private: list[str]) -> str:
     if not data:
         return ""
     text = data[:BODY_LIMIT].decode("utf-8", "replace")
-    return _cut(_redact(text, private))
+    return _cut(redact(text, private))
 
 
 def _cut(text: str) -> str:
@@ -468,7 +468,7 @@ def _cut(text: str) -> str:
     return text.encode("utf-8", "replace")[:EXCERPT].decode("utf-8", "ignore")
 
 
-def _redact(text: str, private: Iterable[str]) -> str:
+def redact(text: str, private: Iterable[str]) -> str:
     """The text without these secrets, also as they are written in JSON, URLs, HTML or base64."""
     # No form is shorter than the secret, so most answers cost nothing here.
     fitting = {each for each in private if _SHORTEST_REDACTED <= len(each) <= len(text)}
@@ -528,7 +528,7 @@ def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind 
         case aiohttp.ClientProxyConnectionError():
             return ErrorKind.PROXY, f"cannot reach the proxy: {_os_words(error.os_error)}"
         case aiohttp.ClientConnectorError():
-            return _explain_connect(error.os_error, where)
+            return explain_connect(error.os_error, where)
         case aiohttp.ClientHttpProxyError():
             return ErrorKind.PROXY, f"the proxy refused to connect to {where}: HTTP {error.status}"
         case aiohttp.ClientOSError() if isinstance(error.__cause__, ssl.SSLError):
@@ -549,7 +549,8 @@ def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind 
             return ErrorKind.INTERNAL, f"unexpected {type(error).__name__} while sending to {where}"
 
 
-def _explain_connect(error: OSError, where: str) -> tuple[ErrorKind, str]:
+def explain_connect(error: OSError, where: str) -> tuple[ErrorKind, str]:
+    """Why there is no connection to `host:port`, for operators."""
     words = _os_words(error)
     if isinstance(error, ssl.SSLError):
         return ErrorKind.TLS, f"TLS with {where} failed: {words}"

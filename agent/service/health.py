@@ -9,6 +9,7 @@ from agent import __version__
 from agent.clock import wall_ms
 from agent.model import DeviceState, Platform, SourceName
 from agent.service.rows import iso
+from agent.store import SQLITE_VERSION
 
 if TYPE_CHECKING:
     from agent.pipeline import Pipeline
@@ -70,6 +71,21 @@ class Health:
     def usage(self) -> list[Json]:
         """Of each usage source that is polled what it knows, and why it does not."""
         return [_usage_row(source) for source in self._poller.report()]
+
+    def store(self) -> Json:
+        """Where the store is, and how it does; `error` says why it cannot be written."""
+        health, figures = self._store.health, self._store.figures
+        return {
+            "directory": str(self._store.directory),
+            "sqlite": SQLITE_VERSION,
+            "ok": health.ok,
+            "error": health.error,
+            "waiting": health.unstored,
+            "lost": health.dropped,
+            "recovered_from": health.recovered_from,
+            "size": figures.size,
+            "free": figures.free,
+        }
 
     def status_line(self) -> str:
         """One line: how many devices in which state, then what does not work."""

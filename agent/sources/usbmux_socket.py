@@ -21,7 +21,9 @@ VERSION, PLIST, TAG = 1, 8, 1
 OK, BAD_DEVICE, REFUSED = 0, 2, 3
 """Results: usbmuxd-proto.h, `usbmuxd_result`."""
 MAX_ANSWER = 64 * 1024
-"""Bytes: a result takes 300."""
+"""Bytes: a result takes 300, a pairing record a few thousand."""
+MAX_LIST = 16 * 1024 * 1024
+"""Bytes: a list takes about 800 per phone."""
 
 
 def is_local(address: str) -> bool:
@@ -60,16 +62,12 @@ async def connect(
         sock.close()
         raise
     try:
-        request = plistlib.dumps(
-            {
-                "MessageType": "Connect",
-                "ClientVersionString": "device-agent",
-                "ProgName": "device-agent",
-                "DeviceID": device_id,
-                "PortNumber": socket.htons(port),
-            }
-        )
-        writer.write(HEADER.pack(HEADER.size + len(request), VERSION, PLIST, TAG) + request)
+        request = {
+            "MessageType": "Connect",
+            "DeviceID": device_id,
+            "PortNumber": socket.htons(port),
+        }
+        writer.write(_packed(request))
         number = _result(await _message(reader))
     except BaseException:
         writer.transport.abort()
@@ -84,10 +82,57 @@ async def connect(
     raise ConnectionError(f"usbmuxd refuses the connection (result {number})")
 
 
-async def _message(reader: asyncio.StreamReader) -> Any:
+async def list_serials(address: str) -> list[str]:
+    """Serials of the iPhones that it lists over USB. The caller limits the time.
+
+    Raises:
+        OSError: usbmuxd cannot be reached, or answers something else.
+    """
+    answer = await _ask(address, {"MessageType": "ListDevices"}, MAX_LIST)
+    try:
+        rows = [row["Properties"] for row in answer["DeviceList"]]
+        return [str(row["SerialNumber"]) for row in rows if row.get("ConnectionType") == "USB"]
+    except (KeyError, TypeError, AttributeError):
+        raise ConnectionError("usbmuxd answered no list of devices") from None
+
+
+async def has_record(address: str, serial: str) -> bool:
+    """Whether usbmuxd keeps a pairing record of that name. The caller limits the time.
+
+    Raises:
+        OSError: usbmuxd cannot be reached, or answers something else.
+    """
+    request = {"MessageType": "ReadPairRecord", "PairRecordID": serial}
+    answer = await _ask(address, request, MAX_ANSWER)
+    return isinstance(answer, dict) and "PairRecordData" in answer
+
+
+async def _ask(address: str, request: dict[str, Any], most: int) -> Any:
+    """One request on a connection of its own."""
+    sock = await open_socket(address)
+    try:
+        reader, writer = await asyncio.open_connection(sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    try:
+        writer.write(_packed(request))
+        return await _message(reader, most)
+    finally:
+        writer.transport.abort()
+
+
+def _packed(request: dict[str, Any]) -> bytes:
+    data = plistlib.dumps(
+        {"ClientVersionString": "device-agent", "ProgName": "device-agent", **request}
+    )
+    return HEADER.pack(HEADER.size + len(data), VERSION, PLIST, TAG) + data
+
+
+async def _message(reader: asyncio.StreamReader, most: int = MAX_ANSWER) -> Any:
     try:
         size, version, kind, _ = HEADER.unpack(await reader.readexactly(HEADER.size))
-        if version != VERSION or kind != PLIST or not HEADER.size <= size <= MAX_ANSWER:
+        if version != VERSION or kind != PLIST or not HEADER.size <= size <= most:
             raise ConnectionError("what answers there is no usbmuxd")
         return plistlib.loads(await reader.readexactly(size - HEADER.size))
     except asyncio.IncompleteReadError:

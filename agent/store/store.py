@@ -58,6 +58,7 @@ class Store:
         on_health: Callable[[StoreHealth], None],
     ) -> None:
         """For `open`, which opens the database."""
+        self.directory = database.path.parent
         self._now_ms = now_ms
         self._on_health = on_health
         self._max_unstored = max_unstored

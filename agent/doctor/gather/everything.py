@@ -1,0 +1,94 @@
+"""All facts at once, side by side: in all within the slowest part's limit."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.config import Config
+from agent.doctor.facts import ConfigFacts, Facts
+from agent.doctor.gather import users
+from agent.doctor.gather.agent import ask_agent
+from agent.doctor.gather.android import look_at_adb
+from agent.doctor.gather.host import look_at_clock, look_at_store
+from agent.doctor.gather.ios import look_at_usbmuxd
+from agent.doctor.gather.reach import reach_all
+from agent.doctor.gather.unit import ask_systemd
+from agent.doctor.gather.usb import look_at_usb
+from agent.pipeline import adb_is_local
+
+if TYPE_CHECKING:
+    from agent.doctor.facts import AgentFacts, UnitFacts, User
+    from agent.errors import Problem
+
+INSTALLED_STATE = Path("/var/lib/device-agent")
+"""What the unit's StateDirectory= is."""
+
+
+async def gather(
+    path: Path,
+    checked: tuple[Config | None, tuple[Problem, ...], tuple[Problem, ...]],
+    socket: Path,
+) -> Facts:
+    """Everything, within 10 s; raises nothing.
+
+    Args:
+        path: the configuration file.
+        checked: what `check` made of it. Where it cannot be used, the defaults stand for it.
+        socket: where the agent listens.
+    """
+    config, problems, warnings = checked
+    used = config or Config()
+    agent, unit = await asyncio.gather(ask_agent(socket), ask_systemd())
+    user = agent.user or _unit_user(unit) or users.own()
+    state_dir = _state_dir(used, agent, unit)
+    local = adb_is_local(used)
+    sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
+    usb, adb, mux, store, reach = await asyncio.gather(
+        look_at_usb(enabled=used.usb.enabled),
+        look_at_adb(used.android, local=local, state_dir=state_dir, user=user),
+        look_at_usbmuxd(used.ios, state_dir),
+        look_at_store(state_dir, user, runs=agent.runs, sqlite=sqlite),
+        reach_all(used.webhooks),
+    )
+    return Facts(
+        agent,
+        unit,
+        ConfigFacts(
+            path,
+            problems,
+            warnings,
+            f"{len(used.webhooks)} webhooks, {len(used.devices)} devices",
+            len(used.webhooks),
+            _changed(path),
+        ),
+        usb,
+        adb,
+        mux,
+        store,
+        look_at_clock(),
+        reach,
+        user,
+    )
+
+
+def _unit_user(unit: UnitFacts) -> User | None:
+    return users.by_name(unit.properties.get("User", "")) if unit.properties else None
+
+
+def _state_dir(config: Config, agent: AgentFacts, unit: UnitFacts) -> Path:
+    """As the agent says; else where it would be, which systemd decides for the unit."""
+    if agent.runs:
+        return Path(agent.status["store"]["directory"])
+    path = config.state_dir(os.environ)
+    by_unit = config.agent.state_dir is None and unit.properties.get("LoadState") == "loaded"
+    return INSTALLED_STATE if by_unit and not path.exists() else path
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0

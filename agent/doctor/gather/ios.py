@@ -1,0 +1,76 @@
+"""usbmuxd: does it answer, which iPhones does it list, and are they paired with this host?"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.doctor.facts import UsbmuxFacts
+from agent.identity import canonical
+from agent.model import Platform
+from agent.sources.usbmux_socket import has_record, is_local, list_serials
+
+if TYPE_CHECKING:
+    from agent.config import Ios
+
+LIMIT = 3.0
+"""Seconds for all questions; usbmuxd answers in milliseconds."""
+LOCKDOWN = Path("/var/lib/lockdown")
+"""Where usbmuxd keeps pairing records (usbmuxd, src/conf.c)."""
+
+
+async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) -> UsbmuxFacts:
+    """Everything of usbmuxd; raises nothing."""
+    address = ios.usbmuxd
+    facts = UsbmuxFacts(
+        ios.enabled,
+        address,
+        there=not is_local(address) or Path(address).exists(),
+        supported=importlib.util.find_spec("pymobiledevice3") is not None,
+    )
+    if not (facts.enabled and facts.there):
+        return facts
+    listed: tuple[str, ...] = ()
+    records: dict[str, str] = {}
+    error = ""
+    try:
+        async with asyncio.timeout(LIMIT):
+            serials = await list_serials(address)
+            udids = {serial: canonical(serial, Platform.IOS) for serial in serials}
+            listed = tuple(udids.values())
+            for serial, udid in udids.items():
+                records[udid] = await _record(
+                    address, {serial, udid}, (state_dir / "pairing", lockdown)
+                )
+    except TimeoutError:
+        error = f"no answer within {LIMIT:g} s"
+    except ConnectionRefusedError:
+        error = "its socket is there, and nobody answers at it"
+    except OSError as failure:
+        error = failure.strerror or str(failure)
+    return UsbmuxFacts(
+        facts.enabled,
+        address,
+        there=True,
+        error=error,
+        listed=listed,
+        records=tuple(records.items()),
+        supported=facts.supported,
+    )
+
+
+async def _record(address: str, names: set[str], places: tuple[Path, ...]) -> str:
+    """Where the pairing record is: with usbmuxd, else a file; "" without one."""
+    for name in sorted(names):
+        if await has_record(address, name):
+            return "usbmuxd"
+    for place in places:
+        for name in sorted(names):
+            try:
+                if (place / f"{name}.plist").stat().st_size:
+                    return str(place / f"{name}.plist")
+            except OSError:
+                continue
+    return ""

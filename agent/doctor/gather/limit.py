@@ -1,0 +1,67 @@
+"""Blocking work under a limit: a thread that hangs in the kernel is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+
+async def in_thread(work: Callable[[], T], limit: float) -> T:
+    """Do it in a daemonic thread of its own: one that hangs does not keep the process from ending.
+
+    Raises TimeoutError after `limit` seconds, and what the work raises.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(result)  # type: ignore[arg-type] # None only where T is
+
+    def body() -> None:
+        try:
+            outcome = partial(settle, work(), None)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits
+            outcome = partial(settle, None, error)
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+            loop.call_soon_threadsafe(outcome)
+
+    threading.Thread(target=body, name="doctor", daemon=True).start()
+    async with asyncio.timeout(limit):
+        return await future
+
+
+async def output_of(
+    *command: str, limit: float, env: dict[str, str] | None = None
+) -> tuple[int, str]:
+    """Exit code and output (errors too) of a command, which is killed after `limit` seconds.
+
+    Raises OSError when it cannot be run, TimeoutError.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=env,
+    )
+    try:
+        async with asyncio.timeout(limit):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return process.returncode or 0, out.decode(errors="replace")

@@ -1,0 +1,110 @@
+"""How far one comes towards each webhook: name, connection, TLS. Nothing is asked of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from typing import TYPE_CHECKING, Any
+
+from yarl import URL
+
+from agent.deliver.client import explain_connect, proxy_for, refuse_address, tls_context
+from agent.doctor.facts import Reach
+from agent.doctor.gather.limit import in_thread
+from agent.errors import AgentError
+from agent.resolver import ThreadResolver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config import Webhook
+
+LIMIT = 3.0
+"""Seconds for each; all go side by side."""
+
+
+async def reach_all(webhooks: Iterable[Webhook]) -> tuple[Reach, ...]:
+    """Of those that are enabled, in their order; raises nothing."""
+    return tuple(await asyncio.gather(*(_reach(each) for each in webhooks if each.enabled)))
+
+
+async def _reach(webhook: Webhook) -> Reach:
+    started = time.monotonic()
+    url = URL(webhook.url)
+    where, error, tls, expires = "", "", False, 0.0
+    proxy = None
+    try:
+        proxy, _, _ = proxy_for(webhook, url)
+        target = proxy or url
+        where = _where(target)
+        if proxy is not None and not webhook.allow_link_local:
+            refuse_address(url.host or "")
+        async with asyncio.timeout(LIMIT):
+            tls = target.scheme == "https"
+            context = await in_thread(lambda: _context(webhook, own=proxy is None), LIMIT)
+            expires = await _connect(target, context if tls else None, webhook)
+    except TimeoutError:
+        error = f"no connection to {where} within {LIMIT:g} s"
+    except socket.gaierror as failure:
+        error = f"cannot resolve the host of {where}: {failure.strerror}"
+    except OSError as failure:
+        _, error = explain_connect(failure, where)
+    except AgentError as failure:
+        error = str(failure)
+    except ValueError:
+        error = "its url, or that of its proxy, cannot be used"
+    return Reach(
+        webhook.name,
+        where,
+        error,
+        proxy=proxy is not None,
+        tls=tls,
+        expires=expires,
+        took=time.monotonic() - started,
+    )
+
+
+def _where(url: URL) -> str:
+    host = url.host or "?"
+    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+
+
+def _context(webhook: Webhook, *, own: bool) -> ssl.SSLContext:
+    """As the client has it; a proxy gets the system's authorities."""
+    return tls_context(webhook) if own else ssl.create_default_context()
+
+
+async def _connect(url: URL, context: ssl.SSLContext | None, webhook: Webhook) -> float:
+    """Connect, shake hands and hang up; when the certificate expires (0: unknown)."""
+    assert url.host is not None
+    assert url.port is not None
+    found = await ThreadResolver().resolve(url.host, url.port)
+    failure: OSError | None = None
+    for each in found:
+        sock = socket.socket(each["family"], socket.SOCK_STREAM)
+        writer = None
+        try:
+            if not webhook.allow_link_local:
+                refuse_address(each["host"])
+            sock.setblocking(False)
+            async with asyncio.timeout(LIMIT / len(found)):  # one that is silent leaves the others
+                await asyncio.get_running_loop().sock_connect(sock, (each["host"], each["port"]))
+            if context is None:
+                return 0.0
+            _, writer = await asyncio.open_connection(
+                sock=sock, ssl=context, server_hostname=url.host
+            )
+            certificate: dict[str, Any] = writer.get_extra_info("peercert") or {}
+            until = certificate.get("notAfter")
+            return ssl.cert_time_to_seconds(until) if until else 0.0
+        except ssl.SSLError:
+            raise
+        except OSError as error:
+            failure = error
+        finally:
+            if writer is not None:
+                writer.transport.abort()
+            sock.close()
+    raise failure or OSError("the name has no address")

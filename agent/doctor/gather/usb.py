@@ -1,0 +1,139 @@
+"""USB as sysfs shows it: which devices, at which hub and controller, how fast.
+
+Attributes as in Documentation/ABI/stable/sysfs-bus-usb and testing/sysfs-bus-usb; what a device's
+descriptors say of it is read from `uevent` (PRODUCT, TYPE), which takes no lock of the device.
+"""
+
+from __future__ import annotations
+
+import grp
+import re
+import socket
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from agent.doctor.facts import Node, UsbDevice, UsbFacts
+from agent.doctor.gather.limit import in_thread
+from agent.model import UsbKind
+from agent.sources.usb_kind import classify
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT = 3.0
+"""Seconds; a device that hangs while it is configured holds its readers in the kernel."""
+NETLINK_KOBJECT_UEVENT = 15
+"""linux/netlink.h; Python has no name for it."""
+_PHONES = {
+    UsbKind.ADB,
+    UsbKind.FASTBOOT,
+    UsbKind.MTP,
+    UsbKind.APPLE,
+    UsbKind.APPLE_RECOVERY,
+}
+
+
+async def look_at_usb(
+    *,
+    enabled: bool,
+    sysfs: Path = Path("/sys"),
+    run: Path = Path("/run/udev"),
+    dev: Path = Path("/dev"),
+) -> UsbFacts:
+    """All USB devices, and whether udevd can be heard; raises nothing."""
+    devices: tuple[UsbDevice, ...] | None
+    try:
+        devices = await in_thread(lambda: tuple(_devices(sysfs, run, dev)), LIMIT)
+    except TimeoutError:
+        devices = None
+    return UsbFacts(enabled, (run / "control").exists(), _netlink(), devices)
+
+
+def _netlink() -> str:
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_KOBJECT_UEVENT) as probe:
+            probe.bind((0, 2))  # udevd's group, as against the kernel's own (1)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _devices(sysfs: Path, run: Path, dev: Path) -> Iterator[UsbDevice]:
+    """In the order of their ports."""
+    try:
+        names = [each.name for each in (sysfs / "bus" / "usb" / "devices").iterdir()]
+    except OSError:  # no USB in this kernel
+        return
+    for name in sorted((each for each in names if ":" not in each), key=_natural):
+        try:
+            yield _device((sysfs / "bus" / "usb" / "devices" / name).resolve(), run, dev)
+        except (OSError, ValueError):
+            continue  # unplugged meanwhile
+
+
+def _natural(name: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", name)]
+
+
+def _device(place: Path, run: Path, dev: Path) -> UsbDevice:
+    event = dict(re.findall(r"^(\w+)=(.*)$", (place / "uevent").read_text(), re.MULTILINE))
+    vendor, product, _ = (int(part, 16) for part in event["PRODUCT"].split("/"))
+    device_class = int(event["TYPE"].split("/")[0])
+    interfaces = [each for each in place.iterdir() if each.name.startswith(f"{place.name}:")]
+    known = _text(run / "data" / f"c{event.get('MAJOR', '189')}:{event.get('MINOR', '')}")
+    kind = classify(
+        vendor,
+        product,
+        device_class,
+        [codes for each in interfaces if (codes := _codes(each)) is not None],
+        "E:ID_MTP_DEVICE=1" in known.splitlines(),
+    )
+    speed = _text(place / "speed")
+    return UsbDevice(
+        port=place.name,
+        controller=next(
+            (
+                above.parent.name
+                for above in (place, *place.parents)
+                if re.fullmatch(r"usb\d+", above.name)
+            ),
+            "",
+        ),
+        bus=int(event["BUSNUM"]),
+        kind=kind,
+        is_phone=kind in _PHONES,
+        serial=_text(place / "serial"),
+        product=_text(place / "product"),
+        speed=float(speed) if re.fullmatch(r"[0-9.]+", speed) else 0.0,
+        endpoints=sum(len(list(each.glob("ep_*"))) for each in (place, *interfaces)),
+        node=_node(dev / event["DEVNAME"]) if "DEVNAME" in event else None,
+    )
+
+
+def _codes(interface: Path) -> tuple[int, int, int] | None:
+    names = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
+    try:
+        first, second, third = (int(_text(interface / name), 16) for name in names)
+    except ValueError:
+        return None
+    return first, second, third
+
+
+def _node(path: Path) -> Node | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    try:
+        group = grp.getgrgid(found.st_gid).gr_name
+    except KeyError:
+        group = str(found.st_gid)
+    return Node(str(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, group)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""

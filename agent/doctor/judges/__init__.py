@@ -1,0 +1,1 @@
+"""Judging facts: pure functions, facts in, findings out."""

@@ -1,0 +1,99 @@
+"""The phones, and the sources that say whether they are in use, as the agent has them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from agent.doctor.finding import Finding, Section
+from agent.model import DeviceState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from agent.doctor.facts import AgentFacts, Json
+
+_PHONES = Section("Phones")
+_USAGE = Section("Usage")
+SHOWN = 20
+"""Phones with a line of their own; `device-agent devices` shows all."""
+REMEDIES = (
+    ("unauthorized", "unlock it and accept the USB debugging prompt (Always allow)"),
+    ("authorizing", "unlock it and accept the USB debugging prompt (Always allow)"),
+    ("USB debugging is off", "developer options: USB debugging on; or the cable only charges"),
+    ("no permission", "see permissions under Android; then replug"),
+    ("not seen by adb", "see adb server, permissions and other servers under Android; replug"),
+    ("not seen by usbmuxd", "unlock it and replug; many at once: sudo systemctl restart usbmuxd"),
+    ("not trusted", "unlock it and tap Trust"),
+    ("locked", "enter its passcode once"),
+    ("lockdownd", "unlock it, replug; else restart it"),
+    ("unresponsive", "replug it; else restart it"),
+    ("bootloader", "restart it: fastboot reboot, or by its buttons"),
+    ("fastboot", "restart it: fastboot reboot, or by its buttons"),
+    ("recovery", "restart it into its system: adb reboot, or by its buttons"),
+    ("sideload", "end the update, then restart it"),
+    ("DFU", "restore it with Finder or iTunes, or hold its buttons to restart it"),
+    ("unreachable", "see adb server or usbmuxd above"),
+    ("when last known", "its source is down: see the lines above"),
+    ("offline", "replug it; another cable or port; else restart it"),
+)
+"""A word of the reason → what to do; the first that fits."""
+
+
+def judge_phones(agent: AgentFacts) -> Iterator[Finding]:
+    """Each phone that is plugged in and cannot be used, with its reason."""
+    if not agent.runs:
+        return
+    rows = agent.devices
+    bad = [row for row in rows if row["state"] == DeviceState.OFFLINE or row["flapping"]]
+    counts = Counter(row["state"] for row in rows)
+    told = ", ".join(f"{counts[state]} {state}" for state in DeviceState if counts[state])
+    if not bad:
+        yield _PHONES.ok("states", told or "no phone was ever seen here")
+        return
+    for row in bad[:SHOWN]:
+        yield _phone(row)
+    more = f"; {len(bad) - SHOWN} more with problems" if len(bad) > SHOWN else ""
+    yield _PHONES.ok("states", f"{told}{more}")
+
+
+def _phone(row: Json) -> Finding:
+    where = f" at {row['port']}" if row["port"] else ""
+    name = row["name"] if row["name"] != row["udid"] else row["udid"]
+    udid = f" ({row['udid']}{where})" if name != row["udid"] else where
+    if row["flapping"]:
+        return _PHONES.warn(
+            name,
+            f"{row['state']}, flapping{udid}: it comes and goes",
+            "change the cable, then the port, then the hub; see dmesg",
+        )
+    reason = row["reason"] or "no reason known"
+    return _PHONES.warn(name, f"offline{udid}: {reason}", remedy_of(reason))
+
+
+def remedy_of(reason: str) -> str:
+    """What to do about a phone that is offline for that reason."""
+    return next(
+        (remedy for word, remedy in REMEDIES if word.lower() in reason.lower()),
+        "replug it; else restart it",
+    )
+
+
+def judge_usage(agent: AgentFacts) -> Iterator[Finding]:
+    """Each source of usage that cannot say."""
+    if not agent.runs:
+        return
+    for source in agent.status["usage"]:
+        name, targets = source["source"], source["targets"]
+        silent = [each for each in targets if each["state"] == "unknown"]
+        if source["reason"]:
+            yield _USAGE.warn(name, source["reason"], f"see docs/usage ({name})")
+        for target in silent[:SHOWN]:
+            yield _USAGE.warn(
+                name,
+                f"{target['target']}: {target['reason']}",
+                f"until then its sessions are not seen; see docs/usage ({name})",
+            )
+        if not source["reason"] and not silent:
+            used = sum(each["sessions"] for each in targets)
+            yield _USAGE.ok(name, f"asks {len(targets)}, sees {used} in use")

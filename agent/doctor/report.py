@@ -1,0 +1,86 @@
+"""The doctor's page, for people and as JSON. Pure."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+from agent.doctor.finding import Verdict, worst
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from agent.doctor.finding import Finding
+
+WIDEST = 22
+"""Columns of a check's name at most; a longer one pushes its text to the right."""
+NARROWEST = 40
+"""Columns that the text keeps, however narrow the terminal is."""
+
+
+def _plain(_: Verdict | None, text: str) -> str:
+    return text
+
+
+def page(
+    findings: Sequence[Finding],
+    width: int = 100,
+    paint: Callable[[Verdict | None, str], str] = _plain,
+) -> str:
+    """A line per finding under its heading, what to do below it, and the verdict at the end.
+
+    Args:
+        findings: in order; those of one section stand together.
+        width: of the terminal.
+        paint: colours a verdict's text; a heading's with None.
+    """
+    names = min(WIDEST, max((len(each.check) for each in findings), default=0))
+    indent = " " * (2 + 4 + 2 + names + 2)
+    room = max(NARROWEST, width - len(indent))
+    lines: list[str] = []
+    for section, members in groupby(findings, key=lambda each: each.section):
+        lines += ["", paint(None, section)]
+        for each in members:
+            first, *rest = _wrapped(each.found, room) or [""]
+            mark = paint(each.verdict, f"{each.verdict:<4}")
+            lines.append(f"  {mark}  {each.check:<{names}}  {first}")
+            lines += [indent + line for line in rest]
+            for number, line in enumerate(_wrapped(each.remedy, room - 3)):
+                lines.append(indent + ("-> " if number == 0 else "   ") + line)
+    return "\n".join([*lines[1:], "", verdict(findings, paint)])
+
+
+def _wrapped(text: str, room: int) -> list[str]:
+    # A path or a URL that is broken cannot be copied.
+    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+
+
+def verdict(
+    findings: Sequence[Finding], paint: Callable[[Verdict | None, str], str] = _plain
+) -> str:
+    """All of it in one line."""
+    counts = Counter(each.verdict for each in findings)
+    bad = worst(findings)
+    if bad is Verdict.OK:
+        return paint(bad, f"All {len(findings)} checks are well.")
+    parts = [
+        f"{counts[each]} {word if counts[each] == 1 else words}"
+        for each, word, words in (
+            (Verdict.FAIL, "failure", "failures"),
+            (Verdict.WARN, "warning", "warnings"),
+        )
+        if counts[each]
+    ]
+    return paint(bad, f"{' and '.join(parts)} among {len(findings)} checks.")
+
+
+def as_json(findings: Sequence[Finding], *, agent_runs: bool) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "verdict": str(worst(findings)),
+        "agent_runs": agent_runs,
+        "findings": [asdict(each) for each in findings],
+    }
