@@ -18,7 +18,7 @@ from agent.doctor import bundle as support
 from agent.doctor.finding import EXIT_CODES, Verdict, worst
 from agent.doctor.gather.everything import gather
 from agent.doctor.judge import judge
-from agent.doctor.report import as_json, page
+from agent.doctor.report import as_json, header, page
 
 if TYPE_CHECKING:
     from agent.doctor.facts import Facts
@@ -60,7 +60,7 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
         click.echo(json.dumps(as_json(findings, agent_runs=facts.agent.runs), indent=2))
     else:
         width = min(WIDEST, shutil.get_terminal_size((100, 24)).columns)
-        click.echo(page(findings, width, _paint))
+        click.echo(page(header(facts), findings, width, _paint))
     if bundle is not None:
         support.write(bundle, facts, findings, config, log, os.environ)
         click.echo(f"support bundle: {bundle}", err=True)

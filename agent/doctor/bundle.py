@@ -6,7 +6,6 @@ import io
 import json
 import os
 import platform
-import socket
 import tarfile
 import time
 from contextlib import suppress
@@ -18,7 +17,7 @@ from agent.doctor.gather.limit import output_of
 from agent.doctor.gather.unit import UNIT
 from agent.doctor.judges.usb import topology
 from agent.doctor.redact import private_texts, shown, without
-from agent.doctor.report import as_json, page
+from agent.doctor.report import as_json, header, page
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def write(
         raise AgentError(f"{path} cannot be written: {error.strerror}") from None
     try:
         with os.fdopen(descriptor, "wb") as file:
-            _pack(file, texts)
+            _pack(file, facts.host.name, texts)
     except BaseException as error:
         with suppress(OSError):
             path.unlink()
@@ -90,9 +89,9 @@ def write(
         raise
 
 
-def _pack(file: Any, texts: Mapping[str, str]) -> None:
+def _pack(file: Any, host: str, texts: Mapping[str, str]) -> None:
     now = int(time.time())
-    folder = f"device-agent-{socket.gethostname()}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = f"device-agent-{host}-{time.strftime('%Y%m%d-%H%M%S')}"
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, text in texts.items():
             data = text.encode()
@@ -106,7 +105,7 @@ def _texts(
 ) -> dict[str, str]:
     agent = facts.agent
     texts = {
-        "doctor.txt": page(findings) + "\n",
+        "doctor.txt": page(header(facts), findings) + "\n",
         "doctor.json": _json(as_json(findings, agent_runs=agent.runs)),
         "system.txt": _system(facts),
         "usb.txt": topology(facts.usb.devices or ()),
@@ -141,7 +140,7 @@ def _system(facts: Facts) -> str:
             packages.append(f"{package} {metadata.version(package)}")
     lines = {
         "agent": f"{__version__} (running: {facts.agent.status.get('version', 'none')})",
-        "host": socket.gethostname(),
+        "host": facts.host.name,
         "system": name,
         "kernel": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -223,8 +223,9 @@ class StoreFacts:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """Clock and limits."""
+    """The host and its clock."""
 
+    name: str
     now: float
     """Seconds since the epoch."""
     synchronised: bool | None = None

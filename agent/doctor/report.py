@@ -5,14 +5,17 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from dataclasses import asdict
+from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from agent import __version__
 from agent.doctor.finding import Verdict, worst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from agent.doctor.facts import Facts
     from agent.doctor.finding import Finding
 
 WIDEST = 22
@@ -21,11 +24,21 @@ NARROWEST = 40
 """Columns that the text keeps, however narrow the terminal is."""
 
 
+def header(facts: Facts) -> str:
+    """Which version looked at what, where and when: the page will be pasted elsewhere."""
+    moment = datetime.fromtimestamp(facts.host.now, UTC)
+    return (
+        f"device-agent {__version__} on {facts.host.name}, {moment:%Y-%m-%d %H:%M} UTC, "
+        f"{facts.config.path}"
+    )
+
+
 def _plain(_: Verdict | None, text: str) -> str:
     return text
 
 
 def page(
+    header: str,
     findings: Sequence[Finding],
     width: int = 100,
     paint: Callable[[Verdict | None, str], str] = _plain,
@@ -33,6 +46,7 @@ def page(
     """A line per finding under its heading, what to do below it, and the verdict at the end.
 
     Args:
+        header: the first line.
         findings: in order; those of one section stand together.
         width: of the terminal.
         paint: colours a verdict's text; a heading's with None.
@@ -40,7 +54,7 @@ def page(
     names = min(WIDEST, max((len(each.check) for each in findings), default=0))
     indent = " " * (2 + 4 + 2 + names + 2)
     room = max(NARROWEST, width - len(indent))
-    lines: list[str] = []
+    lines = [header]
     for section, members in groupby(findings, key=lambda each: each.section):
         lines += ["", paint(None, section)]
         for each in members:
@@ -50,7 +64,7 @@ def page(
             lines += [indent + line for line in rest]
             for number, line in enumerate(_wrapped(each.remedy, room - 3)):
                 lines.append(indent + ("-> " if number == 0 else "   ") + line)
-    return "\n".join([*lines[1:], "", verdict(findings, paint)])
+    return "\n".join([*lines, "", verdict(findings, paint)])
 
 
 def _wrapped(text: str, room: int) -> list[str]:

@@ -74,8 +74,10 @@ def inspect(directory: Path, limit: float) -> Inspection:
 
 
 def _look(path: Path, until: float) -> Inspection:
-    shared = files.beside(path, "-shm")
-    was_there = shared.exists()
+    # Of this connection alone; left behind by root they would be in the agent's way.
+    ours = [
+        each for suffix in ("-shm", "-wal") if not (each := files.beside(path, suffix)).exists()
+    ]
     try:
         conn = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=0)
         try:
@@ -92,9 +94,8 @@ def _look(path: Path, until: float) -> Inspection:
         state = StoreState.CORRUPT if corrupt else StoreState.UNREADABLE
         return Inspection(state, explain(error))
     finally:
-        if not was_there:
-            # Of this connection alone; left behind by root it would be in the agent's way.
+        for each in ours:
             with suppress(OSError):
-                shared.unlink(missing_ok=True)
+                each.unlink(missing_ok=True)
     good = words == "ok"
     return Inspection(StoreState.OK if good else StoreState.CORRUPT, "" if good else str(words))

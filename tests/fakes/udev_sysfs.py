@@ -149,6 +149,7 @@ class FakeSysfs:
         mtp: bool = False,
         device_class: int = 0,
         in_database: bool = True,
+        speed: str = "480",
     ) -> FakeUsbDevice:
         """Plug a device in. Without `in_database`, udev's rules told nothing of it."""
         device = FakeUsbDevice(
@@ -163,6 +164,7 @@ class FakeSysfs:
             minor=next(self._minors),
         )
         self._write(device, in_database=in_database)
+        (self.directory(device) / "speed").write_text(f"{speed}\n")
         self.plugged[port] = device
         return device
 

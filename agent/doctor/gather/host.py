@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -83,6 +84,8 @@ def look_at_clock() -> HostFacts:
     except (OSError, AttributeError):
         state = -1
     if state < 0:
-        return HostFacts(time.time())
+        return HostFacts(socket.gethostname(), time.time())
     good = state != _TIME_ERROR and not timex.status & _STA_UNSYNC
-    return HostFacts(time.time(), synchronised=good, max_error=timex.maxerror / 1e6)
+    return HostFacts(
+        socket.gethostname(), time.time(), synchronised=good, max_error=timex.maxerror / 1e6
+    )

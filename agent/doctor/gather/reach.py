@@ -33,7 +33,7 @@ async def reach_all(webhooks: Iterable[Webhook]) -> tuple[Reach, ...]:
 async def _reach(webhook: Webhook) -> Reach:
     started = time.monotonic()
     url = URL(webhook.url)
-    where, error, tls, expires = "", "", False, 0.0
+    where, what, error, tls, expires = "", "connection to", "", False, 0.0
     proxy = None
     try:
         proxy, _, _ = proxy_for(webhook, url)
@@ -44,9 +44,15 @@ async def _reach(webhook: Webhook) -> Reach:
         async with asyncio.timeout(LIMIT):
             tls = target.scheme == "https"
             context = await in_thread(lambda: _context(webhook, own=proxy is None), LIMIT)
-            expires = await _connect(target, context if tls else None, webhook)
+            sock = await _open(target, webhook)
+            try:
+                if tls:
+                    what = "TLS handshake with"
+                    expires = await _shake_hands(sock, context, target.host or "")
+            finally:
+                sock.close()
     except TimeoutError:
-        error = f"no connection to {where} within {LIMIT:g} s"
+        error = f"no {what} {where} within {LIMIT:g} s"
     except socket.gaierror as failure:
         error = f"cannot resolve the host of {where}: {failure.strerror}"
     except OSError as failure:
@@ -76,35 +82,37 @@ def _context(webhook: Webhook, *, own: bool) -> ssl.SSLContext:
     return tls_context(webhook) if own else ssl.create_default_context()
 
 
-async def _connect(url: URL, context: ssl.SSLContext | None, webhook: Webhook) -> float:
-    """Connect, shake hands and hang up; when the certificate expires (0: unknown)."""
+async def _open(url: URL, webhook: Webhook) -> socket.socket:
+    """A connection to the first address that takes one. Raises OSError."""
     assert url.host is not None
     assert url.port is not None
     found = await ThreadResolver().resolve(url.host, url.port)
     failure: OSError | None = None
     for each in found:
         sock = socket.socket(each["family"], socket.SOCK_STREAM)
-        writer = None
         try:
             if not webhook.allow_link_local:
                 refuse_address(each["host"])
             sock.setblocking(False)
             async with asyncio.timeout(LIMIT / len(found)):  # one that is silent leaves the others
                 await asyncio.get_running_loop().sock_connect(sock, (each["host"], each["port"]))
-            if context is None:
-                return 0.0
-            _, writer = await asyncio.open_connection(
-                sock=sock, ssl=context, server_hostname=url.host
-            )
-            certificate: dict[str, Any] = writer.get_extra_info("peercert") or {}
-            until = certificate.get("notAfter")
-            return ssl.cert_time_to_seconds(until) if until else 0.0
-        except ssl.SSLError:
-            raise
         except OSError as error:
-            failure = error
-        finally:
-            if writer is not None:
-                writer.transport.abort()
             sock.close()
+            failure = error
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            return sock
     raise failure or OSError("the name has no address")
+
+
+async def _shake_hands(sock: socket.socket, context: ssl.SSLContext, host: str) -> float:
+    """When the certificate expires; 0: unknown, for it was not looked at."""
+    _, writer = await asyncio.open_connection(sock=sock, ssl=context, server_hostname=host)
+    try:
+        certificate: dict[str, Any] = writer.get_extra_info("peercert") or {}
+    finally:
+        writer.transport.abort()
+    until = certificate.get("notAfter")
+    return ssl.cert_time_to_seconds(until) if until else 0.0

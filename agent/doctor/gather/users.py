@@ -40,7 +40,7 @@ def of_process(pid: int, proc: Path = PROC) -> User | None:
         text = (proc / str(pid) / "status").read_text()
     except OSError:
         return None
-    found = dict(re.findall(r"^(Uid|Gid|Groups):\s*(.*)$", text, re.MULTILINE))
+    found = dict(re.findall(r"^(Uid|Gid|Groups):[ \t]*(.*)$", text, re.MULTILINE))
     uid = int(found["Uid"].split()[1])
     gids = {int(found["Gid"].split()[1]), *map(int, found.get("Groups", "").split())}
     return User(name_of(uid), uid, frozenset(gids))

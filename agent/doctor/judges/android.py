@@ -101,14 +101,16 @@ def _versions(adb: AdbFacts) -> Iterator[Finding]:
 def _others(adb: AdbFacts) -> Iterator[Finding]:
     if not adb.others:
         yield _ANDROID.ok("other servers", "none")
-    for other in adb.others:
-        where = f"at {other.address}" if other.address else "somewhere"
-        yield _ANDROID.warn(
-            "other servers",
-            f"another adb server listens {where} ({other}): two servers fight for the same phones",
-            f"when nobody uses it, end it: sudo kill {other.pid}; find out who starts it "
-            "(ANDROID_ADB_SERVER_PORT, ADB_SERVER_SOCKET, a tool that brings its own adb)",
-        )
+        return
+    told = [f"at {each.address or 'an unknown place'} ({each})" for each in adb.others]
+    pids = " ".join(str(each.pid) for each in adb.others)
+    count = "another adb server" if len(told) == 1 else f"{len(told)} other adb servers"
+    yield _ANDROID.warn(
+        "other servers",
+        f"{count}: {some(told, 4)}: they fight for the same phones",
+        f"when nobody uses it, end it: sudo kill {pids}; then find out who starts it "
+        "(ANDROID_ADB_SERVER_PORT, ADB_SERVER_SOCKET, a tool that brings its own adb)",
+    )
 
 
 def _nodes(usb: UsbFacts, user: User) -> Iterator[Finding]:

@@ -53,8 +53,7 @@ def _udev(usb: UsbFacts, agent: AgentFacts) -> Finding:
     if not usb.udevd:
         return _USB.warn(
             "udevd",
-            "not running (no /run/udev/control): phones are seen by adb and usbmuxd alone, and none "
-            "that they do not list",
+            "not running (no /run/udev/control): only phones that adb or usbmuxd lists are seen",
             "sudo systemctl start systemd-udevd; in a container run the agent on the host, or give "
             "the container the host's network namespace and /run/udev",
         )
