@@ -67,6 +67,7 @@ _SIGNALS = (
 _EXAMPLES = (
     ("sudo systemctl reload device-agent", "Take a changed file; fails with its mistakes."),
     ("device-agent devices --state offline", "Which phones are offline, and why."),
+    ("sudo device-agent doctor", "What does not work here, and what to do."),
     ("device-agent use UDID -- pytest tests/", "Hold a phone while the tests run."),
     ("device-agent deliveries list", "What was sent, what waits, what died, and why."),
 )
@@ -106,7 +107,12 @@ def page(date: datetime) -> str:
     ):
         lines.append(f".SH {title}")
         if title == "EXIT STATUS":
-            lines.append(_text("`device-agent use` ends with its command's. All others:"))
+            lines.append(
+                _text(
+                    "`device-agent use` ends with its command's, `device-agent doctor` with 0 (all "
+                    "is well), 1 (warnings) or 2 (failures). All others:"
+                )
+            )
         if title == "SIGNALS":
             lines.append(_text("Of `device-agent run`:"))
         for term, text in rows:

@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import INSTALLED_SOCKET, config_option, socket_for
-from agent.config import check
+from agent.cli.common import config_option, socket_for
+from agent.config import Config, check
+from agent.config.document import parse_toml, read
 from agent.doctor import bundle as support
 from agent.doctor.finding import EXIT_CODES, Verdict, worst
 from agent.doctor.gather.everything import gather
 from agent.doctor.judge import judge
 from agent.doctor.report import as_json, header, page
+from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
     from agent.doctor.facts import Facts
@@ -48,7 +50,7 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     """
     checked = check(config_path)
     config = checked[0]
-    socket = socket_for(config) if config is not None else INSTALLED_SOCKET
+    socket = socket_for(config or _as_far_as_it_goes(config_path))
 
     async def work() -> tuple[Facts, str]:
         facts = await gather(config_path, checked, socket)
@@ -62,12 +64,30 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
         width = min(WIDEST, shutil.get_terminal_size((100, 24)).columns)
         click.echo(page(header(facts), findings, width, _paint))
     if bundle is not None:
-        support.write(bundle, facts, findings, config, log, os.environ)
-        click.echo(f"support bundle: {bundle}", err=True)
+        try:
+            support.write(bundle, facts, findings, config, log, os.environ)
+        except AgentError as error:
+            click.echo(f"device-agent: {error}", err=True)
+            sys.exit(EXIT_CODES[Verdict.FAIL])
+        click.echo(f"support bundle: {bundle}: look through it before you hand it on", err=True)
     sys.exit(EXIT_CODES[worst(findings)])
+
+
+def _as_far_as_it_goes(path: Path) -> Config:
+    """Of a file with mistakes what says where the agent is: it may run with an older one."""
+    try:
+        document = parse_toml(read(path), str(path))
+        kept = {
+            table: {key: document[table][key]}
+            for table, key in (("api", "socket"), ("agent", "state_dir"))
+            if isinstance(document.get(table), dict) and key in document[table]
+        }
+        return Config.model_validate(kept, context={"base": path.parent})
+    except (ConfigError, ValueError):
+        return Config()
 
 
 def _paint(verdict: Verdict | None, text: str) -> str:
     if verdict is None:
         return click.style(text, bold=True)
-    return click.style(text, fg=_COLOURS[verdict], bold=verdict is not Verdict.OK)
+    return click.style(text, fg=_COLOURS[verdict], bold=verdict is not Verdict.OK or None)

@@ -9,8 +9,8 @@
     host.mode = Mode.HANG                    # per service: host.modes["host:devices-l"] = ...
     await host.kill()
 
-It answers `host:devices`, `host:devices-l`, `host:track-devices`, `host:transport-id:N` and then
-`shell:`; the protocol's source is named in `agent.sources.adb_wire`.
+It answers `host:version`, `host:devices`, `host:devices-l`, `host:track-devices`,
+`host:transport-id:N` and then `shell:`; the protocol's source is named in `agent.sources.adb_wire`.
 """
 
 from __future__ import annotations
@@ -201,6 +201,8 @@ class FakeAdbHost:
     ) -> None:
         if service == "host:devices":
             writer.write(b"OKAY" + self.frame())
+        elif service == "host:version":
+            writer.write(b"OKAY00040029")
         elif service == "host:devices-l":
             writer.write(b"OKAY" + self.long_frame())
         elif service == "host:track-devices":

@@ -16,6 +16,7 @@ import json
 import signal
 import socket
 import sqlite3
+import tarfile
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -388,6 +389,14 @@ async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary
         if name.startswith(("bearer", "basic", "userinfo")):
             # The endpoint did repeat them, and stars stand in their place.
             assert "***" in one["answer"], name
+    bundle = agent.directory / "bundle.tar.gz"
+    code, out, err = await agent.cli("doctor", "--bundle", bundle, **scene.environ)
+    assert code == 2, err
+    search.look("doctor", out + err, canary=False)
+    with tarfile.open(bundle) as archive:
+        files = [archive.extractfile(each) for each in archive]
+        search.look("bundle", b"".join(file.read() for file in files if file is not None))
+    bundle.unlink()
     for method, path, body in (
         ("GET", "/v1/deliveries?webhook=none&limit=x", None),
         ("GET", "/v1/deliveries/none", None),
