@@ -41,6 +41,11 @@ async def look(sysfs: FakeSysfs, dev: Path) -> UsbFacts:
 async def test_the_tree_of_usb(tmp_path: Path) -> None:
     sysfs = FakeSysfs(tmp_path)
     sysfs.start_udevd()
+    root = sysfs.sys / "devices/pci0000:00/0000:00:14.0/usb1"
+    root.mkdir(parents=True)
+    (root / "uevent").write_text("BUSNUM=001\nPRODUCT=1d6b/2/515\nTYPE=9/0/1\n")
+    (root / "product").write_text("xHCI Host Controller\n")
+    (sysfs.sys / "bus/usb/devices/usb1").symlink_to(root)
     sysfs.add_hub("1-4")
     first = sysfs.add_phone("1-4.2", "R58M1", 0x04E8, 0x6860, [ADB], speed="480")
     sysfs.add_phone("1-4.10", "M2", 0x04E8, 0x6860, [(0xFF, 0xFF, 0x00)], mtp=True, speed="12")
@@ -58,19 +63,20 @@ async def test_the_tree_of_usb(tmp_path: Path) -> None:
     assert [
         (each.port, each.kind, each.is_phone, each.speed, each.hubs) for each in found.devices
     ] == [
+        ("usb1", None, False, 0.0, 0),
         ("1-4", None, False, 480.0, 0),
         ("1-4.2", UsbKind.ADB, True, 480.0, 1),
         ("1-4.10", UsbKind.MTP, True, 12.0, 1),
         ("1-7", UsbKind.OTHER, False, 1.5, 0),
         ("2-1", UsbKind.APPLE, True, 5000.0, 0),
     ]
-    phone = found.devices[1]
+    phone = found.devices[2]
     assert {each.controller for each in found.devices} == {"0000:00:14.0"}
     assert (phone.serial, phone.product, phone.bus, phone.endpoints) == ("R58M1", "Pixel 7", 1, 3)
     assert phone.node is not None
     assert (phone.node.path, phone.node.mode) == (str(node), 0o640)
     assert (phone.node.owner, phone.node.group) == (os.geteuid(), os.getegid())
-    assert found.devices[2].node is None
+    assert found.devices[3].node is None
 
 
 async def test_without_usb_and_udevd(tmp_path: Path) -> None:
@@ -240,16 +246,27 @@ async def test_an_agent_that_is_not_there_dead_or_silent(place: Path) -> None:
     assert (found.there, found.error) == (True, "no answer within 4 s")
 
 
-async def test_what_answers_may_be_no_agent(place: Path) -> None:
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        ("404 Not Found", "", "404"),
+        ("200 OK", '{"version": "0.0.1"}', "version 0.0.1 runs, and version"),
+        ("200 OK", "{", "not understood"),
+    ],
+)
+async def test_what_answers_may_be_no_agent_or_an_old_one(
+    place: Path, status: str, body: str, says: str
+) -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        head = f"Content-Type: application/json\r\nContent-Length: {len(body)}"
+        writer.write(f"HTTP/1.1 {status}\r\n{head}\r\nConnection: close\r\n\r\n{body}".encode())
         writer.close()
         await writer.wait_closed()
 
     async with await asyncio.start_unix_server(answer, place / "s"):
         found = await ask_agent(place / "s")
     assert found.there
-    assert "404" in found.error
+    assert says in found.error
 
 
 # --- limits -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from agent import __version__
 from agent.doctor.facts import AgentFacts
 from agent.doctor.gather import users
 
@@ -36,7 +37,7 @@ async def ask_agent(path: Path) -> AgentFacts:
     except TimeoutError:
         return AgentFacts(path, f"no answer within {LIMIT:g} s", there=True)
     except (OSError, aiohttp.ClientError, ValueError, KeyError) as error:
-        return AgentFacts(path, f"{type(error).__name__}: {error}", there=True)
+        return AgentFacts(path, f"what answers is not understood: {error}", there=True)
     return AgentFacts(
         path,
         there=True,
@@ -66,10 +67,15 @@ async def _answers(path: Path) -> dict[str, Any]:
             async with session.get(url) as response:
                 return await response.json()
 
+        status = await json("/v1/status")
+        if "store" not in status:
+            raise ValueError(
+                f"version {status.get('version')} runs, and version {__version__} asks: restart it"
+            )
         async with session.get("/metrics") as response:
             metrics = await response.text()
         return {
-            "status": await json("/v1/status"),
+            "status": status,
             "devices": (await json("/v1/devices"))["devices"],
             "webhooks": (await json("/v1/webhooks"))["webhooks"],
             "deliveries": (await json(f"/v1/deliveries?limit={DELIVERIES}"))["deliveries"],

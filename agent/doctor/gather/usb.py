@@ -68,8 +68,8 @@ def _devices(sysfs: Path, run: Path, dev: Path) -> Iterator[UsbDevice]:
     for name in sorted((each for each in names if ":" not in each), key=_natural):
         try:
             yield _device((sysfs / "bus" / "usb" / "devices" / name).resolve(), run, dev)
-        except (OSError, ValueError):
-            continue  # unplugged meanwhile
+        except (OSError, ValueError, KeyError):
+            continue  # unplugged meanwhile, and its files half gone
 
 
 def _natural(name: str) -> list[int]:

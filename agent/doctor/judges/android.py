@@ -23,8 +23,8 @@ def judge_adb(adb: AdbFacts, usb: UsbFacts, agent: AgentFacts, user: User) -> It
         return
     yield _server(adb, agent)
     yield from _versions(adb)
-    yield from _others(adb)
     if adb.local:
+        yield from _others(adb)
         yield from _nodes(usb, adb.owner_user or user)
         yield from _unseen(adb, usb)
         yield from _key(adb)

@@ -37,10 +37,11 @@ def judge_agent(agent: AgentFacts, now: float) -> Iterator[Finding]:
         )
         return
     if not agent.runs:
+        what = "does not answer" if agent.there else "not running"
         yield _AGENT.fail(
             "agent",
-            f"not running ({agent.error}): what follows is seen from outside",
-            "its log says more: journalctl -u device-agent"
+            f"{what} ({agent.error}): what follows is seen from outside",
+            "its log says more (journalctl -u device-agent); sudo systemctl restart device-agent"
             if agent.there
             else "sudo systemctl start device-agent, or device-agent run; "
             "with another configuration give --config FILE",

@@ -77,8 +77,10 @@ def _controllers(phones: Iterable[UsbDevice]) -> Iterator[Finding]:
         told = ", ".join(f"{count} at {speed}" for speed, count in speeds.most_common())
         roots = Counter(phone.port.split(".")[0] for phone in members if phone.hubs)
         hub, most = roots.most_common(1)[0] if roots else ("", 0)
+        used = sum(phone.endpoints for phone in members)
+        endpoints = f", {used} endpoints" if used else ""
         shared = f"; {most} share the cable to hub {hub}" if most > 1 else ""
-        found = f"{_phones(len(members))}: {told}{shared}"
+        found = f"{_phones(len(members))}: {told}{endpoints}{shared}"
         if len(members) > PHONES_PER_CONTROLLER:
             yield _USB.warn(
                 f"controller {controller}",

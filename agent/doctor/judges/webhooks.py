@@ -34,7 +34,9 @@ def judge_webhooks(
         yield _WEBHOOKS.ok("disabled", ", ".join(off))
     if not configured and not agent.webhooks:
         yield _WEBHOOKS.warn(
-            "webhooks", "none is configured: nobody is called", "add one: docs, README"
+            "webhooks",
+            "none is configured: nobody is called",
+            "add a [[webhooks]] table (agent.example.toml shows one), then device-agent reload",
         )
 
 
