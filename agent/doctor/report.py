@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from agent.doctor.facts import Facts
     from agent.doctor.finding import Finding
 
-WIDEST = 22
-"""Columns of a check's name at most; a longer one pushes its text to the right."""
+WIDEST = 16
+"""Columns of a check's name at most; a longer one has a line of its own."""
 NARROWEST = 40
 """Columns that the text keeps, however narrow the terminal is."""
 
@@ -51,16 +51,22 @@ def page(
         width: of the terminal.
         paint: colours a verdict's text; a heading's with None.
     """
-    names = min(WIDEST, max((len(each.check) for each in findings), default=0))
+    fitting = [len(each.check) for each in findings if len(each.check) <= WIDEST]
+    names = max(fitting, default=0)
     indent = " " * (2 + 4 + 2 + names + 2)
     room = max(NARROWEST, width - len(indent))
     lines = [header]
     for section, members in groupby(findings, key=lambda each: each.section):
         lines += ["", paint(None, section)]
         for each in members:
-            first, *rest = _wrapped(each.found, room) or [""]
             mark = paint(each.verdict, f"{each.verdict:<4}")
-            lines.append(f"  {mark}  {each.check:<{names}}  {first}")
+            first, *rest = _wrapped(each.found, room) or [""]
+            name = _clean(each.check)
+            if len(name) > names:
+                lines.append(f"  {mark}  {name}")
+                rest = [first, *rest]
+            else:
+                lines.append(f"  {mark}  {name:<{names}}  {first}")
             lines += [indent + line for line in rest]
             for number, line in enumerate(_wrapped(each.remedy, room - 3)):
                 lines.append(indent + ("-> " if number == 0 else "   ") + line)
@@ -69,7 +75,12 @@ def page(
 
 def _wrapped(text: str, room: int) -> list[str]:
     # A path or a URL that is broken cannot be copied.
-    return textwrap.wrap(text, room, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(_clean(text), room, break_long_words=False, break_on_hyphens=False)
+
+
+def _clean(text: str) -> str:
+    """Without control characters: phones name themselves, and this goes to a terminal."""
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def verdict(

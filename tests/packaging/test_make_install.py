@@ -44,6 +44,26 @@ def test_it_runs_when_the_command_returns(machine: Machine, installed: str) -> N
     assert json.loads(out) == {"devices": []}
 
 
+def test_the_doctor_finds_it_running_and_stopped(machine: Machine, installed: str) -> None:
+    def doctor() -> dict[str, tuple[str, str]]:
+        answered = json.loads(machine.run("device-agent", "doctor", "--json", ok=False).output)
+        return {each["check"]: (each["verdict"], each["found"]) for each in answered["findings"]}
+
+    found = doctor()
+    pid = machine.unit("MainPID")
+    assert found["unit"] == ("ok", "active (running), no restarts, watchdog")
+    assert found["agent"][0] == "ok", found["agent"]
+    assert f"pid {pid}, user device-agent" in found["agent"][1]
+    assert found["store"][1].startswith("/var/lib/device-agent, ")
+    machine.run("systemctl", "stop", "device-agent")
+    found = doctor()
+    assert found["unit"] == ("fail", "inactive (dead)")
+    assert found["store"] == ("ok", "/var/lib/device-agent: whole (quick_check)")
+    # Root has looked, and left nothing behind that the agent's user could not use.
+    machine.run("systemctl", "start", "device-agent")
+    assert machine.sh("find /var/lib/device-agent -not -user device-agent").output == ""
+
+
 def test_files_have_the_owners_they_need(machine: Machine, installed: str) -> None:
     assert machine.stat(CONFIG) == "root:device-agent 640"
     assert machine.stat("/etc/device-agent") == "root:device-agent 750"

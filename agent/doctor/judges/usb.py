@@ -80,24 +80,24 @@ def _controllers(phones: Iterable[UsbDevice]) -> Iterator[Finding]:
         used = sum(phone.endpoints for phone in members)
         endpoints = f", {used} endpoints" if used else ""
         shared = f"; {most} share the cable to hub {hub}" if most > 1 else ""
-        found = f"{_phones(len(members))}: {told}{endpoints}{shared}"
+        found = f"{controller or '?'}: {_phones(len(members))}, {told}{endpoints}{shared}"
         if len(members) > PHONES_PER_CONTROLLER:
             yield _USB.warn(
-                f"controller {controller}",
+                "controller",
                 f"{found}: past {PHONES_PER_CONTROLLER} a controller may not take further ones",
                 "move some to ports of another controller, or add a PCIe card "
                 "with one controller per port",
             )
         else:
-            yield _USB.ok(f"controller {controller}", found)
+            yield _USB.ok("controller", found)
 
 
 def _buses(devices: Iterable[UsbDevice]) -> Iterator[Finding]:
     for bus, count in sorted(Counter(device.bus for device in devices).items()):
         if count > DEVICES_PER_BUS * 9 // 10:
             yield _USB.warn(
-                f"bus {bus}",
-                f"{count} devices of the {DEVICES_PER_BUS} that a bus can address",
+                "bus",
+                f"{bus}: {count} devices of the {DEVICES_PER_BUS} that a bus can address",
                 "move hubs to another root port or controller",
             )
 
