@@ -132,7 +132,8 @@ class UsbFacts:
     netlink: str
     """Why no netlink socket can be had; "" if it can."""
     devices: tuple[UsbDevice, ...] | None
-    """None: sysfs did not answer in time."""
+    """None: sysfs did not answer in time, or `error` says why."""
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
-from agent.doctor.gather.limit import in_thread, output_of
+from agent.doctor.gather.limit import in_thread, output_of, survived
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.model import UsbKind
@@ -281,6 +281,19 @@ async def test_blocking_work_is_left_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0, 5.0)
     os.close(writing)
+
+
+async def test_a_check_that_fails_itself_tells_where_and_no_words() -> None:
+    async def broken() -> str:
+        raise RuntimeError("hunter2")
+
+    async def works() -> str:
+        return "well"
+
+    assert await survived(works(), str) == "well"
+    said = await survived(broken(), str)
+    assert said.startswith("this check itself failed (RuntimeError in test_gather.py:")
+    assert "hunter" not in said
 
 
 async def test_a_command_is_killed_at_its_limit(tmp_path: Path) -> None:

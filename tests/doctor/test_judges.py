@@ -152,6 +152,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "no libudev", "restart"),
     ("hung bus", facts(usb=replace(USB, devices=None)), "topology", FAIL, "hangs in the kernel",
      "dmesg"),
+    ("broken check", facts(usb=replace(USB, devices=None, error="this check itself failed")),
+     "topology", FAIL, "itself failed", "report it"),
     ("no phones", facts(usb=usb(device("1-9", UsbKind.OTHER))), "topology", OK,
      "1 USB devices, no phone", ""),
     ("controller", facts(), "controller", OK, "0000:00:14.0: 2 phones, 2 at 480 Mb/s", ""),

@@ -8,19 +8,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
-from agent.doctor.facts import ConfigFacts, Facts
+from agent.doctor.facts import (
+    AdbFacts,
+    AgentFacts,
+    ConfigFacts,
+    Facts,
+    StoreFacts,
+    UnitFacts,
+    UsbFacts,
+    UsbmuxFacts,
+)
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.android import look_at_adb
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
+from agent.doctor.gather.limit import survived
 from agent.doctor.gather.reach import reach_all
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.pipeline import adb_is_local
+from agent.store import SQLITE_VERSION
 
 if TYPE_CHECKING:
-    from agent.doctor.facts import AgentFacts, UnitFacts, User
+    from agent.doctor.facts import User
     from agent.errors import Problem
 
 INSTALLED_STATE = Path("/var/lib/device-agent")
@@ -41,16 +52,34 @@ async def gather(
     """
     config, problems, warnings = checked
     used = config or Config()
-    agent, unit = await asyncio.gather(ask_agent(socket), ask_systemd())
+    agent, unit = await asyncio.gather(
+        survived(ask_agent(socket), lambda why: AgentFacts(socket, why, there=True)),
+        survived(ask_systemd(), lambda why: UnitFacts(booted=True, error=why)),
+    )
     user = agent.user or _unit_user(unit) or users.own()
     state_dir = _state_dir(used, agent, unit)
     local = adb_is_local(used)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
+    android, ios = used.android, used.ios
     usb, adb, mux, store, reach = await asyncio.gather(
-        look_at_usb(enabled=used.usb.enabled),
-        look_at_adb(used.android, local=local, state_dir=state_dir, user=user),
-        look_at_usbmuxd(used.ios, state_dir),
-        look_at_store(state_dir, user, runs=agent.runs, sqlite=sqlite),
+        survived(
+            look_at_usb(enabled=used.usb.enabled),
+            lambda why: UsbFacts(used.usb.enabled, udevd=True, netlink="", devices=None, error=why),
+        ),
+        survived(
+            look_at_adb(android, local=local, state_dir=state_dir, user=user),
+            lambda why: AdbFacts(android.enabled, android.adb_server, local=local, error=why),
+        ),
+        survived(
+            look_at_usbmuxd(ios, state_dir),
+            lambda why: UsbmuxFacts(ios.enabled, ios.usbmuxd, there=True, error=why),
+        ),
+        survived(
+            look_at_store(state_dir, user, runs=agent.runs, sqlite=sqlite),
+            lambda why: StoreFacts(
+                state_dir, sqlite or SQLITE_VERSION, state="unreadable", detail=why
+            ),
+        ),
         reach_all(used.webhooks),
     )
     return Facts(

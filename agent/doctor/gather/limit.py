@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import traceback
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
 T = TypeVar("T")
 
@@ -41,6 +43,20 @@ async def in_thread(work: Callable[[], T], limit: float) -> T:
     threading.Thread(target=body, name="doctor", daemon=True).start()
     async with asyncio.timeout(limit):
         return await future
+
+
+async def survived(work: Awaitable[T], otherwise: Callable[[str], T]) -> T:
+    """What it gives; where it fails in a way nobody thought of, what `otherwise` makes of why.
+
+    One broken check must not take the page away. Of the error only its kind and place are told:
+    its words could hold anything.
+    """
+    try:
+        return await work
+    except Exception as error:  # noqa: BLE001 - see above
+        *_, last = traceback.extract_tb(error.__traceback__)
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        return otherwise(f"this check itself failed ({type(error).__name__} in {place})")
 
 
 async def output_of(

@@ -12,12 +12,12 @@ from yarl import URL
 
 from agent.deliver.client import explain_connect, proxy_for, refuse_address, tls_context
 from agent.doctor.facts import Reach
-from agent.doctor.gather.limit import in_thread
+from agent.doctor.gather.limit import in_thread, survived
 from agent.errors import AgentError
 from agent.resolver import ThreadResolver
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Awaitable, Iterable
 
     from agent.config import Webhook
 
@@ -27,7 +27,11 @@ LIMIT = 3.0
 
 async def reach_all(webhooks: Iterable[Webhook]) -> tuple[Reach, ...]:
     """Of those that are enabled, in their order; raises nothing."""
-    return tuple(await asyncio.gather(*(_reach(each) for each in webhooks if each.enabled)))
+
+    def each(webhook: Webhook) -> Awaitable[Reach]:
+        return survived(_reach(webhook), lambda why: Reach(webhook.name, "", why))
+
+    return tuple(await asyncio.gather(*map(each, (one for one in webhooks if one.enabled))))
 
 
 async def _reach(webhook: Webhook) -> Reach:

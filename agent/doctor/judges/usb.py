@@ -32,8 +32,9 @@ def judge_usb(usb: UsbFacts, agent: AgentFacts) -> Iterator[Finding]:
     if usb.devices is None:
         yield _USB.fail(
             "topology",
-            "reading /sys has not ended in time: a device or a hub hangs in the kernel",
-            "see dmesg for which; unplug or power-cycle it",
+            usb.error
+            or "reading /sys has not ended in time: a device or a hub hangs in the kernel",
+            "please report it" if usb.error else "see dmesg for which; unplug or power-cycle it",
         )
         return
     phones = [device for device in usb.devices if device.is_phone]
