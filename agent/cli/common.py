@@ -105,7 +105,7 @@ def socket_of(config_path: Path) -> Path:
 def socket_for(config: Config) -> Path:
     """See `socket_of`."""
     path = config.socket_path(os.environ)
-    if config.api.socket is None and not path.exists() and INSTALLED_SOCKET.exists():
+    if config.api.socket is None and not _is_there(path) and _is_there(INSTALLED_SOCKET):
         return INSTALLED_SOCKET
     return path
 

@@ -53,8 +53,8 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     socket = socket_for(config or _as_far_as_it_goes(config_path))
 
     async def work() -> tuple[Facts, str]:
-        facts = await gather(config_path, checked, socket)
-        return facts, await support.journal() if bundle is not None else ""
+        log = support.journal() if bundle is not None else asyncio.sleep(0, "")
+        return await asyncio.gather(gather(config_path, checked, socket), log)
 
     facts, log = asyncio.run(work())
     findings = judge(facts)

@@ -315,6 +315,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("read-only", facts(store=replace(STORE, read_only=True)), "disk", FAIL, "read-only", "dmesg"),
     ("not writable", facts(store=replace(STORE, usable=False)), "disk", FAIL,
      "user device-agent may not write", "install -d"),
+    ("not ours to know", facts(agent=replace(NO_AGENT, there=True, denied=True),
+     store=replace(STORE, usable=False)), "disk", OK, "free below", ""),
     ("full", facts(store=replace(STORE, free=10**6)), "disk", FAIL, "976.6 KiB of", "make room"),
     ("little", facts(store=replace(STORE, free=10**9)), "disk", WARN, "953.7 MiB of", "retention"),
     ("few inodes", facts(store=replace(STORE, inodes_free=10)), "disk", WARN, "10 of 2000000",

@@ -143,6 +143,10 @@ def test_operators_join_the_group(machine: Machine, installed: str) -> None:
     assert refused.code != 0
     assert refused.output.count("\n") == 1
     assert f"{CONFIG}:1:1: cannot be read (Permission denied)" in refused.output
+    told = machine.run("runuser", "-u", "oper", "--", "device-agent", "doctor", ok=False)
+    assert told.code == 2
+    assert "cannot be read (Permission denied)" in told.output
+    assert "may not be used by this user" in " ".join(told.output.split())
     machine.sh("OPERATOR=oper\n" + commands("operator"))
     machine.run(*asked)
 

@@ -24,9 +24,9 @@ DELIVERIES = 100
 
 async def ask_agent(path: Path) -> AgentFacts:
     """Ask it everything; raises nothing."""
-    if not path.exists():
-        return AgentFacts(path, f"no socket {path}")
     try:
+        if not path.exists():
+            return AgentFacts(path, f"no socket {path}")
         async with asyncio.timeout(LIMIT):
             pid, uid = await _peer(path)
             answers = await _answers(path)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.facts import AdbFacts, Listener, User
 from agent.doctor.gather import users
-from agent.doctor.gather.limit import in_thread, output_of
+from agent.doctor.gather.limit import in_thread, numeric, output_of
 from agent.doctor.gather.listeners import adb_servers, listeners_at
 from agent.errors import AgentError
 from agent.sources.adb_server import AdbStartError, find_adb
@@ -63,8 +63,8 @@ async def look_at_adb(android: Android, *, local: bool, state_dir: Path, user: U
 async def _ask_server(address: str) -> tuple[str, int, tuple[tuple[str, str], ...]]:
     """Why it cannot be asked, its protocol's version, its phones."""
     try:
-        client = AdbClient(address)
         async with asyncio.timeout(SERVER_LIMIT):
+            client = AdbClient(await numeric(address, SERVER_LIMIT))
             version = int(await client.listing("host:version"), 16)
             rows = parse_rows(await client.listing("host:devices"))
     except TimeoutError:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.doctor.facts import UsbmuxFacts
+from agent.doctor.gather.limit import numeric
 from agent.identity import canonical
 from agent.model import Platform
 from agent.sources.usbmux_socket import has_record, is_local, list_serials
@@ -37,12 +38,13 @@ async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) 
     error = ""
     try:
         async with asyncio.timeout(LIMIT):
-            serials = await list_serials(address)
+            there = await numeric(address, LIMIT)
+            serials = await list_serials(there)
             udids = {serial: canonical(serial, Platform.IOS) for serial in serials}
             listed = tuple(udids.values())
             for serial, udid in udids.items():
                 records[udid] = await _record(
-                    address, {serial, udid}, (state_dir / "pairing", lockdown)
+                    there, {serial, udid}, (state_dir / "pairing", lockdown)
                 )
     except TimeoutError:
         error = f"no answer within {LIMIT:g} s"

@@ -31,7 +31,8 @@ def judge_store(store: StoreFacts, agent: AgentFacts, user: User) -> Iterator[Fi
     """Through the agent where one runs, else as the file was found."""
     yield _running_store(agent) if agent.runs else _resting_store(store)
     yield _sqlite(store)
-    yield _disk(store, user)
+    # Who may not ask the agent does not know whose directory it is.
+    yield _disk(store, user, known=not agent.denied)
 
 
 def _running_store(agent: AgentFacts) -> Finding:
@@ -103,7 +104,7 @@ def _sqlite(store: StoreFacts) -> Finding:
     return _HOST.ok("SQLite", store.sqlite)
 
 
-def _disk(store: StoreFacts, user: User) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
+def _disk(store: StoreFacts, user: User, *, known: bool) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
     directory = store.directory
     if not store.total:
         return _HOST.warn("disk", f"{directory}: {store.detail}", "use sudo, or look at its disk")
@@ -114,7 +115,7 @@ def _disk(store: StoreFacts, user: User) -> Finding:  # noqa: PLR0911 - a table:
             f"the file system of {directory} is read-only",
             "see dmesg: an error of the disk does that; repair it, then mount it for writing",
         )
-    if not store.usable:
+    if known and not store.usable:
         return _HOST.fail(
             "disk",
             f"user {user.name} may not write {directory}",
