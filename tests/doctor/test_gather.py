@@ -243,7 +243,7 @@ async def test_an_agent_that_is_not_there_dead_or_silent(place: Path) -> None:
         silent.bind(str(place / "s"))
         silent.listen()
         found = await ask_agent(place / "s")
-    assert (found.there, found.error) == (True, "no answer within 4 s")
+    assert (found.there, found.error) == (True, "no answer within 3 s")
 
 
 @pytest.mark.parametrize(

@@ -171,7 +171,7 @@ async def test_where_everything_hangs(place: Path, adb: FakeAdbHost) -> None:
         port = endpoint.sockets[0].getsockname()[1]
         text = config(place, adb, webhook(f"https://127.0.0.1:{port}/"))
         answered = await examined(AgentProcess(place, text))
-    assert "no answer within 4 s" in found(answered, "agent")[1]
+    assert "no answer within 3 s" in found(answered, "agent")[1]
     assert "no answer within 4 s" in found(answered, "adb server")[1]
     assert "no answer within 3 s" in found(answered, "usbmuxd")[1]
     assert "no TLS handshake" in found(answered, "Board")[1]

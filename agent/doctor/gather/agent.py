@@ -16,7 +16,7 @@ from agent.doctor.gather import users
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 4.0
+LIMIT = 3.0
 """Seconds for all questions; a working agent answers each in milliseconds."""
 DELIVERIES = 100
 """Newest callbacks that are asked for."""
