@@ -217,10 +217,14 @@ def backlog(conn: sqlite3.Connection) -> dict[int, tuple[int, int]]:
 def retain_webhooks(
     conn: sqlite3.Connection, keep: frozenset[int], now: int
 ) -> list[tuple[int, int]]:
-    """Cancel what is pending for webhooks not in `keep`, CANCEL_ROWS callbacks at most.
+    """The webhooks in `keep` are in force from now on; what is pending for others is cancelled.
 
-    Returns how many of which webhook; fewer than CANCEL_ROWS together: that was all.
+    CANCEL_ROWS callbacks at most. Returns how many of which webhook; fewer than CANCEL_ROWS
+    together: that was all.
     """
+    if {id_ for (id_,) in conn.execute(sql.WEBHOOKS_IN_FORCE)} != keep:
+        conn.execute(sql.NONE_IN_FORCE)
+        conn.executemany(sql.IN_FORCE, [(id_,) for id_ in keep])
     gone = [webhook for (webhook,) in conn.execute(sql.PENDING_WEBHOOKS) if webhook not in keep]
     cancelled = []
     room = CANCEL_ROWS
@@ -234,13 +238,16 @@ def retain_webhooks(
 def webhook_ids(
     conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
 ) -> list[int]:
-    """The ids of webhooks (org, name, explicit id or None).
+    """The ids of all webhooks of a configuration (org, name, explicit id or None).
 
-    Explicit ids first: one of them must not be given to a name that stands above it in the file.
+    Explicit ids first: one of them must not be given to a name that stands above it in the file. An
+    explicit id whose webhook is in force by a name that the configuration has no more stays that
+    webhook's, under its new name; the id of one that is not in force is nobody else's.
     """
+    names = {(org_id, name) for org_id, name, _ in wanted}
     for org_id, name, explicit in wanted:
         if explicit is not None:
-            _take_explicit(conn, org_id, name, explicit)
+            _take_explicit(conn, org_id, name, explicit, names)
     return [
         _given(conn, org_id, name) if explicit is None else explicit
         for org_id, name, explicit in wanted
@@ -260,12 +267,16 @@ def known_webhook_ids(
     return ids
 
 
-def _take_explicit(conn: sqlite3.Connection, org_id: int, name: str, wish: int) -> None:
+def _take_explicit(
+    conn: sqlite3.Connection, org_id: int, name: str, wish: int, names: set[tuple[int, str]]
+) -> None:
     owner = conn.execute(sql.WEBHOOK_OF_ID, (wish,)).fetchone()
     if owner is None:
         conn.execute(sql.TAKE_WEBHOOK, (wish, org_id, name, 1))
-    elif owner == (org_id, name):
+    elif owner[:2] == (org_id, name):
         conn.execute(sql.TAKE_WEBHOOK_AGAIN, (wish,))
+    elif owner[2] and owner[:2] not in names:
+        conn.execute(sql.RENAME_WEBHOOK, (org_id, name, wish))
     else:
         raise StoreError(
             f"webhook {name!r} (org {org_id}) asks for id {wish}, but that id belongs to webhook"

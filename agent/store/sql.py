@@ -107,7 +107,7 @@ UPDATE callbacks SET state = 'cancelled', finished_ms = ?
 WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ? LIMIT ?)
 """
 
-WEBHOOK_OF_ID: Final = "SELECT org_id, name FROM webhooks WHERE id = ?"
+WEBHOOK_OF_ID: Final = "SELECT org_id, name, in_force FROM webhooks WHERE id = ?"
 TAKE_WEBHOOK: Final = """
 INSERT INTO webhooks (id, org_id, name, explicit, taken)
 SELECT ?, ?, ?, ?, 1 + coalesce(max(taken), 0) FROM webhooks
@@ -115,6 +115,14 @@ SELECT ?, ?, ?, ?, 1 + coalesce(max(taken), 0) FROM webhooks
 TAKE_WEBHOOK_AGAIN: Final = """
 UPDATE webhooks SET taken = 1 + (SELECT max(taken) FROM webhooks) WHERE id = ?
 """
+RENAME_WEBHOOK: Final = """
+UPDATE webhooks
+SET org_id = ?, name = ?, explicit = 1, taken = 1 + (SELECT max(taken) FROM webhooks)
+WHERE id = ?
+"""
+WEBHOOKS_IN_FORCE: Final = "SELECT id FROM webhooks WHERE in_force = 1"
+NONE_IN_FORCE: Final = "UPDATE webhooks SET in_force = 0 WHERE in_force = 1"
+IN_FORCE: Final = "UPDATE webhooks SET in_force = 1 WHERE id = ?"
 # The id given to the name; for one that always had explicit ids, the last of those.
 WEBHOOK_OF_NAME: Final = """
 SELECT id FROM webhooks WHERE org_id = ? AND name = ? ORDER BY explicit, taken DESC LIMIT 1

@@ -69,7 +69,11 @@ class Store:
         self._loop: asyncio.AbstractEventLoop | None = None
         with suppress(RuntimeError):
             self._loop = asyncio.get_running_loop()
-        self._writer = Writer(database, self._settled, lambda: now_ms() - round(retention * 1000))
+        self.retention = retention
+        """Seconds that finished callbacks and transitions are kept."""
+        self._writer = Writer(
+            database, self._settled, lambda: now_ms() - round(self.retention * 1000)
+        )
         self._told = self.health
         self._cancelled = 0
         self._sizes: dict[int, int] | None = None
@@ -190,8 +194,9 @@ class Store:
 
         Explicit ids are taken as they are. Others are given once per (org, name) and kept for ever
         (for a name that had explicit ids before: the latest of them). No id is ever given, or
-        accepted, that was used by another name before. Ids that are known already are told even
-        while the disk is full; new ones wait for it.
+        accepted, that another webhook used; an explicit id that is in force (`retain_webhooks`), by
+        a name that is asked for no more, is that webhook's under its new name. Ids that are known
+        already are told even while the disk is full; new ones wait for it.
 
         Raises:
             StoreError: an explicit id belongs to another name; nothing is stored.
@@ -203,7 +208,7 @@ class Store:
         return await self._change(lambda conn: queries.webhook_ids(conn, kept))
 
     def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
-        """Cancel what is pending for all other webhooks; returns how many callbacks.
+        """These are in force; cancel what is pending for all others: returns how many callbacks.
 
         A large backlog is cancelled in several transactions; other changes go on between them.
         """

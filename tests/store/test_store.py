@@ -266,6 +266,33 @@ async def test_webhook_ids(store: Store) -> None:
     assert await store.webhook_ids([(9, "y", None)]) == [6]
 
 
+async def test_a_webhook_in_force_keeps_its_id_under_another_name(store: Store) -> None:
+    assert await store.webhook_ids([(2, "a", None), (2, "b", 7)]) == [1, 7]
+    await store.retain_webhooks({1, 7})
+    for clash in ([(2, "b", 1), (2, "c", 7)], [(2, "a", 7), (2, "b", 1)]):
+        with pytest.raises(StoreError, match="belongs to webhook"):
+            await store.webhook_ids(clash)  # "b" has an id, and a new name for both is no swap
+    assert await store.webhook_ids([(2, "a, renamed", 1), (2, "b", 7)]) == [1, 7]
+    await store.retain_webhooks({1, 7})
+    # Its old name is another webhook from now on.
+    assert await store.webhook_ids([(2, "a", None), (2, "b", 7)]) == [2, 7]
+    await store.retain_webhooks({2, 7})
+    with pytest.raises(StoreError, match=r"id 1.* belongs to webhook 'a, renamed'"):
+        await store.webhook_ids([(2, "c", 1)])  # deleted: its id is nobody else's
+
+
+async def test_what_is_in_force_survives_a_restart(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    await store.webhook_ids([(1, "a", None), (1, "b", None)])
+    await store.retain_webhooks({1})
+    await store.close()
+    again = Store.open(tmp_path)
+    assert await again.webhook_ids([(1, "a2", 1)]) == [1]
+    with pytest.raises(StoreError, match="id 2"):
+        await again.webhook_ids([(1, "b2", 2)])
+    await again.close()
+
+
 async def test_close_commits_what_is_queued(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     calls = [asyncio.ensure_future(put(store, f"m{n}")) for n in range(2_500)]
