@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.model import Usage, UsageReading
-from agent.usage.base import READ_LIMIT, UsageUnknownError
+from agent.usage.base import READ_LIMIT, UsageSource, UsageUnknownError
 from agent.usage.fusion import Fusion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from agent.usage.base import Phone, Target, UsageSource
+    from agent.usage.base import Phone, Target
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +34,7 @@ SHORTEST = 0.2
 END_LIMIT = 0.5
 """Seconds that sources get to close."""
 UNCONFIRMED = "not confirmed since the start"
+RECONFIGURED = "its configuration changed: asking anew"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,8 @@ class Plan:
 
 
 Plans = dict[str, Plan]
-"""By the source's name."""
+Made = dict[str, UsageSource]
+"""Both by the source's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,18 +190,47 @@ class Poller:
         Raises:
             AgentError: a new source cannot be made; then nothing has changed.
         """
-        made = {
+        await self.swap(interval, plans, self.make(plans))
+
+    def make(self, plans: Plans) -> Made:
+        """The sources that are new or have other settings, for `swap` (or `discard`).
+
+        Raises:
+            AgentError: one cannot be made.
+        """
+        return {
             name: plan.make()
             for name, plan in plans.items()
             if name not in self._running or self._running[name].plan.settings != plan.settings
         }
+
+    async def discard(self, made: Made) -> None:
+        """They are not wanted after all."""
+        for source in made.values():
+            await _close(source)
+
+    async def swap(self, interval: float, plans: Plans, made: Made) -> None:
+        """Run these sources; what one made anew had in use is so until it says otherwise."""
         self._interval = interval
-        for name in [name for name in self._running if name in made or name not in plans]:
-            await self._end(self._running.pop(name))
         loop = asyncio.get_running_loop()
+        for name in [name for name in self._running if name not in plans]:
+            await self._end(self._running.pop(name))
         for name, source in made.items():
+            old = self._running.get(name)
             running = self._running[name] = _Running(plans[name], source)
+            if old is not None:
+                await self._inherit(running, old)
             running.task = loop.create_task(self._manage(running), name=f"usage {name}")
+
+    async def _inherit(self, running: _Running, old: _Running) -> None:
+        """A target that it asks as well keeps its voice; the first listing drops the others."""
+        await _halt(old)
+        running.followers = old.followers
+        for follower in old.followers.values():
+            follower.task, follower.reason = None, RECONFIGURED
+            follower.first.clear()
+            voice = (running.source.name, follower.target.key)
+            self._tell(self._fusion.unknown(voice, RECONFIGURED))
 
     async def first_round(self) -> None:
         """Return once every target was read once, whatever came of it."""
@@ -246,19 +277,9 @@ class Poller:
         )
 
     async def _end(self, running: _Running) -> None:
-        tasks = [running.task, *[follower.task for follower in running.followers.values()]]
-        await _cancel(tasks)
-        running.listed = running.wanted  # who waits for its first round waits no longer
-        running.news.set()
-        for follower in running.followers.values():
-            follower.first.set()
+        await _halt(running)
         for key in running.followers:
             self._tell(self._fusion.drop((running.source.name, key)))
-        try:
-            async with asyncio.timeout(END_LIMIT):
-                await running.source.close()
-        except Exception:
-            log.exception("usage.close_failed", source=running.source.name)
 
     # --- targets ---------------------------------------------------------------------------
 
@@ -415,6 +436,25 @@ class Poller:
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+async def _halt(running: _Running) -> None:
+    """Its tasks end, and its source is closed."""
+    followers = running.followers.values()
+    await _cancel([running.task, *[follower.task for follower in followers]])
+    running.listed = running.wanted  # who waits for its first round waits no longer
+    running.news.set()
+    for follower in followers:
+        follower.first.set()
+    await _close(running.source)
+
+
+async def _close(source: UsageSource) -> None:
+    try:
+        async with asyncio.timeout(END_LIMIT):
+            await source.close()
+    except Exception:
+        log.exception("usage.close_failed", source=source.name)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[None] | None]) -> None:

@@ -267,13 +267,35 @@ async def test_a_reload_leaves_alone_what_did_not_change(bench: Bench) -> None:
     two.in_use["one"] = {"E": "session 2"}
     await bench.run(one, two)
     assert bench.told["E"].usage is Usage.IN_USE
+    three.in_use["one"] = {"E": "session 2"}
     await bench.run(one, three)
     assert (one.closed, two.closed, three.closed) == (False, True, False)
-    assert bench.told["E"] == UsageReading()
+    assert bench.told["E"].usage is Usage.IN_USE
+    ofs = [usage for udid, usage, _ in bench.changes if udid == "E"]
+    assert ofs == [Usage.IN_USE, Usage.UNKNOWN, Usage.IN_USE], "in doubt, and never idle"
     assert bench.changes.count(("D", Usage.IN_USE, "session 1")) == 1
     await bench.run(three)
     assert one.closed
     assert bench.told["D"] == UsageReading()
+
+
+async def test_what_a_reload_takes_away_is_in_use_no_more(bench: Bench) -> None:
+    one, two = Scripted(), Scripted()
+    one.keys = [Target("one"), Target("two")]
+    one.in_use = {"one": {"D": "session 1"}, "two": {"E": "session 2"}}
+    await bench.run(one)
+    await bench.run(two)  # asks "one" only, which knows of no session
+    await bench.until("E", Usage.IDLE)
+    await bench.until("D", Usage.IDLE)
+    assert len(two.reads) >= 2
+
+
+async def test_what_was_made_for_nothing_is_closed(bench: Bench) -> None:
+    one, two = Scripted(), Scripted()
+    await bench.run(one)
+    made = bench.poller.make({"appium": Plan("other", lambda: two)})
+    await bench.poller.discard(made)
+    assert (one.closed, two.closed) == (False, True)
 
 
 async def test_a_lease_is_told_at_once_and_makes_the_others_look(bench: Bench) -> None:
