@@ -34,7 +34,28 @@ class ConfigError(AgentError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(self._lines()))
+
+    def _lines(self) -> list[str]:
+        return [str(problem) for problem in self.problems]
+
+
+class ChangeRefusedError(ConfigError):
+    """The file could not be used after a change: nothing was written.
+
+    `str()` names no lines, for no file has them.
+    """
+
+    def _lines(self) -> list[str]:
+        return [f"nothing was written: {problem.message}" for problem in self.problems]
+
+
+class EditError(AgentError):
+    """A command cannot change the configuration file like that; the message says why."""
+
+
+class CannotWriteError(AgentError):
+    """The configuration file may not be written by this process, or not now."""
 
 
 class SecretError(AgentError):

@@ -49,6 +49,13 @@ def scan(text: str) -> dict[KeyPath, Place]:
     return {path: place(position) for path, position in scanner.found.items()}
 
 
+def headers(text: str) -> list[tuple[KeyPath, int]]:
+    """Every `[table]` and `[[table]]` header of a valid document, in order: its path and line."""
+    scanner = _Scanner(text.replace("\r\n", "\n"))
+    scanner.document()
+    return [(path, scanner.text.count("\n", 0, at) + 1) for path, at in scanner.headers]
+
+
 def nearest(places: dict[KeyPath, Place], path: KeyPath) -> Place:
     """The path's place; for a key that is missing, that of the table it is missing from."""
     for length in range(len(path), 0, -1):
@@ -64,6 +71,7 @@ class _Scanner:
         self.text = text
         self.position = 0
         self.found: dict[KeyPath, int] = {}
+        self.headers: list[tuple[KeyPath, int]] = []
         self._lengths: dict[KeyPath, int] = {}  # of arrays of tables so far
 
     def document(self) -> None:
@@ -91,11 +99,13 @@ class _Scanner:
         path = (*self._descend((), parents), name)
         if brackets == 1:
             self.found[path] = position
+            self.headers.append((path, position))
             return path
         self.found.setdefault(path, position)
         index = self._lengths.get(path, 0)
         self._lengths[path] = index + 1
         self.found[*path, index] = position
+        self.headers.append(((*path, index), position))
         return (*path, index)
 
     def _key(self, table: KeyPath) -> KeyPath:

@@ -1,0 +1,235 @@
+"""The file's text with one webhook more, changed or gone; every other byte stays. Pure.
+
+Only the lines of that webhook are touched: from the comments right above its header to the last of
+its lines. What comes out is read again and compared with what was meant; where the file is written
+so that this cannot be done, nothing is, and the operator is told.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import tomlkit
+from tomlkit.items import AoT, Table
+
+from agent import toml_places
+from agent.config.document import parse_toml
+from agent.errors import EditError, UnknownWebhookError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Fields = dict[str, Any]
+"""Keys of a [[webhooks]] table; None takes a key away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What to do with the file.
+
+    Args:
+        name: the webhook's name or its explicit id; "" makes a new one.
+        org_id: which, where two organisations use one name.
+        fields: keys to set; None: the webhook is deleted.
+    """
+
+    name: str = ""
+    org_id: int | None = None
+    fields: Fields | None = None
+
+    def apply(self, text: str, file: str) -> str:
+        """The new text.
+
+        Raises:
+            ConfigError: the text is no TOML.
+            UnknownWebhookError: it has no such webhook.
+            EditError: it is written in a way that cannot be edited, or a value cannot be written.
+        """
+        document = parse_toml(text, file)
+        webhooks = _webhooks(document, file)
+        if not self.name:
+            made = {key: value for key, value in (self.fields or {}).items() if value is not None}
+            new = _appended(text, made)
+            expected = [*webhooks, made]
+        else:
+            index = _index(document, webhooks, self.name, self.org_id)
+            expected = [dict(each) for each in webhooks]
+            if self.fields is None:
+                new = _without(text, index)
+                del expected[index]
+            else:
+                new = _changed(text, index, self.fields)
+                _update(expected[index], self.fields)
+        _verify(new, {**document, "webhooks": expected}, file)
+        return new
+
+
+def webhook_of(text: str, file: str, name: str, org_id: int | None = None) -> Fields:
+    """What the file says of the webhook with that name or explicit id. Raises as `Change.apply`."""
+    document = parse_toml(text, file)
+    webhooks = _webhooks(document, file)
+    return webhooks[_index(document, webhooks, name, org_id)]
+
+
+def _webhooks(document: Mapping[str, Any], file: str) -> list[Fields]:
+    webhooks = document.get("webhooks", [])
+    if not isinstance(webhooks, list) or not all(isinstance(each, dict) for each in webhooks):
+        raise EditError(f"{file}: 'webhooks' must be [[webhooks]] tables; mend that first")
+    return webhooks
+
+
+def _index(
+    document: Mapping[str, Any], webhooks: list[Fields], name: str, org_id: int | None
+) -> int:
+    """By name; else by explicit id: a webhook's name may look like another one's id."""
+    agent = document.get("agent", {})
+    default = agent.get("org_id", 1) if isinstance(agent, dict) else 1
+
+    def found(key: str) -> list[int]:
+        return [
+            index
+            for index, each in enumerate(webhooks)
+            if str(each.get(key, "")) == name and org_id in {None, each.get("org_id", default)}
+        ]
+
+    indexes = found("name") or found("id")
+    if not indexes:
+        names = [str(each.get("name")) for each in webhooks]
+        near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "it has none"
+        raise UnknownWebhookError(f"no webhook {name!r} in the file: {hint}")
+    if len(indexes) > 1:
+        orgs = ", ".join(str(webhooks[index].get("org_id", default)) for index in indexes)
+        raise EditError(f"{len(indexes)} webhooks are called {name!r}, of the organisations {orgs}")
+    return indexes[0]
+
+
+def _update(fields: Fields, changes: Fields) -> None:
+    for key, value in changes.items():
+        if value is None:
+            fields.pop(key, None)
+        else:
+            fields[key] = value
+
+
+def _appended(text: str, fields: Fields) -> str:
+    document = tomlkit.parse(text)
+    webhooks = document.get("webhooks")
+    if webhooks is not None and not isinstance(webhooks, AoT):  # webhooks = [{…}]
+        webhooks.append(_item(fields))
+        return tomlkit.dumps(document)
+    body = tomlkit.table()
+    for key, value in fields.items():
+        body.add(key, _item(value))
+    end = "\r\n" if "\r\n" in text else "\n"
+    block = ("[[webhooks]]\n" + body.as_string()).replace("\n", end)
+    kept = text if not text or text.endswith("\n") else text + end
+    return kept + (end if kept.strip() else "") + block
+
+
+def _item(value: Any) -> Any:
+    """Tables on one line: a webhook reads as one block."""
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        for key, inner in value.items():
+            table.append(key, _item(inner))
+        return table
+    if isinstance(value, list | tuple):
+        array = tomlkit.array()
+        for inner in value:
+            array.append(_item(inner))
+        return array
+    if value is None:
+        raise EditError("TOML knows no null: leave that value out")
+    return tomlkit.item(value)
+
+
+def _block(text: str, index: int) -> tuple[list[str], int, int, int]:
+    """The lines; where the webhook's comments, its header, and what follows it begin."""
+    lines = re.findall(r"[^\n]*\n|[^\n]+", text)
+    headers = toml_places.headers(text)
+    own = ("webhooks", index)
+    number = next((n for n, (path, _) in enumerate(headers) if path == own), None)
+    if number is None:
+        return lines, 0, 0, 0
+    start = headers[number][1] - 1
+    end = len(lines)
+    for path, line in headers[number + 1 :]:
+        if path[: len(own)] != own:
+            end = _above(lines, line - 1)
+            break
+    while end > start + 1 and not lines[end - 1].strip():
+        end -= 1
+    return lines, _above(lines, start), start, end
+
+
+def _above(lines: list[str], header: int) -> int:
+    """The first of the comment lines that stand right above a header."""
+    while header > 0 and lines[header - 1].lstrip().startswith("#"):
+        header -= 1
+    return header
+
+
+def _without(text: str, index: int) -> str:
+    lines, first, start, end = _block(text, index)
+    if start == end:
+        document = tomlkit.parse(text)
+        del document["webhooks"][index]
+        return tomlkit.dumps(document)
+    while end < len(lines) and not lines[end].strip():
+        end += 1
+    if end == len(lines):  # the blank lines before it separate it from nothing any more
+        while first > 0 and not lines[first - 1].strip():
+            first -= 1
+    return "".join(lines[:first] + lines[end:])
+
+
+def _changed(text: str, index: int, fields: Fields) -> str:
+    lines, _, start, end = _block(text, index)
+    if start == end:
+        document = tomlkit.parse(text)
+        _set(document["webhooks"][index], fields)
+        return tomlkit.dumps(document)
+    block = "".join(lines[start:end])
+    windows = "\r\n" in block
+    document = tomlkit.parse(block.replace("\r\n", "\n"))
+    _set(document["webhooks"][0], fields)
+    new = tomlkit.dumps(document)
+    if windows:
+        new = new.replace("\n", "\r\n")
+    if not new.endswith("\n") and end < len(lines):
+        new += "\n"
+    return "".join([*lines[:start], new, *lines[end:]])
+
+
+def _set(table: Any, fields: Fields) -> None:
+    for key, value in fields.items():
+        if value is None:
+            table.pop(key, None)
+            continue
+        if key in table and table[key] == value:  # however it is written
+            continue
+        if isinstance(table.get(key), Table):
+            del table[key]
+        table[key] = _item(value)
+
+
+def _verify(text: str, expected: dict[str, Any], file: str) -> None:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            raise EditError("a value is no valid Unicode text: write it anew") from None
+    if not expected["webhooks"]:
+        expected = {key: value for key, value in expected.items() if key != "webhooks"}
+    found = parse_toml(text, file)
+    if not found.get("webhooks", True):
+        del found["webhooks"]
+    if found != expected:
+        raise EditError(
+            f"{file} is written in a way that cannot be edited without changing more than asked: "
+            "edit it by hand, then 'device-agent reload'"
+        )

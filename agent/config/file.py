@@ -1,0 +1,230 @@
+"""The configuration file on disk: which text of it was read, and changes that replace it whole."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import stat
+import time
+from typing import TYPE_CHECKING
+
+from agent.config.document import read
+from agent.config.loader import parse
+from agent.config.warn import warnings
+from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from agent.config.edit import Change
+    from agent.config.model import Config
+    from agent.errors import Problem
+
+LOCK_LIMIT = 5.0
+"""Seconds to wait for another command that changes the file."""
+_TRIES = 5
+"""Times that a change is made anew because an editor saved the file meanwhile."""
+_BOM = b"\xef\xbb\xbf"
+
+
+class ConfigFile:
+    """The file, and which text of it was loaded last.
+
+    Args:
+        path: absolute: relative paths in it start from its directory.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.loaded = ""
+        """Fingerprint of what `load` read last, usable or not."""
+
+    def load(self) -> tuple[Config, tuple[Problem, ...]]:
+        """The configuration, and what `check` warns of. Raises ConfigError, with every mistake."""
+        try:
+            text = read(self.path)
+        except ConfigError as error:
+            self.loaded = _fingerprint(str(error))
+            raise
+        self.loaded = _fingerprint(text)
+        config = parse(text, str(self.path))
+        return config, warnings(config, text, str(self.path))
+
+    def look(self) -> tuple[str, str]:
+        """Its text as it is now, and the fingerprint of that; unreadable: no text."""
+        try:
+            text = read(self.path)
+        except ConfigError as error:
+            return "", _fingerprint(str(error))
+        return text, _fingerprint(text)
+
+
+def _fingerprint(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
+
+class FileChanger:
+    """The only command that changes the file, from `open` to `close`; a context manager.
+
+    An editor knows no lock: what it saves meanwhile is kept, and the change made to that.
+    """
+
+    def __init__(self, path: Path, lock: int) -> None:
+        """For `open`, which takes the lock."""
+        self._path = path
+        self.real = path.resolve()
+        """Where links lead."""
+        self._lock = lock
+        self._before = self._after = b""
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Wait until no other command changes it.
+
+        Raises:
+            ConfigError: it is missing, or cannot be read.
+            CannotWriteError: another command does not end within LOCK_LIMIT.
+        """
+        read(path)  # says what is wrong, were it missing
+        return cls(path, _lock(path.resolve()))
+
+    def change(self, wanted: Change) -> Config:
+        """Replace the file, at once, by one that can be used. May be called again.
+
+        Raises:
+            ConfigError: the file cannot be used as it is.
+            ChangeRefusedError: it could not be used after the change.
+            UnknownWebhookError: it has no such webhook.
+            EditError: it is written in a way that cannot be edited.
+            CannotWriteError: it may not be written, or the disk fails.
+            Whatever is raised, nothing is changed.
+        """
+        for _ in range(_TRIES):
+            before = self._read()
+            text = _text(before, self._path)
+            parse(text, str(self._path))
+            changed = wanted.apply(text, str(self._path))
+            try:
+                config = parse(changed, str(self._path))
+            except ConfigError as error:
+                raise ChangeRefusedError(error.problems) from None
+            after = (_BOM if before.startswith(_BOM) else b"") + changed.encode()
+            if after == before or self._replace(before, after):
+                self._before, self._after = before, after
+                return config
+        raise CannotWriteError(f"{self._path} is being written by something else: try again")
+
+    @property
+    def text(self) -> str:
+        """The file's text after the last change."""
+        return self._after.decode("utf-8-sig")
+
+    def put_back(self) -> None:
+        """Undo the last change, unless somebody wrote the file since. Raises CannotWriteError."""
+        if not self._replace(self._after, self._before):
+            raise CannotWriteError(f"{self._path} was changed meanwhile, and is left as it is")
+
+    def close(self) -> None:
+        """Let other commands change it."""
+        os.close(self._lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _read(self) -> bytes:
+        try:
+            return self.real.read_bytes()
+        except OSError as error:
+            raise _cannot(self._path, error) from None
+
+    def _replace(self, before: bytes, after: bytes) -> bool:
+        """Write beside it and rename: whoever reads sees the old file or the new one, whole.
+
+        False: it is not `before` any more, and stays as it is.
+        """
+        new = self.real.with_name(f".{self.real.name}.{secrets.token_hex(4)}")
+        try:
+            try:
+                _write_like(self.real, new, after)
+                if self._read() != before:
+                    return False
+                new.rename(self.real)
+            finally:
+                new.unlink(missing_ok=True)
+            directory = os.open(self.real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            try:
+                os.fsync(directory)
+            finally:
+                os.close(directory)
+        except OSError as error:
+            raise _cannot(self._path, error) from None
+        return True
+
+
+def _text(data: bytes, path: Path) -> str:
+    """With its line ends as they are."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        read(path)  # raises, and says where
+        raise
+
+
+def _lock(path: Path) -> int:
+    """The directory is locked: the file itself is another one after a change."""
+    try:
+        handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise _cannot(path, error) from None
+    until = time.monotonic() + LOCK_LIMIT
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.02)
+                continue
+            os.close(handle)
+            raise CannotWriteError(
+                f"{path} is being changed by another command: try again"
+            ) from None
+        except OSError as error:
+            os.close(handle)
+            raise _cannot(path, error) from None
+        return handle
+
+
+def _write_like(old: Path, new: Path, data: bytes) -> None:
+    """A new file with the old one's owner, mode and attributes; on the disk when this returns."""
+    was = old.stat()
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(handle, was.st_uid, was.st_gid)
+        os.fchmod(handle, stat.S_IMODE(was.st_mode))
+        with contextlib.suppress(OSError):  # access lists: not every file system has them
+            for name in os.listxattr(old):
+                os.setxattr(handle, name, os.getxattr(old, name))
+        file.write(data)
+        file.flush()
+        os.fsync(handle)
+
+
+def _cannot(path: Path, error: OSError) -> CannotWriteError:
+    return CannotWriteError(
+        f"cannot change {path} ({error.strerror}): use sudo, or edit it as its owner, then "
+        "'device-agent reload'"
+    )

@@ -1,0 +1,165 @@
+"""A webhook made, changed or deleted in the file's text: nothing else of it changes."""
+
+from __future__ import annotations
+
+import difflib
+
+import pytest
+import tomli
+
+from agent.config.edit import Change, webhook_of
+from agent.errors import ConfigError, EditError, UnknownWebhookError
+
+FILE = """\
+# the lab
+[agent]
+org_id = 2   # ours
+
+# first
+[[webhooks]]
+name = "a"   # the name
+url = "http://a.example/"
+events = [
+  "online", # yes
+  "offline",
+]
+
+  [webhooks.tls]
+  verify = false
+
+# second
+[[webhooks]]
+id = 9
+name = 'b'
+url = "http://b.example/"
+events = ["online"]
+headers = { X = "1" }
+enabled = false # until the board is back
+
+# phones
+[[devices]]
+udid = "x"
+"""
+
+
+def changed(change: Change, text: str = FILE) -> list[str]:
+    """The lines that went and came."""
+    new = change.apply(text, "f")
+    lines = difflib.ndiff(text.splitlines(), new.splitlines())
+    return [line for line in lines if line[0] in "+-" and line[2:].strip()]
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        (Change("a", None, {"url": "http://c/"}), [
+            '- url = "http://a.example/"', '+ url = "http://c/"',
+        ]),
+        (Change("a", None, {"name": "A"}), [
+            '- name = "a"   # the name', '+ name = "A"   # the name',
+        ]),
+        (Change("a", None, {"events": ["online", "offline"]}), []),
+        (Change("a", None, {"enabled": False, "description": "d"}), [
+            "+ enabled = false", '+ description = "d"',
+        ]),
+        (Change("b", None, {"enabled": True}), [
+            "- enabled = false # until the board is back",
+            "+ enabled = true # until the board is back",
+        ]),
+        (Change("9", None, {"headers": None}), ['- headers = { X = "1" }']),
+        (Change("b", 2, {"headers": None}), ['- headers = { X = "1" }']),
+        (Change("a", None, {"tls": {"verify": True}}), [
+            "+ tls = {verify = true}", "-   [webhooks.tls]", "-   verify = false",
+        ]),
+        (Change("b"), [f"- {line}" for line in FILE.splitlines()[16:24]]),
+        (Change("a"), [f"- {line}" for line in FILE.splitlines()[4:16] if line]),
+        (Change(fields={
+            "name": "n", "url": "http://n/", "events": ["online"], "secret": {"file": "s"},
+        }), [
+            "+ [[webhooks]]", '+ name = "n"', '+ url = "http://n/"', '+ events = ["online"]',
+            '+ secret = {file = "s"}',
+        ]),
+    ],
+)  # fmt: skip
+def test_only_what_was_asked_changes(change: Change, lines: list[str]) -> None:
+    assert changed(change) == lines
+    windows = FILE.replace("\n", "\r\n")
+    assert changed(change, windows) == lines
+    assert "\n" not in change.apply(windows, "f").replace("\r\n", "")
+
+
+def test_all_of_them_can_go_and_come_again() -> None:
+    text = FILE
+    for name in ("b", "a"):
+        text = Change(name).apply(text, "f")
+    assert "webhooks" not in tomli.loads(text)
+    assert "# the lab" in text
+    assert "# phones" in text
+    assert Change(fields={"name": "n"}).apply("", "f") == '[[webhooks]]\nname = "n"\n'
+    assert Change(fields={"name": "n"}).apply("[agent]", "f") == (
+        '[agent]\n\n[[webhooks]]\nname = "n"\n'
+    )
+
+
+INLINE = """\
+webhooks = [
+  {name = "a", url = "u", events = ["online"]}, # first
+  {name = "b", url = "u", events = ["online"]},
+]
+[agent]
+"""
+
+
+def test_an_inline_array_stays_one() -> None:
+    assert changed(Change("a", None, {"enabled": False}), INLINE) == [
+        '-   {name = "a", url = "u", events = ["online"]}, # first',
+        '+   {name = "a", url = "u", events = ["online"], enabled = false}, # first',
+    ]
+    assert changed(Change("b"), INLINE) == ['-   {name = "b", url = "u", events = ["online"]},']
+    new = {"name": "c", "url": "u", "events": ["online"]}
+    assert changed(Change(fields=new), INLINE) == [
+        '+   {name = "c", url = "u", events = ["online"]},'
+    ]
+    assert tomli.loads(Change(fields=new).apply("webhooks = []\n", "f"))["webhooks"] == [new]
+
+
+def test_a_name_that_looks_like_an_id_is_a_name_first() -> None:
+    text = '[[webhooks]]\nid = 2\nname = "1"\n[[webhooks]]\nid = 1\nname = "x"\n'
+    assert webhook_of(text, "f", "1")["id"] == 2
+    assert webhook_of(text, "f", "2")["id"] == 2
+
+
+def test_of_two_with_one_name_the_organisation_says_which() -> None:
+    text = '[agent]\norg_id = 5\n[[webhooks]]\nname = "x"\n[[webhooks]]\nname = "x"\norg_id = 7\n'
+    with pytest.raises(EditError, match="organisations 5, 7"):
+        webhook_of(text, "f", "x")
+    assert "org_id" not in webhook_of(text, "f", "x", 5)
+    assert webhook_of(text, "f", "x", 7)["org_id"] == 7
+    assert changed(Change("x", 7), text) == [
+        "- [[webhooks]]", '- name = "x"', "- org_id = 7",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "text", "error", "words"),
+    [
+        (Change("aa"), FILE, UnknownWebhookError, "did you mean 'a'"),
+        (Change("x"), "", UnknownWebhookError, "it has none"),
+        (Change("a"), "[[webhooks]\n", ConfigError, "f:1:"),
+        (Change("a"), "webhooks = 1\n", EditError, r"must be \[\[webhooks\]\]"),
+        (Change("a", None, {"headers": {"X": None}}), FILE, EditError, "no null"),
+        (Change("a", None, {"description": "\ud800"}), FILE, EditError, "Unicode"),
+        # Its table stands behind another one: by its lines alone it cannot be taken out.
+        (
+            Change("a"),
+            '[[webhooks]]\nname = "a"\n[hold]\n[webhooks.tls]\nverify = true\n',
+            EditError,
+            "edit it by hand",
+        ),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    change: Change, text: str, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        change.apply(text, "f")
