@@ -28,13 +28,15 @@ from agent.errors import AgentError, StartError, StoreError
 from agent.model import DeviceState
 from agent.notify import Notifier
 from agent.pipeline import Clocks, Pipeline, sources_of
+from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
-from agent.service.health import Health, LastReload
+from agent.service.health import Health, LastReload, ReloadBy
 from agent.service.leases import LeaseDesk, candidates
 from agent.service.live import Live
 from agent.service.scrape import Scraper
 from agent.service.services import Services
+from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
 from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config, Webhook
+    from agent.config.file import ConfigFile
     from agent.model import SourceName
     from agent.pipeline import DeviceView
     from agent.service.rows import Json
@@ -77,9 +80,10 @@ class App:
     """One running agent.
 
     Args:
-        load: reads the configuration anew, for a reload; raises ConfigError.
+        load: reads the configuration anew, for a reload; called in a thread; raises ConfigError.
         config: the one to start with.
         environ: the process's environment.
+        file: what `load` reads, and `config` came from, where that is a file.
         plans: how to make the sources of a configuration; simulated ones in the demo.
     """
 
@@ -88,10 +92,14 @@ class App:
         load: Callable[[], Config],
         config: Config,
         environ: Mapping[str, str] = os.environ,
+        file: ConfigFile | None = None,
         plans: Callable[[Config, Iterable[SourceName], Path], Plans] = plans_of,
     ) -> None:
         self._load = load
+        self._file = file
+        self._looks = Looks(file.loaded if file is not None else "")
         self._live = Live(config, environ, {})
+        self._at_start = config
         self._environ = environ
         self._plans = plans
         self._notifier = Notifier(environ)
@@ -114,7 +122,8 @@ class App:
         """
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
-            await self._start(stack)
+            async with self._reload_lock:  # the API answers before all is built
+                await self._start(stack)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, self.stop)
             loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
@@ -191,8 +200,9 @@ class App:
         self.services = self._build_services()
         self._api = ApiServer(self.services)
         stack.push_async_callback(self._api.close)
-        await self._api.listen_unix(config.socket_path(self._environ))
-        await self._api.listen_tcp(config.api.listen)
+        self._api.use_unix(await self._api.open_unix(config.socket_path(self._environ)))
+        if config.api.listen:
+            self._api.use_tcp(await self._api.open_tcp(config.api.listen))
 
         await self._poller.reconfigure(config.usage.interval, usage)
         stack.push_async_callback(self._poller.close)
@@ -213,6 +223,8 @@ class App:
         self._spawn(self._look_at_usage())
         self._spawn(self._announce(settle))
         self._spawn(self._feed_watchdog())
+        if self._file is not None:
+            self._spawn(self._watch(self._file).run())
         stack.push_async_callback(self._end_background)
 
     def _assume_last_use(self, usage: UsagePlans) -> None:
@@ -236,6 +248,9 @@ class App:
             live=live,
             devices=devices,
             webhooks=Webhooks(live, self._dispatcher, self._client),
+            editor=WebhookEditor(
+                None if self._file is None else self._file.path, live, partial(self.reload, "edit")
+            ),
             deliveries=Deliveries(live, self._store, self._dispatcher, devices),
             leases=LeaseDesk(self._leases, devices),
             health=self._health,
@@ -297,47 +312,74 @@ class App:
 
     # --- reload ----------------------------------------------------------------------------
 
-    async def reload(self) -> Json:
-        """Parse, validate, build, then swap; a file that cannot be used changes nothing.
+    async def reload(self, by: ReloadBy = "request") -> Json:
+        """Parse, validate, build, then swap; whatever fails, everything is as it was.
+
+        Args:
+            by: who wants it, for operators; "file" asks only if what is in the file is new.
 
         Raises:
             ConfigError: every mistake in the file.
             AgentError: an address cannot be listened on, an id belongs to another webhook.
         """
         async with self._reload_lock:
-            self._notifier.reloading()
+            if by == "file" and not self._looks.wanted:
+                return {}  # another reload came first
+            if self._is_ready.is_set():
+                self._notifier.reloading()
             try:
                 result = await self._reload()
             except AgentError as error:
-                self._health.reloaded = LastReload(ok=False, at_ms=wall_ms(), error=str(error))
-                log.error("reload.refused", error=str(error), hint="the old configuration stays")  # noqa: TRY400 - the message says it all
+                self._refuse(error, by)
                 raise
             else:
-                self._health.reloaded = LastReload(at_ms=wall_ms())
-                log.info("reload.done", **result)
+                self._note(LastReload(at_ms=wall_ms(), by=by))
+                log.info("reload.done", by=by, **result)
                 return result
             finally:
-                self._notifier.ready()
+                if self._is_ready.is_set():
+                    self._notifier.ready()
                 self._tell_status()
 
+    def _refuse(self, error: AgentError, by: ReloadBy) -> None:
+        self._note(LastReload(ok=False, at_ms=wall_ms(), error=str(error), by=by))
+        log.error("reload.refused", by=by, error=str(error), hint="the old configuration stays")
+
+    def _note(self, reload: LastReload) -> None:
+        self._health.reloaded = reload
+        if self._file is not None:
+            self._looks.loaded(self._file.loaded, ok=reload.ok)
+        self._status_soon()
+
     async def _reload(self) -> Json:
-        new = self._load()
         old = self._live.config
-        webhooks = await self._identified(new)
-        await asyncio.to_thread(_try_tls, webhooks.values())
-        restart = []
-        if new.state_dir(self._environ) != self._state_dir:
-            restart.append("agent.state_dir")
-        if new.socket_path(self._environ) != old.socket_path(self._environ):
-            restart.append("api.socket")
-        if new.api.listen != old.api.listen:
-            await self._api.listen_tcp(new.api.listen)
-        await self._poller.reconfigure(new.usage.interval, usage_plans_of(new, _BRIDGES))
+        new = await asyncio.to_thread(self._load)
+        usage = usage_plans_of(new, _BRIDGES)
+        sources = self._plans(new, sources_of(new), self._state_dir)
+        socket_path = new.socket_path(self._environ)
+        unix = tcp = None
+        async with contextlib.AsyncExitStack() as undo:
+            await asyncio.to_thread(_try_tls, new.webhooks)
+            made = self._poller.make(usage)
+            undo.push_async_callback(self._poller.discard, made)
+            if socket_path != old.socket_path(self._environ):
+                unix = await self._api.open_unix(socket_path)
+                undo.push_async_callback(unix.discard)
+            if new.api.listen and new.api.listen != old.api.listen:
+                tcp = await self._api.open_tcp(new.api.listen)
+                undo.push_async_callback(tcp.discard)
+            webhooks = await self._identified(new)  # the last: names are stored with it
+            undo.pop_all()
         # From here on nothing can fail.
         changed = [
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
         ]
         self._live.config, self._live.webhooks = new, webhooks
+        if unix is not None:
+            self._api.use_unix(unix)
+        if new.api.listen != old.api.listen:
+            self._api.use_tcp(tcp)
+        self._store.retention = new.delivery.retention
         self._dispatcher.reconfigure(
             webhooks,
             max_age=new.delivery.max_age,
@@ -347,15 +389,26 @@ class App:
         )
         self._pipeline.reconfigure(new, webhooks)
         self._leases.turn(on=new.usage.leases)
-        sources = await self._sources.swap(self._plans(new, sources_of(new), self._state_dir))
         self._spawn(self._cancel_deleted())
+        await self._poller.swap(new.usage.interval, usage, made)
+        restarted = await self._sources.swap(sources)
+        restart = _needs_restart(self._at_start, new, self._environ)
         if restart:
             log.warning("reload.needs_restart", keys=restart)
         return {
             "changed": changed,
-            "restarted_sources": sources,
+            "restarted_sources": restarted,
             "needs_restart": restart,
         }
+
+    def _watch(self, file: ConfigFile) -> ConfigWatch:
+        return ConfigWatch(
+            file,
+            self._looks,
+            enabled=lambda: self._live.config.agent.watch_config,
+            reload=partial(self.reload, "file"),
+            refuse=partial(self._refuse, by="file"),
+        )
 
     async def _cancel_deleted(self) -> None:
         """Cancel what waits for webhooks that are gone; a failing disk may take its time."""
@@ -370,7 +423,7 @@ class App:
     def _reload_on_signal(self) -> None:
         async def work() -> None:
             with contextlib.suppress(AgentError):  # said in the log already
-                await self.reload()
+                await self.reload("signal")
 
         self._spawn(work())
 
@@ -382,18 +435,29 @@ class App:
                 ids = await self._store.webhook_ids(wanted)
         except TimeoutError:
             why = self._store.health.error or "the disk is too slow"
+            self._spawn(self._keep_names())
             raise StartError(f"new webhooks need ids, which cannot be stored now: {why}") from None
         return {
             id_: webhook.model_copy(update={"id": id_})
             for id_, webhook in zip(ids, config.webhooks, strict=True)
         }
 
+    async def _keep_names(self) -> None:
+        """Ids that were asked for in vain may still be stored, with new names: undone behind it."""
+        with contextlib.suppress(StoreError):  # then neither was stored
+            await self._store.webhook_ids(self._names_in_force())
+
+    def _names_in_force(self) -> list[tuple[int, str, int | None]]:
+        org_of = self._live.config.org_of
+        return [
+            (org_of(webhook), webhook.name, id_) for id_, webhook in self._live.webhooks.items()
+        ]
+
     # --- status ----------------------------------------------------------------------------
 
     async def _store_again(self) -> None:
         """Give a store that was made anew what memory knows; salvage may have missed some of it."""
-        org_of, webhooks = self._live.config.org_of, self._live.webhooks
-        wanted = [(org_of(webhook), webhook.name, id_) for id_, webhook in webhooks.items()]
+        wanted = self._names_in_force()
         # All of it is queued here and now: a lease that is released while this waits must not be
         # put behind its deletion, and come back at the next start.
         self._pipeline.store_again()
@@ -431,6 +495,15 @@ class App:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _needs_restart(old: Config, new: Config, environ: Mapping[str, str]) -> list[str]:
+    """The keys that differ from those it was started with, and that only a start reads."""
+    keys = ("log_level", "log_format")
+    restart = [f"agent.{key}" for key in keys if getattr(new.agent, key) != getattr(old.agent, key)]
+    if new.state_dir(environ) != old.state_dir(environ):
+        restart.append("agent.state_dir")
+    return restart
 
 
 def _try_tls(webhooks: Iterable[Webhook]) -> None:

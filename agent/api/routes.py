@@ -17,8 +17,10 @@ from agent.api import leases
 from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, text_of
 from agent.errors import (
     AgentError,
+    CannotWriteError,
     ConfigError,
     DeviceHeldError,
+    EditError,
     LeaseError,
     LeasesOffError,
     QueueFullError,
@@ -53,6 +55,10 @@ def build(services: Services, *, trusted: bool) -> web.Application:
     app.router.add_get("/v1/status", status)
     app.router.add_get("/v1/devices", devices)
     app.router.add_get("/v1/webhooks", webhooks)
+    app.router.add_post("/v1/webhooks", create_webhook)
+    app.router.add_get("/v1/webhooks/{name}", webhook)
+    app.router.add_patch("/v1/webhooks/{name}", edit_webhook)
+    app.router.add_delete("/v1/webhooks/{name}", delete_webhook)
     app.router.add_get("/v1/deliveries", deliveries)
     app.router.add_get("/v1/deliveries/{id}", delivery)
     leases.add_routes(app.router)
@@ -94,6 +100,32 @@ async def devices(request: web.Request) -> web.Response:
 async def webhooks(request: web.Request) -> web.Response:
     """All webhooks."""
     return web.json_response({"webhooks": request.app[SERVICES].webhooks.rows()})
+
+
+async def webhook(request: web.Request) -> web.Response:
+    """One webhook, by name or id."""
+    services = request.app[SERVICES]
+    id_ = services.live.webhook_id(request.match_info["name"])
+    return web.json_response(services.webhooks.row(id_))
+
+
+async def create_webhook(request: web.Request) -> web.Response:
+    """A new one: the keys of its [[webhooks]] table as JSON. In the file and in force."""
+    services = request.app[SERVICES]
+    id_ = await services.editor.create(await body_of(request))
+    return web.json_response(services.webhooks.row(id_), status=201)
+
+
+async def edit_webhook(request: web.Request) -> web.Response:
+    """Set some of its keys; null puts one back to its default."""
+    services = request.app[SERVICES]
+    id_ = await services.editor.edit(request.match_info["name"], await body_of(request))
+    return web.json_response(services.webhooks.row(id_))
+
+
+async def delete_webhook(request: web.Request) -> web.Response:
+    """Delete it; what waits for it is cancelled."""
+    return web.json_response(await request.app[SERVICES].editor.delete(request.match_info["name"]))
 
 
 async def deliveries(request: web.Request) -> web.Response:
@@ -147,6 +179,8 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (QueueFullError, 503, "queue_full"),
     (LeaseError, 400, "bad_lease"),
     (BadRequestError, 400, "bad_request"),
+    (EditError, 400, "bad_edit"),
+    (CannotWriteError, 409, "cannot_write"),
     (AgentError, 500, "failed"),
 )
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import os
 import socket
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -24,18 +26,42 @@ SHUTDOWN_LIMIT = 0.5
 """Seconds that a stop waits for requests under way."""
 
 
+@dataclass(slots=True)
+class Listener:
+    """One place that is served; `ApiServer.use` makes it the one, `discard` ends it."""
+
+    runner: web.AppRunner
+    address: str = ""
+    """HOST:PORT as bound; "" for a unix socket."""
+    path: Path | None = None
+    """Of a unix socket."""
+
+    async def discard(self) -> None:
+        """Stop serving; requests under way get half a second to end."""
+        self.runner.app[STOPPING].set()  # it is not the holders who leave
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+        await self.runner.cleanup()
+
+
 class ApiServer:
-    """Serves one agent; `listen_*` may be called again after a reload, `close` ends all of it."""
+    """Serves one agent: at one unix socket, and at one TCP address or none.
+
+    To move: `open_*` the new place, which serves at once, then `use` it, or `discard` it.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
-        self._unix: web.AppRunner | None = None
-        self._tcp: web.AppRunner | None = None
-        self._socket_path: Path | None = None
-        self.address = ""
-        """HOST:PORT as bound; "" without TCP."""
+        self._unix: Listener | None = None
+        self._tcp: Listener | None = None
+        self._ending: set[asyncio.Task[None]] = set()
 
-    async def listen_unix(self, path: Path) -> None:
+    @property
+    def address(self) -> str:
+        """HOST:PORT as bound; "" without TCP."""
+        return "" if self._tcp is None else self._tcp.address
+
+    async def open_unix(self, path: Path) -> Listener:
         """Serve everything at that path, for the owner and the group only.
 
         Raises:
@@ -54,42 +80,62 @@ class ApiServer:
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
         finally:
             os.umask(mask)
-        self._unix, self._socket_path = runner, path
+        return Listener(runner, path=path)
 
-    async def listen_tcp(self, address: str) -> None:
-        """Serve reading, and changes by token, at HOST:PORT instead of where it was before.
-
-        "" stops serving TCP.
+    async def open_tcp(self, address: str) -> Listener:
+        """Serve reading, and changes by token, at HOST:PORT.
 
         Raises:
-            StartError: the port is in use or not ours to bind; what was served stays served.
+            StartError: the port is in use or not ours to bind.
         """
-        runner = None
-        bound = ""
-        if address:
-            host, _, port = address.rpartition(":")
-            runner = await _runner(build(self._services, trusted=False))
-            try:
-                site = web.TCPSite(runner, host.strip("[]"), int(port))
-                await site.start()
-            except OSError as error:
-                await runner.cleanup()
-                raise StartError(_why(f"the address {address}", error, "[api] listen")) from None
-            bound = "{}:{}".format(*runner.addresses[0][:2])
-        old, self._tcp, self.address = self._tcp, runner, bound
-        if old is not None:
-            old.app[STOPPING].set()
-            await old.cleanup()
+        host, _, port = address.rpartition(":")
+        runner = await _runner(build(self._services, trusted=False))
+        try:
+            shared = self._share_port(int(port))
+            await web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=shared).start()
+        except OSError as error:
+            await runner.cleanup()
+            raise StartError(_why(f"the address {address}", error, "[api] listen")) from None
+        return Listener(runner, "{}:{}".format(*runner.addresses[0][:2]))
+
+    def _share_port(self, port: int) -> bool | None:
+        """From 127.0.0.1 to 0.0.0.0 of one port both serve for a moment: ours lets ours in."""
+        sockets = [] if self._tcp is None else _sockets(self._tcp.runner)
+        mine = [each for each in sockets if each.getsockname()[1] == port]
+        for each in mine:
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        return True if mine else None
+
+    def use_unix(self, listener: Listener) -> None:
+        """Serve there instead of where it was; requests under way get half a second."""
+        self._end(self._unix)
+        self._unix = listener
+
+    def use_tcp(self, listener: Listener | None) -> None:
+        """Likewise; None: nowhere."""
+        self._end(self._tcp)
+        self._tcp = listener
 
     async def close(self) -> None:
         """Stop serving; requests under way get half a second to end."""
-        for runner in (self._tcp, self._unix):
-            if runner is not None:
-                runner.app[STOPPING].set()  # it is not the holders who leave
-                await runner.cleanup()
+        self._end(self._tcp)
+        self._end(self._unix)
         self._tcp = self._unix = None
-        if self._socket_path is not None:
-            self._socket_path.unlink(missing_ok=True)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    def _end(self, listener: Listener | None) -> None:
+        if listener is None:
+            return
+        # On its own: the request that asked for the move may be one of those under way.
+        task = asyncio.get_running_loop().create_task(listener.discard())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+def _sockets(runner: web.AppRunner) -> list[socket.socket]:
+    servers = [site._server for site in runner.sites]  # noqa: SLF001 - aiohttp has no other way
+    return [each for server in servers for each in getattr(server, "sockets", ())]
 
 
 async def _runner(app: web.Application) -> web.AppRunner:

@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
 
 import click
+import tomli
 
-from agent.config import load
+from agent.config import Config, load
 from agent.errors import ApiError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
-
-    from agent.config import Config
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -99,7 +98,7 @@ def socket_of(config_path: Path) -> Path:
     The daemon may have been given $RUNTIME_DIRECTORY by systemd, which this process was not: the
     installed socket is looked for too.
     """
-    return socket_for(load_or_exit(config_path))
+    return socket_for(_load_leniently(config_path))
 
 
 def socket_for(config: Config) -> Path:
@@ -108,6 +107,52 @@ def socket_for(config: Config) -> Path:
     if config.api.socket is None and not _is_there(path) and _is_there(INSTALLED_SOCKET):
         return INSTALLED_SOCKET
     return path
+
+
+def _load_leniently(path: Path) -> Config:
+    """The configuration; of one that cannot be used what says where its agent is.
+
+    An agent that refused the file runs with what it had, and must be reachable now of all times.
+    Every mistake and exit 2 where none runs.
+    """
+    try:
+        return load(path)
+    except ConfigError as error:
+        config = _whereabouts(path)
+        found = config.socket_path(os.environ).exists() or INSTALLED_SOCKET.exists()
+        if not found:
+            exit_bad_config(error)
+        count = len(error.problems)
+        mistakes = "a mistake" if count == 1 else f"{count} mistakes"
+        click.echo(f"{path} has {mistakes}: see 'device-agent check'", err=True)
+        return config
+
+
+def _whereabouts(path: Path) -> Config:
+    """[agent] state_dir and [api] socket, where they can be read; defaults for all else."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    document: dict[str, Any] = {}
+    while lines:
+        try:
+            document = tomli.loads("\n".join(lines))
+            break
+        except tomli.TOMLDecodeError as error:
+            lines = lines[: min(error.lineno, len(lines)) - 1]  # what stands above the mistake
+        except (RecursionError, ValueError):
+            break
+    said = {}
+    for table, key in (("agent", "state_dir"), ("api", "socket")):
+        section = document.get(table)
+        value = section.get(key) if isinstance(section, dict) else None
+        if isinstance(value, str):
+            said[table] = {key: value}
+    try:
+        return Config.model_validate(said, context={"base": path.parent})
+    except ValueError:
+        return Config()
 
 
 class AgentClient:

@@ -114,7 +114,7 @@ async def _demo(state: Path) -> int:
         del config, names, state_dir
         return {name: _plan(source) for name, source in bench.sources.items()}
 
-    app = App(load, load(), {}, plans)
+    app = App(load, load(), {}, plans=plans)
     running = asyncio.create_task(app.run())
     playing = asyncio.create_task(_play(app, bench, screen, url))
     try:

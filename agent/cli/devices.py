@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agent.cli.common import ask, config_option
+from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -48,10 +49,8 @@ def command(
     if as_json:
         click.echo(json.dumps({"devices": rows}, indent=2))
         return
-    if not rows:
-        click.echo("no devices")
-        return
-    click.echo(table(rows, time.time()))
+    click.echo(table(rows, time.time()) if rows else "no devices")
+    say_refused_reload(config_path)
 
 
 def table(rows: list[dict[str, Any]], now: float) -> str:

@@ -33,3 +33,16 @@ def command(config_path: Path) -> None:
     click.echo(f"reloaded: {changed} changed")
     for key in result["needs_restart"]:
         click.echo(f"{key} takes effect at the next start", err=True)
+
+
+def say_refused_reload(config_path: Path) -> None:
+    """On stderr, where the running agent refused the file when it was last to load it."""
+    last = ask(config_path, "GET", "/v1/status")["reload"]
+    if last["ok"]:
+        return
+    click.echo(
+        click.style(f"the last reload was refused at {last['at']}", fg="red")
+        + " and what was in force stays:",
+        err=True,
+    )
+    click.echo(last["error"], err=True)

@@ -13,7 +13,7 @@ import structlog
 from agent import log
 from agent.app import App
 from agent.cli.common import config_option, exit_bad_config
-from agent.config import check
+from agent.config.file import ConfigFile
 from agent.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,31 +33,23 @@ def command(config_path: Path) -> None:
     SIGHUP (or `device-agent reload`) loads the configuration anew. Exit codes: 0 stopped, 1 could
     not start, 2 the configuration cannot be used.
     """
-    config_path = config_path.absolute()
+    file = ConfigFile(config_path.absolute())
     try:
-        config, warnings = _read(config_path)
+        config, warnings = file.load()
     except ConfigError as error:
         exit_bad_config(error)
     log.configure(config.agent.log_level, config.agent.log_format, sys.stderr, os.environ)
     _say(warnings)
 
     def reload() -> Config:
-        new, warnings = _read(config_path)
+        new, warnings = file.load()
         _say(warnings)
         return new
 
     async def work() -> None:
-        await App(reload, config).run()
+        await App(reload, config, file=file).run()
 
     asyncio.run(work())
-
-
-def _read(path: Path) -> tuple[Config, tuple[Problem, ...]]:
-    """The configuration and what `check` warns of; ConfigError with every mistake."""
-    config, problems, warnings = check(path)
-    if config is None:
-        raise ConfigError(problems)
-    return config, warnings
 
 
 def _say(warnings: tuple[Problem, ...]) -> None:

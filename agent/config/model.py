@@ -83,6 +83,7 @@ class Agent(Section):
         default=6.0,
         description="Longest wait at start for the first word of every source.",
     )
+    watch_config: bool = Field(default=True, description="Reload by itself when this file changes.")
 
 
 class Hold(Section):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent import __version__
 from agent.clock import wall_ms
@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from agent.usage.poller import Poller, SourceReport
 
 
+ReloadBy = Literal["start", "request", "edit", "signal", "file"]
+"""Who wanted it: the start itself; `device-agent reload` or the API; a webhook's edit by the API;
+SIGHUP; or nobody, the file had changed."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastReload:
     """What came of the last reload; a start counts as a good one."""
@@ -25,10 +30,19 @@ class LastReload:
     ok: bool = True
     at_ms: int = 0
     error: str = ""
+    by: ReloadBy = "start"
 
     def row(self) -> Json:
         """As JSON."""
-        return {"ok": self.ok, "at": iso(self.at_ms), "error": self.error}
+        return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": self.error}
+
+    def problem(self) -> str:
+        """One line for operators; "" for a good one."""
+        if self.ok:
+            return ""
+        first, *more = self.error.splitlines()
+        others = f" (and {len(more)} more: device-agent check)" if more else ""
+        return f"reload: refused at {iso(self.at_ms)}, the old configuration stays: {first}{others}"
 
 
 class Health:
@@ -40,7 +54,7 @@ class Health:
         self._store = store
         self.started_ms = self.loaded_ms = wall_ms()
         """Of the agent, and of the configuration in force."""
-        self._reloaded = LastReload()
+        self._reloaded = LastReload(at_ms=self.started_ms)
 
     @property
     def reloaded(self) -> LastReload:
@@ -110,7 +124,7 @@ class Health:
         if store.recovered_from:
             problems.append(f"store: was corrupt and set aside as {store.recovered_from}")
         if not self.reloaded.ok:
-            problems.append(f"reload: refused at {iso(self.reloaded.at_ms)}")
+            problems.append(self.reloaded.problem())
         return problems
 
     def _has_iphones(self) -> bool:

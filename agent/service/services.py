@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.service.rows import Json
     from agent.service.scrape import Scraper
+    from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
 
 
@@ -25,6 +26,7 @@ class Services:
     live: Live
     devices: Devices
     webhooks: Webhooks
+    editor: WebhookEditor
     deliveries: Deliveries
     leases: LeaseDesk
     health: Health

@@ -32,24 +32,15 @@ class Webhooks:
 
     def rows(self) -> list[Json]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
-        stats = self._dispatcher.stats()
-        return [
-            {
-                "id": id_,
-                "name": webhook.name,
-                "url": bare_url(URL(webhook.url)),
-                "description": webhook.description,
-                "events": [str(event) for event in webhook.events],
-                "enabled": webhook.enabled,
-                "orgId": self._live.config.org_of(webhook),
-                "payload": webhook.payload,
-                "devices": list(webhook.devices),
-                "tags": list(webhook.tags),
-                "platforms": [str(platform) for platform in webhook.platforms],
-                **_delivery_state(webhook, stats.get(id_)),
-            }
-            for id_, webhook in self._live.webhooks.items()
-        ]
+        return [self.row(id_) for id_ in self._live.webhooks]
+
+    def row(self, id_: int) -> Json:
+        """One of them."""
+        webhook = self._live.webhooks[id_]
+        return {
+            **settings_row(webhook, id_, self._live.config.org_of(webhook)),
+            **_delivery_state(webhook, self._dispatcher.stats().get(id_)),
+        }
 
     async def test(self, name: str) -> Json:
         """Send a marked sample to that webhook, once, and tell what came; UnknownWebhookError."""
@@ -86,6 +77,23 @@ class Webhooks:
             "duration_ms": answer.duration_ms,
             "body": body.decode(),
         }
+
+
+def settings_row(webhook: Webhook, id_: int | None, org_id: int) -> Json:
+    """What the file says of a webhook, as JSON, but for its secrets; id None: not known."""
+    return {
+        "id": id_,
+        "name": webhook.name,
+        "url": bare_url(URL(webhook.url)),
+        "description": webhook.description,
+        "events": [str(event) for event in webhook.events],
+        "enabled": webhook.enabled,
+        "orgId": org_id,
+        "payload": webhook.payload,
+        "devices": list(webhook.devices),
+        "tags": list(webhook.tags),
+        "platforms": [str(platform) for platform in webhook.platforms],
+    }
 
 
 def _delivery_state(webhook: Webhook, stats: WebhookStats | None) -> Json:

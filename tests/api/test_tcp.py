@@ -59,7 +59,7 @@ class Nobody:
 async def served() -> AsyncIterator[tuple[Nobody, ApiServer, aiohttp.ClientSession]]:
     agent = Nobody()
     server = ApiServer(cast("Services", agent))
-    await server.listen_tcp("127.0.0.1:0")
+    server.use_tcp(await server.open_tcp("127.0.0.1:0"))
     try:
         async with aiohttp.ClientSession(f"http://{server.address}") as session:
             yield agent, server, session
@@ -139,7 +139,7 @@ async def test_a_bad_filter_is_the_askers_mistake() -> None:
 
 async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
     server = ApiServer(cast("Services", Nobody()))
-    await server.listen_unix(tmp_path / "s")
+    server.use_unix(await server.open_unix(tmp_path / "s"))
     try:
         async with aiohttp.ClientSession(
             connector=aiohttp.UnixConnector(str(tmp_path / "s"))
@@ -161,10 +161,10 @@ async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
 async def test_the_socket_is_for_owner_and_group_only(tmp_path: Path) -> None:
     server = ApiServer(cast("Services", Nobody()))
     path = tmp_path / "run" / "s"
-    await server.listen_unix(path)
+    server.use_unix(await server.open_unix(path))
     assert oct(path.stat().st_mode & 0o777) == "0o660"
     with pytest.raises(StartError, match="another agent answers"):
-        await ApiServer(cast("Services", Nobody())).listen_unix(path)
+        await ApiServer(cast("Services", Nobody())).open_unix(path)
     # A request that is answered has the probe's connection behind it.
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(path))) as session,
@@ -180,7 +180,7 @@ async def test_a_socket_left_by_a_killed_agent_is_replaced(tmp_path: Path) -> No
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
     server = ApiServer(cast("Services", Nobody()))
-    await server.listen_unix(path)
+    server.use_unix(await server.open_unix(path))
     await server.close()
 
 
@@ -188,13 +188,42 @@ async def test_a_file_in_the_sockets_place_is_not_deleted(tmp_path: Path) -> Non
     path = tmp_path / "s"
     path.write_text("precious")
     with pytest.raises(StartError, match="is no socket"):
-        await ApiServer(cast("Services", Nobody())).listen_unix(path)
+        await ApiServer(cast("Services", Nobody())).open_unix(path)
     assert path.read_text() == "precious"
 
 
-async def test_a_new_address_that_cannot_be_bound_leaves_the_old_one() -> None:
+async def test_an_address_that_cannot_be_bound_leaves_the_old_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        async with served() as (_, server, session):
+            with pytest.raises(StartError, match="in use"):
+                await server.open_tcp(f"127.0.0.1:{other.getsockname()[1]}")
+            async with session.get("/-/healthy") as response:
+                assert response.status == 200
+
+
+async def test_it_moves_to_all_addresses_of_its_port_and_back_without_a_gap() -> None:
     async with served() as (_, server, session):
+        port = int(server.address.rpartition(":")[2])
+        for address in (f"0.0.0.0:{port}", f"127.0.0.1:{port}"):
+            new = await server.open_tcp(address)
+            async with session.get("/-/healthy") as response:
+                assert response.status == 200, "while both serve"
+            server.use_tcp(new)
+            assert server.address == address
+            async with session.get("/-/healthy") as response:
+                assert response.status == 200
         with pytest.raises(StartError, match="in use"):
-            await server.listen_tcp(server.address)
+            await ApiServer(cast("Services", Nobody())).open_tcp(server.address)
+
+
+async def test_one_that_was_opened_for_nothing_leaves_no_trace(tmp_path: Path) -> None:
+    async with served() as (_, server, session):
+        unix = await server.open_unix(tmp_path / "other")
+        tcp = await server.open_tcp("127.0.0.1:0")
+        await unix.discard()
+        await tcp.discard()
+        assert not (tmp_path / "other").exists()
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", int(tcp.address.rpartition(":")[2])))
         async with session.get("/-/healthy") as response:
             assert response.status == 200

@@ -246,13 +246,22 @@ async def test_reload_is_all_or_nothing(
         assert code == 2
         assert re.search(rf"{agent.path}:\d+:\d+: .*did you mean 'events'", err)
         agent.signal(signal.SIGHUP)
-        await agent.until(lambda: any("reload.refused" in line for line in agent.log), "refusal")
+        await agent.until(
+            lambda: sum("reload.refused" in line for line in agent.log) == 2, "both refusals"
+        )
         assert (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"][0]["id"] == 129
         assert any("RELOADING=1" in text for text in agent.notifications)
 
         agent.path.write_text(good.replace("Webhook for All events", "renamed"))
         code, out, err = await agent.cli("reload")
-        assert code == 1, "id 129 belongs to another name"
+        assert (code, err) == (0, ""), "one that gets a new name keeps its id"
+        row = (await agent.api("GET", "/v1/webhooks/129"))[1]
+        assert row["name"] == "renamed"
+        agent.path.write_text(good.replace("id = 129", "id = 131"))
+        assert (await agent.cli("reload"))[0] == 0
+        agent.path.write_text(good.replace("Webhook for All events", "another"))
+        code, out, err = await agent.cli("reload")
+        assert code == 1, "id 129 belonged to one that is gone"
         assert "129" in err
 
         agent.path.write_text(good.replace("id = 129", "id = 130"))
