@@ -22,7 +22,7 @@ _COMMANDS = {
     "run": ("agent.cli.run", "Run the agent in the foreground (what the systemd unit does)."),
     "check": ("agent.cli.check", "Check a configuration file: every mistake, with its place."),
     "devices": ("agent.cli.devices", "Show the devices and their states."),
-    "webhooks": ("agent.cli.webhooks", "List, show and test webhooks."),
+    "webhooks": ("agent.cli.webhooks", "List, create, edit, delete and test webhooks."),
     "deliveries": ("agent.cli.deliveries", "List, show and replay stored callbacks."),
     "use": ("agent.cli.use", "Hold a device while a command runs."),
     "lease": ("agent.cli.lease", "Acquire, renew, release and list leases."),

@@ -1,9 +1,10 @@
-"""`device-agent webhooks`: what is configured, and whether it works."""
+"""`device-agent webhooks`: what is configured, whether it works, and changing it."""
 
 from __future__ import annotations
 
 import json
 import sys
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -11,6 +12,9 @@ import click
 
 from agent.cli.common import ask, config_option, group_config_option
 from agent.cli.table import columns
+from agent.cli.webhook_edit import create, delete, disable, edit, enable
+from agent.cli.webhook_rows import rows
+from agent.errors import UnknownWebhookError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,47 +25,53 @@ _HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS")
 @click.group()
 @group_config_option
 def command() -> None:
-    """List, show and test webhooks."""
+    """List, show, create, edit, delete and test webhooks."""
+
+
+for each in (create, edit, delete, enable, disable):
+    command.add_command(each)
 
 
 @command.command("list")
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
 def list_(config_path: Path, as_json: bool) -> None:
-    """List the running agent's webhooks."""
-    answer = ask(config_path, "GET", "/v1/webhooks")
+    """List the running agent's webhooks; those of the file where no agent runs."""
+    found = rows(config_path)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        click.echo(json.dumps({"webhooks": found}, indent=2))
         return
-    rows = answer["webhooks"]
-    if not rows:
+    if not found:
         click.echo("no webhooks")
         return
     cells = [
         (
-            str(row["id"]),
+            "" if row["id"] is None else str(row["id"]),
             row["name"],
             "yes" if row["enabled"] else "no",
             ",".join(row["events"]),
             row["url"],
             row["status"],
         )
-        for row in rows
+        for row in found
     ]
-    colours = ["green" if row["status"] == "good" else "yellow" for row in rows]
+    colours = ["green" if row["status"] == "good" else "yellow" for row in found]
     click.echo(columns(_HEADINGS, cells, 5, colours))
 
 
 @command.command()
 @config_option
 @click.argument("name", metavar="NAME|ID")
-def show(config_path: Path, name: str) -> None:
-    """Show one webhook as JSON."""
-    rows = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
-    row = next((row for row in rows if name in {row["name"], str(row["id"])}), None)
+@click.option("--json", "_as_json", is_flag=True, help="What it prints anyhow.")
+def show(config_path: Path, name: str, _as_json: bool) -> None:
+    """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
+    found = rows(config_path)
+    row = next((row for key in ("name", "id") for row in found if str(row[key]) == name), None)
     if row is None:
-        click.echo(f"device-agent: no webhook {name!r}", err=True)
-        sys.exit(1)
+        names = [row["name"] for row in found]
+        near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is configured"
+        raise UnknownWebhookError(f"no webhook {name!r}: {hint}")
     click.echo(json.dumps(row, indent=2))
 
 

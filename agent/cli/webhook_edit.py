@@ -1,0 +1,451 @@
+"""`device-agent webhooks create|edit|delete|enable|disable`: they write the file itself.
+
+The file is changed by this process, under its user's rights, for the agent's sandbox lets it write
+no configuration; then the running agent loads it. Without an agent the file alone is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import tomli
+
+from agent.cli.common import ask, config_option, exit_bad_config, load_or_exit
+from agent.cli.webhook_rows import row_of
+from agent.config import Webhook
+from agent.config.mistakes import translated
+from agent.errors import AgentError, ApiError, ConfigError, EditError, UnknownWebhookError
+from agent.model import DeviceState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from agent.config import Config
+    from agent.config.file import FileChanger
+
+_Command = TypeVar("_Command", bound="Callable[..., Any]")
+
+EVENTS = tuple(str(state) for state in DeviceState)
+_REQUIRED = ("name", "url", "events")
+_PLACES = ("file", "env", "credential")
+_BARE = re.compile(r"[^\s\"'\[\]{}#,=]+")
+"""A value of --set that needs no quotes: `--set timeout=5s`."""
+
+
+def _words(_: click.Context, __: click.Parameter, value: tuple[str, ...]) -> list[str] | None:
+    """`--events online,offline`, repeatable."""
+    return [word.strip() for each in value for word in each.split(",") if word.strip()] or None
+
+
+def _events(
+    context: click.Context, option: click.Parameter, value: tuple[str, ...]
+) -> list[str] | None:
+    """Likewise, each once, or `all`."""
+    words = [word.lower() for word in _words(context, option, value) or ()]
+    return list(EVENTS) if words == ["all"] else list(dict.fromkeys(words)) or None
+
+
+_OPTIONS = (
+    click.option("--url", help="Absolute http or https URL, 512 characters at most."),
+    click.option("--description", help="For people only, 512 characters at most."),
+    click.option(
+        "--events",
+        "--event",
+        "events",
+        multiple=True,
+        callback=_events,
+        metavar="STATE[,STATE…]|all",
+        help="States that call back: online, offline, utilizing, unplugged; repeatable.",
+    ),
+    click.option("--enabled/--disabled", default=None, help="Whether it makes callbacks."),
+    click.option(
+        "--devices",
+        "--device",
+        "devices",
+        multiple=True,
+        callback=_words,
+        metavar="PATTERN",
+        help="Scope: only phones whose UDID fits one, such as 'ce09*'; repeatable.",
+    ),
+    click.option(
+        "--tags",
+        "--tag",
+        "tags",
+        multiple=True,
+        callback=_words,
+        metavar="TAG",
+        help="Scope: only phones that bear one of these; repeatable.",
+    ),
+    click.option(
+        "--platforms",
+        "--platform",
+        "platforms",
+        multiple=True,
+        callback=_words,
+        metavar="android|ios",
+        help="Scope: only phones of these platforms; repeatable.",
+    ),
+    click.option("--payload", metavar="standard|extended|cloudevents", help="Its body."),
+    click.option(
+        "--secret", help="Sign with it. It is seen in the process list: rather one of the next."
+    ),
+    click.option("--secret-file", metavar="FILE", help="Sign with the secret in this file."),
+    click.option(
+        "--secret-env", metavar="NAME", help="Sign with the secret in the agent's variable NAME."
+    ),
+    click.option("--secret-credential", metavar="NAME", help="Sign with this systemd credential."),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Any other key, its value as in the file: --set timeout=5s, "
+        "--set 'tls={ca=\"/etc/ca.pem\"}'; repeatable.",
+    ),
+)
+_ORG = click.option(
+    "--org", "org_id", type=click.IntRange(min=1), help="Which, of two that have one name."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the webhook as JSON.")
+
+
+def _webhook_options(function: _Command) -> _Command:
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+@click.command()
+@config_option
+@click.option("--name", help="Unique in its organisation, 50 characters at most.")
+@click.option("--id", "id_", type=click.IntRange(min=1), help="[default: given, and kept]")
+@click.option("--org", "org_id", type=click.IntRange(min=1), help="[default: the agent's]")
+@_webhook_options
+@_JSON
+def create(
+    config_path: Path,
+    name: str | None,
+    id_: int | None,
+    org_id: int | None,
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Create a webhook: in the configuration file, and in the running agent at once.
+
+    Asks for what is needed and was not given, where there is a terminal.
+    """
+    fields = {"id": id_, "org_id": org_id, "name": name, **_fields(options)}
+    fields = {key: value for key, value in fields.items() if value is not None}
+    missing = [key for key in _REQUIRED if key not in fields]
+    if missing and _interactive():
+        taken = [webhook.name for webhook in load_or_exit(config_path).webhooks]
+        fields |= _asked({}, taken, missing if fields else None)
+    elif missing:
+        raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
+    fields = {key: fields[key] for key in Webhook.model_fields if key in fields}  # in their order
+    _apply(config_path, "", org_id, fields, "created", as_json=as_json)
+
+
+@click.command()
+@config_option
+@click.argument("webhook", metavar="NAME|ID")
+@click.option("--name", help="Its new name; it keeps its id, and what waits for it.")
+@_ORG
+@click.option("--unset", multiple=True, metavar="KEY", help="Back to its default; repeatable.")
+@_webhook_options
+@_JSON
+def edit(
+    config_path: Path,
+    webhook: str,
+    name: str | None,
+    org_id: int | None,
+    unset: tuple[str, ...],
+    *,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Change a webhook: in the configuration file, and in the running agent at once.
+
+    What waits for it goes to its new URL. Asks for each parameter when there is a terminal and none
+    was given.
+    """
+    for key in unset:
+        _check_key(key, "--unset")
+    fields = _fields(options) | dict.fromkeys(unset)
+    if name is not None:
+        fields["name"] = name
+    known = _named(config_path, webhook, org_id)
+    if not fields and _interactive():
+        fields = _asked(known, (), None)
+        if not fields:
+            click.echo("nothing changed", err=True)
+            return
+    if not fields:
+        raise click.UsageError("what is to change? Give at least one option")
+    if fields.get("name", known["name"]) != known["name"] and "id" not in known | fields:
+        fields |= _kept_id(config_path, known["name"], org_id)
+    _apply(config_path, known["name"], org_id, fields, "changed", as_json=as_json)
+
+
+@click.command()
+@config_option
+@click.argument("webhook", metavar="NAME|ID")
+@_ORG
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@_JSON
+def delete(
+    config_path: Path, webhook: str, org_id: int | None, *, yes: bool, as_json: bool
+) -> None:
+    """Delete a webhook; what waits for it is cancelled. Its id is never given to another."""
+    known = _named(config_path, webhook, org_id)
+    if not yes:
+        if not _interactive():
+            raise click.UsageError("there is no terminal to ask at: say --yes")
+        click.confirm(f"Delete webhook {known['name']!r}?", abort=True, err=True)
+    _apply(config_path, known["name"], org_id, None, "deleted", as_json=as_json)
+
+
+def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
+    @click.command(name, help=text)
+    @config_option
+    @click.argument("webhook", metavar="NAME|ID")
+    @_ORG
+    @_JSON
+    def command(config_path: Path, webhook: str, org_id: int | None, *, as_json: bool) -> None:
+        known = _named(config_path, webhook, org_id)
+        # Where it says nothing it is enabled, and the file stays as it is.
+        fields = {} if enabled and "enabled" not in known else {"enabled": enabled}
+        _apply(config_path, known["name"], org_id, fields, f"{name}d", as_json=as_json)
+
+    return command
+
+
+enable = _switch(
+    "enable", "Enable a webhook: it calls back about what happens from now on.", enabled=True
+)
+disable = _switch(
+    "disable",
+    "Disable a webhook: no callbacks until it is enabled; what waits for it is kept.",
+    enabled=False,
+)
+
+
+# --- what is wanted ---------------------------------------------------------------------------
+
+
+def _fields(options: dict[str, Any]) -> dict[str, Any]:
+    """Keys of the file, of the options that were given."""
+    secrets = [(place, options.pop(f"secret_{place}")) for place in _PLACES]
+    given = [(place, value) for place, value in secrets if value]
+    if len(given) + (options["secret"] is not None) > 1:
+        raise click.UsageError(
+            "give one of --secret, --secret-file, --secret-env, --secret-credential"
+        )
+    settings = options.pop("settings")
+    fields = {key: value for key, value in options.items() if value is not None}
+    if given:
+        fields["secret"] = dict(given)
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        # Nothing else of it is shown: it may be a secret.
+        if not equals:
+            raise click.UsageError("--set takes KEY=VALUE, the value as in the file")
+        key = key.strip()
+        _check_key(key, "--set")
+        fields[key] = _value(key, text.strip())
+    return fields
+
+
+def _check_key(key: str, option: str) -> None:
+    """Shown only where it is surely a slip."""
+    if key in Webhook.model_fields:
+        return
+    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
+
+    close = get_close_matches(key.lower().replace("-", "_"), Webhook.model_fields, 1)
+    hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(Webhook.model_fields)}"
+    raise click.UsageError(f"{option}: a webhook has no such key: {hint}")
+
+
+def _value(key: str, text: str) -> Any:
+    try:
+        found = tomli.loads(f"x = {text}")
+    except tomli.TOMLDecodeError:
+        found = {}
+    if set(found) == {"x"}:
+        return found["x"]
+    if _BARE.fullmatch(text):
+        return text
+    raise click.UsageError(
+        f"--set {key}=…: the value is not TOML: text with blanks or marks stands in quotes, "
+        f"--set '{key}=\"…\"'"
+    )
+
+
+def _interactive() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _asked(
+    known: dict[str, Any], taken: tuple[str, ...] | list[str], keys: list[str] | None
+) -> dict[str, Any]:
+    """The product's parameters (None: all; else these), asked for; those whose answers are new."""
+    keys = ["name", "url", "description", "events", "enabled"] if keys is None else keys
+    answers: dict[str, Any] = {}
+    for key, question in (("name", "Name"), ("url", "URL"), ("description", "Description")):
+        if key in keys:
+            default = known.get(key, "" if key == "description" else None)
+            answers[key] = _ask_text(question, key, default, taken if key == "name" else ())
+    if "events" in keys:
+        answers["events"] = _ask_events(known.get("events", EVENTS))
+    if "enabled" in keys:
+        answers["enabled"] = click.confirm("Enabled?", known.get("enabled", True), err=True)
+    before = {"description": "", "enabled": True, **known}
+    return {key: value for key, value in answers.items() if value != before.get(key)}
+
+
+def _ask_events(defaults: list[str] | tuple[str, ...]) -> list[str]:
+    while True:
+        chosen = [
+            event
+            for event in EVENTS
+            if click.confirm(f"Call back when {event}?", event in defaults, err=True)
+        ]
+        if chosen:
+            return chosen
+        click.echo("At least one of them must call back.", err=True)
+
+
+def _ask_text(
+    question: str, key: str, default: str | None, taken: tuple[str, ...] | list[str]
+) -> str:
+    """Asked again until the file would take it."""
+
+    def good(text: str) -> str:
+        text = text.strip()
+        sample = {"name": "x", "url": "http://localhost", "events": ["online"], key: text}
+        try:
+            Webhook.model_validate(sample)
+        except ValueError as error:
+            first = error.errors(include_url=False, include_input=False)[0]  # type: ignore[attr-defined]  # pydantic's
+            raise click.BadParameter(translated(sample, first).message) from None
+        if text in taken:
+            raise click.BadParameter("another webhook has this name")
+        return text
+
+    answer: str = click.prompt(question, default=default, value_proc=good, err=True)
+    return answer
+
+
+# --- the file, and the agent ------------------------------------------------------------------
+
+
+def _named(config_path: Path, webhook: str, org_id: int | None) -> dict[str, Any]:
+    """What the file says of it. An id the agent gave is not in the file: the agent is asked."""
+    from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
+
+    load_or_exit(config_path)
+    text, file = config_path.read_text(encoding="utf-8-sig"), str(config_path)
+    try:
+        return webhook_of(text, file, webhook, org_id)
+    except UnknownWebhookError:
+        row = _row(config_path, webhook, org_id) if webhook.isdigit() else None
+        if row is None:
+            raise
+        return webhook_of(text, file, row["name"], row["orgId"])
+    except EditError as error:
+        raise EditError(f"{error}: say which with --org") from None
+
+
+def _row(config_path: Path, webhook: str, org_id: int | None) -> dict[str, Any] | None:
+    """The running agent's row; None: no agent, or it has no such webhook."""
+    try:
+        rows = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
+    except ApiError:
+        return None
+    found: list[dict[str, Any]] = [
+        row for key in ("name", "id") for row in rows if str(row[key]) == webhook
+    ]
+    return next((row for row in found if org_id in {None, row["orgId"]}), None)
+
+
+def _kept_id(config_path: Path, name: str, org_id: int | None) -> dict[str, Any]:
+    """The id of a webhook that gets a new name, to be written into the file."""
+    row = _row(config_path, name, org_id)
+    if row is None:
+        raise EditError(
+            f"webhook {name!r} has no id in the file, so a new name would make it another webhook "
+            "and cancel what waits for it: start the agent first, which knows its id, or give it "
+            "one with --set id=…"
+        )
+    return {"id": row["id"]}
+
+
+def _apply(
+    config_path: Path,
+    name: str,
+    org_id: int | None,
+    fields: dict[str, Any] | None,
+    verb: str,
+    *,
+    as_json: bool,
+) -> None:
+    """Change the file and what is in force, and say so. Name "": a new webhook."""
+    from agent.config.edit import Change  # noqa: PLC0415 - as above
+    from agent.config.file import FileChanger  # noqa: PLC0415 - as above
+
+    gone = _row(config_path, name, org_id) if fields is None else None
+    try:
+        with FileChanger.open(config_path) as file:
+            config = file.change(Change(name, org_id, fields))
+            running = _load_live(config_path, file)
+    except ConfigError as error:
+        exit_bad_config(error)
+    if fields is None:
+        row = {"id": gone["id"] if gone else None, "name": name}
+    else:
+        name, org_id = fields.get("name", name), fields.get("org_id", org_id)
+        row = (_row(config_path, name, org_id) if running else None) or _said(config, name, org_id)
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+    else:
+        shown = f" (id {row['id']})" if row["id"] is not None else ""
+        click.echo(f"webhook {name!r}{shown} {verb} in {config_path}")
+
+
+def _said(config: Config, name: str, org_id: int | None) -> dict[str, Any]:
+    """Its row, by the file alone."""
+    return next(
+        row_of(config, webhook)
+        for webhook in config.webhooks
+        if webhook.name == name and org_id in {None, config.org_of(webhook)}
+    )
+
+
+def _load_live(config_path: Path, file: FileChanger) -> bool:
+    """Let the running agent load the file, which is put back where it refuses; False: none runs."""
+    try:
+        result = ask(config_path, "POST", "/v1/reload")
+    except ApiError as error:
+        if error.code == "unreachable":
+            click.echo(f"written, and not in force yet: {error}", err=True)
+            return False
+        try:
+            file.put_back()
+        except AgentError as second:
+            click.echo(f"device-agent: {second}", err=True)
+        else:
+            # The agent stays with what it has, and knows that the file says the same again.
+            with suppress(ApiError):
+                ask(config_path, "POST", "/v1/reload")
+        raise
+    for key in result["needs_restart"]:
+        click.echo(f"{key} takes effect at the next start", err=True)
+    return True

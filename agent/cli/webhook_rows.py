@@ -1,0 +1,38 @@
+"""Rows of webhooks as the API gives them; by the file alone where no agent runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agent.cli.common import ask, load_or_exit
+from agent.errors import ApiError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from agent.config import Config, Webhook
+
+
+def rows(config_path: Path) -> list[dict[str, Any]]:
+    """Of the running agent; else, said on stderr, what stands in the file."""
+    try:
+        found: list[dict[str, Any]] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
+    except ApiError as error:
+        if error.code != "unreachable":
+            raise
+        click.echo(f"as the file says: {error}", err=True)
+        config = load_or_exit(config_path)
+        return [row_of(config, webhook) for webhook in config.webhooks]
+    return found
+
+
+def row_of(config: Config, webhook: Webhook) -> dict[str, Any]:
+    """The same keys, as far as the file knows them; an id that only the agent knows is None."""
+    from agent.service.webhooks import settings_row  # noqa: PLC0415 - only without an agent
+
+    return {
+        **settings_row(webhook, webhook.id, config.org_of(webhook)),
+        "status": "no agent runs" if webhook.enabled else "disabled",
+    }
