@@ -57,6 +57,7 @@ events = ["offline", "unplugged"]
 """
 _SCRIPTS = {
     "sudo": 'exec "$@"',
+    "chgrp": 'test -w "$2"',
     "sudoedit": 'test -w "$1"',
     "systemctl": 'case "$1" in reload) exec device-agent reload ;; status) exec cat "$DESK_LOG" ;; '
     '*) echo "the desk has no systemd for: $*" >&2; exit 1 ;; esac',
@@ -177,6 +178,7 @@ class Desk:
             (r"http://127\.0\.0\.1:4444", self.grid.url),
             (r"/run/device-agent/control\.sock", str(self.agent.socket)),
             (r"/etc/device-agent/agent\.toml", str(self.agent.path)),
+            (r"/etc/device-agent/", f"{self.place}/"),
             (r"\bUDID\b|ce0917198075440c057e", self.phone.serial),
             (r"\bNAME\b", "board"),
             (r"\b8080\b", str(self.listen)),
