@@ -55,7 +55,11 @@ class EditError(AgentError):
 
 
 class CannotWriteError(AgentError):
-    """The configuration file may not be written by this process, or not now."""
+    """The configuration file may not be written by this process."""
+
+
+class FileBusyError(CannotWriteError):
+    """Somebody else is writing the configuration file just now."""
 
 
 class SecretError(AgentError):
@@ -68,6 +72,10 @@ class StoreError(AgentError):
 
 class StoreLockedError(StoreError):
     """Another agent has this state directory."""
+
+
+class IdTakenError(StoreError):
+    """A webhook asks for the id of another one."""
 
 
 class StoreVersionError(StoreError):

@@ -21,6 +21,7 @@ from agent.errors import (
     ConfigError,
     DeviceHeldError,
     EditError,
+    IdTakenError,
     LeaseError,
     LeasesOffError,
     QueueFullError,
@@ -181,6 +182,7 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (BadRequestError, 400, "bad_request"),
     (EditError, 400, "bad_edit"),
     (CannotWriteError, 409, "cannot_write"),
+    (IdTakenError, 409, "id_taken"),
     (AgentError, 500, "failed"),
 )
 

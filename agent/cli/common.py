@@ -119,7 +119,7 @@ def _load_leniently(path: Path) -> Config:
         return load(path)
     except ConfigError as error:
         config = _whereabouts(path)
-        found = config.socket_path(os.environ).exists() or INSTALLED_SOCKET.exists()
+        found = _is_there(config.socket_path(os.environ)) or _is_there(INSTALLED_SOCKET)
         if not found:
             exit_bad_config(error)
         count = len(error.problems)

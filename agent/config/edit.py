@@ -22,6 +22,9 @@ from agent.errors import EditError, UnknownWebhookError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+_DEPTH = 8
+"""Of tables and arrays in a value: no key has more than two."""
+
 Fields = dict[str, Any]
 """Keys of a [[webhooks]] table; None takes a key away."""
 
@@ -130,17 +133,19 @@ def _appended(text: str, fields: Fields) -> str:
     return kept + (end if kept.strip() else "") + block
 
 
-def _item(value: Any) -> Any:
+def _item(value: Any, depth: int = 0) -> Any:
     """Tables on one line: a webhook reads as one block."""
+    if depth > _DEPTH:
+        raise EditError("a value is nested too deeply")
     if isinstance(value, dict):
         table = tomlkit.inline_table()
         for key, inner in value.items():
-            table.append(key, _item(inner))
+            table.append(key, _item(inner, depth + 1))
         return table
     if isinstance(value, list | tuple):
         array = tomlkit.array()
         for inner in value:
-            array.append(_item(inner))
+            array.append(_item(inner, depth + 1))
         return array
     if value is None:
         raise EditError("TOML knows no null: leave that value out")

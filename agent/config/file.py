@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from agent.config.document import read
 from agent.config.loader import parse
 from agent.config.warn import warnings
-from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError
+from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError, FileBusyError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +88,7 @@ class FileChanger:
 
         Raises:
             ConfigError: it is missing, or cannot be read.
-            CannotWriteError: another command does not end within LOCK_LIMIT.
+            FileBusyError: another command does not end within LOCK_LIMIT.
         """
         read(path)  # says what is wrong, were it missing
         return cls(path, _lock(path.resolve()))
@@ -102,6 +102,7 @@ class FileChanger:
             UnknownWebhookError: it has no such webhook.
             EditError: it is written in a way that cannot be edited.
             CannotWriteError: it may not be written, or the disk fails.
+            FileBusyError: something else keeps on writing it.
             Whatever is raised, nothing is changed.
         """
         for _ in range(_TRIES):
@@ -117,7 +118,7 @@ class FileChanger:
             if after == before or self._replace(before, after):
                 self._before, self._after = before, after
                 return config
-        raise CannotWriteError(f"{self._path} is being written by something else: try again")
+        raise FileBusyError(f"{self._path} is being written by something else: try again")
 
     @property
     def text(self) -> str:
@@ -125,9 +126,14 @@ class FileChanger:
         return self._after.decode("utf-8-sig")
 
     def put_back(self) -> None:
-        """Undo the last change, unless somebody wrote the file since. Raises CannotWriteError."""
+        """Undo the last change.
+
+        Raises:
+            FileBusyError: somebody wrote the file since; it is left as it is.
+            CannotWriteError: it may not be written any more.
+        """
         if not self._replace(self._after, self._before):
-            raise CannotWriteError(f"{self._path} was changed meanwhile, and is left as it is")
+            raise FileBusyError(f"{self._path} was changed meanwhile, and is left as it is")
 
     def close(self) -> None:
         """Let other commands change it."""
@@ -198,9 +204,7 @@ def _lock(path: Path) -> int:
                 time.sleep(0.02)
                 continue
             os.close(handle)
-            raise CannotWriteError(
-                f"{path} is being changed by another command: try again"
-            ) from None
+            raise FileBusyError(f"{path} is being changed by another command: try again") from None
         except OSError as error:
             os.close(handle)
             raise _cannot(path, error) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.config.file import FileChanger
-from agent.errors import AgentError, CannotWriteError, EditError
+from agent.errors import AgentError, CannotWriteError, EditError, FileBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -80,6 +80,8 @@ class WebhookEditor:
                 with file:
                     await asyncio.to_thread(file.change, wanted)
                     await self._load(file)
+            except FileBusyError:
+                raise
             except CannotWriteError as error:
                 raise CannotWriteError(
                     f"the agent may not do that ({error}): 'device-agent webhooks', run on its "

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.errors import StoreError
+from agent.errors import IdTakenError
 from agent.model import (
     Attempt,
     Callback,
@@ -278,7 +278,7 @@ def _take_explicit(
     elif owner[2] and owner[:2] not in names:
         conn.execute(sql.RENAME_WEBHOOK, (org_id, name, wish))
     else:
-        raise StoreError(
+        raise IdTakenError(
             f"webhook {name!r} (org {org_id}) asks for id {wish}, but that id belongs to webhook"
             f" {owner[1]!r} (org {owner[0]}), and ids are never used twice, not even after a"
             " webhook was deleted. Give it another id, or leave the id out to be given one."

@@ -6,6 +6,8 @@ import difflib
 
 import pytest
 import tomli
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agent.config.edit import Change, webhook_of
 from agent.errors import ConfigError, EditError, UnknownWebhookError
@@ -148,6 +150,12 @@ def test_of_two_with_one_name_the_organisation_says_which() -> None:
         (Change("a"), "[[webhooks]\n", ConfigError, "f:1:"),
         (Change("a"), "webhooks = 1\n", EditError, r"must be \[\[webhooks\]\]"),
         (Change("a", None, {"headers": {"X": None}}), FILE, EditError, "no null"),
+        (
+            Change("a", None, {"headers": {"X": [[[[[[[[[[]]]]]]]]]]}}),
+            FILE,
+            EditError,
+            "too deeply",
+        ),
         (Change("a", None, {"description": "\ud800"}), FILE, EditError, "Unicode"),
         # Its table stands behind another one: by its lines alone it cannot be taken out.
         (
@@ -163,3 +171,59 @@ def test_what_cannot_be_done_is_said(
 ) -> None:
     with pytest.raises(error, match=words):
         change.apply(text, "f")
+
+
+_PARTS = {
+    "other": ["[hold]", "[usb]", "[agent]", '[[devices]]\nudid = "{n}"', "[usage] # u"],
+    "line": ["enabled = true", "  # remark", "", "tls.verify = true", 'tags = [ "x", # y\n "z" ]'],
+}
+_SECTION = st.sampled_from(_PARTS["other"])
+_BODY = st.lists(st.sampled_from(_PARTS["line"]), max_size=5, unique=True)
+_VALUES = st.text(max_size=20) | st.booleans() | st.lists(st.text(max_size=5), max_size=3)
+_FIELDS = st.dictionaries(
+    st.sampled_from(["url", "description", "tags", "enabled", "own", "tls"]),
+    st.none() | _VALUES,
+    max_size=4,
+)
+
+
+@given(
+    parts=st.lists(_SECTION | _BODY, max_size=6),
+    pick=st.integers(0, 5),
+    fields=st.none() | _FIELDS,
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_every_byte_of_the_others_stays(
+    parts: list[str | list[str]], pick: int, fields: dict[str, object] | None, end: str
+) -> None:
+    """Whatever else stands in the file, in whatever order."""
+    pieces: list[str] = []
+    seen: set[str] = set()
+    hooks: list[int] = []
+    for number, part in enumerate(parts):
+        if isinstance(part, list):
+            hooks.append(len(pieces))
+            pieces.append("\n".join(["", "[[webhooks]]", f'name = "{number}"', *part, ""]))
+        elif part not in seen or "{n}" in part:
+            seen.add(part)
+            pieces.append(f"# of {number}\n" + part.format(n=number) + "\n")
+    if not hooks:
+        return
+    index = hooks[pick % len(hooks)]
+    text = "".join(pieces).replace("\n", end)
+    before, after = (
+        "".join(some).replace("\n", end) for some in (pieces[:index], pieces[index + 1 :])
+    )
+    webhooks = tomli.loads(text)["webhooks"]
+    name = webhooks[pick % len(hooks)]["name"]
+    new = Change(name, None, fields).apply(text, "f")
+    assert new.startswith(before.rstrip()), (text, new)
+    assert new.rstrip().endswith(after.rstrip()), (text, new)
+    found = tomli.loads(new).get("webhooks", [])
+    assert [each for each in found if each["name"] != name] == [
+        each for each in webhooks if each["name"] != name
+    ]
+    if fields is not None:
+        (mine,) = [each for each in found if each["name"] == name]
+        for key, value in fields.items():
+            assert mine.get(key) == value

@@ -301,7 +301,7 @@ async def test_whatever_fails_late_everything_is_as_before(place: Path, receiver
         path.write_text(bad.replace("id = 1\n", "", 1).replace('name = "board"', 'name = "board" '))
         # Reached where it is, for the file says that it is elsewhere.
         code, answered = await agent.api("POST", "/v1/reload")
-        assert code == 500, answered
+        assert (code, answered["error"]["code"]) == (409, "id_taken"), answered
         assert "belongs to webhook 'board'" in answered["error"]["message"]
         assert not (place / "moved").exists()
         with pytest.raises(OSError, match="refused"):

@@ -230,7 +230,7 @@ async def test_the_api_s_webhooks(place: Path, receiver: Receiver) -> None:
             ("POST", "", {**body, "name": "board"}, (422, "bad_config")),
             ("POST", "", {**body, "headers": {"X": None}}, (400, "bad_edit")),
             ("POST", "", {**body, "description": "\ud800"}, (400, "bad_edit")),
-            ("POST", "", {**body, "id": 99}, (500, "failed")),
+            ("POST", "", {**body, "id": 99}, (409, "id_taken")),
             ("POST", "", [], (400, "bad_request")),
             ("GET", "/bord", None, (404, "unknown_webhook")),
             ("PATCH", "/bord", {}, (404, "unknown_webhook")),
