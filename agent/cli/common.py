@@ -13,6 +13,7 @@ import click
 import tomli
 
 from agent.config import Config, load
+from agent.config.document import read
 from agent.errors import ApiError, ConfigError
 
 if TYPE_CHECKING:
@@ -118,7 +119,10 @@ def _load_leniently(path: Path) -> Config:
     try:
         return load(path)
     except ConfigError as error:
-        config = _whereabouts(path)
+        try:
+            config = _whereabouts(read(path), path.parent)
+        except ConfigError:  # missing, or not ours to read
+            exit_bad_config(error)
         found = _is_there(config.socket_path(os.environ)) or _is_there(INSTALLED_SOCKET)
         if not found:
             exit_bad_config(error)
@@ -128,12 +132,9 @@ def _load_leniently(path: Path) -> Config:
         return config
 
 
-def _whereabouts(path: Path) -> Config:
+def _whereabouts(text: str, base: Path) -> Config:
     """[agent] state_dir and [api] socket, where they can be read; defaults for all else."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
-    except OSError:
-        lines = []
+    lines = text.splitlines()
     document: dict[str, Any] = {}
     while lines:
         try:
@@ -150,7 +151,7 @@ def _whereabouts(path: Path) -> Config:
         if isinstance(value, str):
             said[table] = {key: value}
     try:
-        return Config.model_validate(said, context={"base": path.parent})
+        return Config.model_validate(said, context={"base": base})
     except ValueError:
         return Config()
 

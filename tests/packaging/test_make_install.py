@@ -169,6 +169,25 @@ def ids(machine: Machine) -> dict[str, int]:
     return {row["name"]: row["id"] for row in answer["webhooks"]}
 
 
+def test_webhooks_are_written_by_commands_for_the_agent_may_not(
+    machine: Machine, installed: str
+) -> None:
+    before = machine.text(CONFIG)
+    made = machine.run(
+        "device-agent", "webhooks", "create", "--name", "three", "--url", "http://127.0.0.1:9/",
+        "--events", "online", "--json",
+    ).output  # fmt: skip
+    row = json.loads(made)
+    assert ids(machine)["three"] == row["id"], "in force"
+    assert machine.stat(CONFIG) == "root:device-agent 640"
+    asked = ("curl", "--silent", "--unix-socket", "/run/device-agent/control.sock", "-X", "DELETE")
+    refused = machine.run(*asked, "http://localhost/v1/webhooks/three").output
+    assert json.loads(refused)["error"]["code"] == "cannot_write"
+    machine.run("device-agent", "webhooks", "delete", "three", "--yes")
+    assert machine.text(CONFIG) == before
+    assert "three" not in ids(machine)
+
+
 def test_an_upgrade_keeps_configuration_and_store(machine: Machine, installed: str) -> None:
     machine.write(CONFIG, machine.text(CONFIG).replace(WEBHOOK.format("one"), ""))
     machine.sh("chmod 600 " + CONFIG + "; chown device-agent: " + CONFIG)  # an operator's choice

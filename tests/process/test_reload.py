@@ -249,8 +249,10 @@ async def test_a_bad_file_is_said_once_and_its_mending_too(place: Path, receiver
         assert (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"][0]["name"] == "board"
         code, _, err = await agent.cli("devices")
         assert (code, err) == (0, "")
-        status_lines = [x for x in agent.notifications if x.startswith("STATUS=")]
-        assert "reload" not in status_lines[-1]
+        await agent.until(
+            lambda: "reload" not in [x for x in agent.notifications if "STATUS=" in x][-1],
+            "STATUS= without it",
+        )
 
 
 async def test_watching_can_be_turned_off_and_on(place: Path, receiver: Receiver) -> None:
