@@ -97,17 +97,19 @@ def socket_of(config_path: Path) -> Path:
     """Where the agent of that configuration listens.
 
     The daemon may have been given $RUNTIME_DIRECTORY by systemd, which this process was not: the
-    installed socket is looked for too.
+    installed socket is looked for too, and first of all for the installed file.
     """
-    return socket_for(_load_leniently(config_path))
+    return socket_for(_load_leniently(config_path), config_path)
 
 
-def socket_for(config: Config) -> Path:
+def socket_for(config: Config, config_path: Path) -> Path:
     """See `socket_of`."""
     path = config.socket_path(os.environ)
-    if config.api.socket is None and not _is_there(path) and _is_there(INSTALLED_SOCKET):
-        return INSTALLED_SOCKET
-    return path
+    if config.api.socket is not None or not _is_there(INSTALLED_SOCKET):
+        return path
+    # A relative one is in the directory that this command happens to be called in.
+    is_ours = config_path.absolute() != INSTALLED and os.access(path, os.F_OK)
+    return path if is_ours else INSTALLED_SOCKET
 
 
 def _load_leniently(path: Path) -> Config:
@@ -123,8 +125,7 @@ def _load_leniently(path: Path) -> Config:
             config = _whereabouts(read(path), path.parent)
         except ConfigError:  # missing, or not ours to read
             exit_bad_config(error)
-        found = _is_there(config.socket_path(os.environ)) or _is_there(INSTALLED_SOCKET)
-        if not found:
+        if not _is_there(socket_for(config, path)):
             exit_bad_config(error)
         count = len(error.problems)
         mistakes = "a mistake" if count == 1 else f"{count} mistakes"

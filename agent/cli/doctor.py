@@ -50,7 +50,7 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     """
     checked = check(config_path)
     config = checked[0]
-    socket = socket_for(config or _as_far_as_it_goes(config_path))
+    socket = socket_for(config or _as_far_as_it_goes(config_path), config_path)
 
     async def work() -> tuple[Facts, str]:
         log = support.journal() if bundle is not None else asyncio.sleep(0, "")

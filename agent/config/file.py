@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 LOCK_LIMIT = 5.0
 """Seconds to wait for another command that changes the file."""
+_WRITTEN_IN = 0.2
+"""Seconds that a file may be empty while somebody writes it in place."""
 _TRIES = 5
 """Times that a change is made anew because an editor saved the file meanwhile."""
 _BOM = b"\xef\xbb\xbf"
@@ -45,9 +47,15 @@ class ConfigFile:
         """Fingerprint of what `load` read last, usable or not."""
 
     def load(self) -> tuple[Config, tuple[Problem, ...]]:
-        """The configuration, and what `check` warns of. Raises ConfigError, with every mistake."""
+        """The configuration, and what `check` warns of. Blocks, for a moment if it is empty.
+
+        Raises ConfigError, with every mistake.
+        """
         try:
             text = read(self.path)
+            if not text.strip():
+                time.sleep(_WRITTEN_IN)
+                text = read(self.path)
         except ConfigError as error:
             self.loaded = _fingerprint(str(error))
             raise

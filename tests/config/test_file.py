@@ -203,6 +203,33 @@ def test_who_may_not_write_is_told_what_to_do(place: Path, what: str) -> None:
     assert list(place.iterdir()) == [path]
 
 
+def test_one_that_is_being_written_is_not_taken_for_an_empty_one(path: Path) -> None:
+    path.write_text("")
+    reading = threading.Event()
+
+    class Watched(ConfigFile):
+        """Says that it has begun to read."""
+
+        @property
+        def path(self) -> Path:
+            reading.set()
+            return path
+
+        @path.setter
+        def path(self, _: Path) -> None:
+            pass
+
+    def write() -> None:
+        reading.wait()
+        path.write_text(TEXT)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    config, _ = Watched(path).load()
+    writer.join()
+    assert len(config.webhooks) == 1
+
+
 def test_what_was_loaded_is_known_by_its_text(path: Path) -> None:
     file = ConfigFile(path)
     file.load()
