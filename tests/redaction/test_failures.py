@@ -410,17 +410,19 @@ async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary
 
 
 async def _reload_in_vain(agent: AgentProcess, search: Search, scene: Scene, begin: str) -> None:
-    """Reloads that are refused, for what is in the file and for what the store knows."""
+    """Reloads that are refused: for what the file says, what it names, what the store knows."""
     mistaken = scene.toml.replace("events", "evnts", 3)
-    names = scene.toml.replace('"dns"', '"?"').replace('"tls"', '"dns"').replace('"?"', '"tls"')
-    for text, status in ((mistaken, 422), (names, 500)):
+    blocks = scene.toml.split("[[webhooks]]")
+    loadable = "[[webhooks]]".join(each for each in blocks if '"bad key"' not in each)
+    names = loadable.replace('"dns"', '"?"').replace('"tls"', '"dns"').replace('"?"', '"tls"')
+    for text, status in ((mistaken, 422), (scene.toml, 500), (names, 409)):
         agent.path.write_text(begin + text)
         answered = await agent.api("POST", "/v1/reload")
         assert answered[0] == status, answered
         search.look("reload", json.dumps(answered, ensure_ascii=False), canary=False)
     agent.signal(signal.SIGHUP)
     await agent.until(
-        lambda: sum("reload.refused" in line for line in agent.log) == 3, "three refusals"
+        lambda: sum("reload.refused" in line for line in agent.log) == 4, "four refusals"
     )
     told = await agent.api("GET", "/v1/status")
     assert "dns" in told[1]["reload"]["error"]
