@@ -33,10 +33,14 @@ class AgentProcess:
         directory: holds the configuration, the state and the sockets. Must be short (107 bytes).
         config: TOML without [agent] state_dir and [api], which are set here.
         wrapper: a command that ends by executing the one behind it: `nsenter …`.
+        watch: whether it reloads by itself what is written; else only who asks for it does.
     """
 
-    def __init__(self, directory: Path, config: str, wrapper: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, config: str, wrapper: Sequence[str] = (), *, watch: bool = False
+    ) -> None:
         self.directory = directory
+        self.watch = watch
         self.wrapper = tuple(wrapper)
         self.path = directory / "agent.toml"
         self.notify_path = directory / "notify"
@@ -55,8 +59,9 @@ class AgentProcess:
     def write(self, config: str) -> None:
         """Write the configuration file."""
         head = (
-            f'[agent]\nstate_dir = "{self.directory}/state"\n[api]\nsocket = "{self.socket}"\n'
-            'listen = ""\n'
+            f'[agent]\nstate_dir = "{self.directory}/state"\n'
+            f"watch_config = {str(self.watch).lower()}\n"
+            f'[api]\nsocket = "{self.socket}"\nlisten = ""\n'
         )
         self.path.touch(mode=0o600)
         self.path.write_text(head + config)

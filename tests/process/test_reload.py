@@ -180,7 +180,10 @@ async def test_what_did_not_change_is_not_touched(
 
 
 async def test_a_changed_file_is_taken_by_itself_once(place: Path, receiver: Receiver) -> None:
-    async with FakeAdbHost() as host, AgentProcess(place, config(host.address, receiver)) as agent:
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(host.address, receiver), watch=True) as agent,
+    ):
         await agent.start()
         assert (await status(agent))["by"] == "start"
         good = agent.path.read_text()
@@ -215,7 +218,10 @@ async def test_a_changed_file_is_taken_by_itself_once(place: Path, receiver: Rec
 
 
 async def test_a_bad_file_is_said_once_and_its_mending_too(place: Path, receiver: Receiver) -> None:
-    async with FakeAdbHost() as host, AgentProcess(place, config(host.address, receiver)) as agent:
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(host.address, receiver), watch=True) as agent,
+    ):
         await agent.start()
         good = agent.path.read_text()
         agent.path.write_text(good.replace("events", "evnets"))
@@ -257,15 +263,14 @@ async def test_a_bad_file_is_said_once_and_its_mending_too(place: Path, receiver
 
 async def test_watching_can_be_turned_off_and_on(place: Path, receiver: Receiver) -> None:
     async with FakeAdbHost() as host, AgentProcess(place, config(host.address, receiver)) as agent:
-        good = agent.path.read_text()
-        off = good.replace("[agent]\n", "[agent]\nwatch_config = false\n")
-        agent.path.write_text(off)
+        off = agent.path.read_text()
+        good = off.replace("watch_config = false", "watch_config = true")
         await agent.start()
         agent.path.write_text(off.replace("board", "unseen"))
         # Long enough for a watching agent to have taken it: another one did.
         other = place / "other"
         other.mkdir()
-        async with AgentProcess(other, config(host.address, receiver)) as second:
+        async with AgentProcess(other, config(host.address, receiver), watch=True) as second:
             await second.start()
             second.path.write_text(second.path.read_text() + "# a remark\n")
             await until_reloads(second, "file")
