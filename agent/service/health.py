@@ -54,7 +54,7 @@ class Health:
         self._store = store
         self.started_ms = self.loaded_ms = wall_ms()
         """Of the agent, and of the configuration in force."""
-        self._reloaded = LastReload(at_ms=self.started_ms)
+        self._reloaded = LastReload()
 
     @property
     def reloaded(self) -> LastReload:
