@@ -6,7 +6,7 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.store import queries, sql
+from agent.store import bulk, queries, sql
 from agent.store.faults import Trouble, trouble
 
 if TYPE_CHECKING:
@@ -28,10 +28,6 @@ class UncertainCommitError(Exception):
         self.outcomes = outcomes
 
 
-class _Refused(Exception):  # noqa: N818 - a signal between two functions, seen by nobody else
-    pass
-
-
 def commit(
     conn: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]], batch: int
 ) -> list[Outcome]:
@@ -45,22 +41,22 @@ def commit(
         Exception: the disk or the file is at fault (see `faults.trouble`); nothing was stored.
     """
     try:
-        return _transaction(conn, changes, batch, isolate=False)
-    except _Refused:
-        return _transaction(conn, changes, batch, isolate=True)
+        return _transaction(conn, changes, batch, _apply_all)
+    except bulk.UnusualError:
+        return _transaction(conn, changes, batch, _apply_each)
 
 
 def _transaction(
     conn: sqlite3.Connection,
     changes: Sequence[Callable[[sqlite3.Connection], Any]],
     batch: int,
-    *,
-    isolate: bool,
+    apply: Callable[
+        [sqlite3.Connection, Sequence[Callable[[sqlite3.Connection], Any]]], list[Outcome]
+    ],
 ) -> list[Outcome]:
-    apply = _apply_alone if isolate else _apply
     try:
         conn.execute(sql.BEGIN)
-        outcomes = [apply(conn, change) for change in changes]
+        outcomes = apply(conn, changes)
         queries.put_meta(conn, queries.BATCH, batch)
         try:
             conn.execute(sql.COMMIT)
@@ -72,13 +68,21 @@ def _transaction(
     return outcomes
 
 
-def _apply(conn: sqlite3.Connection, change: Callable[[sqlite3.Connection], Any]) -> Outcome:
+def _apply_all(
+    conn: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]
+) -> list[Outcome]:
     try:
-        return Outcome(change(conn), None)
+        return [Outcome(result, None) for result in bulk.apply(conn, changes)]
     except Exception as error:
         if trouble(error) is Trouble.CHANGE:
-            raise _Refused from error
+            raise bulk.UnusualError from error
         raise
+
+
+def _apply_each(
+    conn: sqlite3.Connection, changes: Sequence[Callable[[sqlite3.Connection], Any]]
+) -> list[Outcome]:
+    return [_apply_alone(conn, change) for change in changes]
 
 
 def _apply_alone(conn: sqlite3.Connection, change: Callable[[sqlite3.Connection], Any]) -> Outcome:

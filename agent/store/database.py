@@ -144,7 +144,7 @@ class Database:
         """
         try:
             return question(self._connected())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, CorruptError) as error:
             if trouble(error) is not Trouble.CORRUPT:
                 raise
             return question(self._replace(error))

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class CorruptError(Exception):
-    """The file is not a store, found without SQLite's help."""
+    """The file is not a store, or a row is damaged, found without SQLite's help."""
 
 
 class Trouble(Enum):
@@ -43,11 +43,16 @@ def trouble(error: Exception) -> Trouble:
     the change is to blame. OSError and MemoryError are the surroundings'.
     """
     code = primary_code(error)
-    if isinstance(error, CorruptError) or code in _CORRUPT:
+    if isinstance(error, CorruptError) or code in _CORRUPT or _is_no_text(error):
         return Trouble.CORRUPT
     if code in _CHANGE or (code == -1 and not isinstance(error, OSError | MemoryError)):
         return Trouble.CHANGE
     return Trouble.DISK
+
+
+def _is_no_text(error: Exception) -> bool:
+    # Python's own finding about a column that SQLite gave as text; it has no code.
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith("Could not decode")
 
 
 def explain(error: Exception) -> str:

@@ -7,6 +7,7 @@ in the file that was set aside.
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 import time
@@ -155,6 +156,8 @@ def _carry(old: sqlite3.Connection, new: sqlite3.Connection, table: str, report:
             scan.rows += 1
         except (sqlite3.IntegrityError, sqlite3.DataError, OverflowError):
             scan.refused += 1
+    if state is not None:
+        _mend_headers(new, report)
     scan.whole = not scan.gaps and not scan.refused
     report.kept[table] = scan.rows
     if scan.gaps:
@@ -162,6 +165,19 @@ def _carry(old: sqlite3.Connection, new: sqlite3.Connection, table: str, report:
     if scan.refused:
         report.lost.append(f"{table}: {scan.refused} rows damaged")
     return scan
+
+
+def _mend_headers(new: sqlite3.Connection, report: Report) -> None:
+    """A callback goes out although the headers of its body are damaged."""
+    damaged = []
+    for rowid, headers in new.execute("SELECT id, headers FROM callbacks"):
+        try:
+            queries.read_headers(headers)
+        except ValueError:
+            damaged.append((json.dumps([("Content-Type", "application/json")]), rowid))
+    new.executemany("UPDATE callbacks SET headers = ? WHERE id = ?", damaged)
+    if damaged:
+        report.lost.append(f"the headers of {len(damaged)} callbacks, but for their Content-Type")
 
 
 def _common_columns(

@@ -1,7 +1,11 @@
-"""All SQL that the running store speaks, by name. The tables are in `schema/*.sql`."""
+"""All SQL that the running store speaks, by name. The tables are in `schema/*.sql`.
+
+`{rows}` stands for one row of parameters or many: `(?, ?), (?, ?)`; see `bulk`.
+"""
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 BEGIN: Final = "BEGIN IMMEDIATE"
@@ -19,7 +23,7 @@ SELECT udid, platform, state, since_ms, name, model, port, reason, holder FROM d
 """
 PUT_DEVICE: Final = """
 INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES {rows}
 ON CONFLICT (udid) DO UPDATE SET
     platform = excluded.platform, state = excluded.state, since_ms = excluded.since_ms,
     name = excluded.name, model = excluded.model, port = excluded.port,
@@ -30,13 +34,17 @@ MOVE_TRANSITIONS: Final = "UPDATE transitions SET udid = ? WHERE udid = ?"
 DROP_DEVICE: Final = "DELETE FROM devices WHERE udid = ?"
 
 ADD_TRANSITION: Final = """
-INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES (?, ?, ?, ?, ?, ?)
+INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
 """
 
+# Ids are given by the writer, the only one who does: a statement for many rows tells none.
+LAST_CALLBACK: Final = (
+    "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'callbacks'), 0)"
+)
 ADD_CALLBACK: Final = """
-INSERT INTO callbacks
-    (message_id, webhook_id, udid, created_ms, body, headers, device_state, attempts, due_ms, state)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')
+INSERT INTO callbacks (id, message_id, webhook_id, udid, created_ms, body, headers, device_state,
+                       attempts, due_ms, state)
+VALUES {rows}
 """
 # `state = 'pending'` stands literally wherever it should be answered by the partial index.
 PENDING: Final = """
@@ -75,14 +83,24 @@ SELECT pile.webhook_id, pile.size, oldest.created_ms FROM (
 ) AS pile CROSS JOIN callbacks AS oldest ON oldest.id = pile.id
 """
 
-ADD_ATTEMPT: Final = """
+# Rows: id, message id, started, duration, status, error, answer.
+ADD_ATTEMPTS: Final = """
 INSERT INTO attempts (callback_id, number, started_ms, duration_ms, status, error, answer)
-SELECT id, attempts + 1, ?, ?, ?, ?, ? FROM callbacks WHERE id = ? AND message_id = ?
+SELECT c.id, c.attempts + 1, new.column3, new.column4, new.column5, new.column6, new.column7
+FROM (VALUES {rows}) AS new CROSS JOIN callbacks AS c
+ON c.id = new.column1 AND c.message_id = new.column2
 """
 # First as the pending one that it nearly always is, so that it is known whether it was.
 FINISH_PENDING: Final = """
 UPDATE callbacks SET attempts = attempts + ?1, state = ?2, due_ms = ?3, finished_ms = ?4
 WHERE id = ?5 AND message_id = ?6 AND state = 'pending'
+"""
+# Rows: id, message id, state, due, finished. `+`: by the id, not by the index of what is pending.
+FINISH_ALL_PENDING: Final = """
+UPDATE callbacks
+SET attempts = attempts + 1, state = new.column3, due_ms = new.column4, finished_ms = new.column5
+FROM (VALUES {rows}) AS new
+WHERE callbacks.id = new.column1 AND message_id = new.column2 AND +callbacks.state = 'pending'
 """
 # A retry's outcome (made > 0) never revives a callback that was cancelled meanwhile; a replay
 # (no attempt) does.
@@ -173,3 +191,9 @@ DELETE FROM transitions WHERE id IN (
     ) ORDER BY at_ms LIMIT ?
 )
 """
+
+
+@lru_cache(maxsize=64)
+def for_rows(statement: str, width: int, rows: int) -> str:
+    """The statement with its `{rows}` filled in."""
+    return statement.format(rows=", ".join([f"({', '.join('?' * width)})"] * rows))

@@ -13,6 +13,7 @@ import structlog
 from agent.clock import wall_ms
 from agent.errors import StoreError
 from agent.store import queries
+from agent.store.bulk import Finish, Record
 from agent.store.database import Database
 from agent.store.rows import StoreFigures, StoreHealth
 from agent.store.writer import Job, Settled, Writer
@@ -154,7 +155,7 @@ class Store:
         """
         kept = tuple(callbacks)
         return self._change(
-            lambda conn: queries.record(conn, record, transition, kept),
+            Record(record, transition, kept),
             (lambda stored: self._moved((each.webhook_id, 1) for each in stored)) if kept else None,
         )
 
@@ -177,7 +178,7 @@ class Store:
         """
         now = self._now_ms()
         return self._change(
-            lambda conn: queries.finish(conn, callback, attempt, state, due_ms, now),
+            Finish(callback, attempt, state, due_ms, now),
             lambda more: self._moved(((callback.webhook_id, more),)),
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import re
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -41,9 +42,14 @@ async def _filled(directory: Path) -> dict[str, int]:
     names = [(1, f"hook-{number}", None) for number in range(20)]
     ids = await store.webhook_ids([*names, (1, "explicit", 500)])
     await store.put_lease(lease())
-    callbacks = await asyncio.gather(
-        *(_record(store, f"m{n:03}", ids[n % 3], f"phone-{n % 40:02}") for n in range(_COUNT))
-    )
+    callbacks: list[Callback] = []
+    for start in range(0, _COUNT, 40):  # as they come in life: not one table after the other
+        callbacks += await asyncio.gather(
+            *(
+                _record(store, f"m{n:03}", ids[n % 3], f"phone-{n % 40:02}")
+                for n in range(start, start + 40)
+            )
+        )
     await asyncio.gather(*(deliver(store, stored) for stored in callbacks[::4]))
     for stored in callbacks[1::50]:
         failed = attempt(stored.message_id, 500, "HTTP 500")
@@ -304,6 +310,39 @@ async def test_a_corrupt_file_with_a_good_log(tmp_path: Path) -> None:
     assert set(table) >= _KEPT
     assert await store.webhook_ids([(1, name, None) for name in ids]) == list(ids.values())
     await _assert_goes_on(state, store)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b'[["Content-Type", "application/js\xff\xfe"]]',
+        b'[["Content-Type"! "application/json"]]',
+        b'[["Content-Type"], "applicationjson"]]',
+    ],
+    ids=["no text", "no json", "no pairs"],
+)
+async def test_damage_inside_a_value_holds_up_no_lane(tmp_path: Path, damaged: bytes) -> None:
+    """SQLite has no checksums: only whoever reads the value finds it."""
+    await _filled(tmp_path)
+    path = tmp_path / STATE_NAME
+    good = b'[["Content-Type", "application/json"]]'
+    assert len(damaged) == len(good)
+    for row in (b"m001", b"m002", b"m003"):
+        data = path.read_bytes()
+        place = re.search(row + rb".?phone-.*?(?=" + re.escape(good) + rb")", data, re.DOTALL)
+        assert place is not None
+        _overwrite(path, place.end(), damaged)
+    store = Store.open(tmp_path)
+    lanes = await store.lanes()
+    found_all = [await store.pending(lane.webhook_id, lane.udid, 0, 1_000) for lane in lanes]
+    table = await rows(store)
+    assert set(table) == _KEPT
+    assert sum(map(len, found_all)) == sum(
+        row.state is CallbackState.PENDING for row in table.values()
+    )
+    assert {c.headers for lane in found_all for c in lane} == {callback("any").headers}
+    assert store.health.recovered_from == str(_aside(tmp_path)[0])
+    await _assert_goes_on(tmp_path, store)
 
 
 @pytest.mark.parametrize("seed", range(12))

@@ -199,6 +199,9 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
     assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1, 1)
     assert "callbacks_finished (finished_ms<?)" in _plan(conn, sql.EXPIRE_CALLBACKS, 1, 1)
     assert "transitions_by_age (at_ms<?)" in _plan(conn, sql.EXPIRE_TRANSITIONS, 1, 1)
+    for statement, width in ((sql.FINISH_ALL_PENDING, 5), (sql.ADD_ATTEMPTS, 7)):
+        plan = _plan(conn, sql.for_rows(statement, width, 4), *[0] * 4 * width)
+        assert re.search(r"SEARCH (callbacks|c) USING INTEGER PRIMARY KEY \(rowid=\?\)", plan), plan
     for query, arguments in (
         (sql.LANES, ()),
         (sql.PENDING, (1, "a", 0, 10)),
