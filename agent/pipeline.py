@@ -12,7 +12,8 @@ import asyncio
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
@@ -39,7 +40,7 @@ from agent.model import (
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from agent.config import Config, DeviceEntry, Webhook
 
@@ -158,7 +159,7 @@ class Pipeline:
         self._tracked: dict[str, _Tracked] = {}
         self._wakes: list[tuple[float, str]] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._commits: set[asyncio.Task[None]] = set()
+        self._commits: set[asyncio.Future[Any]] = set()
         self._on_seen = on_seen or self.settle
         self._seen = False
         self._named: dict[str, str | None] | None = None
@@ -320,7 +321,7 @@ class Pipeline:
         """Store every device's last state anew: the store was made anew, and may not know it."""
         for tracked in self._tracked.values():
             if tracked.stored is not None:
-                self._spawn(self._commit(tracked.stored, None, []))
+                self._commit(tracked.stored, None, [])
 
     async def drain(self) -> None:
         """Wait until everything decided so far is durable (or the store has refused it)."""
@@ -352,7 +353,7 @@ class Pipeline:
                 self._tracked[new] = tracked
                 if tracked.stored is not None:
                     tracked.stored = replace(tracked.stored, udid=new)
-                    self._spawn(self._rename(old, tracked.stored))
+                    self._rename(old, tracked.stored)
             for watcher in self._rename_watchers:
                 watcher(old, new)
 
@@ -422,7 +423,7 @@ class Pipeline:
             callbacks=len(callbacks),
             flapping=outcome.track.flapping,
         )
-        self._spawn(self._commit(tracked.stored, transition, callbacks))
+        self._commit(tracked.stored, transition, callbacks)
 
     def _callbacks(self, transition: Transition, device: Device) -> list[Callback]:
         if (transition.previous, transition.state) not in CALLS_BACK:
@@ -459,39 +460,47 @@ class Pipeline:
         record = self._record(udid, tracked)
         if tracked.stored is not None and record != tracked.stored:
             tracked.stored = record
-            self._spawn(self._commit(record, None, []))
+            self._commit(record, None, [])
 
-    async def _commit(
+    def _commit(
         self, record: DeviceRecord, transition: Transition | None, callbacks: list[Callback]
     ) -> None:
+        # Queued here and now: the store's order is the order of what was seen.
+        stored = asyncio.ensure_future(self._store.record(record, transition, callbacks))
+        self._commits.add(stored)
+        stored.add_done_callback(partial(self._committed, record, len(callbacks)))
+
+    def _committed(
+        self, record: DeviceRecord, callbacks: int, stored: asyncio.Future[tuple[Callback, ...]]
+    ) -> None:
+        self._commits.discard(stored)
         try:
-            stored = await self._store.record(record, transition, callbacks)
+            durable = stored.result()
         except StoreError as error:
-            self.counts.lost += len(callbacks)
+            self.counts.lost += callbacks
             log.error(  # noqa: TRY400 - the message says it all; no traceback for operators
                 "store.refused",
                 udid=record.udid,
                 state=str(record.state),
-                callbacks_lost=len(callbacks),
+                callbacks_lost=callbacks,
                 error=str(error),
             )
             return
-        if stored:
-            self.counts.callbacks.update(callback.webhook_id for callback in stored)
-            self._notify(stored)
+        if durable:
+            self.counts.callbacks.update(callback.webhook_id for callback in durable)
+            self._notify(durable)
 
-    async def _rename(self, old: str, record: DeviceRecord) -> None:
+    def _rename(self, old: str, record: DeviceRecord) -> None:
+        renamed = asyncio.ensure_future(self._store.rename_device(old, record))
+        self._commits.add(renamed)
+        renamed.add_done_callback(partial(self._renamed, record))
+
+    def _renamed(self, record: DeviceRecord, renamed: asyncio.Future[None]) -> None:
+        self._commits.discard(renamed)
         try:
-            await self._store.rename_device(old, record)
+            renamed.result()
         except StoreError as error:
             log.error("store.refused", udid=record.udid, error=str(error))  # noqa: TRY400 - as above
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        # Tasks start in the order they are made, and `record` queues before its first await:
-        # that is what keeps the store's order the order of what was seen.
-        task = asyncio.get_running_loop().create_task(work)
-        self._commits.add(task)
-        task.add_done_callback(self._commits.discard)
 
     def _arm(self, now: float) -> None:
         """Set the one timer to the earliest wake that still counts."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict, deque
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Webhook
-    from agent.model import Callback, DeviceRecord, Transition
+    from agent.model import Callback
     from benchmarks.sample import Change
 
 DEVICES = 256
@@ -60,30 +61,29 @@ class _Round:
     async def agent(self) -> float:
         """Seconds from the first record to the last durable outcome."""
         store, client = Store.open(self._directory), Client()
-        windows = [asyncio.Semaphore(WINDOW) for _ in range(DEVICES)]
-        window_of = {
-            change[2].udid: window for change, window in zip(self._changes, windows, strict=False)
-        }
+        waiting: dict[str, deque[Change]] = defaultdict(deque)
+        for change in self._changes:
+            waiting[change[2].udid].append(change)
         sent = _Countdown(len(self._changes))
 
+        def commit(udid: str) -> None:
+            if waiting[udid]:
+                record, transition, callback = waiting[udid].popleft()
+                store.record(record, transition, [callback]).add_done_callback(committed)
+
+        def committed(stored: asyncio.Future[tuple[Callback, ...]]) -> None:
+            dispatcher.notify(stored.result())
+
         def answered(callback: Callback, *_: object) -> None:
-            window_of[callback.udid].release()
             sent.down()
-
-        async def commit(record: DeviceRecord, transition: Transition, callback: Callback) -> None:
-            dispatcher.notify(await store.record(record, transition, [callback]))
-
-        async def feed(number: int) -> None:
-            async with asyncio.TaskGroup() as commits:
-                for change in self._changes[number::DEVICES]:
-                    await windows[number].acquire()
-                    commits.create_task(commit(*change))
+            commit(callback.udid)
 
         dispatcher = self._dispatcher(store, client, answered)
         try:
             await dispatcher.start()
             began = time.perf_counter()
-            await asyncio.gather(*[feed(number) for number in range(DEVICES)])
+            for udid in list(waiting) * WINDOW:
+                commit(udid)
             await self._drained(dispatcher, sent)
             return time.perf_counter() - began
         finally:

@@ -4,14 +4,15 @@ A *lane* is one (webhook, device). The store holds its pending callbacks; in mem
 most PREFETCH of them, or none and the mark `more`: ask the store. A lane is in exactly one stage:
 
     READY    in its webhook's queue, waiting for one of the webhook's slots
-    BUSY     one task loads its head, sends it and makes the outcome durable
+    BUSY     a task loads its head and sends it, then the store makes the outcome durable
     WAITING  its head failed; a timer (asyncio's own timer heap) makes it READY again
 
 and is forgotten when nothing is pending. There is no task per lane and nothing polls: an idle
 dispatcher runs no code at all. A webhook has `concurrency` slots, given out first come, first
 served; a slot is free again when the answer is there, and the lane goes on when its outcome is
-durable. Outcomes not yet durable are bounded too, so a slow disk slows sending down instead of
-piling up duplicates for the next start.
+durable: a task goes from one ready lane to the next and waits for no commit, the store calls back.
+Outcomes not yet durable are bounded too, so a slow disk slows sending down instead of piling up
+duplicates for the next start.
 
 **Order, under `notify` racing loads.** Rows get their rowids in commit order, and within one lane
 `notify` is called in that order, after the commit. Then:
@@ -45,7 +46,8 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Final, Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
 
@@ -214,6 +216,19 @@ class _Hook:
     durations: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
 
 
+class _Outcome(NamedTuple):
+    """What came of one attempt, on its way into the store."""
+
+    lane: _Lane
+    webhook: Webhook
+    """As it was for this attempt."""
+    callback: Callback
+    attempt: Attempt
+    decision: Decision
+    now: int
+    """When it was decided."""
+
+
 def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None:
     """Nobody listens."""
 
@@ -270,6 +285,8 @@ class Dispatcher:
         self._early: dict[tuple[int, str], int] = {}
         """Lanes to load at the start, each with the creation time of its first callback."""
         self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes: set[asyncio.Future[Any]] = set()
+        """Handed to the store, not durable yet."""
         self._deadlines: dict[_Lane, float] = {}
         self._clock_offset = 0
         self._running = False
@@ -386,11 +403,13 @@ class Dispatcher:
                 hook.drain_timer.cancel()
             for lane in hook.lanes.values():
                 _cancel_timer(lane)
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=grace)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
+        end = time.monotonic() + grace
+        for left in (self._tasks, self._outcomes):
+            if left:
+                _, late = await asyncio.wait(left, timeout=max(0.0, end - time.monotonic()))
+                for each in late:
+                    each.cancel()
+                await asyncio.gather(*late, return_exceptions=True)
 
     def stats(self) -> dict[int, WebhookStats]:
         """By id, of all webhooks that are configured or still have something pending.
@@ -482,6 +501,7 @@ class Dispatcher:
                 log.exception("dispatcher.bug", webhook_id=hook.id, udid=lane.udid)
                 self._set_aside(lane)
             lane = self._next(hook)
+            self._pump(hook)  # a recovery has given it more slots
 
     def _set_aside(self, lane: _Lane) -> None:
         lane.drop()
@@ -532,11 +552,34 @@ class Dispatcher:
             self._judge(hook, webhook, callback, decision, now)
         self._on_attempt(callback, attempt, decision)
         hook.unrecorded += 1
-        try:
-            self._pump(hook)
-            await self._finish(callback, attempt, decision.state, decision.due_ms)
-        finally:
-            hook.unrecorded -= 1
+        self._settle(_Outcome(lane, webhook, callback, attempt, decision, now))
+
+    def _settle(self, outcome: _Outcome) -> None:
+        """Have an outcome made durable, however long the store takes to accept it."""
+        _, _, callback, attempt, decision, _ = outcome
+        stored = asyncio.ensure_future(
+            self._store.finish(callback, attempt, decision.state, decision.due_ms)
+        )
+        self._outcomes.add(stored)
+        stored.add_done_callback(partial(self._settled, outcome))
+
+    def _settled(self, outcome: _Outcome, stored: asyncio.Future[Any]) -> None:
+        """Let the lane go on."""
+        self._outcomes.discard(stored)
+        if stored.cancelled():
+            return
+        lane, webhook, callback, _, decision, now = outcome
+        hook = lane.hook
+        error = stored.exception()
+        if isinstance(error, StoreError):
+            _tell_unrecorded(callback, error)
+            self._later(STORE_RETRY, self._settle_again, outcome)
+            return
+        hook.unrecorded -= 1
+        if error is not None:
+            log.error("dispatcher.bug", webhook_id=hook.id, udid=lane.udid, exc_info=error)
+            self._set_aside(lane)
+            return
         if isinstance(decision, Retry | Paused):
             lane.drop()
             if hook.webhook is webhook:
@@ -547,6 +590,10 @@ class Dispatcher:
                 self._pump(hook)
                 return
         self._go_on(lane)
+
+    def _settle_again(self, outcome: _Outcome) -> None:
+        if self._running:
+            self._settle(outcome)
 
     def _created_ms(self, callback: Callback, now: int) -> int:
         """When it was made, for its age: a clock set forward since the start ages nothing.
@@ -573,9 +620,7 @@ class Dispatcher:
         while len(lane.queue) > 1 or lane.more:
             newest = lane.queue.pop()
             skipped += len(lane.queue)
-            await asyncio.gather(
-                *[self._finish(old, None, CallbackState.CANCELLED) for old in lane.queue]
-            )
+            await asyncio.gather(*[self._cancel(old) for old in lane.queue])
             lane.queue = deque([newest])
             if lane.more:
                 lane.queue.clear()
@@ -586,22 +631,12 @@ class Dispatcher:
                 "callback.superseded", webhook_id=lane.hook.id, udid=lane.udid, skipped=skipped
             )
 
-    async def _finish(
-        self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
-    ) -> None:
-        """Make an outcome durable, however long the store takes to accept it."""
+    async def _cancel(self, callback: Callback) -> None:
         while True:
             try:
-                await self._store.finish(callback, attempt, state, due_ms)
+                await self._store.finish(callback, None, CallbackState.CANCELLED)
             except StoreError as error:
-                # Sending on without the outcome would break order or repeat for ever.
-                log.warning(
-                    "dispatcher.unrecorded",
-                    webhook_id=callback.webhook_id,
-                    udid=callback.udid,
-                    message_id=callback.message_id,
-                    reason=str(error),
-                )
+                _tell_unrecorded(callback, error)
                 await asyncio.sleep(STORE_RETRY)
             else:
                 return
@@ -719,6 +754,17 @@ def _count(hook: _Hook, answer: Answer, decision: Decision) -> None:
         return
     hook.failed[failure_kind(answer)] += 1
     hook.dead += isinstance(decision, Dead)
+
+
+def _tell_unrecorded(callback: Callback, error: StoreError) -> None:
+    # Sending on without the outcome would break order or repeat for ever.
+    log.warning(
+        "dispatcher.unrecorded",
+        webhook_id=callback.webhook_id,
+        udid=callback.udid,
+        message_id=callback.message_id,
+        reason=str(error),
+    )
 
 
 def _cancel_timer(lane: _Lane) -> None:

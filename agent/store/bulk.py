@@ -8,7 +8,8 @@ back, and the changes are applied one by one.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from agent.model import CallbackState
 from agent.store import queries, sql
@@ -27,7 +28,8 @@ class UnusualError(Exception):
     """Not to be applied in bulk; nothing of it may be committed."""
 
 
-class Record(NamedTuple):
+@dataclass(slots=True)
+class Record:
     """A device's row, its transition and its callbacks; see `queries.record`."""
 
     device: DeviceRecord
@@ -36,10 +38,11 @@ class Record(NamedTuple):
 
     def __call__(self, conn: sqlite3.Connection) -> tuple[Callback, ...]:
         """Apply it alone."""
-        return queries.record(conn, *self)
+        return queries.record(conn, self.device, self.transition, self.callbacks)
 
 
-class Finish(NamedTuple):
+@dataclass(slots=True)
+class Finish:
     """What came of a callback; see `queries.finish`."""
 
     callback: Callback
@@ -50,7 +53,7 @@ class Finish(NamedTuple):
 
     def __call__(self, conn: sqlite3.Connection) -> int:
         """Apply it alone."""
-        return queries.finish(conn, *self)
+        return queries.finish(conn, self.callback, self.attempt, self.state, self.due_ms, self.now)
 
 
 def apply(
@@ -115,11 +118,12 @@ def _record(conn: sqlite3.Connection, records: Sequence[Record]) -> list[tuple[C
 
 def _finish(conn: sqlite3.Connection, finishes: Sequence[Finish]) -> None:
     tried, moved = [], []
-    for callback, attempt, state, due_ms, now in finishes:
-        assert attempt is not None
-        key = (callback.rowid, callback.message_id)
-        tried.append((*key, *queries.attempt_row(attempt)))
-        moved.append((*key, state.value, due_ms, None if state is CallbackState.PENDING else now))
+    for each in finishes:
+        assert each.attempt is not None
+        key = (each.callback.rowid, each.callback.message_id)
+        finished_ms = None if each.state is CallbackState.PENDING else each.now
+        tried.append((*key, *queries.attempt_row(each.attempt)))
+        moved.append((*key, each.state.value, each.due_ms, finished_ms))
     found = _insert(conn, sql.ADD_ATTEMPTS, tried)
     if found == _insert(conn, sql.FINISH_ALL_PENDING, moved) == len(finishes):
         return
@@ -136,4 +140,3 @@ def _insert(conn: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, 
         touched += conn.execute(sql.for_rows(statement, len(chunk[0]), size), values).rowcount
         start += size
     return touched
-

@@ -11,6 +11,7 @@ import json
 import shutil
 import sqlite3
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -171,10 +172,10 @@ def _mend_headers(new: sqlite3.Connection, report: Report) -> None:
     """A callback goes out although the headers of its body are damaged."""
     damaged = []
     for rowid, headers in new.execute("SELECT id, headers FROM callbacks"):
-        try:
-            queries.read_headers(headers)
-        except ValueError:
-            damaged.append((json.dumps([("Content-Type", "application/json")]), rowid))
+        with suppress(ValueError):
+            if headers.isascii() and queries.read_headers(headers) is not None:
+                continue
+        damaged.append((json.dumps([("Content-Type", "application/json")]), rowid))
     new.executemany("UPDATE callbacks SET headers = ? WHERE id = ?", damaged)
     if damaged:
         report.lost.append(f"the headers of {len(damaged)} callbacks, but for their Content-Type")

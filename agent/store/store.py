@@ -20,7 +20,7 @@ from agent.store.writer import Job, Settled, Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Sequence
     from pathlib import Path
 
     from agent.model import Attempt, Callback, CallbackState, DeviceRecord, Lease, Transition
@@ -41,12 +41,12 @@ def ignore(_: StoreHealth) -> None:
 class Store:
     """Devices, transitions, callbacks, attempts, webhook ids and leases, in one SQLite file.
 
-    Used from one event loop. Changes are durable (fsync) when their await returns, and are stored
-    in the order of the calls: queueing happens at the call itself, not at the await. While the disk
-    fails, changes wait in memory and so do their callers; questions are answered from what is
-    stored. A caller that is cancelled does not take its change back. All methods but `open` raise
-    StoreError: once the store is closed, when too many changes wait, when the store refuses the
-    change (a broken rule of the schema), or, for questions, when the file cannot be read.
+    Used from one event loop. A change is queued by the call itself, in the order of the calls, and
+    durable (fsync) when its future is done. While the disk fails, changes wait in memory and so do
+    their callers; questions are answered from what is stored. A caller that is cancelled does not
+    take its change back. All methods but `open` raise StoreError: once the store is closed, when
+    too many changes wait, when the store refuses the change (a broken rule of the schema), or, for
+    questions, when the file cannot be read.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Store:
         self._told = self.health
         self._cancelled = 0
         self._sizes: dict[int, int] | None = None
-        self._sizing: asyncio.Task[Any] | None = None
+        self._sizing: asyncio.Future[Any] | None = None
 
     @classmethod
     def open(
@@ -148,18 +148,18 @@ class Store:
 
     def record(
         self, record: DeviceRecord, transition: Transition | None, callbacks: Sequence[Callback]
-    ) -> Coroutine[Any, Any, tuple[Callback, ...]]:
+    ) -> asyncio.Future[tuple[Callback, ...]]:
         """Store the device's row, its transition and the callbacks, all or nothing.
 
-        Returns the callbacks with their rowids. A coroutine in all but when it queues.
+        Returns the callbacks with their rowids.
         """
         kept = tuple(callbacks)
         return self._change(
             Record(record, transition, kept),
-            (lambda stored: self._moved((each.webhook_id, 1) for each in stored)) if kept else None,
+            self._grown if kept else None,
         )
 
-    def rename_device(self, old: str, new: DeviceRecord) -> Coroutine[Any, Any, None]:
+    def rename_device(self, old: str, new: DeviceRecord) -> asyncio.Future[None]:
         """Keep a device, its history included, under a new UDID.
 
         Callbacks stay as they are: their bodies carry the old UDID, and their order hangs on it.
@@ -168,7 +168,7 @@ class Store:
 
     def finish(
         self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0
-    ) -> Coroutine[Any, Any, int]:
+    ) -> asyncio.Future[int]:
         """Record the attempt and move the callback on; returns by how much more is pending.
 
         PENDING with `due_ms` is a retry; else DELIVERED or DEAD. The stored count of attempts goes
@@ -179,7 +179,7 @@ class Store:
         now = self._now_ms()
         return self._change(
             Finish(callback, attempt, state, due_ms, now),
-            lambda more: self._moved(((callback.webhook_id, more),)),
+            partial(self._moved, callback.webhook_id),
         )
 
     async def lanes(self) -> list[PendingLane]:
@@ -219,7 +219,7 @@ class Store:
     async def _until_all(
         self,
         cancel: Callable[[sqlite3.Connection], list[tuple[int, int]]],
-        first: Coroutine[Any, Any, list[tuple[int, int]]],
+        first: asyncio.Future[list[tuple[int, int]]],
     ) -> int:
         last = total = sum(count for _, count in await first)
         while last == queries.CANCEL_ROWS:
@@ -233,11 +233,11 @@ class Store:
 
     def put_lease(self, lease: Lease) -> Coroutine[Any, Any, None]:
         """Store the lease, in place of the one with its id."""
-        return self._change(lambda conn: queries.put_lease(conn, lease))
+        return _result(self._change(lambda conn: queries.put_lease(conn, lease)))
 
     def delete_lease(self, lease_id: str) -> Coroutine[Any, Any, None]:
         """Delete the lease, if it is there."""
-        return self._change(lambda conn: queries.delete_lease(conn, lease_id))
+        return _result(self._change(lambda conn: queries.delete_lease(conn, lease_id)))
 
     async def deliveries(self, query: DeliveryQuery) -> list[DeliveryRow]:
         """Callbacks that match, newest first.
@@ -279,8 +279,7 @@ class Store:
         """
         if self._sizes is None:
             if self._sizing is None or self._sizing.done():
-                question = self._submit(queries.backlog, writes=False, then=self._counted)
-                self._sizing = asyncio.create_task(question, name="store-count")
+                self._sizing = self._submit(queries.backlog, writes=False, then=self._counted)
                 self._sizing.add_done_callback(_heard)
             # Whoever does not wait to the end leaves the question for the next one.
             await asyncio.shield(self._sizing)
@@ -289,16 +288,20 @@ class Store:
     def _counted(self, found: dict[int, tuple[int, int]]) -> None:
         self._sizes = {webhook: size for webhook, (size, _) in found.items()}
 
-    def _moved(self, moves: Iterable[tuple[int, int]]) -> None:
-        """So many more are pending of these webhooks. What came before the count is in it."""
+    def _moved(self, webhook: int, more: int) -> None:
+        """So many more are pending of this webhook. What came before the count is in it."""
         sizes = self._sizes
-        if sizes is not None:
-            for webhook, more in moves:
-                sizes[webhook] = sizes.get(webhook, 0) + more
+        if sizes is not None and more:
+            sizes[webhook] = sizes.get(webhook, 0) + more
+
+    def _grown(self, stored: Sequence[Callback]) -> None:
+        for each in stored:
+            self._moved(each.webhook_id, 1)
 
     def _gone(self, cancelled: Sequence[tuple[int, int]]) -> None:
-        self._cancelled += sum(count for _, count in cancelled)
-        self._moved((webhook, -count) for webhook, count in cancelled)
+        for webhook, count in cancelled:
+            self._cancelled += count
+            self._moved(webhook, -count)
 
     async def close(self) -> None:
         """Commit what is queued, within 3 s, then close and release the lock; idempotent.
@@ -315,12 +318,12 @@ class Store:
             # The thread goes on, and keeps the lock, until it is done or the process ends.
             log.error("store.close_hangs", seconds=_CLOSE_SECONDS, hint="is the disk hanging?")
 
-    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> Coroutine[Any, Any, T]:
+    def _ask(self, question: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
         return self._submit(question, writes=False)
 
     def _change(
         self, change: Callable[[sqlite3.Connection], T], then: Callable[[T], None] | None = None
-    ) -> Coroutine[Any, Any, T]:
+    ) -> asyncio.Future[T]:
         return self._submit(change, writes=True, then=then)
 
     def _submit(
@@ -329,7 +332,7 @@ class Store:
         *,
         writes: bool,
         then: Callable[[T], None] | None = None,
-    ) -> Coroutine[Any, Any, T]:
+    ) -> asyncio.Future[T]:
         loop = self._loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         if self._closing is not None:
@@ -345,7 +348,7 @@ class Store:
         else:
             self._unstored += writes
             self._writer.put(Job(work, future, writes, then))
-        return _result(future)
+        return future
 
     def _drop(self) -> None:
         self._dropped += 1
@@ -393,7 +396,7 @@ async def _result(future: asyncio.Future[T]) -> T:
     return await future
 
 
-def _heard(task: asyncio.Task[Any]) -> None:
+def _heard(future: asyncio.Future[Any]) -> None:
     """An error nobody waited for is no bug to be logged."""
-    if not task.cancelled():
-        task.exception()
+    if not future.cancelled():
+        future.exception()
