@@ -93,11 +93,12 @@ class Client:
         """
         started = self._monotonic()
         limit = webhook.timeout or limit
-        endpoint: _Endpoint | None = None
+        endpoint = self._known(webhook)
         private: list[str] = []
         fields: dict[str, Any]
         try:
-            endpoint = await self._endpoint(webhook)
+            if endpoint is None:
+                endpoint = await self._make(webhook)
             endpoint.users += 1
             headers = endpoint.headers(callback, now_ms // 1000, private)
             fields = await endpoint.post(callback.body, headers, limit, private)
@@ -129,10 +130,7 @@ class Client:
         self._retired.clear()
         await asyncio.gather(*self._closing, *[endpoint.close() for endpoint in endpoints])
 
-    async def _endpoint(self, webhook: Webhook) -> _Endpoint:
-        endpoint = self._known(webhook)
-        if endpoint is not None:
-            return endpoint
+    async def _make(self, webhook: Webhook) -> _Endpoint:
         context: ssl.SSLContext | bool = True
         if _own_tls(webhook):
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import re
-import re
 import sqlite3
 from typing import TYPE_CHECKING
 

@@ -56,7 +56,8 @@ def _kill_one(nursery: subprocess.Popen[str], directory: Path, lines: int) -> se
     return said
 
 
-async def _check(directory: Path, said: set[str]) -> None:
+async def check(directory: Path, said: set[str]) -> None:
+    """Everything that a recorder said is there, nothing was salvaged, and in order."""
     store = Store.open(directory)
     assert store.health.recovered_from == ""
     table = await rows(store)
@@ -85,7 +86,7 @@ async def _kills(tmp_path: Path, kills: int) -> None:
             if number % 5 == 0:
                 said.clear()
             said |= _kill_one(nursery, directory, rng.randrange(1, 120))
-            await _check(directory, said)
+            await check(directory, said)
 
 
 async def test_nothing_reported_is_lost_by_kills(tmp_path: Path) -> None:
