@@ -15,7 +15,17 @@ from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery, Store
 from tests.deliver.kit import Clock, eventually, make_callback, make_record, make_webhook
-from tests.fakes.receiver import Receiver, Request, after, answer, hang
+from tests.fakes.receiver import (
+    Receiver,
+    Request,
+    after,
+    answer,
+    endless,
+    hang,
+    hang_up,
+    raw,
+    reset,
+)
 from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
@@ -24,6 +34,7 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.deliver.policy import Decision
+    from tests.fakes.receiver import Behaviour
 
 HOUR = 3600.0
 
@@ -244,6 +255,74 @@ async def test_retry_after_is_waited_for(house: House) -> None:
     await house.commit(make_callback())
     await eventually(lambda: house.clock.armed)
     assert house.clock.armed == [100]
+
+
+HOSTILE: dict[str, tuple[Behaviour, str, float]] = {
+    # What the receiver does → what the attempt says, and seconds until the next one.
+    "no answer": (hang_up(), "closed the connection without an answer", 5),
+    "reset": (reset(), "reset: ", 5),
+    "no http": (raw(b"220 smtp ready\r\n", close=True), "does not answer in HTTP", 5),
+    "header bomb": (raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10**6), "too long headers", 5),
+    "dripping headers": (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), "within 0.5 s", 5),
+    "for ever informational": (endless(b"", b"HTTP/1.1 103 X\r\n\r\n", 0.05), "within 0.5 s", 5),
+    "silence": (hang(), "no answer from", 5),
+    "1 GB": (
+        endless(b"HTTP/1.1 500 X\r\nContent-Length: 1073741824\r\n\r\n", b"z" * 65536),
+        "500",
+        5,
+    ),
+    "endless": (endless(b"HTTP/1.1 503 X\r\n\r\n", b"z" * 65536), "HTTP 503", 5),
+    "bad chunking": (
+        raw(
+            b"HTTP/1.1 500 X\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\nno-hex\r\n",
+            close=True,
+        ),
+        "",
+        5,
+    ),
+    "reset in mid-answer": (reset(b"HTTP/1.1 502 X\r\nContent-Length: 9\r\n\r\nhalf"), "", 5),
+    "redirect to itself": (answer(307, ("Location: /hook",)), "redirects are not followed", 5),
+    "408": (answer(408), "HTTP 408", 5),
+    "425": (answer(425, ("Retry-After: 7",)), "HTTP 425", 7),
+    "429 for years": (answer(429, ("Retry-After: 99999999999",)), "HTTP 429", 36_000),
+    "503 with 3,000 digits": (answer(503, ("Retry-After: " + "9" * 3_000,)), "HTTP 503", 36_000),
+    "503 until the year 9999": (
+        answer(503, ("Retry-After: Fri, 31 Dec 9999 23:59:59 GMT",)),
+        "HTTP 503",
+        36_000,
+    ),
+    "429 in the past": (
+        answer(429, ("Retry-After: Mon, 01 Jan 1900 00:00:00 GMT",)),
+        "HTTP 429",
+        5,
+    ),
+    "429 and nonsense": (answer(429, ("Retry-After: -1; DROP",)), "HTTP 429", 5),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_receiver_gets_its_retry_and_holds_up_nobody(
+    house: House, name: str
+) -> None:
+    """Over a real socket; the message comes again when it is due, and another webhook's at once."""
+    behaviour, says, seconds = HOSTILE[name]
+    bad, good = await house.receiver(), await house.receiver()
+    bad.default = behaviour
+    await house.start(make_webhook(bad.url()), make_webhook(good.url(), 2), timeout=0.5)
+    (callback,) = await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    assert house.clock.armed == [seconds]
+    (attempt,) = await house.store.attempts(callback.message_id)
+    assert attempt.error
+    assert says in attempt.error
+    assert len(attempt.answer.encode()) <= 1024
+    (other,) = await house.commit(make_callback(2))
+    await house.settled(other, CallbackState.DELIVERED)
+    bad.default = answer(204)
+    house.clock.advance(seconds)
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert {r.headers["webhook-id"] for r in bad.requests} == {callback.message_id}
+    assert len({r.body for r in bad.requests}) == 1
 
 
 async def test_past_max_age_it_is_dead_and_the_next_one_goes(house: House) -> None:

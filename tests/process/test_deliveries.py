@@ -61,11 +61,22 @@ async def test_a_dead_callback_is_kept_shown_and_replayed(place: Path, receiver:
         code, out, _ = await agent.cli("deliveries", "list", "--device", "ce09")
         assert code == 0
         assert re.search(r"status board\s+ce09\s+online\s+dead\s+\d+\s+.*HTTP 503", out)
+        for wanted, filters in (
+            (2, ("--webhook", "status board", "--since", "1h")),
+            (2, ("--webhook", "7", "--state", "dead")),
+            (1, ("--device", "r58m", "--dead", "--since", "2020-01-31T12:00:00Z")),
+            (1, ("--limit", "1")),
+            (0, ("--state", "pending")),
+            (0, ("--since", "2999-01-31T12:00:00Z")),
+        ):
+            code, out, _ = await agent.cli("deliveries", "list", "--json", *filters)
+            assert (code, len(json.loads(out)["deliveries"])) == (0, wanted), filters
         chosen = next(row["id"] for row in rows if row["deviceUdid"] == "ce09")
         code, out, _ = await agent.cli("deliveries", "show", chosen)
         assert code == 0
         assert "out to lunch" in out
         assert '"deviceUdid":"ce09"' in out
+        assert re.search(r"#1 .* \d+ ms  HTTP 503", out)
         assert "#2" in out
 
         sent = next(r for r in receiver.requests if r.headers["webhook-id"] == chosen)
@@ -103,6 +114,38 @@ async def test_what_makes_no_sense_is_said(
         assert (code, out) == (1, "")
         assert message in err
         assert "Traceback" not in err
+
+
+async def test_a_webhook_that_is_gone_is_paused_for_all_to_see_until_it_is_edited(
+    place: Path, receiver: Receiver
+) -> None:
+    receiver.default = answer(410, body=b"moved out")
+    async with FakeAdbHost() as host, AgentProcess(place, "") as agent:
+        text = config(host, receiver).replace('max_age = "1s"', 'max_age = "72h"')
+        agent.write(text)
+        await agent.start()
+        host.set(Listed("ce09"))
+        await agent.until(lambda: any("webhook.paused" in line for line in agent.log), "the pause")
+        code, out, _ = await agent.cli("webhooks", "list")
+        assert code == 0
+        assert re.search(r"status board.*paused: HTTP 410 Gone", out)
+        (row,) = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+        assert row["paused"] is True
+        await agent.until_metric(
+            r'(?m)^device_agent_webhook_state\{[^}]*state="paused"[^}]*\} 1\.0$'
+        )
+        host.set(Listed("ce09"), Listed("r58m"))
+        await agent.until_device("r58m", "state", "online")
+        assert len(receiver.requests) == 1, "nothing more is sent there"
+
+        receiver.default = answer(204)
+        agent.write(text.replace("/hook?", "/new?"))
+        assert (await agent.cli("reload"))[0] == 0
+        await receiver.until(lambda: len(receiver.requests) == 3, "both, at the new URL")
+        assert [r.target.partition("?")[0] for r in receiver.requests[1:]] == ["/new", "/new"]
+        await agent.until_delivered()
+        (row,) = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+        assert (row["status"], row["paused"]) == ("good", False)
 
 
 async def test_a_webhook_is_tested_through_its_own_settings(

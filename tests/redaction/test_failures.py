@@ -133,6 +133,16 @@ class Scene:
         self.add("metadata", "link-local", f"http://{self.userinfo()}169.254.169.254/")
         self.add("proxied", "HTTP 502", f"http://{self.userinfo()}board.example/proxied")
         self.add("tunnel", "proxy", f"https://{self.userinfo()}board.example/tunnel")
+        proxy = f"proxy = {_toml(f'http://{self.userinfo()}127.0.0.1:{port}')}"
+        self.add("basic own proxy", "HTTP 502", "http://board.example/proxied", proxy)
+        self.add("own tunnel", "proxy", "https://board.example/tunnel", proxy)
+        for scheme, says in (("http", "HTTP 502"), ("https", "proxy")):
+            self.add(
+                f"proxy_auth {scheme}",
+                says,
+                f"{scheme}://board.example/proxied",
+                f'proxy = "http://127.0.0.1:{port}"\nproxy_auth = {self.basic("proxy_auth")}',
+            )
 
         key = f"-----BEGIN PRIVATE KEY-----\n{self.secret('key', '')}\n-----END PRIVATE KEY-----\n"
         self.add(
@@ -177,8 +187,8 @@ class Scene:
             return '{ type = "bearer", token = { credential = "board" } }'
         return f'{{ type = "bearer", token = {_toml(value)} }}'
 
-    def basic(self) -> str:
-        password = self.file("password", self.secret("basic"))
+    def basic(self, name: str = "basic") -> str:
+        password = self.file("password", self.secret(name))
         return f'{{ type = "basic", username = "board", password = {{ file = {password} }} }}'
 
 
@@ -337,7 +347,10 @@ async def test_no_secret_is_told_by_any_failure(
     # All of it would be worth nothing if the secrets had not been used.
     used = vault.found_in("".join(f"{each.target} {each.fields}" for each in receiver.requests))
     kinds = {name.rpartition(" ")[0] for name in used}
-    assert kinds > {"token env", "token credential", "token inline", "basic", "user", "header"}
+    assert kinds > {
+        *("token env", "token credential", "token inline"),
+        *("basic", "user", "header", "proxy_auth"),
+    }
 
 
 async def _until_tried(agent: AgentProcess, scene: Scene) -> None:
