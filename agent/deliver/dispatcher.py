@@ -511,7 +511,7 @@ class Dispatcher:
     # --- one turn of one lane --------------------------------------------------------------
 
     async def _turn(self, lane: _Lane) -> None:
-        """Send the lane's head once, make the outcome durable, and let the lane go on."""
+        """Send the lane's head once, and hand what came of it to the store."""
         hook = lane.hook
         try:
             if not lane.queue:
@@ -573,7 +573,8 @@ class Dispatcher:
         error = stored.exception()
         if isinstance(error, StoreError):
             _tell_unrecorded(callback, error)
-            self._later(STORE_RETRY, self._settle_again, outcome)
+            if self._running:
+                self._later(STORE_RETRY, self._settle_again, outcome)
             return
         hook.unrecorded -= 1
         if error is not None:

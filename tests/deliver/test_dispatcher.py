@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.deliver.client import Client
-from agent.deliver.dispatcher import BREAK_AFTER, PREFETCH, UNRECORDED, Dispatcher
+from agent.deliver.dispatcher import BREAK_AFTER, PREFETCH, STORE_RETRY, UNRECORDED, Dispatcher
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery, Store
@@ -370,6 +370,40 @@ async def test_a_refusing_store_sets_the_lane_aside(house: House) -> None:
     await house.settled(callback, CallbackState.DELIVERED)
 
 
+async def test_an_outcome_that_the_store_refuses_is_offered_again_and_overtaken_by_nothing(
+    house: House,
+) -> None:
+    receiver = await house.receiver()
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.refuse_outcomes = 2
+    dispatcher = await house.start(make_webhook(receiver.url()), store=gated)
+    stored = await house.commit(make_callback(), make_callback())
+    for left in (1, 0):
+        await eventually(lambda: gated.refuse_outcomes == left and house.clock.armed)  # noqa: B023 - awaited here
+        assert len(receiver.requests) == 1
+        assert dispatcher.stats()[1].unrecorded == 1
+        house.clock.advance(STORE_RETRY)
+    for callback in stored:
+        await house.settled(callback, CallbackState.DELIVERED)
+    assert ids(receiver.requests) == calls(stored)
+    await eventually(lambda: dispatcher.stats()[1].unrecorded == 0)
+
+
+async def test_a_bug_in_the_store_sets_the_lane_aside(house: House) -> None:
+    receiver = await house.receiver()
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.broken = 1
+    dispatcher = await house.start(make_webhook(receiver.url()), store=gated)
+    (callback,) = await house.commit(make_callback())
+    await eventually(lambda: house.clock.armed)
+    assert dispatcher.stats()[1].unrecorded == 0
+    house.clock.advance(STORE_RETRY)
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert ids(receiver.requests) == calls([callback, callback])
+
+
 async def test_a_listener_that_breaks_its_promise_ends_nothing(house: House) -> None:
     receiver = await house.receiver()
     broken = [True]
@@ -407,6 +441,8 @@ class GatedStore:
         self._store = store
         self.gate = asyncio.Event()
         self.refuse_loads = 0
+        self.refuse_outcomes = 0
+        self.broken = 0
         self.loads = asyncio.Event()
         self.loads.set()
         self.loading = 0
@@ -414,6 +450,12 @@ class GatedStore:
 
     async def finish(self, *outcome: Any) -> None:
         await self.gate.wait()
+        if self.refuse_outcomes:
+            self.refuse_outcomes -= 1
+            raise StoreError("too many changes wait")
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("a bug")
         await self._store.finish(*outcome)
 
     async def pending(self, *lane: Any) -> list[Callback]:
