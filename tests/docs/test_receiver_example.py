@@ -15,7 +15,7 @@ from agent.deliver.client import Client
 from agent.deliver.policy import ErrorKind
 from agent.model import Callback
 from tests.deliver.kit import make_webhook
-from tests.docs.test_docs import ROOT, blocks
+from tests.docs.pages import ROOT, blocks
 from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
@@ -26,9 +26,9 @@ BODY = json.dumps({"deviceName": "Galaxy Note 8", "eventDescription": "Online"})
 
 async def test_it_verifies(tmp_path: Path) -> None:
     (code,) = [
-        text
-        for page, _, text in blocks("python")
-        if page == ROOT / "README.md" and "WebhookVerificationError" in text
+        block.text
+        for block in blocks("python", ROOT / "README.md")
+        if "WebhookVerificationError" in block.text
     ]
     found = re.search(r'SECRET = "([^"]+)"', code)
     assert found is not None
