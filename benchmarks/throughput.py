@@ -8,6 +8,9 @@ the same receiver process, and take turns:
 - *client*: the agent's own client alone, no store;
 - *bare*: an aiohttp session with the client's settings, signing, and nothing else;
 - *naive*: bare, and a commit of its own on the event loop before and after each sending.
+
+Each is measured twice over: by its rate, and by the CPU time of this process per callback, which
+depends less on what else the machine does.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import defaultdict, deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import aiohttp
 from multidict import CIMultiDict
@@ -49,6 +52,21 @@ AT_ONCE = (64, 8)
 TARGET = 0.8
 
 
+class _Spent(NamedTuple):
+    seconds: float
+    cpu: float
+    """Seconds of this process, all threads."""
+
+
+def _now() -> _Spent:
+    return _Spent(time.perf_counter(), time.process_time())
+
+
+def _since(began: _Spent) -> _Spent:
+    now = _now()
+    return _Spent(now.seconds - began.seconds, now.cpu - began.cpu)
+
+
 class _Round:
     """One way of sending, once."""
 
@@ -58,8 +76,8 @@ class _Round:
         self._at_once = at_once
         self._changes = changes
 
-    async def agent(self) -> float:
-        """Seconds from the first record to the last durable outcome."""
+    async def agent(self) -> _Spent:
+        """From the first record to the last durable outcome."""
         store, client = Store.open(self._directory), Client()
         waiting: dict[str, deque[Change]] = defaultdict(deque)
         for change in self._changes:
@@ -81,27 +99,27 @@ class _Round:
         dispatcher = self._dispatcher(store, client, answered)
         try:
             await dispatcher.start()
-            began = time.perf_counter()
+            began = _now()
             for udid in list(waiting) * WINDOW:
                 commit(udid)
             await self._drained(dispatcher, sent)
-            return time.perf_counter() - began
+            return _since(began)
         finally:
             await dispatcher.stop(5)
             await client.close()
             await store.close()
 
-    async def backlog(self) -> float:
-        """Seconds from the dispatcher's start to the last durable outcome."""
+    async def backlog(self) -> _Spent:
+        """From the dispatcher's start to the last durable outcome."""
         store, client = Store.open(self._directory), Client()
         sent = _Countdown(len(self._changes))
         dispatcher = self._dispatcher(store, client, lambda *_: sent.down())
         try:
             await asyncio.gather(*[store.record(r, t, [c]) for r, t, c in self._changes])
-            began = time.perf_counter()
+            began = _now()
             await dispatcher.start()
             await self._drained(dispatcher, sent)
-            return time.perf_counter() - began
+            return _since(began)
         finally:
             await dispatcher.stop(5)
             await client.close()
@@ -124,8 +142,8 @@ class _Round:
         while dispatcher.stats()[WEBHOOK_ID].lanes:  # noqa: ASYNC110 - the last outcomes
             await asyncio.sleep(0.001)
 
-    async def client(self) -> float:
-        """Seconds for the agent's client to send all."""
+    async def client(self) -> _Spent:
+        """For the agent's client to send all."""
         client = Client()
 
         async def send(callback: Callback) -> None:
@@ -137,13 +155,13 @@ class _Round:
         finally:
             await client.close()
 
-    async def bare(self) -> float:
-        """Seconds for aiohttp to sign and send all."""
+    async def bare(self) -> _Spent:
+        """For aiohttp to sign and send all."""
         async with _session() as session:
             return await self._send_all(lambda callback: _post(session, self._webhook, callback))
 
-    async def naive(self) -> float:
-        """Seconds for sending with a commit on the loop before and after each."""
+    async def naive(self) -> _Spent:
+        """For sending with a commit on the loop before and after each."""
         await Store.open(self._directory).close()
         conn = open_existing(self._directory / STATE_NAME)
         rows = {change[2].message_id: change for change in self._changes}
@@ -164,16 +182,16 @@ class _Round:
         finally:
             conn.close()
 
-    async def _send_all(self, send: Callable[[Callback], Awaitable[None]]) -> float:
+    async def _send_all(self, send: Callable[[Callback], Awaitable[None]]) -> _Spent:
         callbacks = iter([change[2] for change in self._changes])
 
         async def work(mine: Iterator[Callback]) -> None:
             for callback in mine:
                 await send(callback)
 
-        began = time.perf_counter()
+        began = _now()
         await asyncio.gather(*[work(callbacks) for _ in range(self._at_once)])
-        return time.perf_counter() - began
+        return _since(began)
 
 
 class _Countdown:
@@ -237,8 +255,8 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
     figures: list[Figure] = []
     async with helper("benchmarks.receiver") as receiver:
         for at_once in AT_ONCE:
-            rates = await _compare(directory, receiver, at_once, quick=quick)
-            figures += _figures(rates, at_once)
+            rates, costs = await _compare(directory, receiver, at_once, quick=quick)
+            figures += _figures(rates, costs, at_once)
     return figures
 
 
@@ -247,45 +265,55 @@ WAYS = ("agent", "bare", "client", "backlog", "naive")
 
 async def _compare(
     directory: Path, receiver: Helper, at_once: int, *, quick: bool
-) -> dict[str, list[float]]:
-    """Callbacks a second, way → one value per round.
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Callbacks a second, and µs of CPU for each: way → one value per round.
 
     The quietest third of the rounds counts, all of it measured side by side; the first never does.
     """
-    rounds: list[tuple[float, dict[str, float]]] = []
+    rounds: list[tuple[float, dict[str, float], dict[str, float]]] = []
     wanted = 3 if quick else 9
     quiet_ones = 0
     for number in range(1 + 3 * wanted):
         with Others(receiver.pid) as others:
-            rates = await _round(directory / f"{at_once}-{number}", receiver, at_once)
+            measured = await _round(directory / f"{at_once}-{number}", receiver, at_once)
         if number:
-            rounds.append((others.cores, rates))
+            rounds.append((others.cores, *measured))
             quiet_ones += others.cores <= QUIET
         if quiet_ones == wanted:
             break
-    chosen = sorted(rounds, key=lambda pair: pair[0])[:wanted]
+    chosen = sorted(rounds, key=lambda one: one[0])[:wanted]
     cores = f"{chosen[0][0]:.2f} to {chosen[-1][0]:.2f}"
     print(f"   {wanted} of {len(rounds)} rounds, in which others used {cores} cores", flush=True)
-    return {way: [rates[way] for _, rates in chosen] for way in WAYS}
+    return (
+        {way: [rates[way] for _, rates, _ in chosen] for way in WAYS},
+        {way: [costs[way] for _, _, costs in chosen] for way in WAYS},
+    )
 
 
-async def _round(directory: Path, receiver: Helper, at_once: int) -> dict[str, float]:
+async def _round(
+    directory: Path, receiver: Helper, at_once: int
+) -> tuple[dict[str, float], dict[str, float]]:
     url = f"http://127.0.0.1:{receiver.port}/hook"
-    rates = {}
+    rates, costs = {}, {}
     for way in WAYS:
         count = COUNT if way != "naive" else COUNT // 8
         changes = make_changes(count, DEVICES, make_webhook(url))
         place = directory / way
         place.mkdir(parents=True)
-        rates[way] = count / await getattr(_Round(place, url, at_once, changes), way)()
-    return rates
+        spent: _Spent = await getattr(_Round(place, url, at_once, changes), way)()
+        rates[way] = count / spent.seconds
+        costs[way] = spent.cpu / count * 1e6
+    return rates, costs
 
 
-def _figures(rates: dict[str, list[float]], at_once: int) -> list[Figure]:
-    rows = [(f"{at_once} at once", "per second", "spread")]
+def _figures(
+    rates: dict[str, list[float]], costs: dict[str, list[float]], at_once: int
+) -> list[Figure]:
+    rows = [(f"{at_once} at once", "per second", "spread", "µs of CPU", "spread")]
     for way in WAYS:
         rate, spread = median_spread(rates[way])
-        rows.append((way, f"{rate:.0f}", spread))
+        cost, width = median_spread(costs[way])
+        rows.append((way, f"{rate:.0f}", spread, f"{cost:.0f}", width))
     print(table(rows))
     rate, spread = median_spread(rates["agent"])
     figures = [Figure(f"durable callbacks, {at_once} at once", f"{rate:.0f} /s", spread)]
@@ -308,4 +336,10 @@ def _figures(rates: dict[str, list[float]], at_once: int) -> list[Figure]:
                 ratio >= target if target else None,
             )
         )
+    ratio = median_spread(costs["bare"])[0] / median_spread(costs["agent"])[0]
+    _, spread = median_spread(
+        [bare / agent for bare, agent in zip(costs["bare"], costs["agent"], strict=True)], ".2f"
+    )
+    name = f"CPU of bare / of agent, {at_once} at once"
+    figures.append(Figure(name, f"{ratio:.2f}", spread, f">= {TARGET:g}", ratio >= TARGET))
     return figures
