@@ -45,7 +45,6 @@ IMPORTS = (
     "agent.cli.run",
 )
 IOS_IMPORTS = ("pymobiledevice3.usbmux", "pymobiledevice3.lockdown")
-NO_RICH = "import sys; sys.modules['rich'] = None"
 NO_CERTIFICATES = {"SSL_CERT_FILE": "/dev/null", "SSL_CERT_DIR": "/dev/null"}
 """aiohttp makes a TLS context when it is imported."""
 TRIM = """
@@ -77,9 +76,8 @@ VARIANTS = {
     "PYTHONNODEBUGRANGES=1": Variant({"PYTHONNODEBUGRANGES": "1"}),
     "PYTHONOPTIMIZE=2": Variant({"PYTHONOPTIMIZE": "2"}),
     "no CA certificates": Variant(NO_CERTIFICATES),
-    "no rich": Variant(prelude=NO_RICH),
-    "the last four": Variant(
-        {"PYTHONNODEBUGRANGES": "1", "PYTHONOPTIMIZE": "2", **NO_CERTIFICATES}, NO_RICH
+    "the last three": Variant(
+        {"PYTHONNODEBUGRANGES": "1", "PYTHONOPTIMIZE": "2", **NO_CERTIFICATES}
     ),
 }
 
