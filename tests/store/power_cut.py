@@ -26,7 +26,7 @@ _CALL = re.compile(
     r"(?P<pid>\d+) +(?P<name>\w+)\((?P<fd>\d+)<(?P<path>[^>]*)>"
     r'(?:, (?:"(?P<data>[^"]*)", )?(?P<numbers>[\d, ]+))?(?P<ends>\)? += (?P<result>-?\d+))?'
 )
-_RESUMED = re.compile(r"(?P<pid>\d+) <\.\.\. (?P<name>\w+) resumed>.*= (?P<result>-?\d+)")
+_RESUMED = re.compile(r"(?P<pid>\d+) +<\.\.\. (?P<name>\w+) resumed>.*= (?P<result>-?\d+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def calls(trace: Path) -> Iterator[Call]:
                     _text(match["data"] or ""),
                     tuple(int(n) for n in re.findall(r"\d+", match["numbers"] or "")),
                 )
+                assert match["pid"] not in begun, "nothing of the trace may be overlooked"
                 if match["ends"] is None:
                     begun[match["pid"]] = call
                 elif int(match["result"]) >= 0:
