@@ -24,13 +24,14 @@ from agent.clock import wall_ms
 from agent.config import Tls
 from agent.deliver.client import Client, tls_context
 from agent.deliver.dispatcher import Dispatcher
-from agent.errors import AgentError, StartError, StoreError
+from agent.errors import AgentError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
 from agent.pipeline import Clocks, Pipeline, sources_of
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
+from agent.service.events import Events
 from agent.service.health import Health, LastReload, ReloadBy
 from agent.service.leases import LeaseDesk, candidates
 from agent.service.live import Live
@@ -53,7 +54,6 @@ if TYPE_CHECKING:
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
     from agent.model import SourceName
-    from agent.pipeline import DeviceView
     from agent.service.rows import Json
     from agent.usage.poller import Plans as UsagePlans
 
@@ -242,11 +242,13 @@ class App:
 
     def _build_services(self) -> Services:
         live = self._live
-        devices = Devices(self._pipeline)
+        devices = Devices(self._pipeline, self._store)
+        self._events = Events(self._pipeline, self._store)
         self._health = Health(self._pipeline, self._store, self._poller)
         return Services(
             live=live,
             devices=devices,
+            events=self._events,
             webhooks=Webhooks(live, self._dispatcher, self._client),
             editor=WebhookEditor(
                 None if self._file is None else self._file.path, live, partial(self.reload, "edit")
@@ -389,6 +391,7 @@ class App:
         )
         self._pipeline.reconfigure(new, webhooks)
         self._leases.turn(on=new.usage.leases)
+        self._events.refresh()
         self._spawn(self._cancel_deleted())
         await self._poller.swap(new.usage.interval, usage, made)
         restarted = await self._sources.swap(sources)
@@ -473,7 +476,7 @@ class App:
             self._spawn(self._store_again())
         self._status_soon()
 
-    def _on_change(self, _view: DeviceView) -> None:
+    def _on_change(self, _udid: str) -> None:
         self._status_soon()
         self._poller.phones_changed()
         self._leases.serve()
@@ -507,10 +510,10 @@ def _needs_restart(old: Config, new: Config, environ: Mapping[str, str]) -> list
 
 
 def _try_tls(webhooks: Iterable[Webhook]) -> None:
-    """Build each webhook's TLS context once; AgentError names the webhook and the file."""
+    """Build each webhook's TLS context once; UnusableError names the webhook and the file."""
     for webhook in webhooks:
         if webhook.tls != Tls():
             try:
                 tls_context(webhook)
             except AgentError as error:
-                raise AgentError(f"webhook {webhook.name!r}: {error}") from None
+                raise UnusableError(f"webhook {webhook.name!r}: {error}") from None

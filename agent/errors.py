@@ -122,5 +122,13 @@ class UnknownDeliveryError(AgentError):
     """No stored callback has that id: a typing error, or its retention has passed."""
 
 
+class UnusableError(AgentError):
+    """The configuration is right as a text, and cannot be put in force: a file is missing, say."""
+
+
+class BusyError(AgentError):
+    """Too many ask for the same at once; later there may be room."""
+
+
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""

@@ -165,7 +165,8 @@ class Pipeline:
         self._named: dict[str, str | None] | None = None
         self._settled = False
         self._settling = asyncio.Event()
-        self._watchers: list[Callable[[DeviceView], None]] = []
+        self._watchers: list[Callable[[str], None]] = []
+        self._stored_watchers: list[Callable[[], None]] = []
         self._rename_watchers: list[Callable[[str, str], None]] = []
         self.counts = Counts()
         records = list(records)
@@ -260,6 +261,10 @@ class Pipeline:
         """Every device that is shown: known to the sources or listed, and not ignored."""
         return [self._view(udid) for udid in sorted(self._identities.udids) if self._shown(udid)]
 
+    def udids(self) -> list[str]:
+        """Of every device that is known, whether it is shown or not."""
+        return sorted(self._identities.udids)
+
     def census(self) -> Census:
         """How many devices are shown in which state."""
         states: Counter[tuple[Platform | None, DeviceState]] = Counter()
@@ -305,10 +310,17 @@ class Pipeline:
                     self._named[key] = udid if self._named.get(key, udid) == udid else None
         return self._named.get(fold(name))
 
-    def watch(self, watcher: Callable[[DeviceView], None]) -> Callable[[], None]:
-        """Call the watcher at every change of a device's view; returns how to stop that."""
+    def readings(self, udid: str) -> Readings:
+        """What all sources together say now of one device that `view` knows."""
+        return self._readings(udid, self._tracked.get(udid) or _Tracked())
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call the watcher with the UDID at every change of a device's view, its end included."""
         self._watchers.append(watcher)
-        return lambda: self._watchers.remove(watcher)
+
+    def watch_stored(self, watcher: Callable[[], None]) -> None:
+        """Call the watcher whenever stored transitions came or were put under another UDID."""
+        self._stored_watchers.append(watcher)
 
     def watch_renames(self, watcher: Callable[[str, str], None]) -> None:
         """Call the watcher with (old, new) whenever a device gets another UDID.
@@ -356,6 +368,7 @@ class Pipeline:
                     self._rename(old, tracked.stored)
             for watcher in self._rename_watchers:
                 watcher(old, new)
+            self._show(old)
 
     def _step_all(self, udids: Iterable[str]) -> None:
         now = self._clocks.monotonic()
@@ -382,8 +395,11 @@ class Pipeline:
             # Gone before it ever counted: a key that another, better one replaced (a serial that
             # could not be read at first), or a phone that was plugged in for a moment.
             self._identities.forget(udid)
-        elif tracked.track.state is not None:
-            self._refresh(udid, tracked)
+            self._show(udid)
+            return
+        elif tracked.track.state is not None and self._refresh(udid, tracked):
+            self._show(udid)
+            return
         if outcome.track is not before:
             self._show(udid)
 
@@ -455,12 +471,14 @@ class Pipeline:
             )
         return callbacks
 
-    def _refresh(self, udid: str, tracked: _Tracked) -> None:
+    def _refresh(self, udid: str, tracked: _Tracked) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
         record = self._record(udid, tracked)
-        if tracked.stored is not None and record != tracked.stored:
-            tracked.stored = record
-            self._commit(record, None, [])
+        if tracked.stored is None or record == tracked.stored:
+            return False
+        tracked.stored = record
+        self._commit(record, None, [])
+        return True
 
     def _commit(
         self, record: DeviceRecord, transition: Transition | None, callbacks: list[Callback]
@@ -468,10 +486,14 @@ class Pipeline:
         # Queued here and now: the store's order is the order of what was seen.
         stored = asyncio.ensure_future(self._store.record(record, transition, callbacks))
         self._commits.add(stored)
-        stored.add_done_callback(partial(self._committed, record, len(callbacks)))
+        stored.add_done_callback(partial(self._committed, record, transition, len(callbacks)))
 
     def _committed(
-        self, record: DeviceRecord, callbacks: int, stored: asyncio.Future[tuple[Callback, ...]]
+        self,
+        record: DeviceRecord,
+        transition: Transition | None,
+        callbacks: int,
+        stored: asyncio.Future[tuple[Callback, ...]],
     ) -> None:
         self._commits.discard(stored)
         try:
@@ -489,6 +511,8 @@ class Pipeline:
         if durable:
             self.counts.callbacks.update(callback.webhook_id for callback in durable)
             self._notify(durable)
+        if transition is not None:
+            self._tell_stored()
 
     def _rename(self, old: str, record: DeviceRecord) -> None:
         renamed = asyncio.ensure_future(self._store.rename_device(old, record))
@@ -501,6 +525,8 @@ class Pipeline:
             renamed.result()
         except StoreError as error:
             log.error("store.refused", udid=record.udid, error=str(error))  # noqa: TRY400 - as above
+            return
+        self._tell_stored()
 
     def _arm(self, now: float) -> None:
         """Set the one timer to the earliest wake that still counts."""
@@ -615,10 +641,12 @@ class Pipeline:
         )
 
     def _show(self, udid: str) -> None:
-        if self._watchers:
-            view = self._view(udid)
-            for watcher in tuple(self._watchers):
-                watcher(view)
+        for watcher in self._watchers:
+            watcher(udid)
+
+    def _tell_stored(self) -> None:
+        for watcher in self._stored_watchers:
+            watcher()
 
 
 _UNSEEN = Track()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -357,16 +358,40 @@ async def test_what_is_stored_is_what_was_decided(tmp_path: Path) -> None:
         ]
 
 
-async def test_watchers_see_every_change_until_they_stop(tmp_path: Path) -> None:
+async def test_watchers_are_told_of_every_change_a_name_and_an_end_included(
+    tmp_path: Path,
+) -> None:
     async with house(tmp_path) as h:
-        states: list[DeviceState] = []
-        stop = h.pipeline.watch(lambda view: states.append(view.state))
+        told: list[tuple[str, DeviceState | None, str]] = []
+
+        def watch(udid: str) -> None:
+            view = h.pipeline.view(udid)
+            told.append((udid, view.state if view else None, view.name if view else ""))
+
+        h.pipeline.watch(watch)
         h.see(usb("ce09"), adb("ce09"))
-        assert states[-1] is DeviceState.ONLINE
-        stop()
-        count = len(states)
+        assert told[-1] == ("ce09", DeviceState.ONLINE, "ce09")
         h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
-        assert len(states) == count
+        assert told[-1] == ("ce09", DeviceState.UTILIZING, "ce09")
+        h.see(usb("ce09"), replace(adb("ce09"), name="Galaxy"))
+        assert told[-1] == ("ce09", DeviceState.UTILIZING, "Galaxy")
+        h.see(usb("", "1-7"))
+        h.wait(1)
+        h.see(usb("r58m", "1-7"), adb("r58m", "1-7"))
+        h.wait(60)
+        assert ("no-serial@1-7", None, "") in told
+
+
+async def test_who_watches_the_store_is_told_once_a_transition_is_durable(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        told = asyncio.Event()
+        h.pipeline.watch_stored(told.set)
+        h.see(usb("ce09"), adb("ce09"))
+        assert not told.is_set()
+        async with asyncio.timeout(10):
+            await told.wait()
+        (stored,) = await h.store.transitions_after(0, 10)
+        assert (stored.id, stored.transition.state) == (1, DeviceState.ONLINE)
 
 
 async def test_a_serial_read_late_leaves_no_ghost(tmp_path: Path) -> None:

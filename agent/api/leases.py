@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from aiohttp import web
 
-from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, number_of, text_of
+from agent.api.request import (
+    CALLER,
+    SERVICES,
+    STOPPING,
+    BadRequestError,
+    body_of,
+    number_of,
+    text_of,
+)
 from agent.model import Platform
 
 if TYPE_CHECKING:
@@ -75,13 +83,15 @@ async def renew(request: web.Request) -> web.Response:
 async def tie(request: web.Request) -> web.StreamResponse:
     """Tie an existing lease to this connection."""
     lease = await request.app[SERVICES].leases.renew(request.match_info["id"])
-    log.info("lease.tied", udid=lease["udid"], holder=lease["holder"])
+    caller = str(request[CALLER])
+    log.info("lease.tied", udid=lease["udid"], holder=lease["holder"], caller=caller)
     return await _tied(request, lease["id"], 200)
 
 
 async def release(request: web.Request) -> web.Response:
     """End a lease."""
-    return web.json_response(await request.app[SERVICES].leases.release(request.match_info["id"]))
+    desk, caller = request.app[SERVICES].leases, str(request[CALLER])
+    return web.json_response(await desk.release(request.match_info["id"], caller=caller))
 
 
 async def _give(request: web.Request, body: dict[str, Any]) -> Json:
@@ -89,21 +99,27 @@ async def _give(request: web.Request, body: dict[str, Any]) -> Json:
     holder, purpose = text_of(body, "holder"), text_of(body, "purpose", default="")
     ttl, wait = number_of(body, "ttl", DEFAULT_TTL), number_of(body, "wait", 0.0)
     steal = text_of(body, "steal", default="")
-    wanted = body.get("any")
+    wanted, caller = body.get("any"), str(request[CALLER])
     if wanted is None:
         udid = text_of(body, "udid")
-        return await desk.acquire(udid, holder, purpose, ttl, wait=wait, steal=steal)
+        return await desk.acquire(udid, holder, purpose, ttl, wait=wait, steal=steal, caller=caller)
     if "udid" in body or steal:
         raise BadRequestError("'any' goes with neither 'udid' nor 'steal'")
     if not isinstance(wanted, dict) or set(wanted) - {"platform", "tags"}:
         raise BadRequestError("'any' must be an object with 'platform' and 'tags', or empty")
     platform, tags = wanted.get("platform"), wanted.get("tags", [])
-    if platform is not None and platform not in set(Platform):
-        raise BadRequestError(f"no platform {platform!r}: {', '.join(Platform)}")
+    if platform is not None and platform not in list(Platform):  # it may be no string at all
+        raise BadRequestError(f"no platform {json.dumps(platform)}: {', '.join(Platform)}")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise BadRequestError("'tags' must be an array of strings")
     return await desk.acquire_any(
-        Platform(platform) if platform else None, tuple(tags), holder, purpose, ttl, wait=wait
+        Platform(platform) if platform else None,
+        tuple(tags),
+        holder,
+        purpose,
+        ttl,
+        wait=wait,
+        caller=caller,
     )
 
 

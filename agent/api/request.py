@@ -11,11 +11,17 @@ from aiohttp import web
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
+    from agent.api.caller import Caller
+    from agent.api.limits import Limits
     from agent.service.services import Services
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
+
+CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
+"""Of requests that change something."""
+LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 
 
 class BadRequestError(AgentError):
@@ -24,9 +30,19 @@ class BadRequestError(AgentError):
 
 async def body_of(request: web.Request) -> dict[str, Any]:
     """The JSON object that was sent; an empty one for nothing."""
+    limit = request.app[LIMITS].body
     try:
-        body = json.loads(await request.text() or "{}")
-    except ValueError as error:
+        async with asyncio.timeout(limit):
+            text = await request.text()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text=f"the body did not come within {limit:g} s") from None
+    except (web.RequestPayloadError, ConnectionError) as error:
+        raise BadRequestError(f"the body did not come whole: {error}") from None
+    except (UnicodeDecodeError, LookupError):
+        raise BadRequestError("the body is no JSON: it must be in UTF-8") from None
+    try:
+        body = json.loads(text or "{}")
+    except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is no JSON: {error}") from None
     if not isinstance(body, dict):
         raise BadRequestError("the body must be a JSON object")
@@ -46,4 +62,7 @@ def number_of(body: dict[str, Any], key: str, default: float) -> float:
     value = body.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise BadRequestError(f"{key!r} must be a number of seconds, not {json.dumps(value)}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise BadRequestError(f"{key!r} is too large a number") from None

@@ -1,68 +1,58 @@
-"""Every path of the API, one handler each, and the one shape of its errors.
-
-Errors are `{"error": {"code": …, "message": …}}`; the message is for an operator's eyes.
-"""
+"""Every path of the API, one handler each, and what all requests go through."""
 
 from __future__ import annotations
 
 import asyncio
 import hmac
 import ipaddress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
-from agent.api import leases
-from agent.api.request import SERVICES, STOPPING, BadRequestError, body_of, text_of
-from agent.errors import (
-    AgentError,
-    CannotWriteError,
-    ConfigError,
-    DeviceHeldError,
-    EditError,
-    IdTakenError,
-    LeaseError,
-    LeasesOffError,
-    QueueFullError,
-    UnknownDeliveryError,
-    UnknownDeviceError,
-    UnknownLeaseError,
-    UnknownWebhookError,
-)
+from agent.api import events, leases
+from agent.api.caller import caller_of
+from agent.api.errors import answer_to, error_answer
+from agent.api.limits import MAX_BODY
+from agent.api.request import CALLER, LIMITS, SERVICES, STOPPING, body_of, text_of
+from agent.errors import AgentError
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
 
-    from agent.service.rows import Json
+    from agent.api.limits import Limits
     from agent.service.services import Services
 
 log = structlog.get_logger(__name__)
 
-MAX_BODY = 64 * 1024
-"""Bytes: requests carry a few names."""
+_READING = {"GET", "HEAD"}
 
 
-def build(services: Services, *, trusted: bool) -> web.Application:
+def build(services: Services, limits: Limits, *, trusted: bool) -> web.Application:
     """The application. Trusted: the unix socket, whose mode says who may; else TCP."""
-    middlewares = [_errors] if trusted else [_host_check, _errors, _token_check]
-    middlewares.append(_to_the_end)
+    middlewares = [_to_the_end, _audit, _errors]
+    if not trusted:
+        middlewares = [_host_check, *middlewares, _token_check]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[SERVICES] = services
+    app[LIMITS] = limits
     app[STOPPING] = asyncio.Event()
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_get("/metrics", metrics)
     app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/openapi.json", openapi)
     app.router.add_get("/v1/devices", devices)
+    app.router.add_get("/v1/devices/{udid}", device)
     app.router.add_get("/v1/webhooks", webhooks)
     app.router.add_post("/v1/webhooks", create_webhook)
     app.router.add_get("/v1/webhooks/{name}", webhook)
     app.router.add_patch("/v1/webhooks/{name}", edit_webhook)
     app.router.add_delete("/v1/webhooks/{name}", delete_webhook)
     app.router.add_get("/v1/deliveries", deliveries)
-    app.router.add_get("/v1/deliveries/{id}", delivery)
+    app.router.add_get("/v1/deliveries/{id:(?!replay$)[^/]+}", delivery)
     leases.add_routes(app.router)
+    events.add_routes(app)
     app.router.add_post("/v1/deliveries/replay", replay)
     app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
     app.router.add_post("/v1/reload", reload)
@@ -93,9 +83,22 @@ async def status(request: web.Request) -> web.Response:
     return web.json_response({**health.report(), "usage": health.usage(), "store": health.store()})
 
 
+async def openapi(request: web.Request) -> web.Response:
+    """What this API is, for programs."""
+    del request
+    from agent.api.openapi import document  # noqa: PLC0415 - few ask for it, once each
+
+    return web.json_response(await asyncio.to_thread(document))
+
+
 async def devices(request: web.Request) -> web.Response:
     """All devices."""
     return web.json_response({"devices": request.app[SERVICES].devices.rows()})
+
+
+async def device(request: web.Request) -> web.Response:
+    """One device, and why it is as it is."""
+    return web.json_response(await request.app[SERVICES].devices.show(request.match_info["udid"]))
 
 
 async def webhooks(request: web.Request) -> web.Response:
@@ -134,7 +137,7 @@ async def deliveries(request: web.Request) -> web.Response:
     try:
         rows = await request.app[SERVICES].deliveries.rows(dict(request.query))
     except ValueError as error:
-        return _error(400, "bad_request", str(error))
+        return error_answer(400, "bad_request", str(error))
     return web.json_response({"deliveries": rows})
 
 
@@ -151,7 +154,7 @@ async def replay(request: web.Request) -> web.Response:
     try:
         ids = await request.app[SERVICES].deliveries.replay(query)
     except ValueError as error:
-        return _error(400, "bad_request", str(error))
+        return error_answer(400, "bad_request", str(error))
     return web.json_response({"replayed": ids})
 
 
@@ -165,46 +168,37 @@ async def reload(request: web.Request) -> web.Response:
     return web.json_response(await request.app[SERVICES].reload())
 
 
-def _error(status: int, code: str, message: str, **more: Any) -> web.Response:
-    content: Json = {"error": {"code": code, "message": message, **more}}
-    return web.json_response(content, status=status)
-
-
-_CODES: tuple[tuple[type[AgentError], int, str], ...] = (
-    (UnknownDeviceError, 404, "unknown_device"),
-    (UnknownLeaseError, 404, "unknown_lease"),
-    (UnknownWebhookError, 404, "unknown_webhook"),
-    (UnknownDeliveryError, 404, "unknown_delivery"),
-    (DeviceHeldError, 409, "device_held"),
-    (LeasesOffError, 403, "leases_off"),
-    (QueueFullError, 503, "queue_full"),
-    (LeaseError, 400, "bad_lease"),
-    (BadRequestError, 400, "bad_request"),
-    (EditError, 400, "bad_edit"),
-    (CannotWriteError, 409, "cannot_write"),
-    (IdTakenError, 409, "id_taken"),
-    (AgentError, 500, "failed"),
-)
-
-
 @web.middleware
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except ConfigError as error:
-        problems = [
-            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
-            for p in error.problems
-        ]
-        return _error(422, "bad_config", str(error), problems=problems)
-    except AgentError as error:
-        status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
-        return _error(status, code, str(error))
-    except web.HTTPException as error:
-        return _error(error.status, error.reason.lower().replace(" ", "_"), error.text or "")
+    except (AgentError, web.HTTPException) as error:
+        return answer_to(error, request)
     except Exception:
         log.exception("api.failed", method=request.method, path=request.path)
-        return _error(500, "internal", "the agent failed at this request; its log says why")
+        return error_answer(500, "internal", "the agent failed at this request; its log says why")
+
+
+@web.middleware
+async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Who changed what, or tried to. Renewals, which come every few seconds, at level debug."""
+    if request.method in _READING:
+        return await handler(request)
+    caller = request[CALLER] = await caller_of(request)
+    status: int | str = "gone"
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        say = log.debug if request.path.endswith("/renew") else log.info
+        say(
+            "api.change",
+            method=request.method,
+            path=request.path,
+            status=status,
+            **caller.fields(),
+        )
 
 
 _running: set[asyncio.Task[web.StreamResponse]] = set()
@@ -213,7 +207,7 @@ _running: set[asyncio.Task[web.StreamResponse]] = set()
 @web.middleware
 async def _to_the_end(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A client that goes away ends its own lease or its waiting for one, and nothing else."""
-    if leases.lasts(request):
+    if leases.lasts(request) or events.lasts(request):
         return await handler(request)
     task: asyncio.Task[web.StreamResponse] = asyncio.ensure_future(handler(request))
     _running.add(task)  # the loop itself keeps no hold on it
@@ -230,7 +224,7 @@ async def _host_check(request: web.Request, handler: Handler) -> web.StreamRespo
         try:
             ipaddress.ip_address(host)
         except ValueError:
-            return _error(
+            return error_answer(
                 403, "bad_host", f"ask by address or as localhost, not as {host!r} (Host header)"
             )
     return await handler(request)
@@ -239,14 +233,14 @@ async def _host_check(request: web.Request, handler: Handler) -> web.StreamRespo
 @web.middleware
 async def _token_check(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Over TCP anybody on the host may read; changing needs the token."""
-    if request.method in {"GET", "HEAD"}:
+    if request.method in _READING:
         return await handler(request)
     token = request.app[SERVICES].tcp_token()
     if token is None:
-        return _error(
+        return error_answer(
             403, "no_token", "changes are taken on the unix socket, or here with [api] token set"
         )
     given = request.headers.get("Authorization", "")
     if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-        return _error(401, "bad_token", "changes over TCP need 'Authorization: Bearer TOKEN'")
+        return error_answer(401, "bad_token", "changes over TCP need 'Authorization: Bearer TOKEN'")
     return await handler(request)

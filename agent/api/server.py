@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from agent.api.connection import Gate
+from agent.api.limits import Limits
 from agent.api.request import STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 SHUTDOWN_LIMIT = 0.5
 """Seconds that a stop waits for requests under way."""
+_LIMITS = Limits()
 
 
 @dataclass(slots=True)
@@ -31,6 +34,7 @@ class Listener:
     """One place that is served; `ApiServer.use` makes it the one, `discard` ends it."""
 
     runner: web.AppRunner
+    listening: asyncio.Server
     address: str = ""
     """HOST:PORT as bound; "" for a unix socket."""
     path: Path | None = None
@@ -38,6 +42,7 @@ class Listener:
 
     async def discard(self) -> None:
         """Stop serving; requests under way get half a second to end."""
+        self.listening.close()
         self.runner.app[STOPPING].set()  # it is not the holders who leave
         if self.path is not None:
             self.path.unlink(missing_ok=True)
@@ -48,10 +53,15 @@ class ApiServer:
     """Serves one agent: at one unix socket, and at one TCP address or none.
 
     To move: `open_*` the new place, which serves at once, then `use` it, or `discard` it.
+
+    Args:
+        services: what is served.
+        limits: other ones than those that count.
     """
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, limits: Limits = _LIMITS) -> None:
         self._services = services
+        self._limits = limits
         self._unix: Listener | None = None
         self._tcp: Listener | None = None
         self._ending: set[asyncio.Task[None]] = set()
@@ -68,19 +78,22 @@ class ApiServer:
             StartError: another agent answers there, or the place cannot be written.
         """
         _refuse_if_answered(path)
-        runner = await _runner(build(self._services, trusted=True))
+        runner = await _runner(build(self._services, self._limits, trusted=True))
+        loop = asyncio.get_running_loop()
         # The mode must be right from the first instant, not after a chmod.
         mask = os.umask(0o117)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             path.unlink(missing_ok=True)
-            await web.UnixSite(runner, path).start()
+            assert runner.server is not None
+            gate = Gate(runner.server, self._limits.unix, self._limits)
+            listening = await loop.create_unix_server(gate, path, backlog=self._limits.backlog)
         except OSError as error:
             await runner.cleanup()
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
         finally:
             os.umask(mask)
-        return Listener(runner, path=path)
+        return Listener(runner, listening, path=path)
 
     async def open_tcp(self, address: str) -> Listener:
         """Serve reading, and changes by token, at HOST:PORT.
@@ -89,18 +102,29 @@ class ApiServer:
             StartError: the port is in use or not ours to bind.
         """
         host, _, port = address.rpartition(":")
-        runner = await _runner(build(self._services, trusted=False))
+        runner = await _runner(build(self._services, self._limits, trusted=False))
         try:
-            shared = self._share_port(int(port))
-            await web.TCPSite(runner, host.strip("[]"), int(port), reuse_port=shared).start()
+            assert runner.server is not None
+            listening = await asyncio.get_running_loop().create_server(
+                Gate(runner.server, self._limits.tcp, self._limits),
+                host.strip("[]"),
+                int(port),
+                backlog=self._limits.backlog,
+                reuse_port=self._share_port(int(port)),
+            )
         except OSError as error:
             await runner.cleanup()
             raise StartError(_why(f"the address {address}", error, "[api] listen")) from None
-        return Listener(runner, "{}:{}".format(*runner.addresses[0][:2]))
+        unread = int(self._limits.unread * 1000)
+        for each in listening.sockets:
+            # Inherited by connections: a client that takes nothing is hung up on by the kernel.
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
+        bound = "{}:{}".format(*listening.sockets[0].getsockname()[:2])
+        return Listener(runner, listening, bound)
 
     def _share_port(self, port: int) -> bool | None:
         """From 127.0.0.1 to 0.0.0.0 of one port both serve for a moment: ours lets ours in."""
-        sockets = [] if self._tcp is None else _sockets(self._tcp.runner)
+        sockets = () if self._tcp is None else self._tcp.listening.sockets
         mine = [each for each in sockets if each.getsockname()[1] == port]
         for each in mine:
             each.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -131,11 +155,6 @@ class ApiServer:
         task = asyncio.get_running_loop().create_task(listener.discard())
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
-
-
-def _sockets(runner: web.AppRunner) -> list[socket.socket]:
-    servers = [site._server for site in runner.sites]  # noqa: SLF001 - aiohttp has no other way
-    return [each for server in servers for each in getattr(server, "sockets", ())]
 
 
 async def _runner(app: web.Application) -> web.AppRunner:

@@ -9,7 +9,7 @@ import structlog
 
 from agent.clock import wall_ms
 from agent.config import parse_duration
-from agent.errors import AgentError, UnknownDeliveryError
+from agent.errors import UnknownDeliveryError
 from agent.model import CallbackState
 from agent.service.rows import iso
 from agent.store import DeliveryQuery
@@ -37,7 +37,12 @@ class Deliveries:
         self._devices = devices
 
     async def rows(self, query: dict[str, str]) -> list[Json]:
-        """Rows of `/v1/deliveries`, newest first; ValueError names a filter that makes no sense."""
+        """Rows of `/v1/deliveries`, newest first.
+
+        Raises:
+            ValueError: a filter makes no sense.
+            UnknownWebhookError, UnknownDeviceError: it names none.
+        """
         rows = await self._store.deliveries(self._query(query))
         return [self._row(row) for row in rows]
 
@@ -66,7 +71,7 @@ class Deliveries:
         }
 
     async def replay(self, query: dict[str, str]) -> list[str]:
-        """Make finished callbacks that match pending again; their ids. ValueError as above."""
+        """Make finished callbacks that match pending again; their ids. Raises likewise."""
         if "id" not in query:
             query = {"state": "dead", **query}
         wanted = self._query({"limit": str(MAX_ROWS), **query})
@@ -108,14 +113,9 @@ class Deliveries:
         limit = query.get("limit", "100")
         if not limit.isdecimal() or not 1 <= int(limit) <= MAX_ROWS:
             raise ValueError(f"'limit' is 1 to {MAX_ROWS}, not {limit!r}")
-        try:
-            webhook_id = self._live.webhook_id(query["webhook"]) if "webhook" in query else None
-            udid = self._devices.udid(query["device"]) if "device" in query else None
-        except AgentError as error:
-            raise ValueError(str(error)) from None
         return DeliveryQuery(
-            webhook_id=webhook_id,
-            udid=udid,
+            webhook_id=self._live.webhook_id(query["webhook"]) if "webhook" in query else None,
+            udid=self._devices.udid(query["device"]) if "device" in query else None,
             state=CallbackState(state) if state else None,
             message_id=query.get("id"),
             since_ms=_since_ms(query["since"]) if "since" in query else None,

@@ -7,22 +7,53 @@ from typing import TYPE_CHECKING
 
 from agent.errors import UnknownDeviceError
 from agent.pipeline import fold
-from agent.service.rows import iso
+from agent.service.rows import Place, iso
 
 if TYPE_CHECKING:
     from agent.pipeline import DeviceView, Pipeline
     from agent.service.rows import Json
+    from agent.store import Store, StoredTransition
+
+SHOWN = 50
+"""Transitions that one device is shown with."""
 
 
 class Devices:
     """Reads the pipeline's views."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, store: Store) -> None:
         self._pipeline = pipeline
+        self._store = store
 
     def rows(self) -> list[Json]:
         """Rows of `/v1/devices`, by UDID."""
         return [device_row(view) for view in self._pipeline.views()]
+
+    async def show(self, text: str) -> Json:
+        """One device's row, what is read of it now, and what it went through, newest first.
+
+        Raises:
+            UnknownDeviceError: none is meant; the message names the nearest.
+            StoreError: the store cannot be read.
+        """
+        udid = self.udid(text)
+        stored = await self._store.transitions_of(udid, SHOWN)
+        view = self._pipeline.view(udid)
+        if view is None:
+            raise UnknownDeviceError(f"no device {text!r}: it was there a moment ago")
+        readings = self._pipeline.readings(udid)
+        return {
+            **device_row(view),
+            "readings": {
+                "presence": str(readings.presence),
+                "presence_reason": readings.presence_reason,
+                "bridge": str(readings.bridge),
+                "bridge_reason": readings.bridge_reason,
+                "usage": str(readings.usage),
+                "usage_reason": readings.usage_reason,
+            },
+            "transitions": [transition_row(each, view) for each in stored],
+        }
 
     def platform(self, udid: str) -> str | None:
         """`android` or `ios`; None: it was never seen."""
@@ -69,4 +100,21 @@ def device_row(view: DeviceView) -> Json:
         "visibility": str(view.visibility),
         "flapping": view.flapping,
         "model": view.model,
+    }
+
+
+def transition_row(stored: StoredTransition, view: DeviceView | None) -> Json:
+    """One transition as JSON; name, platform and tags are those of now."""
+    transition = stored.transition
+    return {
+        "id": str(Place(stored.id, transition.at_ms)),
+        "at": iso(transition.at_ms),
+        "udid": transition.udid,
+        "name": view.name if view else transition.udid,
+        "platform": str(view.platform) if view and view.platform else None,
+        "tags": list(view.tags) if view else [],
+        "from": str(transition.previous) if transition.previous else None,
+        "to": str(transition.state),
+        "reason": transition.reason,
+        "holder": transition.holder,
     }

@@ -36,10 +36,13 @@ class LeaseDesk:
         *,
         wait: float = 0.0,
         steal: str = "",
+        caller: str = "",
     ) -> Json:
         """Give a lease; UnknownDeviceError names the nearest devices. See `Leases.acquire`."""
         wish = Wish(self._devices.udid(udid))
-        lease = await self._leases.acquire(wish, holder, purpose, ttl, wait=wait, steal=steal)
+        lease = await self._leases.acquire(
+            wish, holder, purpose, ttl, wait=wait, steal=steal, caller=caller
+        )
         return self._row(lease)
 
     async def acquire_any(
@@ -51,18 +54,20 @@ class LeaseDesk:
         ttl: float,
         *,
         wait: float = 0.0,
+        caller: str = "",
     ) -> Json:
         """Give a lease on whichever fitting device is online and was used longest ago."""
         wish = Wish(platform=platform, tags=tags)
-        return self._row(await self._leases.acquire(wish, holder, purpose, ttl, wait=wait))
+        lease = await self._leases.acquire(wish, holder, purpose, ttl, wait=wait, caller=caller)
+        return self._row(lease)
 
     async def renew(self, lease_id: str) -> Json:
         """Let a lease last another TTL."""
         return self._row(await self._leases.renew(lease_id))
 
-    async def release(self, lease_id: str) -> Json:
+    async def release(self, lease_id: str, why: str = "it was released", caller: str = "") -> Json:
         """End a lease."""
-        return self._row(await self._leases.release(lease_id))
+        return self._row(await self._leases.release(lease_id, why, caller))
 
     def tie(self, lease_id: str) -> Json:
         """Let it last until `untie`."""

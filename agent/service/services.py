@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
+    from agent.service.events import Events
     from agent.service.health import Health
     from agent.service.leases import LeaseDesk
     from agent.service.live import Live
@@ -25,6 +26,7 @@ class Services:
 
     live: Live
     devices: Devices
+    events: Events
     webhooks: Webhooks
     editor: WebhookEditor
     deliveries: Deliveries

@@ -22,16 +22,16 @@ from agent.model import (
     DeviceState,
     Lease,
     Platform,
+    Transition,
 )
 from agent.store import sql
 from agent.store.faults import CorruptError
-from agent.store.rows import DeliveryRow, PendingLane
+from agent.store.rows import DeliveryRow, PendingLane, StoredTransition
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from agent.model import Transition
     from agent.store.rows import DeliveryQuery
 
 log = structlog.get_logger(__name__)
@@ -44,6 +44,7 @@ BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
 _NO_HEADERS = "[]"
 
+TransitionColumns = tuple[int, str, str | None, str, str, int, str]
 CallbackColumns = tuple[str, int, str, int, bytes, str, str | None, int, int, int]
 
 
@@ -86,6 +87,38 @@ def record(
     for each in stored:
         _one(conn, sql.ADD_CALLBACK, callback_row(each))
     return stored
+
+
+def last_transition(conn: sqlite3.Connection) -> tuple[int, int]:
+    """Id and time in ms of the newest transition; (0, 0) where there is none."""
+    row = conn.execute(sql.LAST_TRANSITION).fetchone()
+    return (0, 0) if row is None else (int(row[0]), int(row[1]))
+
+
+def transition_time(conn: sqlite3.Connection, id_: int) -> int | None:
+    """When that transition was, in ms; None: it is not there (any more)."""
+    row = conn.execute(sql.TRANSITION_TIME, (id_,)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def transitions_after(conn: sqlite3.Connection, after: int, limit: int) -> list[StoredTransition]:
+    """Transitions with an id above `after`, in order."""
+    return [_transition(row) for row in conn.execute(sql.TRANSITIONS_AFTER, (after, limit))]
+
+
+def transitions_of(conn: sqlite3.Connection, udid: str, limit: int) -> list[StoredTransition]:
+    """The last transitions of one device, newest first."""
+    return [_transition(row) for row in conn.execute(sql.TRANSITIONS_OF_DEVICE, (udid, limit))]
+
+
+def _transition(row: TransitionColumns) -> StoredTransition:
+    id_, udid, previous, state, reason, at_ms, holder = row
+    try:
+        before = None if previous is None else DeviceState(previous)
+        after = DeviceState(state)
+    except ValueError as error:
+        raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
+    return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
 
 
 def rename_device(conn: sqlite3.Connection, old: str, device: DeviceRecord) -> None:

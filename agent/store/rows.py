@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from agent.histogram import Tally
-    from agent.model import Callback, CallbackState
+    from agent.model import Callback, CallbackState, Transition
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,18 @@ class StoreFigures:
     """Bytes of the store's files, measured within the last minute."""
     free: int
     """Bytes that are free on their file system for the agent's user, measured likewise."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransition:
+    """A transition that is durable.
+
+    Ids grow by one from one to the next: one that is left out was deleted by the retention. Only a
+    store that was made anew after corruption begins again at 1.
+    """
+
+    id: int
+    transition: Transition
 
 
 @dataclass(frozen=True, slots=True)

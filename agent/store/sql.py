@@ -37,6 +37,17 @@ ADD_TRANSITION: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
 """
 
+LAST_TRANSITION: Final = "SELECT id, at_ms FROM transitions ORDER BY id DESC LIMIT 1"
+TRANSITIONS_AFTER: Final = """
+SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions
+WHERE id > ? ORDER BY id LIMIT ?
+"""
+TRANSITION_TIME: Final = "SELECT at_ms FROM transitions WHERE id = ?"
+TRANSITIONS_OF_DEVICE: Final = """
+SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions
+WHERE udid = ? ORDER BY id DESC LIMIT ?
+"""
+
 # Ids are given by the writer, the only one who does: a statement for many rows tells none.
 LAST_CALLBACK: Final = (
     "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'callbacks'), 0)"

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Attempt, Callback, CallbackState, DeviceRecord, Lease, Transition
-    from agent.store.rows import DeliveryQuery, DeliveryRow, PendingLane
+    from agent.store.rows import DeliveryQuery, DeliveryRow, PendingLane, StoredTransition
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -165,6 +165,22 @@ class Store:
         Callbacks stay as they are: their bodies carry the old UDID, and their order hangs on it.
         """
         return self._change(lambda conn: queries.rename_device(conn, old, new))
+
+    async def last_transition(self) -> tuple[int, int]:
+        """Id and time in ms of the newest transition; (0, 0) where there is none."""
+        return await self._ask(queries.last_transition)
+
+    async def transition_time(self, id_: int) -> int | None:
+        """When the transition with that id was, in ms; None: it is not there (any more)."""
+        return await self._ask(lambda conn: queries.transition_time(conn, id_))
+
+    async def transitions_after(self, after: int, limit: int) -> list[StoredTransition]:
+        """Transitions with an id above `after`, in order, at most `limit`."""
+        return await self._ask(lambda conn: queries.transitions_after(conn, after, limit))
+
+    async def transitions_of(self, udid: str, limit: int) -> list[StoredTransition]:
+        """The last transitions of one device, newest first, at most `limit`."""
+        return await self._ask(lambda conn: queries.transitions_of(conn, udid, limit))
 
     def finish(
         self, callback: Callback, attempt: Attempt | None, state: CallbackState, due_ms: int = 0

@@ -143,8 +143,9 @@ class Leases:
         *,
         wait: float = 0.0,
         steal: str = "",
+        caller: str = "",
     ) -> Lease:
-        """Give a device to the holder, within `wait` seconds.
+        """Give a device to the holder, within `wait` seconds; `caller` is for the log.
 
         With `steal`, a reason, a device that is asked for by name is taken from whoever has it.
         A cancelled call has left the queue.
@@ -166,16 +167,15 @@ class Leases:
         if not wish.udid and not any(wish.fits(candidate) for candidate in known):
             raise UnknownDeviceError(f"{wish}: no device fits; `device-agent devices` lists them")
         if steal and wish.udid in self._of_device:
-            return await self._give(
-                wish.udid, holder, purpose, ttl, taken=await self._take(wish.udid, holder, steal)
-            )
+            taken = await self._take(wish.udid, holder, steal, caller)
+            return await self._give(wish.udid, holder, purpose, ttl, caller, taken)
         away = {*self._of_device, *(waiting.given for waiting in self._queue)}
         udid = choose(wish, known, away, self._used_ms)
         if udid is None and wish.udid and wish.udid not in away:
             udid = wish.udid
         if udid is None:
             udid = await self._wait(wish, wait)
-        return await self._give(udid, holder, purpose, ttl)
+        return await self._give(udid, holder, purpose, ttl, caller)
 
     def serve(self) -> None:
         """Give what is free to who waits: a lease ended, or a device changed."""
@@ -239,15 +239,15 @@ class Leases:
         else:
             await self.release(lease_id, "its holder's connection ended")
 
-    async def release(self, lease_id: str, why: str = "it was released") -> Lease:
-        """End it; `why` is told to who asks for it later.
+    async def release(self, lease_id: str, why: str = "it was released", caller: str = "") -> Lease:
+        """End it; `why` is told to who asks for it later, `caller` is for the log.
 
         Raises:
             UnknownLeaseError: it has ended already, or never was.
         """
         lease = self._get(lease_id)
         self._end(lease, why)
-        log.info("lease.released", udid=lease.udid, holder=lease.holder, reason=why)
+        log.info("lease.released", udid=lease.udid, holder=lease.holder, reason=why, caller=caller)
         await self._keep(self._store.delete_lease(lease.id), lease)
         return lease
 
@@ -320,15 +320,17 @@ class Leases:
         what = f" ({other.purpose})" if other.purpose else ""
         return f"{udid} is held by {other.holder}{what} for {age} s"
 
-    async def _take(self, udid: str, holder: str, reason: str) -> str:
+    async def _take(self, udid: str, holder: str, reason: str, caller: str) -> str:
         lease = self._leases[self._of_device[udid]]
-        log.warning("lease.taken", udid=udid, holder=lease.holder, by=holder, reason=reason)
+        log.warning(
+            "lease.taken", udid=udid, holder=lease.holder, by=holder, reason=reason, caller=caller
+        )
         self._end(lease, f"it was taken by {holder}: {reason}", last=False)
         self._spawn(self._keep(self._store.delete_lease(lease.id), lease))
         return f"{lease.holder}: {reason}"
 
     async def _give(
-        self, udid: str, holder: str, purpose: str, ttl: float, taken: str = ""
+        self, udid: str, holder: str, purpose: str, ttl: float, caller: str, taken: str = ""
     ) -> Lease:
         now = self._wall_ms()
         lease = Lease(
@@ -345,7 +347,9 @@ class Leases:
         # Its TTL counts from when its holder is told: a slow disk must not use it up.
         self._ties[lease.id] = 1
         self._hold(lease)
-        log.info("lease.acquired", udid=udid, holder=holder, purpose=purpose, ttl=ttl)
+        log.info(
+            "lease.acquired", udid=udid, holder=holder, purpose=purpose, ttl=ttl, caller=caller
+        )
         try:
             await self._keep(self._store.put_lease(lease), lease)
         except asyncio.CancelledError:

@@ -4,55 +4,20 @@ from __future__ import annotations
 
 import socket
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import pytest
 
 from agent.api.server import ApiServer
 from agent.errors import StartError
+from tests.api.nobody import Nobody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from agent.service.services import Services
-
-
-class Rows:
-    """A matter of which there is nothing, and that fails with a secret at hand."""
-
-    def rows(self) -> list[dict[str, Any]]:
-        return []
-
-    async def acquire(self, udid: str, *_: object) -> dict[str, Any]:
-        raise RuntimeError(f"a bug, with a secret in it: {udid}")
-
-
-class Deliveries:
-    async def rows(self, query: dict[str, str]) -> list[dict[str, Any]]:
-        raise ValueError(f"unknown filter {min(query)!r}")
-
-    async def replay(self, query: dict[str, str]) -> list[str]:
-        return list(query)
-
-
-class Nobody:
-    """An agent without devices."""
-
-    is_ready = True
-    token: str | None = None
-
-    def __init__(self) -> None:
-        self.devices = self.webhooks = self.leases = Rows()
-        self.deliveries = Deliveries()
-        self.health = self
-
-    def tcp_token(self) -> str | None:
-        return self.token
-
-    def report(self) -> dict[str, Any]:
-        return {"ready": self.is_ready, "problems": ["adb: down"]}
 
 
 @asynccontextmanager

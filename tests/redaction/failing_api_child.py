@@ -10,6 +10,7 @@ from typing import Any, cast
 from aiohttp import web
 
 from agent import log
+from agent.api.limits import Limits
 from agent.api.routes import build
 
 
@@ -44,7 +45,7 @@ async def serve(style: str, path: str, secret: str) -> None:
     """Until SIGTERM."""
     log.to_stderr("debug", style)
     services = SimpleNamespace(devices=Devices(secret), deliveries=Deliveries(secret))
-    runner = web.AppRunner(build(cast("Any", services), trusted=True))
+    runner = web.AppRunner(build(cast("Any", services), Limits(), trusted=True))
     await runner.setup()
     await web.UnixSite(runner, path).start()
     print("listening", flush=True)

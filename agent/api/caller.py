@@ -1,0 +1,66 @@
+"""Who sends a request: the process at the other end of the unix socket, or an address."""
+
+from __future__ import annotations
+
+import asyncio
+import pwd
+import socket
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+_UCRED = struct.Struct("iII")
+"""`struct ucred` of unix(7): pid, uid, gid."""
+_NAME_LIMIT = 1.0
+"""Seconds for a user's name, which may come from a directory server."""
+_names: dict[int, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """For the log. The pid is that of the moment the connection was made."""
+
+    address: str = ""
+    """Over TCP."""
+    uid: int | None = None
+    pid: int | None = None
+    user: str = ""
+
+    def fields(self) -> dict[str, str | int]:
+        """What of it is known, for a log line."""
+        if self.uid is None or self.pid is None:
+            return {"address": self.address}
+        return {"user": self.user or "?", "uid": self.uid, "pid": self.pid}
+
+    def __str__(self) -> str:
+        return " ".join(f"{key}={value}" for key, value in self.fields().items())
+
+
+async def caller_of(request: web.Request) -> Caller:
+    """Who sends it."""
+    transport = request.transport
+    if transport is None:
+        return Caller("gone")
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family != socket.AF_UNIX:
+        peer = transport.get_extra_info("peername") or ("gone", 0)
+        return Caller("{}:{}".format(*peer[:2]))
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(raw)
+    return Caller(uid=uid, pid=pid, user=await _user(uid))
+
+
+async def _user(uid: int) -> str:
+    """The user's name; "" where there is none, or it cannot be had now."""
+    if uid not in _names:
+        try:
+            async with asyncio.timeout(_NAME_LIMIT):
+                _names[uid] = (await asyncio.to_thread(pwd.getpwuid, uid)).pw_name
+        except TimeoutError:
+            return ""
+        except KeyError:
+            _names[uid] = ""
+    return _names[uid]

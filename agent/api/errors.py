@@ -1,0 +1,89 @@
+"""The one shape of errors: `{"error": {"code", "message"}}`; the message is for an operator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from agent.api.request import BadRequestError
+from agent.errors import (
+    AgentError,
+    BusyError,
+    CannotWriteError,
+    ConfigError,
+    DeviceHeldError,
+    EditError,
+    IdTakenError,
+    LeaseError,
+    LeasesOffError,
+    QueueFullError,
+    StartError,
+    UnknownDeliveryError,
+    UnknownDeviceError,
+    UnknownLeaseError,
+    UnknownWebhookError,
+    UnusableError,
+)
+
+_CODES: tuple[tuple[type[AgentError], int, str], ...] = (
+    (UnknownDeviceError, 404, "unknown_device"),
+    (UnknownLeaseError, 404, "unknown_lease"),
+    (UnknownWebhookError, 404, "unknown_webhook"),
+    (UnknownDeliveryError, 404, "unknown_delivery"),
+    (DeviceHeldError, 409, "device_held"),
+    (LeasesOffError, 403, "leases_off"),
+    (QueueFullError, 503, "queue_full"),
+    (BusyError, 503, "busy"),
+    (LeaseError, 400, "bad_lease"),
+    (BadRequestError, 400, "bad_request"),
+    (EditError, 400, "bad_edit"),
+    (CannotWriteError, 409, "cannot_write"),
+    (IdTakenError, 409, "id_taken"),
+    (UnusableError, 422, "unusable"),
+    (StartError, 422, "unusable"),  # an address that is not free, found by a reload
+    (AgentError, 500, "failed"),
+)
+_HTTP_CODES = {408: "too_slow", 413: "too_large"}
+"""Of aiohttp's, where its own words are no help: `request_entity_too_large`."""
+
+
+def error_text(code: str, message: str, **more: Any) -> str:
+    """The body of an error."""
+    return json.dumps({"error": {"code": code, "message": message, **more}})
+
+
+def error_answer(status: int, code: str, message: str, **more: Any) -> web.Response:
+    """An error."""
+    return web.json_response(text=error_text(code, message, **more), status=status)
+
+
+def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> web.Response:
+    """What is told of the agent's own errors, and of aiohttp's."""
+    if isinstance(error, web.HTTPException):
+        return _answer_to_http(error, request)
+    if isinstance(error, ConfigError):
+        problems = [
+            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
+            for p in error.problems
+        ]
+        return error_answer(422, "bad_config", str(error), problems=problems)
+    status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
+    return error_answer(status, code, str(error))
+
+
+def _answer_to_http(error: web.HTTPException, request: web.Request) -> web.Response:
+    text = error.text or error.reason
+    match error:
+        case web.HTTPNotFound():
+            text = f"no such path {request.path}: /v1/openapi.json lists what there is"
+        case web.HTTPMethodNotAllowed():
+            text = f"{request.path} takes {error.headers['Allow']}, not {request.method}"
+    code = _HTTP_CODES.get(error.status) or error.reason.lower().replace(" ", "_")
+    answer = error_answer(error.status, code, text)
+    if "Allow" in error.headers:
+        answer.headers["Allow"] = error.headers["Allow"]
+    if error.status == web.HTTPRequestTimeout.status_code:
+        answer.force_close()
+    return answer

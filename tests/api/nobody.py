@@ -1,0 +1,44 @@
+"""An agent of which there is nothing, for the API to be built over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class Rows:
+    """A matter of which there is nothing, and that fails with a secret at hand."""
+
+    def __init__(self) -> None:
+        self.content: list[dict[str, Any]] = []
+
+    def rows(self) -> list[dict[str, Any]]:
+        return self.content
+
+    async def acquire(self, udid: str, *_: object, **__: object) -> dict[str, Any]:
+        raise RuntimeError(f"a bug, with a secret in it: {udid}")
+
+
+class Deliveries:
+    async def rows(self, query: dict[str, str]) -> list[dict[str, Any]]:
+        raise ValueError(f"unknown filter {min(query)!r}")
+
+    async def replay(self, query: dict[str, str]) -> list[str]:
+        return list(query)
+
+
+class Nobody:
+    """An agent without devices."""
+
+    is_ready = True
+    token: str | None = None
+
+    def __init__(self) -> None:
+        self.devices = self.webhooks = self.leases = Rows()
+        self.deliveries = Deliveries()
+        self.health = self
+
+    def tcp_token(self) -> str | None:
+        return self.token
+
+    def report(self) -> dict[str, Any]:
+        return {"ready": self.is_ready, "problems": ["adb: down"]}

@@ -1,0 +1,151 @@
+"""The OpenAPI document has every route and no other, and a running agent keeps to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from agent.api.limits import Limits
+from agent.api.openapi import document
+from agent.api.routes import build
+from tests.api.nobody import Nobody
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.fakes.receiver import Receiver, answer
+from tests.process.kit import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from agent.service.services import Services
+
+SCHEMATHESIS = Path(sys.executable).parent / "schemathesis"
+ROOT = Path(__file__).parents[2]
+HOOKS = "tests.api.schemathesis_hooks"
+LIMIT = 240.0
+"""Seconds before the run fails the test; it takes 20 on an idle machine."""
+CONFIG = """
+[usb]
+enabled = false
+[ios]
+enabled = false
+[android]
+adb_server = "{adb}"
+start_server = false
+probe_interval = "0s"
+[delivery]
+max_age = "1s"
+[[devices]]
+udid = "ce09"
+name = "Galaxy"
+tags = ["rack-1"]
+[[webhooks]]
+id = 7
+name = "board"
+url = "{good}"
+events = ["online", "offline", "utilizing", "unplugged"]
+[[webhooks]]
+name = "dead one"
+url = "{bad}"
+events = ["online"]
+secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+"""
+
+
+def test_every_route_is_documented_and_every_documented_one_is_there() -> None:
+    routes = {
+        (route.method, route.resource.canonical)
+        for trusted in (True, False)
+        for route in build(cast("Services", Nobody()), Limits(), trusted=trusted).router.routes()
+        if route.resource is not None and route.method != "HEAD"
+    }
+    documented = {
+        (method.upper(), path)
+        for path, operations in document()["paths"].items()
+        for method in operations
+    }
+    assert documented == routes
+
+
+def test_every_reference_leads_somewhere_and_every_part_is_used() -> None:
+    whole = document()
+    used = set(re.findall(r'"\$ref": "#/components/(\w+/\w+)"', json.dumps(whole)))
+    there = {
+        f"{kind}/{name}" for kind in ("schemas", "parameters") for name in whole["components"][kind]
+    }
+    assert used | {"schemas/Transition"} == there
+
+
+def test_what_changes_something_needs_the_token_and_nothing_else_does() -> None:
+    for path, operations in document()["paths"].items():
+        for method, operation in operations.items():
+            assert ("security" in operation) == (method != "get"), path
+
+
+@pytest.fixture
+async def failing() -> AsyncIterator[Receiver]:
+    made = await Receiver().start()
+    made.default = answer(503, body=b"out to lunch")
+    yield made
+    await made.close()
+
+
+async def test_the_running_agent_keeps_to_it(
+    place: Path, receiver: Receiver, failing: Receiver
+) -> None:
+    good, bad = receiver.url("/hook?token=hidden"), failing.url("/hook?token=hidden")
+    async with FakeAdbHost() as host:
+        text = CONFIG.format(adb=host.address, good=good, bad=bad)
+        async with AgentProcess(place, text) as agent:
+            api = f'[api]\nsocket = "{agent.socket}"\nlisten = "127.0.0.1:0"\ntoken = "right"\n'
+            agent.path.write_text(re.sub(r"\[api\]\n.*\n.*\n", api, agent.path.read_text()))
+            await agent.start()
+            host.set(Listed("ce09"), Listed("r58m"))
+            await agent.until(lambda: any("callback.dead" in line for line in agent.log), "death")
+            await agent.until_delivered()
+            lease = {"udid": "ce09", "holder": "alice", "ttl": 3600}
+            assert (await agent.api("POST", "/v1/leases", lease))[0] == 201
+            ready = next(line for line in agent.log if "agent.ready" in line)
+            found = re.search(r"127\.0\.0\.1:\d+", ready)
+            assert found is not None
+            await run(found[0], place)
+            failed = [line for line in agent.log if "api.failed" in line or "Traceback" in line]
+            assert not failed, "\n".join(agent.log)
+            assert not any("hidden" in line for line in agent.log)
+            assert await agent.stop() == 0
+
+
+async def run(address: str, place: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        SCHEMATHESIS,
+        f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
+        "run",
+        f"http://{address}/v1/openapi.json",
+        "--header=Authorization: Bearer right",
+        "--seed=1",
+        "--generation-deterministic",
+        "--max-examples=25",
+        "--checks=all",
+        # Answers that never end: their own tests read them.
+        "--exclude-path-regex=^/v1/events$|/tie$",
+        "--request-timeout=10",
+        "--no-color",
+        cwd=place,  # it leaves files
+        env={**os.environ, "SCHEMATHESIS_HOOKS": HOOKS, "PYTHONPATH": str(ROOT)},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(LIMIT):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        pytest.fail(out.decode()[-20_000:])
