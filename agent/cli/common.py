@@ -7,7 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
 
 import click
 import tomli
@@ -17,7 +17,7 @@ from agent.config.document import read
 from agent.errors import ApiError, ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -157,6 +157,15 @@ def _whereabouts(text: str, base: Path) -> Config:
         return Config()
 
 
+class Event(NamedTuple):
+    """One message of `/v1/events`."""
+
+    kind: str
+    data: dict[str, Any]
+    id: str
+    """Where to go on after it."""
+
+
 class AgentClient:
     """Asks the running agent over its unix socket; use as an async context manager."""
 
@@ -237,6 +246,47 @@ class AgentClient:
                     raise ApiError(error["message"], error["code"])
                 while line := await answer.content.readline():
                     yield json.loads(line)
+        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
+            raise ApiError(self._unreachable(error), "unreachable") from None
+        raise ApiError(f"the agent at {self._path} ended the connection", "unreachable")
+
+    async def events(
+        self, query: Sequence[tuple[str, str]], last_id: str = "", silence: float = REQUEST_LIMIT
+    ) -> AsyncGenerator[Event]:
+        """What happens (`/v1/events`), for as long as the agent is there.
+
+        Args:
+            query: its filters.
+            last_id: go on after the message with that id.
+            silence: seconds without a word after which the agent counts as gone.
+
+        Raises:
+            ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
+        """
+        limit = self._aiohttp.ClientTimeout(total=None, sock_read=silence)
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        try:
+            async with asyncio.timeout(REQUEST_LIMIT):
+                answer = await self._session.get(
+                    "/v1/events", params=query, headers=headers, timeout=limit
+                )
+            async with answer:
+                if not answer.ok:
+                    async with asyncio.timeout(REQUEST_LIMIT):
+                        error = (await answer.json())["error"]
+                    raise ApiError(error["message"], error["code"])
+                kind, data = "", b""
+                while line := await answer.content.readline():
+                    field, _, value = line.rstrip(b"\n").partition(b": ")
+                    if field == b"id":
+                        last_id = value.decode()
+                    elif field == b"event":
+                        kind = value.decode()
+                    elif field == b"data":
+                        data += value
+                    elif not field and data:
+                        yield Event(kind, json.loads(data), last_id)
+                        data = b""
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
             raise ApiError(self._unreachable(error), "unreachable") from None
         raise ApiError(f"the agent at {self._path} ended the connection", "unreachable")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import unicodedata
 from typing import TYPE_CHECKING
 
 import click
@@ -9,29 +12,98 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_GAP = "  "
+_CUT = "…"
+
 
 def columns(
     headings: Sequence[str],
     rows: Sequence[Sequence[str]],
     coloured: int,
     colours: Sequence[str | None],
+    *,
+    room: int | None = None,
+    shrink: Sequence[tuple[int, int]] = (),
 ) -> str:
     """The rows under bold headings.
 
     Args:
         headings: one per column.
-        rows: the cells, as wide as they need to be.
+        rows: the cells; control characters, which a phone's name may have, are shown as `?`.
         coloured: the column that has colours.
         colours: the colour of that column in each row; None for none.
+        room: how wide it may be; None: as wide as it needs to be.
+        shrink: (column, width) in the order in which they give up room where there is too little;
+            0: the column is left out.
     """
-    widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
-
-    def padded(cells: Sequence[str]) -> list[str]:
-        return [text.ljust(width) for text, width in zip(cells, widths, strict=True)]
-
-    lines = [click.style("  ".join(padded(headings)).rstrip(), bold=True)]
-    for row, colour in zip(rows, colours, strict=True):
-        cells = padded(row)
-        cells[coloured] = click.style(cells[coloured], fg=colour)
-        lines.append("  ".join(cells).rstrip())
+    cells = [list(headings), *([printable(text) for text in row] for row in rows)]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    if room is not None:
+        _shrink(widths, room, shrink)
+    lines = []
+    for number, row in enumerate(cells):
+        parts = []
+        for column, text in enumerate(row):
+            if not widths[column]:
+                continue
+            part = fitted(text, widths[column])
+            if number and column == coloured:
+                part = click.style(part, fg=colours[number - 1])
+            parts.append(part)
+        line = _GAP.join(parts).rstrip()
+        lines.append(line if number else click.style(line, bold=True))
     return "\n".join(lines)
+
+
+def _shrink(widths: list[int], room: int, order: Sequence[tuple[int, int]]) -> None:
+    for column, least in order:
+        shown = [each for each in widths if each]
+        excess = sum(shown) + len(_GAP) * (len(shown) - 1) - room
+        if excess <= 0:
+            return
+        if not least:
+            widths[column] = 0
+        elif widths[column] > least:
+            widths[column] = max(least, widths[column] - excess)
+
+
+def printable(text: str) -> str:
+    """What moves no cursor and changes no colour."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that printable text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(_columns_of(character) for character in text)
+
+
+def _columns_of(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def fitted(text: str, room: int) -> str:
+    """Exactly that wide: cut, with an ellipsis, or padded."""
+    if (space := room - width(text)) >= 0:
+        return text + " " * space
+    kept, used = "", 0
+    for character in text:
+        used += _columns_of(character)
+        if used > room - 1:
+            break
+        kept += character
+    return kept + _CUT + " " * (room - 1 - width(kept))
+
+
+def terminal() -> os.terminal_size | None:
+    """The size of the terminal that is written to; None: it is none, or a dumb one."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        return None
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return None
+    return size if size.columns and size.lines else None

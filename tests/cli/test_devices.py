@@ -7,7 +7,9 @@ from datetime import UTC, datetime
 import click
 import pytest
 
-from agent.cli.devices import since, table
+from agent.cli.devices import Filters, since, table
+from agent.cli.table import width
+from agent.cli.watch import Screen
 
 NOW = datetime(2026, 1, 6, 12, 0, 0, tzinfo=UTC).timestamp()
 
@@ -35,8 +37,67 @@ def test_columns_line_up_under_their_headings() -> None:
     assert lines == [
         "NAME           UDID                  PLATFORM  STATE       SINCE  PORT  TAGS  WHY",
         "Galaxy Note 8  ce0917198075440c057e  android   online      42 s   1-4   a,b",
-        "P              x                     android   utilizing~  42 s   1-4   a,b    (flapping)",
+        "P              x                     android   utilizing~  42 s   1-4   a,b   (flapping)",
     ]
+
+
+@pytest.mark.parametrize("room", [200, 110, 90, 70, 50, 40, 30])
+def test_a_table_fits_its_terminal_and_keeps_udid_and_state(room: int) -> None:
+    long = row(name="電話機 of the second rack", tags=["rack-1", "samsung"], reason="why " * 30)
+    lines = [click.unstyle(line) for line in table([row(), long], NOW, room).splitlines()]
+    assert all(width(line) <= room for line in lines)
+    assert all("online" in line for line in lines[1:])
+    assert ("ce0917198075440c057e" in lines[1]) == (room >= 50)
+    assert ("WHY" in lines[0]) == (room >= 70)
+
+
+def test_a_name_of_a_phone_moves_no_cursor() -> None:
+    text = table([row(name="\x1b[2Jgone\r\n", reason="\x07")], NOW)
+    assert "?[2Jgone??" in text
+    assert "\x07" not in text
+
+
+@pytest.mark.parametrize(
+    ("filters", "fits"),
+    [
+        (Filters(), True),
+        (Filters(named=("GALAXY note 8",)), True),
+        (Filters(named=("CE09-17198075440c057e", "other")), True),
+        (Filters(named=("ce09",)), False),
+        (Filters(states=("offline", "online")), True),
+        (Filters(states=("offline",)), False),
+        (Filters(platform="ios"), False),
+        (Filters(tags=("b", "c")), True),
+        (Filters(tags=("c",)), False),
+        (Filters(named=("Galaxy Note 8",), tags=("c",)), False),
+    ],
+)
+def test_filters(filters: Filters, fits: bool) -> None:
+    assert bool(filters.rows([row()])) == fits
+
+
+def screen(rows: list[dict[str, object]], wide: int, high: int) -> list[str]:
+    made = Screen(Filters())
+    made._rows = {str(each["udid"]): each for each in rows}
+    return [click.unstyle(line) for line in made.lines(wide, high, NOW)]
+
+
+def test_a_screen_says_how_many_are_in_which_state_and_how_many_do_not_fit() -> None:
+    rows = [row(udid=f"phone{n}", state="offline" if n % 2 else "online") for n in range(9)]
+    lines = screen(rows, 60, 8)
+    assert lines[0].startswith("9 devices: 5 online, 4 offline  ")
+    assert len(lines) == 8
+    assert lines[-1] == "… and 5 more: --state, --tag, or a higher window"
+    assert "  phone8  android   online   42 s   1-4" in screen(rows, 80, 40)[-1]
+
+
+@pytest.mark.parametrize("wide", [1, 5, 20, 300])
+@pytest.mark.parametrize("high", [1, 2, 5, 50])
+def test_a_screen_of_any_size_is_kept_to(wide: int, high: int) -> None:
+    lines = screen([row(udid=f"phone{n}") for n in range(9)], wide, high)
+    assert len(lines) <= high
+    if wide > 5:
+        assert all(width(line) <= wide for line in lines)
 
 
 def test_states_are_coloured() -> None:
