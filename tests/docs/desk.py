@@ -101,9 +101,11 @@ class Desk:
             )
             self.agent.write(config)
             text = self.agent.path.read_text()
-            self.agent.path.write_text(
-                text.replace('listen = ""', f'listen = "127.0.0.1:{self.port}"')
-            )
+            token = self.place / "api.token"
+            token.write_text("a token")
+            token.chmod(0o600)
+            served = f'listen = "127.0.0.1:{self.port}"\ntoken = {{ file = "{token}" }}'
+            self.agent.path.write_text(text.replace('listen = ""', served))
             self.appium.discovery = False
             await self.agent.start()
             await self.adb.register(self.phone)
@@ -178,6 +180,7 @@ class Desk:
             (r"http://127\.0\.0\.1:4444", self.grid.url),
             (r"/run/device-agent/control\.sock", str(self.agent.socket)),
             (r"/etc/device-agent/agent\.toml", str(self.agent.path)),
+            (r"/etc/device-agent/api\.token", str(self.place / "api.token")),
             (r"/etc/device-agent/", f"{self.place}/"),
             (r"\bUDID\b|ce0917198075440c057e", self.phone.serial),
             (r"\bNAME\b", "board"),
