@@ -108,6 +108,14 @@ def lab(place: Path, tmp_path: Path, receiver: Receiver) -> Lab:
     return Lab(place, tmp_path, receiver)
 
 
+CAT = ("sh", "-c", "echo up; exec cat")
+
+
+async def until_up(process: asyncio.subprocess.Process) -> None:
+    """Its command runs, so `use` was told of its lease: the callback may come before that."""
+    assert await line_of(process.stdout) == "up"
+
+
 async def line_of(stream: asyncio.StreamReader | None) -> str:
     assert stream is not None
     async with asyncio.timeout(LIMIT):
@@ -205,7 +213,8 @@ async def test_a_terminals_keys_reach_the_command_once(lab: Lab) -> None:
 
 async def test_use_ends_with_its_process_even_by_sigkill(lab: Lab) -> None:
     async with lab.running():
-        async with lab.use(lab.one.serial, "--ttl", "1h", "--", "cat") as process:
+        async with lab.use(lab.one.serial, "--ttl", "1h", "--", *CAT) as process:
+            await until_up(process)
             await lab.until_told("Online", "Utilizing")
             process.kill()
             await lab.until_free()
@@ -214,7 +223,8 @@ async def test_use_ends_with_its_process_even_by_sigkill(lab: Lab) -> None:
 
 async def test_an_agent_that_is_killed_meanwhile_calls_nobody_twice(lab: Lab) -> None:
     async with lab.running():
-        async with lab.use(lab.one.serial, "--ttl", "1h", "--", "cat") as process:
+        async with lab.use(lab.one.serial, "--ttl", "1h", "--", *CAT) as process:
+            await until_up(process)
             await lab.until_told("Online", "Utilizing")
             await lab.agent.kill()
             assert "trying again" in await line_of(process.stderr)
@@ -231,7 +241,8 @@ async def test_an_agent_that_stood_still_for_longer_than_the_ttl_takes_nothing_a
     lab: Lab,
 ) -> None:
     async with lab.running():
-        async with lab.use(lab.one.serial, "--ttl", "1s", "--", "cat") as process:
+        async with lab.use(lab.one.serial, "--ttl", "1s", "--", *CAT) as process:
+            await until_up(process)
             await lab.until_told("Online", "Utilizing")
             lab.agent.signal(signal.SIGSTOP)
             await asyncio.sleep(1.5)  # the TTL passes, which is what this is about
@@ -276,7 +287,9 @@ async def test_a_lease_survives_a_restart(lab: Lab, how: str) -> None:
 
 async def test_a_command_that_ends_while_the_agent_is_away(lab: Lab) -> None:
     async with lab.running():
-        async with lab.use(lab.one.serial, "--ttl", "1s", "--", "sh", "-c", "read _; exit 3") as it:
+        script = "echo up; read _; exit 3"
+        async with lab.use(lab.one.serial, "--ttl", "1s", "--", "sh", "-c", script) as it:
+            await until_up(it)
             await lab.until_told("Online", "Utilizing")
             await lab.agent.until_delivered()
             await lab.agent.kill()
@@ -290,7 +303,9 @@ async def test_a_command_that_ends_while_the_agent_is_away(lab: Lab) -> None:
 
 async def test_a_lease_that_is_lost_with_the_agents_store_is_taken_anew(lab: Lab) -> None:
     async with lab.running():
-        async with lab.use(lab.one.serial, "--holder", "alice", "--", "cat") as process:
+        words = (lab.one.serial, "--holder", "alice", "--purpose", "cat", "--", *CAT)
+        async with lab.use(*words) as process:
+            await until_up(process)
             await lab.until_told("Online", "Utilizing")
             first = (await lab.agent.api("GET", "/v1/leases"))[1]["leases"]
             await lab.agent.kill()
@@ -402,7 +417,8 @@ async def test_any_picks_a_free_one_that_fits(lab: Lab) -> None:
 
 
 async def test_a_phone_is_taken_with_a_reason_that_all_can_read(lab: Lab) -> None:
-    async with lab.running(), lab.use(lab.one.serial, "--holder", "alice", "--", "cat") as alice:
+    async with lab.running(), lab.use(lab.one.serial, "--holder", "alice", "--", *CAT) as alice:
+        await until_up(alice)
         await lab.until_told("Online", "Utilizing")
         code, _, err = await lab.lease(
             "acquire", lab.one.serial, "--holder", "bob", "--steal", "release blocker"

@@ -428,7 +428,7 @@ async def _reload_in_vain(agent: AgentProcess, search: Search, scene: Scene, beg
     blocks = scene.toml.split("[[webhooks]]")
     loadable = "[[webhooks]]".join(each for each in blocks if '"bad key"' not in each)
     names = loadable.replace('"dns"', '"?"').replace('"tls"', '"dns"').replace('"?"', '"tls"')
-    for text, status in ((mistaken, 422), (scene.toml, 500), (names, 409)):
+    for text, status in ((mistaken, 422), (scene.toml, 422), (names, 409)):
         agent.path.write_text(begin + text)
         answered = await agent.api("POST", "/v1/reload")
         assert answered[0] == status, answered
