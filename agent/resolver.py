@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
-import threading
 from typing import Any
 
 import aiohttp.abc
+
+from agent.threads import in_thread
 
 
 class ThreadResolver(aiohttp.abc.AbstractResolver):
@@ -22,33 +22,15 @@ class ThreadResolver(aiohttp.abc.AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[aiohttp.abc.ResolveResult]:
         """Addresses of a name. Raises OSError when it has none."""
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[list[Any]] = loop.create_future()
 
-        def settle(result: list[Any] | None, error: OSError | None) -> None:
-            if found.done():
-                return
-            if error is not None:
-                found.set_exception(error)
-            else:
-                found.set_result(result or [])
-
-        def look_up() -> None:
-            result, failure = None, None
+        def look_up() -> list[Any]:
             try:
-                result = socket.getaddrinfo(
+                return socket.getaddrinfo(
                     host, port, family=family, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
                 )
-            except OSError as error:
-                failure = error
             except UnicodeError:
-                failure = socket.gaierror(socket.EAI_NONAME, "not a valid host name")
-            try:
-                loop.call_soon_threadsafe(settle, result, failure)
-            except RuntimeError:
-                return  # the loop was closed meanwhile: nobody waits any more
+                raise socket.gaierror(socket.EAI_NONAME, "not a valid host name") from None
 
-        threading.Thread(target=look_up, name=f"resolve {host}", daemon=True).start()
         return [
             aiohttp.abc.ResolveResult(
                 hostname=host,
@@ -59,7 +41,7 @@ class ThreadResolver(aiohttp.abc.AbstractResolver):
                 proto=proto,
                 flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-            for kind, _, proto, _, address in await found
+            for kind, _, proto, _, address in await in_thread(look_up, f"resolve {host}")
         ]
 
     async def close(self) -> None:

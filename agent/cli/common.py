@@ -122,7 +122,7 @@ def _load_leniently(path: Path) -> Config:
         return load(path)
     except ConfigError as error:
         try:
-            config = _whereabouts(read(path), path.parent)
+            config = whereabouts(read(path), path.parent)
         except ConfigError:  # missing, or not ours to read
             exit_bad_config(error)
         if not _is_there(socket_for(config, path)):
@@ -133,7 +133,7 @@ def _load_leniently(path: Path) -> Config:
         return config
 
 
-def _whereabouts(text: str, base: Path) -> Config:
+def whereabouts(text: str, base: Path) -> Config:
     """[agent] state_dir and [api] socket, where they can be read; defaults for all else."""
     lines = text.splitlines()
     document: dict[str, Any] = {}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import config_option, socket_for
+from agent.cli.common import config_option, socket_for, whereabouts
 from agent.config import Config, check
-from agent.config.document import parse_toml, read
+from agent.config.document import read
 from agent.doctor import bundle as support
 from agent.doctor.finding import EXIT_CODES, Verdict, worst
 from agent.doctor.gather.everything import gather
@@ -50,7 +50,7 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     """
     checked = check(config_path)
     config = checked[0]
-    socket = socket_for(config or _as_far_as_it_goes(config_path), config_path)
+    socket = socket_for(config or _whereabouts(config_path), config_path)
 
     async def work() -> tuple[Facts, str]:
         log = support.journal() if bundle is not None else asyncio.sleep(0, "")
@@ -73,17 +73,11 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     sys.exit(EXIT_CODES[worst(findings)])
 
 
-def _as_far_as_it_goes(path: Path) -> Config:
+def _whereabouts(path: Path) -> Config:
     """Of a file with mistakes what says where the agent is: it may run with an older one."""
     try:
-        document = parse_toml(read(path), str(path))
-        kept = {
-            table: {key: document[table][key]}
-            for table, key in (("api", "socket"), ("agent", "state_dir"))
-            if isinstance(document.get(table), dict) and key in document[table]
-        }
-        return Config.model_validate(kept, context={"base": path.parent})
-    except (ConfigError, ValueError):
+        return whereabouts(read(path), path.parent)
+    except ConfigError:
         return Config()
 
 

@@ -29,7 +29,6 @@ import contextlib
 import errno
 import os
 import socket
-import threading
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +38,7 @@ import structlog
 
 from agent.model import Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName, UsbKind
 from agent.sources.usb_kind import HUB_CLASS, classify
+from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -139,7 +139,7 @@ class UdevSource:
 
         Trying again would only hang a second thread at the same device.
         """
-        result = asyncio.ensure_future(_in_thread(work))
+        result = asyncio.ensure_future(in_thread(work, "udev"))
         try:
             done, _ = await asyncio.wait({result}, timeout=self._patience)
             if not done:
@@ -350,7 +350,7 @@ class _Listener:
 
     async def _look(self, reading: _Reading) -> None:
         address = reading.address
-        filled = await _in_thread(partial(_fill, reading))
+        filled = await in_thread(partial(_fill, reading), "udev")
         del self._rereads[address]
         assert self._devices is not None, "only live listeners look"
         if not self._devices.holds(reading):
@@ -501,32 +501,3 @@ def _attribute(path: Path) -> str:
         return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
-
-
-async def _in_thread(work: Callable[[], T]) -> T:
-    """Do it in a daemonic thread of its own, which is left alone when this is cancelled.
-
-    One that hangs in the kernel holds up neither the loop's shared executor (name look-ups) nor
-    the end of the process.
-    """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # None only where T is
-
-    def body() -> None:
-        try:
-            outcome = partial(settle, work(), None)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            outcome = partial(settle, None, error)
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(outcome)
-
-    threading.Thread(target=body, name="udev", daemon=True).start()
-    return await future

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
-import threading
 import traceback
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+from agent import threads
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -22,28 +21,8 @@ async def in_thread(work: Callable[[], T], limit: float) -> T:
 
     Raises TimeoutError after `limit` seconds, and what the work raises.
     """
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: Exception | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type] # None only where T is
-
-    def body() -> None:
-        try:
-            outcome = partial(settle, work(), None)
-        except Exception as error:  # noqa: BLE001 - handed to whoever waits
-            outcome = partial(settle, None, error)
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-            loop.call_soon_threadsafe(outcome)
-
-    threading.Thread(target=body, name="doctor", daemon=True).start()
     async with asyncio.timeout(limit):
-        return await future
+        return await threads.in_thread(work, "doctor")
 
 
 async def numeric(address: str, limit: float) -> str:
