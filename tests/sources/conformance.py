@@ -185,7 +185,7 @@ class SourceConformance:
             await recorder.next_after(0)
         # A thread that was left alone in the middle of a file closes it when it is through.
         async with asyncio.timeout(LIMIT):
-            while open_descriptors() > before:
+            while open_descriptors() > before:  # noqa: ASYNC110 - nobody tells of it
                 await asyncio.sleep(0.01)
 
 
