@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from typing import TYPE_CHECKING
@@ -25,7 +26,9 @@ async def test_commands_do_what_the_page_says(page: Path, place: Path, tmp_path:
     here = [block for block in blocks("sh", page) if "run" not in block.marks]
     if not here:
         return
-    assert shutil.which("curl"), "needs Debian's package curl"
+    if shutil.which("curl") is None:
+        assert not os.environ.get("CI"), "CI must run this: it needs Debian's package curl"
+        pytest.skip("needs Debian's package curl")
     desk = Desk(place, tmp_path)
     async with desk.running():
         for block in here:
