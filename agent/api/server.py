@@ -80,11 +80,15 @@ class ApiServer:
         _refuse_if_answered(path)
         runner = await _runner(build(self._services, self._limits, trusted=True))
         loop = asyncio.get_running_loop()
-        # The mode must be right from the first instant, not after a chmod.
-        mask = os.umask(0o117)
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
             path.unlink(missing_ok=True)
+        except OSError as error:
+            await runner.cleanup()
+            raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
+        # The mode must be right from the first instant, not after a chmod.
+        mask = os.umask(0o117)
+        try:
             assert runner.server is not None
             gate = Gate(runner.server, self._limits.unix, self._limits)
             listening = await loop.create_unix_server(gate, path, backlog=self._limits.backlog)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import os
 import shlex
+import shutil
 import signal
 import sys
 from typing import TYPE_CHECKING, Any
@@ -155,8 +157,13 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
     try:
         process = await asyncio.create_subprocess_exec(*run, env=environ)
     except OSError as error:
-        _say(f"cannot run {run[0]!r}: {error.strerror}")
-        return 127 if isinstance(error, FileNotFoundError) else 126
+        # A directory of PATH that is not ours to look into makes "permission denied" of a command
+        # that is nowhere; to a shell that is "not found" as well.
+        missing = isinstance(error, FileNotFoundError) or (
+            "/" not in run[0] and shutil.which(run[0], os.F_OK) is None
+        )
+        _say(f"cannot run {run[0]!r}: {os.strerror(errno.ENOENT) if missing else error.strerror}")
+        return 127 if missing else 126
     for each in early:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(each)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from agent.secrets import Kind
 
@@ -160,15 +160,22 @@ def check_listen(text: str) -> str:
     return text
 
 
-def check_url(url: str) -> str:
-    """Absolute, http or https, with a host that can be looked up. No message shows the URL."""
-    if any(character.isspace() or not character.isprintable() for character in url):
-        raise ValueError("a URL holds no blanks, line breaks or control characters")
+def _split_url(url: str) -> tuple[SplitResult, str, int | None]:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port
     except ValueError:
+        if "[" in url or "]" in url:  # which of them urlsplit refuses differs between Pythons
+            raise ValueError("the URL's host name is not valid") from None
         raise ValueError("not a valid URL: its host or port cannot be read") from None
+    return parts, host, port
+
+
+def check_url(url: str) -> str:
+    """Absolute, http or https, with a host that can be looked up. No message shows the URL."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError("a URL holds no blanks, line breaks or control characters")
+    parts, host, port = _split_url(url)
     if parts.scheme not in {"http", "https"}:
         raise ValueError('must be absolute and start with "http://" or "https://"')
     if not host:

@@ -128,6 +128,7 @@ async def test_the_socket_is_for_owner_and_group_only(tmp_path: Path) -> None:
     path = tmp_path / "run" / "s"
     server.use_unix(await server.open_unix(path))
     assert oct(path.stat().st_mode & 0o777) == "0o660"
+    assert path.parent.stat().st_mode & 0o700 == 0o700, "its owner may enter"
     with pytest.raises(StartError, match="another agent answers"):
         await ApiServer(cast("Services", Nobody())).open_unix(path)
     # A request that is answered has the probe's connection behind it.

@@ -13,6 +13,7 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
+from tests.faults.private_disk import user_namespaces_work
 from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
 
 if TYPE_CHECKING:
@@ -251,6 +252,8 @@ async def test_the_api_s_webhooks(place: Path, receiver: Receiver) -> None:
         assert [row["name"] for row in rows] == ["board"]
 
 
+@pytest.mark.netns
+@pytest.mark.skipif(not user_namespaces_work(), reason="no private mount namespaces here")
 async def test_an_agent_that_may_not_write_says_who_may(place: Path, receiver: Receiver) -> None:
     """As in its sandbox: the file system is read-only to it."""
     state = place / "state"
