@@ -2,7 +2,7 @@
 
 python -m tests.lab.hand boot          until Ctrl-C or SIGTERM, or for 3 hours
 python -m tests.lab.hand run COMMAND…  as root, in it; code 124: still running after 2 minutes
-python -m tests.lab.hand push          tests/lab/guest, as it is now, to /opt/lab
+python -m tests.lab.hand push          tests/lab/guest and tests/fakes, as they are now, to /opt/lab
 
 Its directory is $LAB_DIRECTORY, else device-agent-lab below the one for temporary files: machines
 in several directories do not meet.
@@ -20,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.lab.vm import GUEST, Vm
+from tests.lab.vm import GUEST, ROOT, Vm
 
 KEPT = 3 * 3600.0
 
@@ -40,7 +40,8 @@ def push(vm: Vm) -> None:
     """Bring the guest's files as they are now."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        archive.add(GUEST, ".")
+        for tree in (GUEST, ROOT / "tests" / "fakes"):
+            archive.add(tree, tree.relative_to(ROOT))
     text = base64.b64encode(packed.getvalue()).decode()
     vm.run("sh", "-c", "base64 -d | tar -C /opt/lab --no-same-owner -xzf -", stdin=text)
 

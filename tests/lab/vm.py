@@ -12,10 +12,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from typing import Any, Self
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "lab"
@@ -152,16 +149,22 @@ class Vm:
 
         A command still running after `limit` seconds is killed, with code 124.
         """
-        assert self._channel is not None, "it is not booted"
-        self._asked += 1
-        asked = {"id": self._asked, "run": command, "input": stdin, "limit": limit}
-        self._channel.settimeout(limit + LIMIT)
-        self._channel.sendall(json.dumps(asked).encode() + b"\n")
-        answer = self._answer()
+        asked = {"run": command, "input": stdin, "limit": limit}
+        answer = self._ask(asked, limit)
         done = Done(answer["code"], answer["out"], answer["err"])
         if ok:
             assert done.code == 0, f"{command}: {done.code}\n{done.output[-5000:]}"
         return done
+
+    def talk(self, path: str, text: str, limit: float = LIMIT) -> str:
+        """Send the text to a unix socket in it; what came back, up to a line's end if it is JSON.
+
+        Raises ConnectionError where nobody listens, or the limit passed.
+        """
+        answer = self._ask({"talk": path, "input": text, "limit": limit}, limit)
+        if answer["err"]:
+            raise ConnectionError(answer["err"])
+        return str(answer["out"])
 
     def sh(self, script: str, *, ok: bool = True, limit: float = LIMIT) -> Done:
         """Run a script as an operator's shell would, stopping at the first failure."""
@@ -186,26 +189,22 @@ class Vm:
         whole, _, _ = self.received.read_bytes().rpartition(b"\n")
         return [json.loads(line) for line in whole.splitlines()]
 
-    def wait(self, condition: Callable[[], bool], what: str, limit: float = LIMIT) -> None:
-        """Wait until the condition holds, which looks at `callbacks()`."""
-        end = time.monotonic() + limit
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError(f"waited {limit} s for {what}\n{self.state()}")
-            time.sleep(0.1)
-
     def state(self) -> str:
         """What a failed test wants to know."""
         script = """
             device-agent devices
             device-agent deliveries list | head -n 30
+            ls -l /dev/bus/usb/*/*
             systemctl status --no-pager --lines=0 device-agent
             journalctl --no-pager -n 100 -o short-monotonic
         """
         return self.run("sh", "-c", script, ok=False).output
 
-    def _answer(self) -> dict[str, Any]:
-        assert self._channel is not None
+    def _ask(self, asked: dict[str, Any], limit: float) -> dict[str, Any]:
+        assert self._channel is not None, "it is not booted"
+        self._asked += 1
+        self._channel.settimeout(limit + LIMIT)
+        self._channel.sendall(json.dumps({"id": self._asked, **asked}).encode() + b"\n")
         while b"\n" not in self._pending:
             try:
                 piece = self._channel.recv(65536)
@@ -229,12 +228,13 @@ def lay_files(directory: Path) -> None:
     units = laid / "lab/etc/systemd/system"
     wanted = units / "multi-user.target.wants"
     wanted.mkdir(parents=True)
-    shutil.copytree(
-        GUEST,
-        laid / "lab/opt/lab",
-        ignore=shutil.ignore_patterns("__pycache__", "units", "init"),
-    )
-    for unit in sorted(GUEST.glob("**/*.service")):
+    for tree in (GUEST, ROOT / "tests" / "fakes"):
+        shutil.copytree(
+            tree,
+            laid / "lab/opt/lab" / tree.relative_to(ROOT),
+            ignore=shutil.ignore_patterns("__pycache__"),
+        )
+    for unit in sorted((GUEST / "units").iterdir()):
         shutil.copy(unit, units)
         (wanted / unit.name).symlink_to(f"../{unit.name}")
     archive = subprocess.run(

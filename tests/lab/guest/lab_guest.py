@@ -1,22 +1,28 @@
 """The command channel's end in the guest: what the harness asks over a virtio port, done here.
 
-One JSON object a line, answered by one JSON object a line, in order. `{"id", "run": [argv],
-"input", "limit"}` is answered by `{"id", "code", "out", "err"}`; code 124 says that the limit
-(seconds) has passed and the command was killed with all it started.
+One JSON object a line, answered by one JSON object a line, in order. `limit` is in seconds.
+
+- `{"id", "run": [argv], "input", "limit"}` runs a command: `{"id", "code", "out", "err"}`. Code 124
+  says that the limit has passed and that the command was killed with all it started.
+- `{"id", "talk": PATH, "input", "limit"}` sends the input to a unix socket and answers with what
+  comes back, up to a line's end for JSON, else to the end: `{"id", "out", "err"}`.
 """
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
+from typing import Any
 
 PORT = "/dev/virtio-ports/lab.command"
 NOT_STARTED = 127
 LIMIT_PASSED = 124
 
 
-def run(argv: list[str], text: str | None, limit: float) -> dict[str, object]:
+def run(argv: list[str], text: str | None, limit: float) -> dict[str, Any]:
     """Run a command to its end, or kill its session at the limit."""
     try:
         process = subprocess.Popen(
@@ -33,30 +39,53 @@ def run(argv: list[str], text: str | None, limit: float) -> dict[str, object]:
         out, err = process.communicate(data, timeout=limit)
         code = process.returncode
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         out, err = process.communicate()
         code = LIMIT_PASSED
     return {"code": code, "out": out.decode(errors="replace"), "err": err.decode(errors="replace")}
 
 
+def talk(path: str, text: str, limit: float) -> dict[str, Any]:
+    """One exchange over a unix socket."""
+    received = b""
+    try:
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(limit)
+            connection.connect(path)
+            connection.sendall(text.encode())
+            while piece := connection.recv(65536):
+                received += piece
+                if text.startswith("{") and piece.endswith(b"\n"):
+                    break
+    except OSError as error:
+        return {"out": "", "err": f"{path}: {error}"}
+    return {"out": received.decode(errors="replace"), "err": ""}
+
+
+def answer(asked: dict[str, Any]) -> dict[str, Any]:
+    """Do one request."""
+    if "talk" in asked:
+        return talk(asked["talk"], asked["input"], asked["limit"])
+    return run(asked["run"], asked["input"], asked["limit"])
+
+
 def main() -> None:
     """Serve for ever."""
     descriptor = os.open(PORT, os.O_RDWR)
-    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as port:
-        pending = b""
-        while True:
-            piece = port.read(65536)
-            if not piece:  # nobody holds the other end: what comes next is another's
-                pending = b""
-                time.sleep(0.1)
-                continue
-            *lines, pending = (pending + piece).split(b"\n")
-            for line in lines:
-                asked = json.loads(line)
-                answer = {"id": asked["id"], **run(asked["run"], asked["input"], asked["limit"])}
-                rest = json.dumps(answer).encode() + b"\n"
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
+    pending = b""
+    while True:
+        piece = os.read(descriptor, 65536)
+        if not piece:  # nobody holds the other end: what comes next is another's
+            pending = b""
+            time.sleep(0.1)
+            continue
+        *lines, pending = (pending + piece).split(b"\n")
+        for line in lines:
+            asked = json.loads(line)
+            rest = json.dumps({"id": asked["id"], **answer(asked)}).encode() + b"\n"
+            while rest:
+                rest = rest[os.write(descriptor, rest) :]
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(0.05)
         record = {
             "path": self.path,
-            "id": self.headers.get("webhook-id"),
+            "headers": {name.lower(): value for name, value in self.headers.items()},
             "answer": int(answer),
             "monotonic": monotonic,
             "wall": wall,
