@@ -95,13 +95,13 @@ class FakePhone:
         """Where it listens; given by `start`, kept over hanging up."""
         self.stalled = False
         self._server: asyncio.Server | None = None
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
 
     async def start(self) -> Self:
         """Listen on loopback, on the same port as before it hung up; no-op while listening."""
         if self._server is None:
             self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Link(self), "127.0.0.1", self.port
+                lambda: Link(self), "127.0.0.1", self.port
             )
             self.port = self._server.sockets[0].getsockname()[1]
         return self
@@ -203,7 +203,7 @@ class FakePhone:
         return f"/system/bin/sh: {command}: not found\n"
 
 
-class _Link(asyncio.Protocol):
+class Link(asyncio.Protocol):
     """One adb server's connection to one phone."""
 
     def __init__(self, phone: FakePhone) -> None:
