@@ -138,7 +138,7 @@ class IPhone:
         """Before it is plugged in: keys, and this host's record where the phone trusts it."""
         # In a thread: `openssl` takes seconds, and the other phones go on meanwhile.
         made = await asyncio.to_thread(pairing.material)
-        self.lockdown.values["DevicePublicKey"] = made.phone_public
+        self.lockdown.values["DevicePublicKey"] = made.public_key
         if self._new and self.trusted:
             record = await asyncio.to_thread(pairing.trusted_record, self._directory, self.udid)
             self.lockdown.hosts[record["HostID"]] = record["RootCertificate"]

@@ -32,15 +32,13 @@ basicConstraints = critical, CA:TRUE
 
 @dataclass(frozen=True)
 class Material:
-    """PEMs; the phones of one program share theirs, which nothing looks at."""
+    """PEMs. All phones of one program share them, and one key is everybody's: nothing compares."""
 
     root: bytes
-    root_key: bytes
     host: bytes
-    host_key: bytes
     phone: bytes
-    phone_key: bytes
-    phone_public: bytes
+    key: bytes
+    public_key: bytes
     """PKCS #1, as lockdownd gives it out."""
 
 
@@ -53,27 +51,25 @@ def material() -> Material:
 
         def openssl(*words: str) -> None:
             done = subprocess.run(
-                ["openssl", *words],
-                cwd=directory,
-                check=False,
-                capture_output=True,
+                ["openssl", *words], cwd=directory, check=False, capture_output=True
             )
             if done.returncode:
                 raise OSError(f"openssl {words[0]}: {done.stderr.decode(errors='replace')}")
 
-        request = ("req", "-config", "config", "-newkey", "rsa:2048", "-nodes")
+        openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", "key")
+        request = ("req", "-config", "config", "-key", "key")
         openssl(
             *(*request, "-x509", "-extensions", "root", "-subj", "/CN=root", "-days", DAYS),
-            *("-keyout", "root.key", "-out", "root"),
+            *("-out", "root"),
         )
         for name in ("host", "phone"):
-            openssl(*request, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", "request")
+            openssl(*request, "-new", "-subj", f"/CN={name}", "-out", "request")
             openssl(
-                *("x509", "-req", "-in", "request", "-CA", "root", "-CAkey", "root.key"),
+                *("x509", "-req", "-in", "request", "-CA", "root", "-CAkey", "key"),
                 *("-CAcreateserial", "-days", DAYS, "-out", name),
             )
-        openssl("rsa", "-in", "phone.key", "-RSAPublicKey_out", "-out", "public")
-        names = ("root", "root.key", "host", "host.key", "phone", "phone.key", "public")
+        openssl("rsa", "-in", "key", "-RSAPublicKey_out", "-out", "public")
+        names = ("root", "host", "phone", "key", "public")
         return Material(*((directory / name).read_bytes() for name in names))
 
 
@@ -88,9 +84,9 @@ def trusted_record(directory: Path, udid: str) -> dict[str, Any]:
         "HostID": str(uuid.uuid4()).upper(),
         "SystemBUID": _system_buid(directory),
         "RootCertificate": made.root,
-        "RootPrivateKey": made.root_key,
+        "RootPrivateKey": made.key,
         "HostCertificate": made.host,
-        "HostPrivateKey": made.host_key,
+        "HostPrivateKey": made.key,
         "DeviceCertificate": made.phone,
     }
     directory.mkdir(parents=True, exist_ok=True)
@@ -115,7 +111,7 @@ def phone_tls(root: bytes) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1
     context.set_ciphers("ALL:@SECLEVEL=0")
     with tempfile.NamedTemporaryFile() as chain:
-        chain.write(made.phone + made.phone_key)
+        chain.write(made.phone + made.key)
         chain.flush()
         context.load_cert_chain(chain.name)
     context.load_verify_locations(cadata=root.decode())
