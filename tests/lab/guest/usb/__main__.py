@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ def main() -> int:
     asking.add_argument("--limit", type=float, default=120.0)
     arguments = parser.parse_args()
     if arguments.command == "serve":
+        logging.basicConfig(level=logging.INFO, format="%(message)s")
         asyncio.run(_serve(arguments.socket, arguments.lockdown))
         return 0
     answer = ask(arguments.socket, arguments.request, arguments.limit)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .phones import Phones
+
+log = logging.getLogger(__name__)
 
 LINE = 1024 * 1024
 """Bytes of a request."""
@@ -39,6 +42,7 @@ async def _answer(phones: Phones, line: bytes) -> dict[str, Any]:
     try:
         return {"ok": True, **await phones.do(json.loads(line))}
     except (RefusedError, ValueError) as error:
+        log.info("refused: %s", error)
         return {"ok": False, "error": str(error)}
 
 

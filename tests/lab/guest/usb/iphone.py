@@ -141,7 +141,9 @@ class IPhone:
         self.lockdown.values["DevicePublicKey"] = made.public_key
         if self._new and self.trusted:
             record = await asyncio.to_thread(pairing.trusted_record, self._directory, self.udid)
-            self.lockdown.hosts[record["HostID"]] = record["RootCertificate"]
+            certificates = pairing.host_certificates(record)
+            if certificates is not None:
+                self.lockdown.hosts[record["HostID"]] = certificates
         self._new = False
 
     def device(self) -> Device:

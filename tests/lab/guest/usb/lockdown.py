@@ -7,7 +7,9 @@ tapped Trust is here.
 
 from __future__ import annotations
 
+import logging
 import plistlib
+import ssl
 import struct
 import uuid
 from enum import StrEnum
@@ -17,6 +19,8 @@ from . import pairing
 
 if TYPE_CHECKING:
     from .mux import Stream
+
+log = logging.getLogger(__name__)
 
 PORT = 62078
 PROXY_PORT = 49152
@@ -46,8 +50,8 @@ class Lockdown:
         """The passcode has not been entered: no pairing, no session."""
         self.will_pair = False
         """Somebody tapped Trust."""
-        self.hosts: dict[str, bytes] = {}
-        """HostID → root certificate of those it trusts."""
+        self.hosts: dict[str, tuple[bytes, bytes]] = {}
+        """HostID → root's and host's certificate of those it trusts."""
         self.values: dict[str, Any] = {}
         """What anybody is told."""
         self.private: dict[str, Any] = {}
@@ -77,7 +81,11 @@ class Lockdown:
             _write(stream, {"Request": request.get("Request", ""), **answer})
             if answer.get("EnableSessionSSL"):
                 session = answer["SessionID"]
-                await stream.start_tls(pairing.phone_tls(self.hosts[request["HostID"]]))
+                try:
+                    await stream.start_tls(pairing.phone_tls(self.hosts[request["HostID"]]))
+                except (ssl.SSLError, EOFError) as error:
+                    log.info("lockdownd: no session for host %s: %r", request["HostID"], error)
+                    raise
                 self.sessions += 1
             elif session and request.get("Request") == "StopSession":
                 session = ""
@@ -128,8 +136,8 @@ class Lockdown:
         return {"SessionID": str(uuid.uuid4()).upper(), "EnableSessionSSL": True}
 
     def _pair(self, verb: str, record: dict[str, Any]) -> dict[str, Any]:
-        host, root = record.get("HostID"), record.get("RootCertificate")
-        if not (isinstance(host, str) and isinstance(root, bytes)):
+        host, certificates = record.get("HostID"), pairing.host_certificates(record)
+        if not isinstance(host, str) or certificates is None:
             return {"Error": "InvalidPairRecord"}
         if verb == "Unpair":
             return {} if self.hosts.pop(host, None) else {"Error": "InvalidHostID"}
@@ -141,7 +149,7 @@ class Lockdown:
         elif not self.will_pair:
             error = "PairingDialogResponsePending"
         else:
-            self.hosts[host] = root
+            self.hosts[host] = certificates
         return {"Error": error} if error else {"EscrowBag": bytes(32)}
 
 

@@ -10,6 +10,7 @@ and ended by RST. What ends a packet is its length; zero-length packets mean not
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 import struct
 import time
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from .device import Pipe
 
     Service = Callable[["Stream"], Awaitable[None]]
+
+log = logging.getLogger(__name__)
 
 VERSION, SETUP, TCP = 0, 2, 6
 SHORT = struct.Struct(">II")
@@ -171,6 +174,9 @@ class _Connection:
             await service(self.stream)
         except (EOFError, ssl.SSLError):
             pass  # the host hung up, or says what is no message or no TLS
+        except Exception:
+            # Nobody awaits this task; the host sees its connection reset.
+            log.exception("a service on port %s failed", self._port)
         finally:
             self._mux.ended(self._host_port, self._port, self)
 

@@ -98,11 +98,19 @@ def trusted_record(directory: Path, udid: str) -> dict[str, Any]:
     return record
 
 
-def phone_tls(root: bytes) -> ssl.SSLContext:
-    """The phone's end of a session: the host must show a certificate of that root.
+def host_certificates(record: dict[str, Any]) -> tuple[bytes, bytes] | None:
+    """Those of a pairing record by which a phone knows the host; None where they are missing."""
+    found = record.get("RootCertificate"), record.get("HostCertificate")
+    return found if all(isinstance(pem, bytes) for pem in found) else None  # type: ignore[return-value]
 
-    As old and as weak as asked for: usbmuxd 1.1.1 speaks TLS 1.0 with every phone before it knows
-    its version, and libimobiledevice signs with SHA-1.
+
+def phone_tls(certificates: tuple[bytes, bytes]) -> ssl.SSLContext:
+    """The phone's end of a session: the host must show one of these certificates.
+
+    Those very ones, and no chain: libimobiledevice shows its root, pymobiledevice3 the host's, and
+    libimobiledevice gives both the same empty name, which makes no chain. As old and as weak as
+    asked for: usbmuxd 1.1.1 speaks TLS 1.0 with every phone before it knows its version, and signs
+    with SHA-1.
     """
     made = material()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -114,7 +122,8 @@ def phone_tls(root: bytes) -> ssl.SSLContext:
         chain.write(made.phone + made.key)
         chain.flush()
         context.load_cert_chain(chain.name)
-    context.load_verify_locations(cadata=root.decode())
+    context.load_verify_locations(cadata="\n".join(pem.decode() for pem in certificates))
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     context.verify_mode = ssl.CERT_REQUIRED
     return context
 

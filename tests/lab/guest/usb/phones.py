@@ -7,8 +7,8 @@ the act, for those who measure what the kernel and everything above it make of i
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
-import sys
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .device import Device
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 10.0
 """Seconds for the kernel to free a port after an unplug."""
@@ -260,7 +262,7 @@ class Phones:
                 raise
             finally:
                 theirs.close()
-            _say(f"{self._serial(slot)} plugged into port {port.number} (hub {port.hub})")
+            log.info("%s plugged into port %s (hub %s)", self._serial(slot), port.number, port.hub)
             return at
 
     async def _pull(self, slots: Iterable[Slot]) -> float:
@@ -278,7 +280,9 @@ class Phones:
         if slot.export is export:
             slot.export = None
             slot.gone.set()
-            _say(f"{self._serial(slot)} unplugged{': the kernel sent ' * bool(why)}{why}")
+            log.info(
+                "%s unplugged%s", self._serial(slot), f": the kernel sent {why}" if why else ""
+            )
 
     async def _free_port(self, slot: Slot, hub: int | None) -> Port:
         deadline = time.monotonic() + PATIENCE
@@ -358,7 +362,3 @@ def _configure(slot: Slot, settings: dict[str, Any]) -> None:
         setters.append(lambda name=name, value=checked: phone.set(name, value))  # type: ignore[misc]
     for setter in setters:
         setter()
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
