@@ -11,6 +11,7 @@ import logging
 import socket
 import time
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from .android import AndroidPhone
@@ -259,6 +260,7 @@ class Phones:
                 self._vhci.attach(port, theirs.fileno())
             except OSError:
                 export.unplug()
+                await slot.gone.wait()
                 raise
             finally:
                 theirs.close()
@@ -333,6 +335,16 @@ def _take(words: dict[str, Any], name: str, kind: type, default: Any = _NOTHING)
         return value
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
+    return _checked(name, value, kind)
+
+
+def _checked(name: str, value: Any, kind: type) -> Any:
+    """A setting as its kind has it; RefusedError where it is of no use."""
+    if issubclass(kind, StrEnum) and isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError as error:
+            raise RefusedError(f"{name}: {error}; there are {', '.join(kind)}") from error
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise RefusedError(f"{name} is {value!r}, which is no {kind.__name__}")
     return value
@@ -352,13 +364,7 @@ def _configure(slot: Slot, settings: dict[str, Any]) -> None:
     for name, value in settings.items():
         if name not in phone.kinds:
             raise RefusedError(f"an {phone.kind} phone has no {name!r}")
-        kind = phone.kinds[name]
-        if isinstance(value, bool) is not (kind is bool):
-            raise RefusedError(f"{name} is {value!r}, which is no {kind.__name__}")
-        try:
-            checked = value if isinstance(value, kind) else kind(value)
-        except (TypeError, ValueError) as error:
-            raise RefusedError(f"{name}: {error}") from error
-        setters.append(lambda name=name, value=checked: phone.set(name, value))  # type: ignore[misc]
+        setting: Any = _checked(name, value, phone.kinds[name])
+        setters.append(lambda name=name, value=setting: phone.set(name, value))  # type: ignore[misc]
     for setter in setters:
         setter()
