@@ -9,8 +9,8 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test test-long test-packaging test-appium lint format \
-	lock bench clean setup setup-dev
+.PHONY: help run demo install uninstall deb test test-long test-packaging test-appium lab lint \
+	format lock bench clean setup setup-dev
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,7 +31,7 @@ deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhone
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging and not appium"
+	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging and not appium and not lab"
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long
@@ -41,6 +41,10 @@ test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespa
 
 test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a real Appium 3
 	$(BIN)/pytest -n 2 -m appium
+
+lab: setup-dev ## The installed agent on a real kernel with simulated USB phones, in QEMU (as root)
+	tests/lab/build
+	timeout --kill-after=30 1500 $(BIN)/pytest -m lab tests/lab
 
 lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -32,6 +32,8 @@ url = "http://127.0.0.1:8700/lab"
 events = ["online", "offline", "utilizing", "unplugged"]
 secret = "{SECRET}"
 """
+HOLDS = {"online": "0s", "offline": "120s", "utilizing": "0s", "unplugged": "3s"}
+"""Emulated, adb and usbmuxd need long to see a phone: until then it is not offline yet."""
 KEYS = [
     *("creationTime", "eventType", "eventActivity", "eventDescription"),
     *("deviceUdid", "deviceName", "orgId", "webhookId", "webhookName"),
@@ -47,19 +49,32 @@ class Lab:
 
     # --- set up ----------------------------------------------------------------------------
 
-    def fresh(self, settings: str = SETTINGS) -> None:
-        """No phones, an empty store, these settings, the agent ready, a receiver that answers."""
-        self.vm.sh(f"""
-            systemctl stop lab-use 2>/dev/null || true
-            systemctl stop device-agent
-            rm -rf /var/lib/device-agent/* /run/lab/answer
-            systemctl reset-failed
-            chmod 640 {CONFIG}
-        """)
+    def fresh(self, more: str = "", **holds: str) -> None:
+        """No phones, a receiver that answers, these settings in force, nothing waiting.
+
+        What the store knows of earlier scenarios stays: take serials of your own.
+
+        Args:
+            more: TOML behind SETTINGS and HOLDS.
+            holds: of `[hold]`, instead of those of HOLDS.
+        """
+        self.vm.run("rm", "-f", "/run/lab/answer")
+        self.vm.run("systemctl", "stop", "lab-use", ok=False)
         self.phones("unplug_many", all=True)
+        hold = "".join(f'{key} = "{value}"\n' for key, value in (HOLDS | holds).items())
+        self.vm.write(CONFIG, f"{SETTINGS}[hold]\n{hold}{more}")
+        if self.unit("ActiveState") != "active":
+            self.vm.run("systemctl", "start", "device-agent", limit=300)
+        status, answer = self.api("POST", "/v1/reload")
+        assert status == 200, answer
+        self.until(self._nothing_going_on, "an end of what was before")
         self._mark = len(self._records())
-        self.vm.write(CONFIG, settings)
-        self.vm.run("systemctl", "start", "device-agent")
+
+    def _nothing_going_on(self) -> bool:
+        _, devices = self.api("GET", "/v1/devices")
+        _, deliveries = self.api("GET", "/v1/deliveries?state=pending")
+        going_on = [row for row in devices["devices"] if row["state"] != "unplugged"]
+        return not going_on and not deliveries["deliveries"]
 
     def answer(self, what: str) -> None:
         """What the receiver answers from now on: a status, or `hang`."""
@@ -124,6 +139,16 @@ class Lab:
         assert status == 200, answer
         return next((row for row in answer["devices"] if row["udid"] == udid), {})
 
+    def adb(self, serial: str) -> str:
+        """How the adb server that the agent uses lists the phone; "" where it does not."""
+        # Not by the command `adb`, which would start a server where there is none.
+        try:
+            answer = self.vm.talk(":5037", "000chost:devices")
+        except ConnectionError:
+            return ""
+        rows = (line.split("\t", 1) for line in answer[8:].splitlines())
+        return dict(rows).get(serial, "")
+
     def until_state(self, udid: str, state: str, reason: str = "") -> None:
         """Wait until the agent shows the device so."""
 
@@ -140,7 +165,12 @@ class Lab:
             if time.monotonic() > end:
                 told = json.dumps(self.told(), indent=1)
                 raise AssertionError(f"waited {limit} s for {what}\n{told}\n{self.vm.state()}")
-            time.sleep(0.2)
+            time.sleep(0.5)
+
+    def pending(self) -> list[str]:
+        """The ids of the callbacks that wait, and were tried already."""
+        _, answer = self.api("GET", "/v1/deliveries?state=pending&limit=1000")
+        return [row["id"] for row in answer["deliveries"] if row["attempts"]]
 
     def callbacks(self) -> list[dict[str, Any]]:
         """What the receiver took (2xx) since `fresh`, each message once, in order of arrival.

@@ -157,7 +157,9 @@ class Vm:
         return done
 
     def talk(self, path: str, text: str, limit: float = LIMIT) -> str:
-        """Send the text to a unix socket in it; what came back, up to a line's end if it is JSON.
+        """Send the text to a socket in it: a path, or `:PORT`.
+
+        Returns what came back: a line if the text is JSON, else all until the other end closed.
 
         Raises ConnectionError where nobody listens, or the limit passed.
         """
@@ -234,8 +236,8 @@ def lay_files(directory: Path) -> None:
             laid / "lab/opt/lab" / tree.relative_to(ROOT),
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-    for unit in sorted((GUEST / "units").iterdir()):
-        shutil.copy(unit, units)
+    shutil.copytree(GUEST / "units", units, dirs_exist_ok=True)
+    for unit in sorted(units.glob("*.service")):
         (wanted / unit.name).symlink_to(f"../{unit.name}")
     archive = subprocess.run(
         ["cpio", "-o", "-H", "newc", "-R", "0:0", "--quiet"],

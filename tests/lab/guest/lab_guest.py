@@ -4,8 +4,9 @@ One JSON object a line, answered by one JSON object a line, in order. `limit` is
 
 - `{"id", "run": [argv], "input", "limit"}` runs a command: `{"id", "code", "out", "err"}`. Code 124
   says that the limit has passed and that the command was killed with all it started.
-- `{"id", "talk": PATH, "input", "limit"}` sends the input to a unix socket and answers with what
-  comes back, up to a line's end for JSON, else to the end: `{"id", "out", "err"}`.
+- `{"id", "talk": PATH, "input", "limit"}` sends the input to a unix socket, or to a TCP port
+  (`:5037`), and answers with what comes back, up to a line's end for JSON, else to the end:
+  `{"id", "out", "err"}`.
 """
 
 import contextlib
@@ -47,12 +48,13 @@ def run(argv: list[str], text: str | None, limit: float) -> dict[str, Any]:
 
 
 def talk(path: str, text: str, limit: float) -> dict[str, Any]:
-    """One exchange over a unix socket."""
+    """One exchange over a socket."""
     received = b""
+    port = path.startswith(":")
     try:
-        with socket.socket(socket.AF_UNIX) as connection:
+        with socket.socket(socket.AF_INET if port else socket.AF_UNIX) as connection:
             connection.settimeout(limit)
-            connection.connect(path)
+            connection.connect(("127.0.0.1", int(path[1:])) if port else path)
             connection.sendall(text.encode())
             while piece := connection.recv(65536):
                 received += piece
