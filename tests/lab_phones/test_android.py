@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from typing import TYPE_CHECKING
 
@@ -183,6 +184,24 @@ async def test_a_new_adb_server_begins_anew_in_the_middle_of_anything(
     assert (await greet(host))[0] == CNXN
     assert await shell(host, "echo fresh") == b"fresh\n"
     assert phone.connected
+
+
+@pytest.mark.parametrize(("state", "sessions"), [("idle", []), ("5E55", ["5E55"])])
+async def test_uiautomator2_behind_a_forward(
+    host: Plugged, phone: AndroidPhone, state: str, sessions: list[str]
+) -> None:
+    await greet(host)
+    await send(host, OPEN, 3, 0, b"tcp:6790\0")
+    assert (await receive(host))[0] == CLSE  # refused
+    phone.set("uiautomator2", state)
+    await send(host, OPEN, 4, 0, b"tcp:6790\0")
+    assert (await receive(host))[:3] == (OKAY, 4, 4)
+    await send(host, WRTE, 4, 4, b"GET /sessions HTTP/1.1\r\n\r\n")
+    assert (await receive(host))[0] == OKAY
+    command, _, _, answer = await receive(host)
+    assert command == WRTE
+    body = json.loads(answer.partition(b"\r\n\r\n")[2])
+    assert [session["id"] for session in body["value"]] == sessions
 
 
 async def test_an_unplugged_phone_is_not_connected(phone: AndroidPhone) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import json
 import plistlib
 import ssl
 import struct
@@ -22,7 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
 
 from agent.model import UsbKind
 from agent.sources.usb_kind import classify
-from tests.lab.guest.usb.iphone import MUX_ENDPOINT, IPhone
+from tests.lab.guest.usb.apps import WDA_PORT
+from tests.lab.guest.usb.iphone import MUX_ENDPOINT, IPhone, Mode
 from tests.lab.guest.usb.lockdown import PORT, PROXY, PROXY_PORT, REQUEST_PAIR, Manner
 from tests.lab.guest.usb.mux import ACK, LONG, MAGIC, RST, SEGMENT, SYN, TCP
 from tests.lab.guest.usb.usbip import IN
@@ -234,6 +236,22 @@ async def test_what_it_is_on_the_bus(phone: IPhone) -> None:
     assert phone.udid == UDID
 
 
+@pytest.mark.parametrize("mode", [Mode.RECOVERY, Mode.DFU])
+async def test_recovery_and_dfu_are_other_devices(phone: IPhone, mode: Mode) -> None:
+    phone.set("mode", mode)
+    async with plugged(phone.device()) as host:
+        device = await host.descriptor(1)
+        vendor, product = struct.unpack_from("<HH", device, 8)
+        assert classify(vendor, product, 0, [], is_mtp=False) is UsbKind.APPLE_RECOVERY
+        assert "ECID:000A1234A1B2C3D4" in await host.string(device[16])
+        await host.configure(1)
+    assert phone.answered_at is None
+    phone.set("mode", Mode.NORMAL)
+    async with plugged(phone.device()) as host:
+        await host.configure(4)
+        await Muxd(host).greet()
+
+
 @pytest.mark.parametrize("serial", ["", "00008110-000A1234A1B2C3D4", "g" * 24, "A" * 40, "a" * 24])
 def test_what_is_no_iphones_serial(serial: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no iPhone's serial"):
@@ -387,6 +405,17 @@ async def test_what_is_no_message_ends_the_connection(muxd: Muxd, message: bytes
 async def test_ports_where_nothing_listens(muxd: Muxd) -> None:
     assert await muxd.connect(22) & RST
     assert await muxd.connect(PROXY_PORT) == SYN | ACK
+
+
+@pytest.mark.parametrize(("state", "session"), [("idle", None), ("5E55", "5E55")])
+async def test_webdriveragent(muxd: Muxd, phone: IPhone, state: str, session: str | None) -> None:
+    assert await muxd.connect(WDA_PORT) & RST
+    phone.set("wda", state)
+    assert await muxd.connect(WDA_PORT) == SYN | ACK
+    await muxd.write(b"GET /status HTTP/1.1\r\nHost: x\r\n\r\n")
+    head, _, body = (await muxd.read()).partition(b"\r\n\r\n")
+    assert f"Content-Length: {len(body)}".encode() in head
+    assert json.loads(body)["sessionId"] == session
 
 
 async def test_a_segment_of_no_connection_is_reset(muxd: Muxd) -> None:

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import socket
+import sys
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +19,7 @@ from tests.lab.guest.usb.vhci import NoPortError, Port, Vhci
 from tests.lab_phones.usb_host import LIMIT, Host
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Sequence
 
 HEADING = "hub port sta spd dev      sockfd local_busid\n"
 HUBS, PORTS = 8, 15
@@ -289,3 +290,42 @@ def test_the_kernels_ports(tmp_path: Path) -> None:
 def test_no_such_kernel(tmp_path: Path) -> None:
     with pytest.raises(NoPortError, match="modprobe vhci-hcd"):
         Vhci(tmp_path).ports()
+
+
+ROOT = Path(__file__).parents[2]
+
+
+async def run(*words: str, python: Sequence[str] = (sys.executable,)) -> tuple[int | None, str]:
+    """A Python command in the repository: its end, and all that it printed."""
+    process = await asyncio.create_subprocess_exec(
+        *python,
+        *words,
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    return process.returncode, output.decode()
+
+
+async def test_the_command_line(phones: Phones, place: Path) -> None:
+    server = await listen(phones, place / "sock")
+    asking = ("-m", "tests.lab.guest.usb", "--socket", str(place / "sock"), "ask")
+    assert await run(*asking, '{"verb": "list"}') == (0, '{"ok": true, "phones": []}\n')
+    code, answer = await run(*asking, '{"verb": "dance"}')
+    assert (code, json.loads(answer)["ok"]) == (1, False)
+    server.close()
+
+
+@pytest.mark.skipif(Path("/sys/devices/platform/vhci_hcd.0").exists(), reason="there is one here")
+async def test_serving_where_the_kernel_has_no_such_host(place: Path) -> None:
+    code, said = await run("-m", "tests.lab.guest.usb", "--socket", str(place / "sock"), "serve")
+    assert code == 1
+    assert "run `modprobe vhci-hcd`" in said
+
+
+async def test_it_needs_the_standard_library_only() -> None:
+    code, said = await run(
+        "-c", "import tests.lab.guest.usb.__main__", python=(sys.executable, "-S")
+    )
+    assert (code, said) == (0, "")

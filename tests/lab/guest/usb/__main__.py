@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .control import ask, listen
 from .phones import Phones
-from .vhci import Vhci
+from .vhci import NoPortError, Vhci
 
 SOCKET = Path("/run/lab-phones.sock")
 LOCKDOWN = Path("/var/lib/lockdown")
@@ -34,7 +34,11 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.command == "serve":
         logging.basicConfig(level=logging.INFO, format="%(message)s")
-        asyncio.run(_serve(arguments.socket, arguments.lockdown))
+        try:
+            asyncio.run(_serve(arguments.socket, arguments.lockdown))
+        except NoPortError as error:
+            print(error, file=sys.stderr)
+            return 1
         return 0
     answer = ask(arguments.socket, arguments.request, arguments.limit)
     print(json.dumps(answer))
@@ -69,4 +73,5 @@ def _notify(state: str) -> None:
             notify.sendto(state.encode(), "\0" + address[1:] if address[0] == "@" else address)
 
 
-sys.exit(main())
+if __name__ == "__main__":
+    sys.exit(main())

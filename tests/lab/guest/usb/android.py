@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from tests.fakes.phone import CNXN, HEADER, FakePhone, Link
 
+from .apps import UIAUTOMATOR2_PORT, uiautomator2
 from .device import INTERRUPT, Configuration, Description, Device, Endpoint, Interface
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ class AndroidPhone(FakePhone):
         "vendor": int,
         "answers": dict,
         "usb_serial": str,
+        "uiautomator2": str,
     }
     """Its settings, and what they hold."""
     fixed: ClassVar = frozenset({"mode", "vendor", "usb_serial"})
@@ -107,6 +109,7 @@ class AndroidPhone(FakePhone):
         self.usb_serial = usb_serial
         self.vendor = GOOGLE
         self.mode = Mode.ADB
+        self.uiautomator2 = ""
         self.answered_at: float | None = None
         """Wall time of its first CNXN since `device` was asked for."""
 
@@ -122,6 +125,7 @@ class AndroidPhone(FakePhone):
             "vendor": self.vendor,
             "answers": self.shells,
             "usb_serial": self.usb_serial,
+            "uiautomator2": self.uiautomator2,
             "commands": self.commands,
         }
 
@@ -138,6 +142,11 @@ class AndroidPhone(FakePhone):
                 self.shells = value
             case "usb_serial":
                 self.usb_serial = self.properties["ro.serialno"] = value
+            case "uiautomator2":
+                self.uiautomator2 = value
+                self.apps.pop(UIAUTOMATOR2_PORT, None)
+                if value:
+                    self.apps[UIAUTOMATOR2_PORT] = lambda _: uiautomator2(value)
             case _:
                 setattr(self, name, value)
 

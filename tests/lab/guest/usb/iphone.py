@@ -1,12 +1,17 @@
-"""An iPhone on USB: four configurations, of which usbmuxd takes the last, and what they do."""
+"""An iPhone on USB: four configurations, of which usbmuxd takes the last, and what they do.
+
+In recovery and DFU mode it is another device, with another serial, and nothing speaks usbmux.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import pairing
+from .apps import WDA_PORT, wda
 from .device import INTERRUPT, Configuration, Description, Device, Endpoint, Interface
 from .lockdown import PORT, PROXY_PORT, Lockdown, Manner
 from .mux import Mux
@@ -14,10 +19,29 @@ from .mux import Mux
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .mux import Service
+    from .mux import Service, Stream
 
-APPLE, PRODUCT = 0x05AC, 0x12A8
+APPLE = 0x05AC
 MUX_ENDPOINT = 4
+
+
+class Mode(StrEnum):
+    """What it is on the bus as."""
+
+    NORMAL = "normal"
+    RECOVERY = "recovery"
+    DFU = "dfu"
+
+
+_PRODUCTS = {Mode.NORMAL: 0x12A8, Mode.RECOVERY: 0x1281, Mode.DFU: 0x1227}
+_NAMES = {
+    Mode.NORMAL: "iPhone",
+    Mode.RECOVERY: "Apple Mobile Device (Recovery Mode)",
+    Mode.DFU: "Apple Mobile Device (DFU Mode)",
+}
+_VALUES = {"device_name": "DeviceName", "product": "ProductType", "version": "ProductVersion"}
+"""Settings that lockdownd tells as they are."""
+_TRIPLES = {Mode.RECOVERY: (0xFF, 0xFF, 0x51), Mode.DFU: (0xFE, 0x01, 0x00)}
 
 _PTP = Interface(
     0,
@@ -57,6 +81,7 @@ class IPhone:
 
     kind: ClassVar = "iphone"
     kinds: ClassVar[dict[str, type]] = {
+        "mode": Mode,
         "trusted": bool,
         "lockdown": Manner,
         "muxed": bool,
@@ -64,9 +89,10 @@ class IPhone:
         "product": str,
         "version": str,
         "locked": bool,
+        "wda": str,
     }
     """Its settings, and what they hold."""
-    fixed: ClassVar[frozenset[str]] = frozenset()
+    fixed: ClassVar = frozenset({"mode"})
     """Those that cannot change while it is plugged in."""
 
     def __init__(self, serial: str, directory: Path) -> None:
@@ -79,6 +105,8 @@ class IPhone:
         self.udid = serial if len(serial) == 40 else f"{serial[:8]}-{serial[8:]}"
         self.lockdown = Lockdown()
         self.trusted = True
+        self.mode = Mode.NORMAL
+        self.wda = ""
         self._directory = directory
         self._new = True  # never plugged in
         self._muxed = True
@@ -100,18 +128,17 @@ class IPhone:
 
     def settings(self) -> dict[str, Any]:
         """All of `kinds`, and what came of them."""
-        values = self.lockdown.values
         return {
+            "mode": self.mode,
             "udid": self.udid,
             "trusted": self.trusted,
             "hosts": list(self.lockdown.hosts),
             "sessions": self.lockdown.sessions,
             "lockdown": self.lockdown.manner,
             "muxed": self._muxed,
-            "device_name": values["DeviceName"],
-            "product": values["ProductType"],
-            "version": values["ProductVersion"],
+            **{name: self.lockdown.values[key] for name, key in _VALUES.items()},
             "locked": self.lockdown.locked,
+            "wda": self.wda,
         }
 
     def set(self, name: str, value: Any) -> None:
@@ -125,14 +152,12 @@ class IPhone:
                 self._muxed = value
                 if self._mux is not None:
                     self._mux.muted = not value
-            case "device_name":
-                self.lockdown.values["DeviceName"] = value
-            case "product":
-                self.lockdown.values["ProductType"] = value
-            case "version":
-                self.lockdown.values["ProductVersion"] = value
             case "locked":
                 self.lockdown.locked = value
+            case "device_name" | "product" | "version":
+                self.lockdown.values[_VALUES[name]] = value
+            case _:
+                setattr(self, name, value)
 
     async def prepare(self) -> None:
         """Before it is plugged in: keys, and this host's record where the phone trusts it."""
@@ -148,24 +173,39 @@ class IPhone:
 
     def device(self) -> Device:
         """What it is on the bus as now."""
-        self._mux = Mux(self._service)
-        self._mux.muted = not self._muxed
+        normal = self.mode is Mode.NORMAL
+        self._mux = Mux(self._service) if normal else None
+        serial = self.usb_serial
+        configurations: tuple[Configuration, ...] = _CONFIGURATIONS
+        if not normal:
+            serial = f"CPID:8110 CPRV:11 CPFM:03 SCEP:01 BDID:0C ECID:{self.usb_serial[8:]} IBFL:3D"
+            configurations = (Configuration((Interface(0, _TRIPLES[self.mode]),)),)
         description = Description(
             vendor=APPLE,
-            product=PRODUCT,
+            product=_PRODUCTS[self.mode],
             manufacturer="Apple Inc.",
-            name="iPhone",
-            serial=self.usb_serial,
-            configurations=_CONFIGURATIONS,
+            name=_NAMES[self.mode],
+            serial=serial,
+            configurations=configurations,
             release=0x1405,
         )
+        if self._mux is None:
+            return Device(description, {})
+        self._mux.muted = not self._muxed
         functions = {MUX_ENDPOINT: self._mux}
         return Device(description, {3: functions, 4: functions})
 
     def _service(self, port: int) -> Service | None:
         if port == PORT and self.lockdown.manner is not Manner.REFUSES:
             return self.lockdown.serve
+        if port == WDA_PORT and self.wda:
+            return self._serve_wda
         return self.lockdown.serve_proxy if port == PROXY_PORT else None
+
+    async def _serve_wda(self, stream: Stream) -> None:
+        await stream.raw.readuntil(b"\r\n\r\n")
+        stream.write(wda(self.wda))
+        await stream.until_closed()
 
     def _trust(self, trusted: bool) -> None:
         self.trusted = trusted
