@@ -175,6 +175,15 @@ async def test_settings(phones: Phones) -> None:
     assert not (await listed(phones))["A1"]["authorised"], "all of it or nothing"
 
 
+async def test_twins_of_one_serial(phones: Phones, kernel: Kernel) -> None:
+    for name in ("LEFT", "RIGHT"):
+        row = await android(phones, name, usb_serial="0123456789ABCDEF")
+        host = await kernel.host(Port(row["port"], 0, row["port"] + 1))
+        assert await host.string(3) == "0123456789ABCDEF"
+        await host.close()
+    assert list(await listed(phones)) == ["LEFT", "RIGHT"]
+
+
 async def test_an_iphone(phones: Phones, tmp_path: Path) -> None:
     serial = "00008110000A1234A1B2C3D4"
     row = await phones.do(
@@ -203,6 +212,10 @@ async def test_an_iphone(phones: Phones, tmp_path: Path) -> None:
         ({"verb": "plug", "kind": "android", "serial": "A2", "wedged": 1}, "wedged is 1"),
         ({"verb": "unplug", "serial": "A9"}, "no phone 'A9' was ever plugged in"),
         ({"verb": "unplug", "serial": "A1", "why": "x"}, "not understood: why"),
+        (
+            {"verb": "mode", "serial": "A1", "mode": "dfu"},
+            "'dfu' is not a valid Mode; there are adb",
+        ),
         ({"verb": "set", "serial": "A1", "mode": "mtp"}, "mode cannot change while"),
         ({"verb": "set", "serial": "A1", "model": 4}, "model is 4, which is no str"),
     ],

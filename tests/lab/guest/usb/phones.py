@@ -117,10 +117,10 @@ class Phones:
     async def _mode(self, words: dict[str, Any]) -> dict[str, Any]:
         slot = self._known(words)
         delay = _take(words, "delay", float, 1.0)
-        mode = {"mode": _take(words, "mode", str)}
+        mode = _checked("mode", _take(words, "mode", str), slot.phone.kinds["mode"])
         _done(words)
         at = await self._pull([slot])
-        _configure(slot, mode)
+        slot.phone.set("mode", mode)
         await asyncio.sleep(delay)
         return {"off_at": at, "at": await self._insert(slot), **self._row(slot)}
 
