@@ -110,18 +110,22 @@ class Vm:
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        end = time.monotonic() + LIMIT
-        while not path.exists():
-            assert self._qemu.poll() is None, f"QEMU ended: {self._qemu.returncode}"
-            assert time.monotonic() < end, "QEMU does not open its socket"
-            time.sleep(0.05)
         self.connect()
 
     def connect(self) -> None:
         """Take the command channel, of one that was booted elsewhere too: one may at a time."""
+        end = time.monotonic() + LIMIT
+        while self._channel is None:
+            assert self._qemu is None or self._qemu.poll() is None, "QEMU ended; it says why above"
+            assert time.monotonic() < end, f"nothing runs in {self.directory}"
+            channel = socket.socket(socket.AF_UNIX)
+            try:
+                channel.connect(str(self.directory / "command"))
+                self._channel = channel
+            except (FileNotFoundError, ConnectionRefusedError):
+                channel.close()
+                time.sleep(0.05)
         self._pending = b""
-        self._channel = socket.socket(socket.AF_UNIX)
-        self._channel.connect(str(self.directory / "command"))
         self.run("true", limit=BOOT_LIMIT)
 
     def disconnect(self) -> None:
