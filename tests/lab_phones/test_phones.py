@@ -298,6 +298,11 @@ def test_the_kernels_ports(tmp_path: Path) -> None:
         (control / bus / "speed").write_text(speed + "\n")
         (control / bus / "busnum").write_text(bus[3:] + "\n")
     assert vhci.path(Port(1, 0, 2)) == "7-2"
+    (control / "usb7" / "7-2").mkdir()
+    (control / "usb7" / "7-12").mkdir()
+    assert vhci.lingers(Port(1, 0, 2))
+    assert not vhci.lingers(Port(0, 0, 1))
+    assert not vhci.lingers(Port(4, 1, 1))
 
 
 def test_no_such_kernel(tmp_path: Path) -> None:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATIENCE = 10.0
-"""Seconds for the kernel to free a port after an unplug."""
+PATIENCE = 60.0
+"""Seconds for the kernel, emulated and busy, to free a port after an unplug."""
 
 
 class RefusedError(Exception):
@@ -296,7 +296,9 @@ class Phones:
             wanted = [p for p in wanted if p not in taken] or [
                 p for p in ports if p not in taken and hub in (None, p.hub)
             ]
-            free = next((port for port in wanted if ports.get(port)), None)
+            free = next(
+                (port for port in wanted if ports.get(port) and not self._vhci.lingers(port)), None
+            )
             if free is not None:
                 return free
             if not wanted or time.monotonic() > deadline:

@@ -54,6 +54,15 @@ class Vhci:
             raise NoPortError(f"{self._control} has no ports: run `modprobe vhci-hcd`")
         return found
 
+    def lingers(self, port: Port) -> bool:
+        """Whether the kernel still has the device that was there.
+
+        One that comes before the last is cleared away is never enumerated: unlike a real port, this
+        one stays enabled when its device goes, and the kernel takes the new one for the old.
+        """
+        hub = self._platform / f"vhci_hcd.{port.hub}"
+        return any(hub.glob(f"usb*/*-{port.index}"))
+
     def attach(self, port: Port, descriptor: int) -> None:
         """Give `port` a socket; the kernel keeps it. OSError where it refuses."""
         line = f"{port.number} {descriptor} {port.number + 1} {HIGH_SPEED}"
