@@ -139,15 +139,14 @@ class Lab:
         assert status == 200, answer
         return next((row for row in answer["devices"] if row["udid"] == udid), {})
 
-    def adb(self, serial: str) -> str:
-        """How the adb server that the agent uses lists the phone; "" where it does not."""
+    def adb(self) -> dict[str, str]:
+        """Serial → state, as the adb server that the agent uses lists them; {} without a server."""
         # Not by the command `adb`, which would start a server where there is none.
         try:
             answer = self.vm.talk(":5037", "000chost:devices")
         except ConnectionError:
-            return ""
-        rows = (line.split("\t", 1) for line in answer[8:].splitlines())
-        return dict(rows).get(serial, "")
+            return {}
+        return dict(line.split("\t", 1) for line in answer[8:].splitlines())
 
     def until_state(self, udid: str, state: str, reason: str = "") -> None:
         """Wait until the agent shows the device so."""

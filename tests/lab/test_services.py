@@ -17,7 +17,7 @@ def test_the_adb_server_killed(lab: Lab) -> None:
     lab.expect({"ADB01": [ONLINE], "ADB02": [ONLINE]})
     before = lab.vm.run("pgrep", "-x", "adb").out
     lab.vm.run("pkill", "-KILL", "-x", "adb")
-    lab.until(lambda: lab.adb("ADB02") == "device", "a new adb server to list the phones")
+    lab.until(lambda: lab.adb().get("ADB02") == "device", "a new adb server to list the phones")
     assert lab.vm.run("pgrep", "-x", "adb").out != before
     lab.unplug("ADB01")
     lab.expect({"ADB01": [ONLINE, UNPLUGGED], "ADB02": [ONLINE]})

@@ -94,7 +94,7 @@ def _times(
     ]
     seen["derived"] = _seconds(call["body"]["creationTime"]) - wall
     _, stored = lab.api("GET", f"/v1/deliveries/{call['headers']['webhook-id']}")
-    seen["committed"] = _seconds(stored["tries"][0]["at"]) - wall
+    seen["committed"] = _seconds(stored["delivery"]["tries"][0]["at"]) - wall
     seen["received"] = call["monotonic"]
     return {layer: (seen[layer] - plugged) * 1000 for layer, _ in LAYERS}
 
