@@ -12,6 +12,7 @@ import pytest
 from tests.appium.server import DISCOVERY
 from tests.docs.desk import Desk
 from tests.docs.pages import PAGES, ROOT, Block, blocks, name_of
+from tests.lab.test_by_hand import PAGE as LAB_PAGE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +45,9 @@ def test_what_cannot_be_run_on_a_desk_is_run_elsewhere(block: Block) -> None:
     mark = block.marks["run"]
     if mark == "appium":
         assert shlex.split(block.text) == ["appium", DISCOVERY]
+        return
+    if mark == "lab":
+        assert block.page == LAB_PAGE
         return
     if mark not in SCRIPTS:
         assert f'commands("{mark}")' in _PACKAGING
