@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,10 +27,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def machine() -> Iterator[Lab]:
-    """Booted; `build/lab/last` keeps what its console said and its receiver got."""
+    """Booted; its directory keeps what its console said and its receiver got."""
     if not (BUILT / "disk.key").exists():
         pytest.fail("nothing is built: `make lab` builds and runs")
-    directory = BUILT / "last"
+    directory = Path(os.environ.get("LAB_DIRECTORY", BUILT / "last"))
     shutil.rmtree(directory, ignore_errors=True)
     with Vm(directory) as vm:
         vm.run("systemctl", "is-system-running", "--wait")

@@ -17,7 +17,8 @@ PAGE = ROOT / "docs" / "lab.md"
 def test_the_commands_of_the_page(place: Path) -> None:
     (block,) = re.findall(r"<!-- run: lab -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert "/tmp/my-lab" in block
-    script = block.replace("/tmp/my-lab", str(place)) + "\nkill $!\nwait $!\n"
+    # The machine ends with the script, wherever that ends.
+    script = "trap 'kill $(jobs -p); wait' EXIT\n" + block.replace("/tmp/my-lab", str(place))
     done = subprocess.run(
         ["bash", "-euc", script],
         cwd=ROOT,

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from tests.lab.lab import ONLINE, UNPLUGGED
-from tests.lab.vm import BUILT
 
 if TYPE_CHECKING:
     import pytest
@@ -32,6 +31,7 @@ _EVENT = re.compile(
 
 def test_times(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     """What each layer took is printed as a table."""
+    lab.fresh(unplugged="0s")
     run = "systemd-run --quiet --collect -p StandardOutput=file:/run/lab"
     lab.vm.sh(f"""
         {run}/udev --unit lab-udev udevadm monitor --kernel --udev --property \
@@ -64,7 +64,7 @@ def test_times(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         assert 0 < row["kernel"] < row["udev"] < row["derived"] + 1, row
         assert row["adb"] < row["derived"] + 1 <= row["committed"] + 1 < row["received"] + 2, row
     table = _table(rows)
-    (BUILT / "times.md").write_text(table)
+    (lab.vm.directory / "times.md").write_text(table)
     with capsys.disabled():
         print(f"\n\nFrom the plug to the callback, of {PHONES} phones one after the other:\n")
         print(table)
