@@ -44,7 +44,9 @@ test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a r
 
 lab: setup-dev ## The installed agent on a real kernel with simulated USB phones, in QEMU (as root)
 	tests/lab/build
-	timeout --kill-after=30 1500 $(BIN)/pytest -m lab tests/lab --durations=0 --durations-min=5
+	@# Two machines at once: each mostly waits.
+	timeout --kill-after=30 1500 $(BIN)/pytest -n 2 --dist loadfile -m lab tests/lab --durations=10
+	@echo "From the plug to the callback (docs/lab.md):"; cat build/lab/times.md
 
 lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""One machine for all scenarios; each begins with no phones and an empty store."""
+"""One machine for all scenarios of a worker; each begins with no phones and nothing waiting."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ def machine() -> Iterator[Lab]:
     """Booted; its directory keeps what its console said and its receiver got."""
     if not (BUILT / "disk.key").exists():
         pytest.fail("nothing is built: `make lab` builds and runs")
-    directory = Path(os.environ.get("LAB_DIRECTORY", BUILT / "last"))
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    directory = Path(os.environ.get("LAB_DIRECTORY", BUILT / "last")) / worker
     shutil.rmtree(directory, ignore_errors=True)
     with Vm(directory) as vm:
         vm.run("systemctl", "is-system-running", "--wait")

@@ -72,9 +72,8 @@ class Lab:
 
     def _nothing_going_on(self) -> bool:
         _, devices = self.api("GET", "/v1/devices")
-        _, deliveries = self.api("GET", "/v1/deliveries?state=pending")
         going_on = [row for row in devices["devices"] if row["state"] != "unplugged"]
-        return not going_on and not deliveries["deliveries"]
+        return not going_on and not self.pending()
 
     def answer(self, what: str) -> None:
         """What the receiver answers from now on: a status, or `hang`."""
@@ -166,10 +165,10 @@ class Lab:
                 raise AssertionError(f"waited {limit} s for {what}\n{told}\n{self.vm.state()}")
             time.sleep(0.5)
 
-    def pending(self) -> list[str]:
-        """The ids of the callbacks that wait, and were tried already."""
+    def pending(self) -> set[str]:
+        """The ids of the callbacks that wait."""
         _, answer = self.api("GET", "/v1/deliveries?state=pending&limit=1000")
-        return [row["id"] for row in answer["deliveries"] if row["attempts"]]
+        return {row["id"] for row in answer["deliveries"]}
 
     def callbacks(self) -> list[dict[str, Any]]:
         """What the receiver took (2xx) since `fresh`, each message once, in order of arrival.

@@ -32,7 +32,7 @@ def test_a_mode_switch_within_the_holds_tells_nobody(lab: Lab) -> None:
     lab.fresh(unplugged="30s")
     lab.plug("android", "MODES01")
     lab.until_state("MODES01", "online")
-    for mode in ("mtp+adb", "ptp+adb", "tethering+adb", "adb"):
+    for mode in ("mtp+adb", "tethering+adb", "adb"):
         lab.phones("mode", serial="MODES01", mode=mode, delay=1.0)
     lab.until(lambda: lab.adb() == {"MODES01": "device"}, "adb to list it again")
     lab.unplug("MODES01")

@@ -7,6 +7,7 @@ was received outlives a guest that is powered off. The answer's status is what t
 
 import json
 import os
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,6 +31,9 @@ class Handler(BaseHTTPRequestHandler):
         monotonic, wall = time.monotonic(), time.time()
         while (answer := self._answer()) == "hang":
             time.sleep(0.05)
+            if self._client_gone():
+                self.close_connection = True
+                return
         record = {
             "path": self.path,
             "headers": {name.lower(): value for name, value in self.headers.items()},
@@ -48,6 +52,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (the base's name)
         """Nothing: the record is the log."""
+
+    def _client_gone(self) -> bool:
+        """Nobody would read the answer: the callback was not taken."""
+        try:
+            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     @staticmethod
     def _answer() -> str:
