@@ -10,7 +10,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from asyncio.trsock import TransportSocket
+
     from aiohttp import web
+
+    Connected = socket.socket | TransportSocket
 
 _UCRED = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
@@ -39,6 +43,13 @@ class Caller:
         return " ".join(f"{key}={value}" for key, value in self.fields().items())
 
 
+def credentials_of(sock: Connected) -> tuple[int, int]:
+    """Process and user id at the other end of a unix socket."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _ = _UCRED.unpack(raw)
+    return pid, uid
+
+
 async def caller_of(request: web.Request) -> Caller:
     """Who sends it."""
     transport = request.transport
@@ -48,8 +59,7 @@ async def caller_of(request: web.Request) -> Caller:
     if sock is None or sock.family != socket.AF_UNIX:
         peer = transport.get_extra_info("peername") or ("gone", 0)
         return Caller("{}:{}".format(*peer[:2]))
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(raw)
+    pid, uid = credentials_of(sock)
     return Caller(uid=uid, pid=pid, user=await _user(uid))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import struct
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from agent import __version__
+from agent.api.caller import credentials_of
 from agent.doctor.facts import AgentFacts
 from agent.doctor.gather import users
 
@@ -48,14 +48,11 @@ async def ask_agent(path: Path) -> AgentFacts:
 
 
 async def _peer(path: Path) -> tuple[int, int]:
-    """Process and user id of who listens there (unix(7), SO_PEERCRED)."""
+    """Process and user id of who listens there."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         await asyncio.get_running_loop().sock_connect(probe, str(path))
-        form = struct.Struct("iII")
-        data = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, form.size)
-        pid, uid, _ = form.unpack(data)
-        return pid, uid
+        return credentials_of(probe)
 
 
 async def _answers(path: Path) -> dict[str, Any]:
