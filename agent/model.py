@@ -78,6 +78,7 @@ class UsbKind(StrEnum):
     MTP = "mtp"  # a phone vendor's device with an MTP or PTP interface, debugging off
     APPLE = "apple"  # vendor 05ac, a phone or tablet in normal mode
     APPLE_RECOVERY = "apple recovery"  # vendor 05ac in recovery or DFU mode: its serial is no UDID
+    EMERGENCY = "emergency mode"  # EDL, ramdump, preloader, download mode: its serial is no UDID
     OTHER = "other"  # anything else with a serial; a phone only if the serial is already known
 
 
@@ -99,7 +100,7 @@ class Sighting:
     bridge: Bridge | None = None
     """adb and usbmux only: READY, NOT_READY, or UNKNOWN while the phone has not answered yet."""
     reason: str = ""
-    """Why not ready, in the operator's words."""
+    """Why not ready, in the operator's words; of an emergency mode: which one."""
     name: str = ""
     """The phone's own name, where it told one."""
     model: str = ""
@@ -144,6 +145,9 @@ class Down:
 
     source: SourceName
     reason: str
+    missing: bool = False
+    """What it asks was never there since the agent's start (udev: no udevd on this host), so that
+    the bridge's list is the presence. Not set for one that was there and stopped."""
 
 
 Observation = Snapshot | Changed | Gone | Down
@@ -160,6 +164,9 @@ class Readings:
     usage: Usage = Usage.IDLE
     bridge_reason: str = ""
     """Why the bridge is not ready, absent or unknown."""
+    bridge_is_presence: bool = False
+    """Nothing but the bridge can tell whether the phone is there (no USB source, a phone that is
+    not on this host's USB): what its list leaves out is unplugged. Only for an unknown presence."""
     presence_reason: str = ""
     """Why the presence is unknown or absent, where that says more than the state's name."""
     usage_reason: str = ""
