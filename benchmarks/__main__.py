@@ -13,7 +13,17 @@ from pathlib import Path
 from benchmarks.machine import describe
 from benchmarks.report import Others, show
 
-NAMES = ("derive", "latency", "throughput", "isolation", "alertmanager", "start", "memory", "idle")
+NAMES = (
+    "derive",
+    "latency",
+    "throughput",
+    "isolation",
+    "alertmanager",
+    "stalls",
+    "start",
+    "memory",
+    "idle",
+)
 
 
 def main() -> None:
