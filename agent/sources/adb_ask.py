@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.sources.adb_wire import AdbError, PhoneSilentError
+from agent.sources.adb_wire import AdbError, LateError, PhoneSilentError
 from agent.sources.agenda import Agenda
 from agent.sources.base import backoff
 
@@ -138,6 +138,8 @@ class Asker:
     async def _ask_name(self, phone: int) -> float | None:
         try:
             told = parse_told(await self._client.shell(phone, QUESTIONS, self._timeout))
+        except LateError:
+            return 0.0
         except PhoneSilentError:
             told = Told()
             if self._interval and phone in self._serials and phone not in self.silent:
@@ -159,6 +161,8 @@ class Asker:
         answers = True
         try:
             await self._client.shell(phone, "echo", self._timeout)
+        except LateError:
+            return 0.0
         except PhoneSilentError:
             answers = False
         except (OSError, AdbError):
@@ -175,7 +179,7 @@ class Asker:
         self._retries.discard(phone)
         log.info("adb.phone_answers_again", serial=self._serials[phone])
         self._probes.add(phone, self._interval)
-        if not self.told[phone].final:
+        if not (told := self.told.get(phone)) or not told.final:
             self._names.add(phone, 0.0)
         self.changed(phone)
         return None
