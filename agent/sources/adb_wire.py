@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
+from agent.sources.late import overslept
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
@@ -34,8 +35,6 @@ SHELL_LIMIT = 64 * 1024
 """Bytes of a shell command's output."""
 FAIL_LIMIT = 500
 """Characters of a FAIL's message that are kept, as they came: whoever prints them cleans them."""
-LATE = 1.0
-"""Seconds by which a limit may be missed before it was this process that did not run."""
 
 Rows = dict[str, tuple[str, ...]]
 """Serial → adb's state word; more than one where several phones have that serial."""
@@ -329,8 +328,7 @@ class AdbClient:
         phone is gone or refuses, OSError.
         """
         reached = False
-        loop = asyncio.get_running_loop()
-        until = loop.time() + limit
+        until = asyncio.get_running_loop().time() + limit
         try:
             async with asyncio.timeout(limit), self.connect() as connection:
                 # Not `host:transport:SERIAL`: two phones may have one serial, and a phone that
@@ -340,7 +338,7 @@ class AdbClient:
                 await connection.request(f"shell:{command}")
                 return _text(await connection.rest(SHELL_LIMIT))
         except TimeoutError:
-            if loop.time() > until + LATE:
+            if overslept(until):
                 raise LateError(f"this process did not run for the limit of {limit:g} s") from None
             if reached:
                 raise PhoneSilentError(f"no answer within {limit:g} s") from None
