@@ -121,7 +121,8 @@ class Android(Section):
     )
     adb_path: Annotated[str, AfterValidator(command_or_path)] = Field(
         default="",
-        description="Command or path of the adb that starts the server. Empty: the bundled one.",
+        description="Command or path of the adb that starts the server. "
+        "Empty: the newer of the one on PATH and the bundled one.",
     )
     network_devices: bool = Field(
         default=False, description="Also phones that adb reaches over the network."
@@ -148,7 +149,7 @@ class Ios(Section):
         default=60.0, description="How often an idle phone is asked whether it lives. 0s: never."
     )
     probe_timeout: PositiveDuration = Field(
-        default=10.0, description="Longest wait for its answer; after that it is offline."
+        default=10.0, description="Longest wait for its answer; two misses make it offline."
     )
 
 
