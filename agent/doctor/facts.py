@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from agent.errors import Problem
@@ -168,6 +169,8 @@ class AdbFacts:
     """Of its protocol: 41."""
     rows: tuple[tuple[str, str], ...] = ()
     """Serial and adb's state word."""
+    raw: Mapping[str, list[str] | dict[str, str]] = field(default_factory=dict)
+    """Request → the rows that the server answered, as they came; `{"FAIL": message}`."""
     client: str = ""
     """Path of the adb that the agent would start."""
     client_version: int = 0
@@ -197,8 +200,12 @@ class UsbmuxFacts:
     """UDIDs that it lists over USB."""
     records: tuple[tuple[str, str], ...] = ()
     """UDID of each listed one → where its pairing record is; "" without one."""
+    raw: tuple[Any, ...] = ()
+    """The rows of its list, as they came."""
     supported: bool = True
     """Whether the agent's iPhone support is installed."""
+    local: bool = True
+    """Whether it runs on this host, so that it lists what is plugged in here."""
 
 
 @dataclass(frozen=True, slots=True)

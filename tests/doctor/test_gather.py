@@ -137,6 +137,27 @@ async def test_iphones_and_their_records(place: Path) -> None:
     }
 
 
+async def test_odd_rows_of_usbmuxd_cost_nobody_else(place: Path) -> None:
+    odd = ["odd", 7, [], {}, {"Properties": []}, {"Properties": {"ConnectionType": "USB"}}]
+    odd.append({"Properties": {"ConnectionType": "USB", "SerialNumber": b"x"}})
+    async with FakeUsbmuxd(place / "mux") as mux:
+        mux.rows += odd
+        mux.attach(UDID)
+        found = await look_at_mux(mux.address, place)
+    assert (found.error, found.there, found.local) == ("", True, True)
+    assert found.listed == (UDID,)
+    assert found.raw[: len(odd)] == tuple(odd)
+
+
+async def test_another_hosts_pairing_records_are_not_looked_for_here(place: Path) -> None:
+    (place / "lockdown").mkdir(exist_ok=True)
+    (place / "lockdown" / f"{UDID}.plist").write_text("a record of this host")
+    async with FakeUsbmuxd("127.0.0.1:0") as mux:
+        mux.attach(UDID, record=False)
+        found = await look_at_mux(mux.address, place)
+    assert (found.local, found.records) == (False, ((UDID, ""),))
+
+
 async def test_usbmuxd_over_tcp(place: Path) -> None:
     async with FakeUsbmuxd("127.0.0.1:0") as mux:
         mux.attach(UDID)
