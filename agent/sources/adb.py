@@ -35,6 +35,7 @@ from agent.sources.adb_wire import (
     AdbState,
     LongRow,
     Rows,
+    known_state,
     parse_long_rows,
     parse_rows,
 )
@@ -104,14 +105,14 @@ READINGS: dict[AdbState, tuple[Bridge, str]] = {
 
 def reading(state: str) -> tuple[Bridge, str]:
     """What adb's state word means here, and the operator's reason when it is not `device`."""
-    if state.startswith(AdbState.NO_PERMISSIONS):
-        # adb's explanation names the user and the group that is missing.
-        bridge, reason = READINGS[AdbState.NO_PERMISSIONS]
-        return bridge, f"{reason} (adb: {state[:200]!r})"
-    try:
-        return READINGS[AdbState(state)]
-    except ValueError:
+    known = known_state(state)
+    if known is None:
         return Bridge.NOT_READY, f"adb calls its state {state[:100]!r}, which is not `device`"
+    bridge, reason = READINGS[known]
+    if state == known or bridge is Bridge.READY:
+        return bridge, reason
+    # adb's explanation says more: of permissions, the user and the group that is missing.
+    return bridge, f"{reason} (adb: {state[:200]!r})"
 
 
 def is_junk(serial: str) -> bool:
@@ -585,7 +586,7 @@ class _Session:
             return {serial: self._sighting(serial, serial, states[0], None, network=network)}
         wanted: dict[str, Sighting] = {}
         for place, (row, state) in enumerate(transports, 1):
-            untold = row.transport_id and row.transport_id not in self._asker.told
+            untold = row.transport_id and not self._asker.asked(row.transport_id)
             if network and untold and reading(state)[0] is Bridge.READY:
                 return None
             mark = row.transport_id or row.port or f"?{place}"

@@ -102,7 +102,11 @@ class Asker:
 
     def heard(self, phone: int) -> bool:
         """Whether it is known if the phone answers; always, where phones are not probed."""
-        return not self._interval or phone in self.told or phone in self.silent
+        return not self._interval or self.asked(phone)
+
+    def asked(self, phone: int) -> bool:
+        """Whether it has said who it is, or not answered."""
+        return phone in self.told or phone in self.silent
 
     def attend(self, phone: int, serial: str) -> None:
         """It is ready: ask it. No-op when attended already."""
@@ -144,15 +148,15 @@ class Asker:
             told = Told()
             if self._interval and phone in self._serials and phone not in self.silent:
                 self._probes.discard(phone)
-                self._unanswered(phone)
                 self.told.setdefault(phone, told)
+                self._unanswered(phone)
                 return None  # asked again when it answers again
         except (OSError, AdbError) as error:
             told = Told()
             log.debug("adb.name_not_told", serial=self._serials.get(phone), reason=str(error))
         if phone not in self._serials:
             return None
-        if told != self.told.get(phone) and (told.model or phone not in self.told):
+        if told != self.told.get(phone) and (told != Told() or phone not in self.told):
             self.told[phone] = told
             self.changed(phone)
         return None if told.final else next(self._tries[phone], None)

@@ -112,8 +112,9 @@ def parse_rows(text: str, odd: Callable[[str], None] = ignore) -> Rows:
     strange: list[str] = []
     for line in text.split("\n")[:-1]:
         serial, tab, state = line.rpartition("\t")
-        if not _is_state(state):
+        if not known_state(state.strip()):
             serial, tab, state = line.partition("\t")
+        state = state.strip()
         if serial and tab and state:
             rows[serial] = (*rows[serial], state) if serial in rows else (state,)
         else:
@@ -125,12 +126,17 @@ def parse_rows(text: str, odd: Callable[[str], None] = ignore) -> Rows:
     return rows
 
 
-def _is_state(text: str) -> bool:
-    return text in _STATES or text.startswith(AdbState.NO_PERMISSIONS)
-
-
 _STATES = frozenset(AdbState) - {AdbState.NO_PERMISSIONS}
 """The closed set of words that are a state, each by itself."""
+_EXPLAINED = re.compile(rf"({'|'.join(AdbState)})(?![\w-])")
+
+
+def known_state(text: str) -> AdbState | None:
+    """The word of adb's with which the text begins; an explanation may follow it."""
+    found = _EXPLAINED.match(text)
+    return AdbState(found[1]) if found else None
+
+
 _PORT = re.compile(r"(?:usb:)?(\d+-\d+(?:\.\d+)*)")
 """`usb:1-4.2` where the server reads USB itself, `1-4.2` where libusb does (adb 35; before and
 after that by ADB_LIBUSB=1)."""
@@ -159,7 +165,8 @@ def parse_long_rows(text: str, serials: Collection[str]) -> dict[str, tuple[Long
 
 def _long_row(serial: str, words: Sequence[str]) -> LongRow:
     size = 1
-    if words and words[0] not in _STATES:  # an explanation, or a word of an adb to come
+    explained = len(words) > 1 and not (_DETAIL.match(words[1]) or _PORT.fullmatch(words[1]))
+    if words and (words[0] not in _STATES or explained):  # or a word of an adb to come
         ends = (n for n, word in enumerate(words) if _DETAIL.match(word) or _PORT.fullmatch(word))
         size = next(ends, len(words))
     port = path = last = ""

@@ -130,7 +130,7 @@ class UsbmuxSource:
         at the latest; raises nothing (what fails is found by the watching itself).
         """
         watch = self._watch
-        if watch is not None and watch.connected:
+        if watch is not None and watch.connected and not watch.over:
             with suppress(Exception):  # the library lets anything out
                 async with asyncio.timeout(RECHECK_LIMIT):
                     await watch.recheck()
@@ -167,7 +167,6 @@ class UsbmuxSource:
             except ImportError:
                 raise
             except Exception as error:  # noqa: BLE001 - the library lets anything out
-                self._watch = None
                 # A usbmuxd that ends with its last iPhone may do so before the kernel has let go.
                 look = is_local(self._server.address) and not watch.connected
                 loss = self._server.explain(
@@ -246,14 +245,23 @@ class _Server:
 
     async def devices(self) -> list[Any]:
         """What usbmuxd lists, as the library's devices, asked for on a connection of its own."""
-        async with asyncio.timeout(self.answer_limit):
-            mux = await self.open()
+        while True:
+            until = asyncio.get_running_loop().time() + self.answer_limit
             try:
-                with _reading(mux):
-                    await mux.get_device_list()
-                return list(mux.devices)
-            finally:
-                await mux.close()
+                async with asyncio.timeout(self.answer_limit):
+                    return await self._list()
+            except TimeoutError:
+                if not overslept(until):
+                    raise
+
+    async def _list(self) -> list[Any]:
+        mux = await self.open()
+        try:
+            with _reading(mux):
+                await mux.get_device_list()
+            return list(mux.devices)
+        finally:
+            await mux.close()
 
     def leave_out(self, row: object, why: str) -> None:
         """Tell of a row that is no phone's, once: usbmuxd repeats it with every list."""
@@ -354,6 +362,8 @@ class _Watch:
         """By DeviceID, which usbmuxd gives out anew when it is restarted."""
         self.connected = False
         """A snapshot was emitted."""
+        self.over = False
+        """Nothing more is emitted."""
         self._emit = emit
         self._server = server
         self._lockdown = lockdown
@@ -379,6 +389,7 @@ class _Watch:
             self._begin(mux.devices)
             await self._first_failure(self._read(mux), self._compare(list_interval))
         finally:
+            self.over = True
             tasks = tuple(self._tasks)
             for task in tasks:
                 task.cancel()
@@ -444,8 +455,8 @@ class _Watch:
         """Take usbmuxd's list for what is attached; False: announcements have overtaken it."""
         updates = self._updates
         devices = await self._server.devices()
-        if updates != self._updates:
-            return False
+        if updates != self._updates or self.over:
+            return self.over
         self._mux.devices = devices
         self._apply(devices)
         return True

@@ -225,6 +225,16 @@ class TestNetworkPhones:
             (phone,) = await ready(recorder, ADDRESS)
         assert (phone.network, phone.usb_serial, phone.name) == (True, serialno, "Rack 3")
 
+    async def test_one_that_says_nothing_but_who_it_is(self, host: FakeAdbHost) -> None:
+        """The first answer never came, and the next has no name and no model."""
+        phone = Listed(ADDRESS, answers=False, told="serialno=R58M\n")
+        host.set(phone)
+        async with running(host, network_devices=True, probe_timeout=0.2) as (_, recorder):
+            await recorder.until(lambda: ADDRESS in recorder.visible, "shown all the same")
+            assert recorder.visible[ADDRESS].reason.startswith("unresponsive")
+            phone.answers = True
+            await recorder.until(lambda: recorder.visible[ADDRESS].usb_serial == "R58M")
+
     @pytest.mark.parametrize("state", ["unauthorized", "offline", "authorizing", "connecting"])
     async def test_one_that_cannot_be_asked_comes_with_its_reason(
         self, host: FakeAdbHost, state: str

@@ -88,6 +88,10 @@ LONG = {
         f"{NO_PERMISSIONS} 1-4 transport_id:2",
         (NO_PERMISSIONS, 2, "1-4", ""),
     ),
+    "a known state explained": (
+        "unauthorized (see the phone) 1-4 transport_id:2",
+        ("unauthorized (see the phone)", 2, "1-4", ""),
+    ),
     "a blank in a value": (
         "device 1-4 model:SM G99 transport_id:2",
         ("device", 2, "1-4", "SM G99"),
@@ -117,7 +121,7 @@ def test_a_path_that_is_no_port_still_says_usb() -> None:
 
 
 def test_rows_are_parted_by_the_state_that_adb_knows() -> None:
-    text = f"ZUG 5S\tdevice\n outer \toffline\na\ttab\tdevice\nb\ttab\t{NO_PERMISSIONS}\n"
+    text = f"ZUG 5S\tdevice \n outer \toffline\na\ttab\tdevice\nb\ttab\t{NO_PERMISSIONS}\n"
     assert parse_rows(text) == {
         "ZUG 5S": ("device",),
         " outer ": ("offline",),
@@ -159,6 +163,12 @@ def test_no_permissions_shows_adbs_words_and_unknown_states_theirs() -> None:
     assert bridge is Bridge.NOT_READY
     assert "udev rule" in reason
     assert "plugdev" in reason
+    assert reading("unauthorized. Accept the dialog") == (
+        Bridge.NOT_READY,
+        f"{READINGS[AdbState.UNAUTHORIZED][1]} (adb: 'unauthorized. Accept the dialog')",
+    )
+    assert reading("device (remote)") == (Bridge.READY, "")
+    assert reading("deviceless")[0] is reading("device-like")[0] is Bridge.NOT_READY
     assert reading("levitating") == (
         Bridge.NOT_READY,
         "adb calls its state 'levitating', which is not `device`",

@@ -451,6 +451,15 @@ class TestRecheck:
             await source.recheck()
             assert recorder.count(Changed) == 0
 
+    async def test_one_that_was_ended_says_nothing_more(
+        self, mux: FakeUsbmuxd, tmp_path: Path
+    ) -> None:
+        async with running(mux, tmp_path) as (source, recorder):
+            await recorder.next_after(0)
+        mux.attach(SERIAL)
+        await source.recheck()
+        assert len(recorder.seen) == 1
+
 
 async def test_a_limit_that_passed_while_nothing_ran_is_no_verdict(
     mux: FakeUsbmuxd, tmp_path: Path
