@@ -183,9 +183,13 @@ class Asker:
         self._retries.discard(phone)
         log.info("adb.phone_answers_again", serial=self._serials[phone])
         self._probes.add(phone, self._interval)
-        if not (told := self.told.get(phone)) or not told.final:
+        told = self.told.get(phone, Told())
+        if not told.final:
             self._names.add(phone, 0.0)
-        self.changed(phone)
+        if told == Told():
+            self.told.pop(phone, None)  # who it is comes with that answer, and is news enough
+        else:
+            self.changed(phone)
         return None
 
     def _unanswered(self, phone: int) -> float | None:

@@ -233,7 +233,8 @@ class TestNetworkPhones:
             await recorder.until(lambda: ADDRESS in recorder.visible, "shown all the same")
             assert recorder.visible[ADDRESS].reason.startswith("unresponsive")
             phone.answers = True
-            await recorder.until(lambda: recorder.visible[ADDRESS].usb_serial == "R58M")
+            (now,) = await ready(recorder, ADDRESS)
+        assert now.usb_serial == "R58M", "it is never ready as somebody else"
 
     @pytest.mark.parametrize("state", ["unauthorized", "offline", "authorizing", "connecting"])
     async def test_one_that_cannot_be_asked_comes_with_its_reason(
