@@ -92,6 +92,8 @@ class Asker:
         self._client = client
         self._interval = probe_interval
         self._timeout = probe_timeout
+        self._answers: set[int] = set()
+        """Those that answered their last probe: if their names hang, only their names do."""
         self._serials: dict[int, str] = {}
         self._tries: dict[int, Iterator[float]] = {}
         self._waits: dict[int, Iterator[float]] = {}
@@ -127,6 +129,7 @@ class Asker:
                 agenda.discard(phone)
             for table in (self.silent, self._tries, self._waits):
                 table.pop(phone, None)
+            self._answers.discard(phone)
 
     def forget(self, phone: int) -> None:
         """It is no longer listed."""
@@ -146,7 +149,8 @@ class Asker:
             return 0.0
         except PhoneSilentError:
             told = Told()
-            if self._interval and phone in self._serials and phone not in self.silent:
+            unproven = phone not in self._answers and phone not in self.silent
+            if self._interval and phone in self._serials and unproven:
                 self._probes.discard(phone)
                 self.told.setdefault(phone, told)
                 self._unanswered(phone)
@@ -177,6 +181,7 @@ class Asker:
         return self._answered(phone) if answers else self._unanswered(phone)
 
     def _answered(self, phone: int) -> float | None:
+        self._answers.add(phone)
         if phone not in self.silent:
             return self._interval
         del self.silent[phone], self._waits[phone]
@@ -193,6 +198,7 @@ class Asker:
         return None
 
     def _unanswered(self, phone: int) -> float | None:
+        self._answers.discard(phone)
         if phone in self.silent:
             return next(self._waits[phone])
         self.silent[phone] = (

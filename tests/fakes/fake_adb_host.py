@@ -57,6 +57,8 @@ class Listed:
     """0: the next free one."""
     answers: bool = True
     """False: a frozen phone; its shell hangs."""
+    hangs: str = ""
+    """Commands with that text hang: `settings`, of a phone whose system server is stuck."""
     told: str = ""
     """What its shell prints."""
 
@@ -252,7 +254,7 @@ class FakeAdbHost:
             await reader.read(1)
         elif service.startswith("shell:") and phone is not None:
             self.shells.append((phone.transport_id, service.partition(":")[2]))
-            if phone.answers:
+            if phone.answers and not (phone.hangs and phone.hangs in service):
                 writer.write(b"OKAY" + phone.told.encode())
             else:
                 await reader.read(1)

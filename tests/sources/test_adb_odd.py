@@ -349,6 +349,15 @@ class TestRecheck:
             assert recorder.count(Changed) == 0
 
 
+async def test_a_phone_whose_name_hangs_is_ready_if_it_answers(host: FakeAdbHost) -> None:
+    host.set(Listed("R58M", port="3-1", hangs="settings"))
+    async with running(host, probe_interval=0.05, probe_timeout=0.2) as (_, recorder):
+        await ready(recorder, "R58M")
+        said, asked = len(recorder.seen), len(host.shells)
+        await until(lambda: len(host.shells) > asked + 10)
+        assert recorder.seen[said:] == [], "and does not flap"
+
+
 class TestAFrozenAgent:
     async def test_a_limit_that_passed_while_nothing_ran_is_no_verdict(
         self, host: FakeAdbHost
