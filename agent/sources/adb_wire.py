@@ -112,9 +112,10 @@ def parse_rows(text: str, odd: Callable[[str], None] = ignore) -> Rows:
     strange: list[str] = []
     for line in text.split("\n")[:-1]:
         serial, tab, state = line.rpartition("\t")
-        if not known_state(state.strip()):
-            serial, tab, state = line.partition("\t")
-        state = state.strip()
+        if state not in _STATES:
+            if not known_state(state.strip()):
+                serial, tab, state = line.partition("\t")
+            state = state.strip()
         if serial and tab and state:
             rows[serial] = (*rows[serial], state) if serial in rows else (state,)
         else:
@@ -137,10 +138,9 @@ def known_state(text: str) -> AdbState | None:
     return AdbState(found[1]) if found else None
 
 
-_PORT = re.compile(r"(?:usb:)?(\d+-\d+(?:\.\d+)*)")
+_PORT = re.compile(r"(?:usb:)?(\d+-\d+(?:\.\d+)*)", re.ASCII)
 """`usb:1-4.2` where the server reads USB itself, `1-4.2` where libusb does (adb 35; before and
 after that by ADB_LIBUSB=1)."""
-_DETAIL = re.compile(r"([a-z_]+):(.*)")
 
 
 def parse_long_rows(text: str, serials: Collection[str]) -> dict[str, tuple[LongRow, ...]]:
@@ -165,23 +165,22 @@ def parse_long_rows(text: str, serials: Collection[str]) -> dict[str, tuple[Long
 
 def _long_row(serial: str, words: Sequence[str]) -> LongRow:
     size = 1
-    explained = len(words) > 1 and not (_DETAIL.match(words[1]) or _PORT.fullmatch(words[1]))
-    if words and (words[0] not in _STATES or explained):  # or a word of an adb to come
-        ends = (n for n, word in enumerate(words) if _DETAIL.match(word) or _PORT.fullmatch(word))
-        size = next(ends, len(words))
+    if words and (words[0] not in _STATES or (len(words) > 1 and not _begins(words[1]))):
+        # An explanation, or a state of an adb to come.
+        size = next((n for n, word in enumerate(words) if _begins(word)), len(words))
     port = path = last = ""
     details: dict[str, str] = {}
     for word in words[size:]:
-        at, detail = _PORT.fullmatch(word), _DETAIL.fullmatch(word)
-        if at and not last:
+        key, colon, value = word.partition(":")
+        if not port and (not colon or key == "usb") and (at := _PORT.fullmatch(word)):
             port = at[1]
-        elif detail and detail[1] != "usb":
-            last = detail[1]
-            details.setdefault(last, detail[2])
+        elif key == "usb" and colon:
+            path = path or word
+        elif colon and _is_key(key):
+            last = key
+            details.setdefault(key, value)
         elif last:  # a blank in a value
             details[last] += f" {word}"
-        elif detail:
-            path = word
     number = details.get("transport_id", "")
     return LongRow(
         serial,
@@ -191,6 +190,16 @@ def _long_row(serial: str, words: Sequence[str]) -> LongRow:
         details.get("model", "").replace("_", " ").strip(),
         path,
     )
+
+
+def _begins(word: str) -> bool:
+    """Whether what is known beside the state begins with that word."""
+    key, colon, _ = word.partition(":")
+    return (colon == ":" and _is_key(key)) or _PORT.fullmatch(word) is not None
+
+
+def _is_key(text: str) -> bool:
+    return text.isascii() and text.replace("_", "").isalpha() and text.islower()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 from pathlib import Path
 
 from agent.model import UsbKind
-from agent.sources.usb_kind import classify
+from agent.sources.usb_kind import APPLE, classify
 
 SYSFS = Path("/sys/bus/usb/devices")
 LOOK = 5.0
@@ -42,16 +43,24 @@ class Bus:
 
 def _count(root: Path) -> int:
     try:
-        names = [path for path in root.iterdir() if ":" not in path.name]  # interfaces have one
+        with os.scandir(root) as entries:
+            # Interfaces have a colon, root hubs are named after their bus.
+            ports = [e.path for e in entries if ":" not in e.name and not e.name.startswith("usb")]
     except OSError:
         return 0
-    return sum(_is_iphone(path) for path in names)
+    return sum(_is_iphone(port) for port in ports)
 
 
-def _is_iphone(path: Path) -> bool:
-    try:
-        vendor = int((path / "idVendor").read_text(), 16)
-        product = int((path / "idProduct").read_text(), 16)
-    except (OSError, ValueError):
+def _is_iphone(port: str) -> bool:
+    if _number(f"{port}/idVendor") != APPLE:
         return False
-    return classify(vendor, product, 0, (), is_mtp=False) is UsbKind.APPLE
+    product = _number(f"{port}/idProduct")
+    return classify(APPLE, product, 0, (), is_mtp=False) is UsbKind.APPLE
+
+
+def _number(path: str) -> int:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a tenth of Path's time
+            return int(file.read(16), 16)
+    except (OSError, ValueError):
+        return -1

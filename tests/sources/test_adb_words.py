@@ -77,7 +77,8 @@ LONG = {
     "an id in other digits": ("device 1-4 transport_id:٣", ("device", 0, "1-4", "")),
     "state alone": ("unauthorized", ("unauthorized", 0, "", "")),
     "nothing": ("", ("", 0, "", "")),
-    "another order": ("device transport_id:2 model:M 9-9", ("device", 2, "", "M 9-9")),
+    "another order": ("device transport_id:2 model:M 9-9", ("device", 2, "9-9", "M")),
+    "the path last": ("device model:M transport_id:2 usb:9-9", ("device", 2, "9-9", "M")),
     "keys to come": (
         "device usb:1-4 negotiated_speed:480 model:M features:a,b transport_id:2",
         ("device", 2, "1-4", "M"),
