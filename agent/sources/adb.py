@@ -59,7 +59,8 @@ FOLLOW_UPS = (1.0, 2.0)
 the shortest usual hold of `offline` has passed the reason is the true one."""
 DETAILS_RETRY = 1.0
 """Seconds until details that do not fit the list are asked for once more; then they are missing."""
-RECHECK_LIMIT = 2.0
+RECHECK_LIMIT = 1.5
+"""Seconds; who asks waits for 2."""
 RECHECKS = 3
 """How often `recheck` asks anew because the stream spoke meanwhile."""
 COMPLAINTS = 256

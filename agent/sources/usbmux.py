@@ -19,10 +19,12 @@ import functools
 import importlib.util
 import random
 import re
+import ssl
 import struct
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from xml.parsers.expat import ExpatError
 
 import structlog
 
@@ -31,7 +33,7 @@ from agent.sources.base import backoff
 from agent.sources.late import overslept
 from agent.sources.usbmux_bus import SYSFS, Bus
 from agent.sources.usbmux_socket import is_local, open_socket
-from agent.sources.usbmux_words import NOT_PAIRED, QUOTE, Refusal
+from agent.sources.usbmux_words import DAMAGED, NOT_PAIRED, QUOTE, Refusal
 
 if TYPE_CHECKING:
     import socket
@@ -57,7 +59,8 @@ TURN = 0.5
 which costs this host nothing: silent phones must not keep the others from their turn."""
 RETRY_CAP = 30.0
 """Seconds between checks of a phone that is not ready, at most: trust may come unannounced."""
-RECHECK_LIMIT = 2.0
+RECHECK_LIMIT = 1.5
+"""Seconds; who asks waits for 2."""
 RECHECKS = 3
 """How often `recheck` asks for the list anew because announcements came meanwhile."""
 COMPLAINTS = 256
@@ -709,6 +712,14 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_record(record: Any) -> bool:
+    """Whether that is a pairing record, as far as a session needs it."""
+    return isinstance(record, dict) and all(
+        isinstance(record.get(key), kind)
+        for key, kind in (("HostID", str), ("HostCertificate", bytes), ("HostPrivateKey", bytes))
+    )
+
+
 @contextmanager
 def _reading(mux: Any) -> Iterator[None]:
     """What the library makes of bytes that it cannot understand becomes one kind of error."""
@@ -875,18 +886,28 @@ def _client_class() -> Any:  # noqa: C901 - a class whose base is loaded late, n
             return await connect(self._server, self._device, port, **tls)
 
         async def fetch_pair_record(self) -> None:
+            try:
+                record = await self._find_record()
+            except (ValueError, TypeError, AttributeError, ExpatError):
+                record = ()
+            if record is not None and not _is_record(record):
+                self.refused = Refusal("ReadPairRecord", DAMAGED)
+                raise exceptions.NotPairedError(self.refused.reason)
+            self.pair_record = record
+
+        async def _find_record(self) -> Any:
             mux = await self._server.open()
             try:
                 for spelling in _spellings(self._device.serial):
                     with suppress(exceptions.NotPairedError):
-                        self.pair_record = await mux.get_pair_record(spelling)
-                        return
+                        return await mux.get_pair_record(spelling)
             finally:
                 await mux.close()
             for spelling in _spellings(self._device.serial):
-                self.pair_record = get_local_pairing_record(spelling, self._records)
-                if self.pair_record is not None:
-                    return
+                record = get_local_pairing_record(spelling, self._records)
+                if record is not None:
+                    return record
+            return None
 
     return Client
 
@@ -902,4 +923,10 @@ def _explain_failure(error: Exception) -> _Verdict:
             return _unresponsive("its lockdownd refuses connections; restart the phone")
         case exceptions.ConnectionTerminatedError():
             return _unresponsive("its lockdownd closed the connection; restart the phone")
+        case ssl.SSLError():
+            return _Verdict(
+                reason="not trusted: the phone and this host's pairing record do not fit "
+                f"({_brief(error)}); unlock it, plug it in anew and tap Trust",
+                unresponsive=True,  # or a connection that was torn
+            )
     return _unresponsive(f"the check failed: {_brief(error)}")

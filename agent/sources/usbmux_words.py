@@ -19,6 +19,9 @@ _RECORD = (
 _PASSCODE = "locked: enter the passcode on the phone"
 _SESSION = "its lockdownd ended the session; if it stays so, plug the phone in anew or restart it"
 
+DAMAGED = "DamagedPairRecord"
+"""No word of lockdownd's: what is kept for a pairing record is none."""
+
 _SETTLED = {
     "PasswordProtected": _PASSCODE,
     "PasscodeRequired": _PASSCODE,
@@ -37,6 +40,10 @@ _SETTLED = {
     "NotTrusted": NOT_PAIRED,
     "InvalidHostID": _RECORD,
     "MissingHostID": _RECORD,
+    DAMAGED: (
+        "not trusted: this host's pairing record of the phone is damaged; remove it (`idevicepair "
+        "unpair`), plug the phone in anew and tap Trust"
+    ),
     "InvalidPairRecord": _RECORD,
     "MissingPairRecord": _RECORD,
     "SavePairRecordFailed": (

@@ -84,6 +84,8 @@ class Phone:
     """Request → the error with which lockdownd answers it: `{"GetValue": "MCProtected"}`."""
     values: dict[str, Any] = field(default_factory=dict)
     """What lockdownd tells instead of, or beside, the usual; None: it does not say that."""
+    record_data: Any = None
+    """What usbmuxd keeps for the record instead of one."""
     all_values: Any = None
     """What GetValue without a key is answered with instead of those."""
     record_name: str = ""
@@ -298,7 +300,10 @@ class FakeUsbmuxd:
     def _record(self, name: str) -> dict[str, Any]:
         for phone in (*self.phones, *self.behind):
             if phone.record and name == (phone.record_name or phone.serial):
-                return {"PairRecordData": plistlib.dumps(pairing_record())}
+                kept = phone.record_data
+                return {
+                    "PairRecordData": plistlib.dumps(pairing_record()) if kept is None else kept
+                }
         return result(NO_RECORD)
 
     async def _connect(

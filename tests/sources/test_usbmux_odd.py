@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import plistlib
 import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot
 from agent.sources.usbmux import UsbmuxSource
 from agent.sources.usbmux_words import _PASSING, _SETTLED, Refusal
 from tests.fakes.recorder import LIMIT, Recorder
-from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached
+from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, pairing_record
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -251,6 +252,34 @@ class TestWhatAPhoneRefuses:
                 lambda: bool(recorder.seen) and phone_of(recorder).bridge is Bridge.NOT_READY
             )
             assert phone_of(recorder).reason == Refusal(request_, code).reason
+
+    @pytest.mark.parametrize(
+        ("kept", "says"),
+        [
+            (b"no property list", "is damaged"),
+            (b"", "is damaged"),
+            ("text", "is damaged"),
+            ([], "is damaged"),
+            (plistlib.dumps([]), "is damaged"),
+            (plistlib.dumps({"HostID": "x"}), "is damaged"),
+            (
+                plistlib.dumps({"HostID": "x", "HostCertificate": "text", "HostPrivateKey": b""}),
+                "is damaged",
+            ),
+            (plistlib.dumps(pairing_record() | {"HostPrivateKey": b"-"}), "do not fit"),
+        ],
+    )
+    async def test_a_pairing_record_that_is_none(
+        self, mux: FakeUsbmuxd, tmp_path: Path, kept: Any, says: str
+    ) -> None:
+        mux.attach(SERIAL, record_data=kept)
+        async with running(mux, tmp_path) as (_, recorder):
+            await recorder.until(
+                lambda: bool(recorder.seen) and phone_of(recorder).bridge is Bridge.NOT_READY
+            )
+            assert phone_of(recorder).reason.startswith("not trusted: ")
+            assert says in phone_of(recorder).reason
+            assert "tap Trust" in phone_of(recorder).reason
 
     def test_no_words_are_those_of_another(self) -> None:
         assert not _SETTLED.keys() & _PASSING.keys()
