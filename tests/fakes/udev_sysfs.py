@@ -150,8 +150,14 @@ class FakeSysfs:
         device_class: int = 0,
         in_database: bool = True,
         speed: str = "480",
+        authorized: bool = True,
+        interface_name: str = "",
     ) -> FakeUsbDevice:
-        """Plug a device in. Without `in_database`, udev's rules told nothing of it."""
+        """Plug a device in. Without `in_database`, udev's rules told nothing of it.
+
+        One that is not `authorized` has no interfaces in sysfs; udev read its descriptors though.
+        `interface_name` is what its first interface calls itself.
+        """
         device = FakeUsbDevice(
             port=port,
             serial=serial,
@@ -163,8 +169,11 @@ class FakeSysfs:
             mtp=mtp,
             minor=next(self._minors),
         )
-        self._write(device, in_database=in_database)
+        self._write(device, in_database=in_database, authorized=authorized)
         (self.directory(device) / "speed").write_text(f"{speed}\n")
+        if interface_name:
+            interface = self.directory(device) / f"{port}:1.0"
+            (interface / "interface").write_text(f"{interface_name}\n")
         self.plugged[port] = device
         return device
 
@@ -181,6 +190,19 @@ class FakeSysfs:
             link.unlink()
         return device
 
+    def authorize(self, port: str, *, authorized: bool = True) -> None:
+        """Let a device be used, or not: its interfaces appear or go. Udevd tells nothing of it."""
+        device = self.plugged[port]
+        place = self.directory(device)
+        (place / "authorized").write_text(f"{authorized:d}\n")
+        for number, codes in enumerate(device.interfaces):
+            name = f"{port}:1.{number}"
+            if authorized and not (place / name).exists():
+                self._write_interface(place, name, codes)
+            elif not authorized and (place / name).exists():
+                (self._bus / name).unlink()
+                shutil.rmtree(place / name)
+
     def clear(self) -> None:
         """Nothing plugged in, and no udevd."""
         self.plugged.clear()
@@ -189,7 +211,7 @@ class FakeSysfs:
             shutil.rmtree(folder)
             folder.mkdir()
 
-    def _write(self, device: FakeUsbDevice, *, in_database: bool) -> None:
+    def _write(self, device: FakeUsbDevice, *, in_database: bool, authorized: bool) -> None:
         place = self.directory(device)
         # Where hubs need not matter, a phone's directory stands for them.
         place.mkdir(parents=True, exist_ok=True)
@@ -199,7 +221,8 @@ class FakeSysfs:
         (place / "product").write_text(f"{device.model}\n")
         if device.serial:
             (place / "serial").write_text(f"{device.serial}\n")
-        for number, codes in enumerate(device.interfaces):
+        (place / "authorized").write_text(f"{authorized:d}\n")
+        for number, codes in enumerate(device.interfaces if authorized else ()):
             self._write_interface(place, f"{device.port}:1.{number}", codes)
         entries = device.database_properties if in_database else {}
         (self._data / f"c{USB_MAJOR}:{device.minor}").write_text(
@@ -212,6 +235,7 @@ class FakeSysfs:
         _link(self._bus / name, interface)
         _link(interface / "subsystem", self._bus.parent)
         (interface / "uevent").write_text("DEVTYPE=usb_interface\n")
+        (interface / "authorized").write_text("1\n")
         attributes = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
         for attribute, code in zip(attributes, codes, strict=True):
             (interface / attribute).write_text(f"{code:02x}\n")
