@@ -109,6 +109,7 @@ def _texts(
         "doctor.json": _json(as_json(findings, agent_runs=agent.runs)),
         "system.txt": _system(facts),
         "usb.txt": topology(facts.usb.devices or ()),
+        "udev.txt": "\n".join(each.dump for each in facts.usb.devices or () if each.kind),
         "journal.txt": log,
     }
     if config is not None:

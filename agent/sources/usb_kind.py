@@ -199,7 +199,7 @@ _RESTART = (
 )
 _EDL = f"in Qualcomm's emergency download mode (EDL): {_RESTART}"
 _RAMDUMP = (
-    "it crashed and offers its memory (Qualcomm ramdump): hold power and volume down for 20 s to"
+    "in Qualcomm's ramdump mode, which a crash leaves: hold power and volume down for 20 s to"
     " restart it"
 )
 _MEDIATEK = f"in MediaTek's preloader or boot ROM: {_RESTART}"
@@ -217,7 +217,7 @@ _EMERGENCY = {
     (0x05C6, 0x9006): _RAMDUMP,
     (0x05C6, 0x900E): _RAMDUMP,
     (_ZTE, 0x0076): _EDL,
-    (0x1004, 0x61A1): "it crashed and offers its memory (LG): restart it",
+    (0x1004, 0x61A1): "in LG's ramdump mode, which a crash leaves: restart it",
     (0x0E8D, 0x0003): _MEDIATEK,
     (0x0E8D, 0x2000): _MEDIATEK,
     (0x0E8D, 0x2001): _MEDIATEK,
