@@ -45,7 +45,14 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from agent.model import Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName, UsbKind
-from agent.sources.usb_kind import HUB_CLASS, STILL_IMAGE, classify, emergency_mode, may_be_a_phone
+from agent.sources.usb_kind import (
+    HUB_CLASS,
+    STILL_IMAGE,
+    VENDOR_SPECIFIC,
+    classify,
+    emergency_mode,
+    may_be_a_phone,
+)
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
@@ -862,7 +869,7 @@ def _glance(reading: _Reading) -> _Reading:
     )
     is_mtp = reading.is_mtp or (
         # Where there is no mtp-probe: Android's interface calls itself so.
-        STILL_IMAGE in codes
+        not codes.isdisjoint((STILL_IMAGE, VENDOR_SPECIFIC))
         and any("MTP" in _attribute(f"{interface}/interface") for interface in interfaces)
     )
     return replace(reading, interfaces=codes, is_mtp=is_mtp, blocked=blocked)

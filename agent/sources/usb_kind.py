@@ -171,7 +171,8 @@ _TETHERING = frozenset(
         (0x02, 0x0D, 0x00),  # NCM
     }
 )
-_ACCESSORY = frozenset({(0xFF, 0xFF, 0x00), (0x01, 0x03, 0x00)})
+VENDOR_SPECIFIC = (0xFF, 0xFF, 0x00)
+_ACCESSORY = frozenset({VENDOR_SPECIFIC, (0x01, 0x03, 0x00)})
 """What Android shows with debugging off, besides: MTP and accessories (both vendor-specific), MIDI.
 Its audio source and webcam look like anybody's (01, 0e)."""
 _PRINTER = 0x07

@@ -292,9 +292,11 @@ async def test_without_mtp_probe_the_interfaces_name_tells_mtp(host: UdevLab) ->
         await recorder.next_after(0)
         host.plug("1-3", "HEARD", 0xABCD, 1, [MTP], interface_name="MTP")
         host.plug("1-4", "CAMERA2", 0xABCD, 2, [MTP])
+        host.plug("1-5", "VENDORS", 0xABCD, 3, [VENDOR], interface_name="MTP")
+        await recorder.until(lambda: kind_at(recorder, "1-5") is UsbKind.MTP, "vendor-specific MTP")
         await recorder.until(lambda: kind_at(recorder, "1-3") is UsbKind.MTP, "the phone")
         await settled(host, recorder)
-        assert serials(recorder) == {"ENUMERATED", "HEARD"}
+        assert serials(recorder) == {"ENUMERATED", "HEARD", "VENDORS"}
 
 
 # --- blocked by USB authorization ---------------------------------------------------------------
@@ -993,7 +995,7 @@ async def test_a_recheck_waits_for_no_phone_that_hangs(host: UdevLab) -> None:
 async def test_a_reading_that_fails_is_made_again(host: UdevLab) -> None:
     async with rechecking(host) as (source, recorder):
         phone = host.sysfs.add_phone("1-1", "PHONE", in_database=False)
-        threading.stack_size(1 << 46)  # no thread can be had
+        threading.stack_size(1 << 47)  # past all addresses: no thread can be had
         try:
             host.say("add", phone, **WIPED)
             await source.recheck()
