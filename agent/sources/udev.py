@@ -23,7 +23,7 @@ Why it is built as it is:
   started again by its supervisor; monitors outlive that.
 * What nobody told is found out all the same: a cable pulled while a killed udevd was not yet back,
   a `remove` that somebody made up (udevadm trigger), a device authorized later. Every few seconds,
-  and soon after a `remove`, one listing of /sys/bus/usb/devices is held against what is known. A
+  and when asked (`recheck`), one listing of /sys/bus/usb/devices is held against what is known. A
   link's inode number is new whenever its device is, so the listing alone says what came, went or
   was replaced, interfaces included; only that is read. Measured at 1,000 phones of two interfaces
   each: 4 ms in a thread.
@@ -82,9 +82,6 @@ PATIENCE = 30.0
 
 COMPARE = 5.0
 """Seconds between two looks at whether what was heard is the truth."""
-
-CONFIRM = 1.5
-"""Seconds after which a `remove` is held against sysfs: before a hold of 3 s makes it count."""
 
 RECHECK_LIMIT = 2.0
 """Seconds that `recheck` may take."""
@@ -450,7 +447,8 @@ class _Listener:
         self._told: set[str] = set()
         """Addresses that messages spoke of since the comparison under way began."""
         self._comparing = asyncio.Lock()
-        self._removed = asyncio.Event()
+        self._comparisons = 0
+        """How many were begun."""
         self._new: set[str] = set()
         """Addresses to glance at."""
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -517,8 +515,6 @@ class _Listener:
             self._heard.append(message)
             return
         self._told.add(message.address)
-        if message.reading is None:
-            self._removed.set()
         self._learn(message)
         self._look_closer(message.address)
 
@@ -582,18 +578,19 @@ class _Listener:
 
     async def _keep_comparing(self, period: float) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(period):
-                    await self._removed.wait()
-                    await asyncio.sleep(CONFIRM)
-            self._removed.clear()
+            await asyncio.sleep(period)
             await self.compare()
 
     async def compare(self) -> None:
-        """Hold what is known against sysfs, and tell what differs. Raises nothing."""
+        """Hold what is known against sysfs, and tell what differs. Raises nothing.
+
+        Who asks while one is under way waits for the next, and shares it with all that do.
+        """
+        begun = self._comparisons
         async with self._comparing:
-            if self._devices is None or self.lost.done():
+            if self._devices is None or self.lost.done() or self._comparisons > begun:
                 return
+            self._comparisons += 1
             known = self._devices.known
             self._told.clear()
             try:
@@ -613,6 +610,7 @@ class _Listener:
             if self.lost.done():
                 return
             if message.address in self._told:
+                self._marks.pop(_name(message.address), None)  # read again next time
                 continue
             if (message.reading is None) == (message.address in known):
                 log.info(
@@ -754,18 +752,24 @@ def _count(known: dict[str, _Reading], before: _Marks) -> _Census:
     by_name = {reading.port: reading for reading in known.values()}
     gone = [reading.address for name, reading in by_name.items() if name not in marks]
     read: list[_Reading] = []
+    unread: list[str] = []
     context: pyudev.Context | None = None
     for name, mark in marks.items():
         reading = by_name.get(name)
         if reading is not None and mark == before.get(name) and not reading.blocked:
             continue
         context = context or _context()
-        with contextlib.suppress(pyudev.DeviceNotFoundError, ValueError):  # gone again; no UTF-8
+        try:
             device = pyudev.Devices.from_path(context, f"/bus/usb/devices/{name}")
             new = _glance(_reading(device))
+        except (pyudev.DeviceNotFoundError, ValueError):  # gone again, or not whole yet; no UTF-8
+            unread.append(name)
+        else:
             if reading is not None and reading.address != new.address:
                 gone.append(reading.address)  # its controller is another one now
             read.append(new)
+    for name in unread:
+        del marks[name]  # read again next time
     return _Census(marks, gone, read)
 
 
