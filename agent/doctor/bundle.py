@@ -111,6 +111,7 @@ def _texts(
         "usb.txt": topology(facts.usb.devices or ()),
         "adb.json": rows_of(facts.adb.raw),
         "usbmuxd.json": rows_of(facts.usbmux.raw),
+        "udev.txt": "\n".join(each.dump for each in facts.usb.devices or () if each.kind),
         "journal.txt": log,
     }
     if config is not None:

@@ -116,6 +116,12 @@ class UsbDevice:
     """Mb/s; 0: not told."""
     endpoints: int = 0
     node: Node | None = None
+    blocked: bool = False
+    """By USB authorization."""
+    mode: str = ""
+    """Of an emergency mode: which, and what to do."""
+    dump: str = ""
+    """What the kernel and udev say of it, as `udevadm info --export-db` writes it."""
 
     @property
     def hubs(self) -> int:

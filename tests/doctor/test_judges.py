@@ -173,6 +173,10 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      range(120)))), "bus", WARN, "1: 121 devices of the 127", "another root port"),
     ("deep", facts(usb=usb(device("1-1.1.1.1.1.1"))), "hubs in a row", WARN, "1-1.1.1.1.1.1",
      "into the host"),
+    ("blocked", facts(usb=usb(device("1-1", blocked=True))), "authorization", WARN,
+     "blocked on this host by USB authorization: 1-1", "usbguard allow-device"),
+    ("emergency", facts(usb=usb(device("1-1", UsbKind.EMERGENCY, mode="in EDL: restart it"))),
+     "emergency mode", WARN, "the phone at 1-1 is in EDL", "restart it"),
     ("slow", facts(usb=usb(device("1-1", speed=12.0))), "link speed", WARN, "1-1 (12)", "cable"),
 
     ("adb", facts(), "adb server", OK, "127.0.0.1:5037 (pid 80, user device-agent, /opt/adb)", ""),

@@ -205,3 +205,62 @@ async def test_udevd_restarted_and_a_storm_of_cables(house: House) -> None:
     assert {(udid, event) for udid, _, event in host.told()} == {
         (serial, "Unplugged") for serial in serials
     }
+
+
+async def test_a_cable_pulled_while_udevd_was_deaf(house: House) -> None:
+    """Killed, its control socket is left, and nobody tells of anything."""
+    host, agent = house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    host.sysfs.remove("1-4")
+    await host.came(("ce09", "Pixel", "Unplugged"))
+    host.sysfs.add_phone("1-4", "ce09", model="Pixel")
+    await host.came(("ce09", "Pixel", "Online"))
+    assert any("udev.unheard" in line for line in agent.log)
+
+
+async def test_a_made_up_remove_ends_well(house: House) -> None:
+    host, agent = house
+    host.plug("1-4", "ce09", interfaces=(MTP,), mtp=True, model="Pixel")
+    await host.came(("ce09", "Pixel", "Offline"))
+    host.net.send("remove", host.sysfs.plugged["1-4"])
+    await agent.until(
+        lambda: any("udev.unheard" in line and "is_there=True" in line for line in agent.log),
+        "its being found again",
+    )
+    await agent.until_device("ce09", "state", "offline")
+
+
+async def test_a_modem_and_a_disk_with_a_phones_serial_are_nobody(house: House) -> None:
+    host, agent = house
+    serial = "0123456789ABCDEF"
+    host.plug("1-1", serial, vid=0x0E8D, pid=0x2008, interfaces=(MTP, ADB), model="MT65xx")
+    host.adb.set(Listed(serial, port="1-1"))
+    await host.came((serial, "MT65xx", "Online"))
+    host.plug("1-2", serial, vid=0x12D1, pid=0x15B6, interfaces=((255, 2, 18),), model="HUAWEI")
+    host.plug("1-3", serial, vid=0x13FE, pid=0x4200, interfaces=((8, 6, 80),), model="DISK")
+    host.plug("1-4", "last", model="Pixel")
+    await agent.until_device("last", "port", "1-4")
+    assert set(await agent.devices()) == {serial, "last"}
+    host.unplug("1-2")
+    host.unplug("1-3")
+    host.unplug("1-1")
+    host.adb.remove(serial)
+    await host.receiver.until(
+        lambda: (serial, "MT65xx", "Unplugged") in host.told(), "the phone's going"
+    )
+    assert {udid for udid, _, _ in host.told()} <= {serial, "last"}
+
+
+async def test_what_is_no_phone_is_not_shown(house: House) -> None:
+    """Debugging off: a phone of a maker nobody has heard of is shown, a watch is not."""
+    host, agent = house
+    host.plug("1-1", "watch", vid=0x091E, pid=0x4F43, interfaces=(MTP,), mtp=True)
+    host.plug("1-2", "kindle", vid=0x1949, pid=0x9981, interfaces=(MTP,), mtp=True)
+    host.plug("1-3", "camera", vid=0x04A9, pid=0x31C0, interfaces=(MTP,))
+    host.plug("1-4", "honor", vid=0x339B, pid=0x107D, interfaces=(MTP,), mtp=True, model="X8")
+    host.plug("1-5", "new", vid=0x3FFF, pid=0x0001, interfaces=(MTP,), mtp=True, model="New")
+    await host.receiver.until(lambda: len(host.receiver.requests) >= 2, "both phones")
+    assert set(await agent.devices()) == {"honor", "new"}
+    assert sorted(host.told()) == [("honor", "X8", "Offline"), ("new", "New", "Offline")]

@@ -18,6 +18,11 @@ _USAGE = Section("Usage")
 SHOWN = 20
 """Phones with a line of their own; `device-agent devices` shows all."""
 REMEDIES = (
+    ("USB authorization", "usbguard list-devices --blocked, then usbguard allow-device"),
+    ("comes back so", "restart it by its buttons; if it stays so, its firmware must be flashed"),
+    ("ramdump", "restart it by its buttons"),
+    ("download mode", "restart it by its buttons"),
+    ("flash mode", "restart it by its buttons"),
     ("unauthorized", "unlock it and accept the USB debugging prompt (Always allow)"),
     ("authorizing", "unlock it and accept the USB debugging prompt (Always allow)"),
     ("USB debugging is off", "developer options: USB debugging on; or the cable only charges"),
