@@ -668,6 +668,7 @@ def policy_of(config: Config) -> Policy:
         hold_offline=config.hold.offline,
         hold_utilizing=config.hold.utilizing,
         hold_unplugged=config.hold.unplugged,
+        arrival=config.hold.arrival,
         source_grace=config.hold.source_grace,
         usage_grace=config.hold.usage_grace,
         flap_transitions=config.flap.transitions,
