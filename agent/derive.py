@@ -20,12 +20,12 @@ these two tables decides a state; two rules bound what a phone that flickers can
   than the longest hold (and `arrival`, `source_grace`, where such waits lay in it) and takes up a
   candidate that it had before, it enters the worst state that it showed since it left. A phone that
   goes through several states once, and stays in the last, only waits for that one's hold.
-- *Flapping*: past `flap_transitions` in `flap_window` every hold grows to `flap_hold` at least, until
-  nothing has changed for that long. Counted are transitions, and absences too short to be one: a
-  phone that re-enumerates over and over.
+- *Flapping*: past `flap_transitions` in `flap_window` every hold grows to `flap_hold` at least,
+  until nothing has changed for that long. Counted are transitions, and absences too short to be
+  one: a phone that re-enumerates over and over.
 
-Times are seconds of any monotonic clock; `now` is passed in and never runs backwards. What the clock
-runs over unseen (a frozen process) is the caller's to leave out.
+Times are seconds of any monotonic clock; `now` is passed in and never runs backwards. The time in
+which nobody looked (a frozen process) is the caller's to leave out.
 """
 
 from __future__ import annotations
@@ -243,19 +243,30 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         else:
             wakes.append(quiet_at)
 
-    reason, holder = track.reason, track.holder
     if entered is not None and derived is not entered:
-        reason, holder = f"it comes and goes; at the moment it is {derived}", ""
-    elif sight is _Sight.ARRIVING:
+        track = replace(
+            track, reason=f"it comes and goes; at the moment it is {derived}", holder=""
+        )
+    else:
+        track = _explained(track, derived, sight, readings)
+    return Step(track, previous, entered, min(wakes, default=None), ask_at)
+
+
+def _explained(
+    track: Track, derived: DeviceState | None, sight: _Sight, readings: Readings
+) -> Track:
+    """The track with the newest reason of its state, where the readings give one."""
+    reason, holder = track.reason, track.holder
+    if sight is _Sight.ARRIVING:
         reason = f"arriving: not yet seen by {readings.bridge_name}"
     elif track.state is None:
         reason = readings.bridge_reason if sight is _Sight.BLIND else ""
     elif derived is track.state:
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
-    if (reason, holder) != (track.reason, track.holder):
-        track = replace(track, reason=reason, holder=holder)
-    return Step(track, previous, entered, min(wakes, default=None), ask_at)
+    if (reason, holder) == (track.reason, track.holder):
+        return track
+    return replace(track, reason=reason, holder=holder)
 
 
 def explain(state: DeviceState, readings: Readings, track: Track) -> str:

@@ -487,8 +487,9 @@ def test_flickering_of_any_kind_leaves_no_state_that_is_never_shown(
             if now > ends:
                 states.add(run.track.state)
     telling = [each for _, each in phases if not _says_nothing(each)]
-    idle = [replace(each, usage=Usage.IDLE) for each in telling]
-    shown = {meaning(each, last) for each in telling + idle for last in states}
+    # The last known usage counts while it is unknown.
+    usages = [replace(each, usage=usage) for each in telling for usage in Usage]
+    shown = {meaning(each, last) for each in usages for last in states}
     assert states <= shown or not telling
 
 
