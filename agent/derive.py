@@ -261,6 +261,8 @@ def _explained(
         reason = f"arriving: not yet seen by {readings.bridge_name}"
     elif track.state is None:
         reason = readings.bridge_reason if sight is _Sight.BLIND else ""
+        if derived is None:
+            reason = reason or readings.presence_reason
     elif derived is track.state:
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""

@@ -6,7 +6,7 @@ import heapq
 from itertools import count
 from typing import TYPE_CHECKING, cast
 
-from agent.pipeline import Clocks
+from agent.pace import Clocks
 
 if TYPE_CHECKING:
     import asyncio
