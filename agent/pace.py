@@ -3,9 +3,11 @@
 Holds and graces are there so that what is short goes by; a process that was stopped (a paused VM, a
 freezer, a starved CPU, SIGSTOP) wakes up with all of them run out and with what happened meanwhile
 still unread in its sockets. So the pipeline's clock leaves out the time in which nobody looked:
-while anything waits for its time a timer fires every `BEAT` seconds, and by as much as it comes
-late, beyond `LATE`, the clock stood still. (The clock that is read stands still by itself in a
-suspend, and in none of these.) While nothing waits, there is no timer, and nothing to ripen.
+while anything waits for its time a timer fires every `BEAT` seconds, and when it comes more than
+`LATE` late, nothing since the look before it was seen. (On a machine that is always late, where one
+late look follows the other, only the lateness is left out: there, too, every hold must end. The
+clock that is read stands still by itself in a suspend, and in none of these.) While nothing waits,
+there is no timer, and nothing to ripen.
 
 How much of such a gap was seen, nobody knows. What protects is `Questions`: before a held state
 counts, each source that can tell of the phone is asked for the whole truth anew, and what was asked
@@ -65,13 +67,17 @@ class Pace:
         self._timer: asyncio.TimerHandle | None = None
         self._looks_at = 0.0
         """When the timer is to fire, in the clock that is read."""
+        self._looked_at = 0.0
+        """When it was set, in the same."""
+        self._was_late = False
 
     def now(self) -> float:
         """Seconds that were seen."""
         read = self._clocks.monotonic()
         if self._timer is not None and read - self._looks_at > LATE:
-            gap = read - self._looks_at
-            self._looks_at = read
+            gap = read - (self._looks_at if self._was_late else self._looked_at)
+            self._was_late = True
+            self._looks_at = self._looked_at = read
             self._left_out += gap
             self._on_gap(gap)
         return read - self._left_out
@@ -101,7 +107,8 @@ class Pace:
             self._timer = None
         if self._wakes:
             delay = min(BEAT, max(0.0, self._wakes[0][0] - now))
-            self._looks_at = self._clocks.monotonic() + delay
+            self._looked_at = self._clocks.monotonic()
+            self._looks_at = self._looked_at + delay
             self._timer = self._clocks.call_later(delay, self._look)
 
     def overdue(self) -> float:
@@ -120,7 +127,9 @@ class Pace:
         return self._wake_of.get(who) != when
 
     def _look(self) -> None:
+        on_time = self._clocks.monotonic() - self._looks_at <= LATE
         now = self.now()
+        self._was_late = not on_time
         self._timer = None
         due: set[str] = set()
         while self._wakes and self._wakes[0][0] <= now:
