@@ -101,7 +101,7 @@ _SEVERITY = {
 }
 """Which of the states that a flickering phone shows counts."""
 
-ASK_LEAD = 1.0
+ASK_LEAD = 0.5
 """Seconds before a state counts at which the sources are asked once more, at most."""
 
 
@@ -199,7 +199,13 @@ class Step:
 
 def quiet(track: Track) -> Track:
     """The track of a device that is no longer looked at: its state, and nothing under way."""
-    return Track(track.state, track.reason, track.holder, usage=track.usage)
+    return Track(
+        track.state,
+        track.reason,
+        track.holder,
+        usage=track.usage,
+        usage_holder=track.usage_holder,
+    )
 
 
 def is_here(readings: Readings) -> bool:

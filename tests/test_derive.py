@@ -417,8 +417,8 @@ def test_a_bridge_that_is_restarted_over_and_over_is_no_flapping_phone() -> None
 
 def test_the_sources_are_asked_before_a_state_counts_but_not_before_it_began() -> None:
     begun = step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=5))
-    assert (begun.ask_at, begun.wake) == (104, 105)
-    assert step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=1)).ask_at == 100.5
+    assert (begun.ask_at, begun.wake) == (104.5, 105)
+    assert step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=0.5)).ask_at == 100.25
     assert step(Track(OFFLINE), READY, 100, Policy()).ask_at is None, "it counts at once"
 
 

@@ -212,12 +212,13 @@ async def test_a_state_counts_with_the_newest_reason(tmp_path: Path) -> None:
             Changed(_not_ready("unauthorized: accept the prompt"))
         )
         h.see(_not_ready("offline: replug or restart it"))
-        h.wait(3.9)
+        h.wait(4.4)
+        await turns()
         assert asked.questions == []
-        h.wait(0.2)
+        h.wait(0.1)
         await turns()
         assert asked.questions == [UDEV, ADB]
-        h.wait(0.9)
+        h.wait(0.5)
         assert h.state("ce09") == (DeviceState.OFFLINE, "unauthorized: accept the prompt")
         (record,) = await h.store.devices()
         assert record.reason == "unauthorized: accept the prompt"

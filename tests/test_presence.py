@@ -23,7 +23,7 @@ from agent.model import (
 )
 from agent.pipeline import remote_bridges
 from agent.service.leases import candidates
-from tests.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, USBMUX, adb, house, usb
+from tests.test_pipeline import ADB, HOOK, UDEV, USBMUX, adb, house, usb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -246,6 +246,19 @@ async def test_udevs_reason_is_the_reason_and_needs_no_arrival(
         h.see(replace(usb("ce09"), usb=kind, reason=why))
         h.wait(5)
         assert h.state("ce09") == (DeviceState.OFFLINE, why)
+
+
+async def test_an_iphone_arrives_until_usbmuxd_has_had_its_time(tmp_path: Path) -> None:
+    async with house(tmp_path, HOOK) as h:
+        apple = Sighting(UDEV, "/devices/2-1", UDID, Platform.IOS, "2-1", UsbKind.APPLE)
+        h.see(apple)
+        assert h.state(UDID) == (DeviceState.OFFLINE, "arriving: not yet seen by usbmuxd")
+        h.wait(9)
+        h.see(iphone())
+        assert await h.came() == [(UDID, "Online")]
+        h.pipeline.observe(Gone(USBMUX, "3"))
+        h.wait(5)
+        assert h.state(UDID)[1].startswith("not seen by usbmuxd")
 
 
 # --- A8: re-enumerations ------------------------------------------------------------------------
