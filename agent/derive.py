@@ -5,8 +5,9 @@ for every triple of them: a state, the last state, or one of three that need one
 
 - *present, bridge unknown*: the last state, and after `source_grace` offline;
 - *present, bridge absent*: offline, but the last state while the phone is arriving. A phone arrives
-  when it comes onto USB, and has arrived once its bridge has listed it, or has been able to and did
-  not for `arrival` seconds. One whose bridge cannot see it in that mode does not arrive: why it is
+  when it comes onto USB, and when its bridge comes back (a server that was started anew finds the
+  phones one by one). It has arrived once its bridge has listed it, or has been able to and did not
+  for `arrival` seconds. One whose bridge cannot see it in that mode does not arrive: why it is
   silent is known;
 - *unknown, bridge absent*: unplugged where the bridge's list is the presence, else the last state.
 
@@ -174,6 +175,8 @@ class Track:
     left: bool = False
     """It was seen leaving, which has not come to count."""
     arriving: bool = False
+    listed: bool = False
+    """Its bridge has listed it since it last began to arrive."""
     silent_since: float | None = None
     """While it arrives: since when its bridge is able to list it, and does not."""
     flips: tuple[float, ...] = ()
@@ -325,7 +328,9 @@ def _come_and_go(track: Track, readings: Readings, now: float, policy: Policy) -
         return replace(track, there=False, lost=False, left=left, arriving=False)
     if track.left:
         track = replace(_flap(track, now, policy), changed_at=now)
-    return replace(track, there=True, lost=False, left=False, arriving=True, silent_since=None)
+    return replace(
+        track, there=True, lost=False, left=False, arriving=True, listed=False, silent_since=None
+    )
 
 
 def _there(readings: Readings) -> bool | None:
@@ -394,10 +399,7 @@ def _derived(
     outcome = _outcome(readings, usage)
     if outcome not in _SAY_NOTHING and track.bridge_unknown_since is not None:
         track = replace(track, bridge_unknown_since=None)
-    if track.arriving and (
-        readings.bridge in {Bridge.READY, Bridge.NOT_READY} or readings.bridge_ruled_out
-    ):
-        track = replace(track, arriving=False, silent_since=None)
+    track = _met(track, readings)
     match outcome:
         case Outcome.LAST:
             return track, track.state, _Sight.BLIND
@@ -409,6 +411,19 @@ def _derived(
     if track.state is None and state is DeviceState.UNPLUGGED:
         return track, None, _Sight.CLEAR  # never seen, and not here: nothing happened
     return track, state, _Sight.CLEAR
+
+
+def _met(track: Track, readings: Readings) -> Track:
+    """Note what the bridge says about whether the phone is still arriving."""
+    if readings.bridge in {Bridge.READY, Bridge.NOT_READY}:
+        if track.arriving or not track.listed:
+            track = replace(track, arriving=False, silent_since=None, listed=True)
+    elif readings.bridge_ruled_out:
+        if track.arriving:
+            track = replace(track, arriving=False, silent_since=None)
+    elif readings.bridge is Bridge.UNKNOWN and track.listed:
+        track = replace(track, arriving=True, silent_since=None, listed=False)
+    return track
 
 
 def _arrived(

@@ -323,6 +323,18 @@ def test_a_phone_arrives_only_once_its_bridge_can_list_it() -> None:
     assert run.entered == []
 
 
+def test_a_bridge_that_was_started_anew_finds_its_phones_one_by_one() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, BLIND)
+    run.at(12, SILENT)
+    run.at(21, READY)
+    assert run.entered == []
+    alternate(run, 30, 20, (0.1, BLIND), (9, SILENT))
+    assert [state for _, state in run.entered] == [OFFLINE]
+    assert run.entered[0][0] < 30 + 60, "but not as often as it likes"
+
+
 def test_udev_that_was_down_makes_nobody_arrive() -> None:
     run = Run(Policy(), ONLINE)
     run.at(0, READY)
