@@ -428,14 +428,14 @@ class Pipeline:
     def _take(self, udid: str, tracked: _Tracked, outcome: Step) -> bool:
         """Go on to the new track, and store what is to be stored; returns whether it differs."""
         before = tracked.track
+        refreshed = False
         if outcome.entered is not None:
             self._enter(udid, tracked, outcome)
-        elif outcome.track.state is not None and self._refresh(udid, tracked, outcome.track):
-            tracked.track = outcome.track
-            return True
+        elif outcome.track.state is not None:
+            refreshed = self._refresh(udid, tracked, outcome.track)
         tracked.track = outcome.track
         self.counts.flaps += outcome.track.flapping and not before.flapping
-        return outcome.track is not before
+        return refreshed or outcome.track is not before
 
     def _rest(self, udid: str) -> None:
         """Its states are not derived (any more): nothing of it is under way."""
