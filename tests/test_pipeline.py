@@ -440,3 +440,27 @@ async def test_a_phone_that_just_appeared_is_shown_as_what_it_is_about_to_be(
         assert await h.came() == []
         h.wait(5)
         assert h.state("ce09")[1].startswith("not seen by adb")
+
+
+async def test_a_snapshot_said_again_yields_nothing_at_any_time(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        usb_now = (usb("up", "1-1"), usb("locked", "1-2"), usb("silent", "1-3"))
+        adb_now = (adb("up", "1-1"), adb("locked", "1-2", Bridge.NOT_READY))
+        for _ in range(100):
+            h.pipeline.observe(Snapshot(UDEV, usb_now))
+            h.pipeline.observe(Snapshot(ADB, adb_now))
+            h.wait(0.3)
+        assert await h.came() == [("up", "Online"), ("locked", "Offline"), ("silent", "Offline")]
+        before = h.pipeline.views()
+        told: list[str] = []
+        h.pipeline.watch(told.append)
+        h.pipeline.observe(Snapshot(UDEV, usb_now))
+        h.pipeline.observe(Snapshot(ADB, adb_now))
+        assert (h.pipeline.views(), told) == (before, [])
+
+
+async def test_the_time_to_arrive_is_a_key_of_the_file(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID + '[hold]\narrival = "0s"\n' + HOOK) as h:
+        h.see(usb("ce09"))
+        h.wait(5)
+        assert await h.came() == [("ce09", "Offline")]
