@@ -27,7 +27,8 @@ from agent.deliver.dispatcher import Dispatcher
 from agent.errors import AgentError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
-from agent.pipeline import Clocks, Pipeline, sources_of
+from agent.pace import Clocks
+from agent.pipeline import Pipeline, sources_of
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
@@ -48,7 +49,7 @@ from agent.usage.leases import Leases
 from agent.usage.poller import Poller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
     from pathlib import Path
 
     from agent.config import Config, Webhook
@@ -172,6 +173,7 @@ class App:
             self._dispatcher.notify,
             Clocks(loop.time, wall_ms, loop.call_later),
             socket.gethostname(),
+            self._recheck,
             self._seen.set,
         )
         self._poller = Poller(
@@ -233,6 +235,9 @@ class App:
         for view in self._pipeline.views():
             if usage and view.state is DeviceState.UTILIZING and view.udid not in leased:
                 self._poller.assume(view.udid, view.holder)
+
+    def _recheck(self, source: SourceName) -> Awaitable[None] | None:
+        return self._sources.recheck(source)
 
     async def _look_at_usage(self) -> None:
         """Derive states once the usage of the phones that the sources see was read, too."""

@@ -93,6 +93,10 @@ class Hold(Section):
     offline: Duration = Field(default=5.0, description="Before a phone counts as offline.")
     utilizing: Duration = Field(default=0.0, description="Before a phone counts as in use.")
     unplugged: Duration = Field(default=3.0, description="Before a phone counts as unplugged.")
+    arrival: Duration = Field(
+        default=10.0,
+        description="How long adb or usbmuxd may take to see a phone that was just plugged in.",
+    )
     source_grace: Duration = Field(
         default=30.0,
         description="How long a plugged phone keeps its state while adb or usbmuxd is down.",
@@ -154,9 +158,13 @@ class Ios(Section):
 
 
 class Flap(Section):
-    """Damping: past so many transitions in the window the holds grow until the phone is quiet."""
+    """Damping: past so many changes in the window the holds grow until the phone is quiet."""
 
-    transitions: int = Field(default=6, ge=1, description="Transitions in the window still calm.")
+    transitions: int = Field(
+        default=6,
+        ge=1,
+        description="Transitions, and re-enumerations, in the window that are still calm.",
+    )
     window: PositiveDuration = Field(default=60.0, description="Over which they are counted.")
     hold: Duration = Field(default=30.0, description="What every hold grows to at least.")
 

@@ -99,6 +99,12 @@ class LeaseDesk:
 def candidates(pipeline: Pipeline) -> list[Candidate]:
     """All devices, as leases choose among them."""
     return [
-        Candidate(view.udid, view.platform, view.tags, view.state is DeviceState.ONLINE)
+        Candidate(
+            view.udid,
+            view.platform,
+            view.tags,
+            # One that comes and goes is no phone to begin a test on.
+            online=view.state is DeviceState.ONLINE and not view.flapping,
+        )
         for view in pipeline.views()
     ]

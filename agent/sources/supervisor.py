@@ -15,7 +15,7 @@ from agent.sources.udev import UdevSource
 from agent.sources.usbmux import UsbmuxSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from agent.config import Config
@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 END_LIMIT = 1.0
 """Seconds that sources get to end."""
+RECHECK_LIMIT = 2.0
+"""Seconds for a source to read the whole truth anew; what it has not told by then comes late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Supervisor:
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
         self._running: dict[SourceName, tuple[Plan, asyncio.Task[None]]] = {}
+        self._sources: dict[SourceName, DeviceSource] = {}
 
     def start(self, plans: Plans) -> None:
         """Start all of them."""
@@ -102,6 +105,23 @@ class Supervisor:
                 changed.append(str(name))
         return sorted(set(changed))
 
+    def recheck(self, name: SourceName) -> Awaitable[None] | None:
+        """Have a source tell the whole truth anew: done when it has, or after `RECHECK_LIMIT`.
+
+        None: it does not run.
+        """
+        source = self._sources.get(name)
+        return None if source is None else self._recheck(name, source)
+
+    async def _recheck(self, name: SourceName, source: DeviceSource) -> None:
+        try:
+            async with asyncio.timeout(RECHECK_LIMIT):
+                await source.recheck()
+        except TimeoutError:
+            log.warning("source.recheck_hangs", source=str(name), limit_s=RECHECK_LIMIT)
+        except Exception:
+            log.exception("source.recheck_failed", source=str(name))
+
     async def close(self) -> None:
         """End all of them."""
         await _cancel([task for _, task in self._running.values()])
@@ -115,11 +135,14 @@ class Supervisor:
         """Run a source for ever; one that breaks its promise not to raise is started again."""
         for delay in backoff(first=1.0, cap=60.0):
             try:
-                await plan.make().run(self._emit)
+                source = self._sources[name] = plan.make()
+                await source.run(self._emit)
                 reason = "the source ended by itself"
             except Exception as error:
                 log.exception("source.failed", source=str(name), retry_in_s=delay)
                 reason = f"internal error ({type(error).__name__}): see the log"
+            finally:
+                self._sources.pop(name, None)
             self._emit(Down(name, reason))
             await asyncio.sleep(delay)
 

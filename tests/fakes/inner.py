@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-LIMIT = 180.0
+LIMIT = 300.0
 """Seconds for all of a module's tests."""
 
 Results = dict[str, list[ET.Element]]
