@@ -34,7 +34,7 @@ from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.events import Events
 from agent.service.health import Health, LastReload, ReloadBy
-from agent.service.leases import LeaseDesk, candidates
+from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.live import Live
 from agent.service.scrape import Scraper
 from agent.service.services import Services
@@ -190,6 +190,7 @@ class App:
             wall_ms=wall_ms,
             call_later=loop.call_later,
             candidates=partial(candidates, self._pipeline),
+            candidate=partial(candidate, self._pipeline),
         )
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
@@ -481,10 +482,10 @@ class App:
             self._spawn(self._store_again())
         self._status_soon()
 
-    def _on_change(self, _udid: str) -> None:
+    def _on_change(self, udid: str) -> None:
         self._status_soon()
         self._poller.phones_changed()
-        self._leases.serve()
+        self._leases.serve(udid)
 
     def _on_rename(self, old: str, new: str) -> None:
         self._poller.rename(old, new)

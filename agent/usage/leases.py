@@ -288,6 +288,9 @@ class Leases:
                 self._kept[new] = kept
         if old in self._of_device:
             self._rename_lease(self._leases[self._of_device.pop(old)], new)
+        if new in self._of_device:
+            # Whatever went over with the device, it is held: told again is told once.
+            self._tell(self._leases[self._of_device[new]])
         self.serve(new)
 
     def freeze(self) -> None:
@@ -497,7 +500,6 @@ class Leases:
             # One phone, held under both its names: who had the new one keeps it.
             other = self._leases[self._of_device[new]]
             self._end(lease.id, f"its phone is {new} now, which {other.holder} holds", last=False)
-            self._tell(other)
             return
         self._of_device[new] = lease.id
         if (kept := self._kept.pop(new, None)) is not None:
