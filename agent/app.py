@@ -70,13 +70,6 @@ OVERDUE_LIMIT = 10.0
 """Seconds that a timed decision may be late before the watchdog is no longer fed."""
 
 
-_BRIDGES = Bridges(
-    connect_iphone=for_usage.connect_iphone,
-    adb_forwards=for_usage.adb_forwards,
-    adb_host=for_usage.adb_host,
-)
-
-
 class App:
     """One running agent.
 
@@ -176,6 +169,12 @@ class App:
             self._recheck,
             self._seen.set,
         )
+        self._bridges = Bridges(
+            connect_iphone=for_usage.connect_iphone,
+            adb_forwards=for_usage.adb_forwards,
+            adb_host=for_usage.adb_host,
+            find=self._pipeline.find,
+        )
         self._poller = Poller(
             phones=self._pipeline.phones,
             resolve=self._pipeline.find,
@@ -194,7 +193,7 @@ class App:
         )
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
-        usage = usage_plans_of(config, _BRIDGES)
+        usage = usage_plans_of(config, self._bridges)
         self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
@@ -362,7 +361,7 @@ class App:
     async def _reload(self) -> Json:
         old = self._live.config
         new = await asyncio.to_thread(self._load)
-        usage = usage_plans_of(new, _BRIDGES)
+        usage = usage_plans_of(new, self._bridges)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None

@@ -53,8 +53,8 @@ REMEMBERED = 1000
 STORE_LIMIT = 2.0
 """Seconds that a request waits for the store; a lease counts at once all the same."""
 LATE, SECOND_CHANCE = 1.0, 5.0
-"""Seconds. A TTL that is looked at so late ran out while the agent stood still: its renewal may wait
-in a socket, and gets so much longer to be read."""
+"""Seconds. A TTL that is looked at so late ran out while the agent stood still: its renewal may
+wait in a socket, and gets so much longer to be read."""
 
 
 class LeaseStore(Protocol):

@@ -366,7 +366,9 @@ class Machine(RuleBasedStateMachine):
 
     def _served(self, before: list[Client]) -> bool:
         return all(
-            f"c{other.number}" in self.store.holders or self.loop.now >= other.deadline or _leaves(other)
+            f"c{other.number}" in self.store.holders
+            or self.loop.now >= other.deadline
+            or _leaves(other)
             for other in before
         )
 
