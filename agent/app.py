@@ -2,7 +2,8 @@
 
 Order of a start: the store (whose lock says we are alone), webhook ids, the pipeline with the
 stored devices, leases, the API, the dispatcher, and last the sources, whose first snapshots settle
-the pipeline: then the agent is ready. A stop goes the other way, and ends within `STOP_LIMIT`.
+the pipeline: then the agent is ready. A stop goes the other way, and ends within `STOP_LIMIT`; its
+first step is silence, for what ends with us is no news of any phone.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class App:
         self._plans = plans
         self._notifier = Notifier(environ)
         self._stopping = asyncio.Event()
+        self._starting: asyncio.Future[None] | None = None
         self._reload_lock = asyncio.Lock()
         self._status_timer: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -114,21 +116,40 @@ class App:
         Raises:
             AgentError: it cannot start; nothing was sent or changed.
         """
-        loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             async with self._reload_lock:  # the API answers before all is built
-                await self._start(stack)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.stop)
-            loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+                await self._start_unless_stopped(stack)
             await self._stopping.wait()
             self._notifier.stopping()
             log.info("agent.stopping")
+            # One under way is done to its end, and none begins any more.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_LIMIT * 0.1):
+                    await self._reload_lock.acquire()
         log.info("agent.stopped")
 
     def stop(self) -> None:
-        """Ask `run` to end."""
+        """Ask `run` to end, wherever it is."""
         self._stopping.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def _start_unless_stopped(self, stack: contextlib.AsyncExitStack) -> None:
+        """A stop in the middle of it ends it there; what was started by then is in the stack."""
+        self._starting = asyncio.ensure_future(self._start(stack))
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if not self._stopping.is_set() or me is None or me.cancelling():
+                raise
+
+    def _heed_signals(self) -> None:
+        """From when there is something to be ended in order; before, a signal just ends it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
 
     async def ready(self) -> None:
         """Wait until the first look at the phones is done."""
@@ -143,6 +164,7 @@ class App:
             on_health=self._on_health,
         )
         stack.push_async_callback(self._store.close)
+        self._heed_signals()
         self._recovered_from = self._store.health.recovered_from
         self._live.webhooks = await self._identified(config)
         self._spawn(self._cancel_deleted())
@@ -206,8 +228,8 @@ class App:
         if config.api.listen:
             self._api.use_tcp(await self._api.open_tcp(config.api.listen))
 
-        await self._poller.reconfigure(config.usage.interval, usage)
         stack.push_async_callback(self._poller.close)
+        await self._poller.reconfigure(config.usage.interval, usage)
 
         # From here on nothing keeps the agent from starting: now it may send.
         await self._dispatcher.start()
@@ -228,6 +250,12 @@ class App:
         if self._file is not None:
             self._spawn(self._watch(self._file).run())
         stack.push_async_callback(self._end_background)
+        stack.callback(self._fall_silent)
+
+    def _fall_silent(self) -> None:
+        """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
+        self._pipeline.stop()
+        self._leases.freeze()
 
     def _assume_last_use(self, usage: UsagePlans) -> None:
         """What was in use when the agent stopped is so until a usage source says otherwise."""

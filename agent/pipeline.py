@@ -177,6 +177,7 @@ class Pipeline:
         self._seen = False
         self._named: dict[str, str | None] | None = None
         self._settled = False
+        self._stopped = False
         self._settling = asyncio.Event()
         self._watchers: list[Callable[[str], None]] = []
         self._stored_watchers: list[Callable[[], None]] = []
@@ -360,10 +361,15 @@ class Pipeline:
         while self._commits:
             await asyncio.wait(self._commits)
 
-    async def close(self) -> None:
-        """Decide nothing more by time, and `drain`."""
+    def stop(self) -> None:
+        """Decide nothing more, whatever is said from now on: the agent stops."""
+        self._stopped = True
         self._pace.close()
         self._questions.close()
+
+    async def close(self) -> None:
+        """`stop`, and `drain`."""
+        self.stop()
         await self.drain()
 
     # --- inside ----------------------------------------------------------------------------
@@ -392,6 +398,8 @@ class Pipeline:
             self._show(old)
 
     def _step_all(self, udids: Iterable[str]) -> None:
+        if self._stopped:
+            return
         now = self._pace.now()
         for udid in sorted(udids):
             try:

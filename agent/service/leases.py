@@ -110,4 +110,4 @@ def candidate(pipeline: Pipeline, udid: str) -> Candidate | None:
 def _candidate(view: DeviceView) -> Candidate:
     # One that comes and goes is no phone to begin a test on.
     online = view.state is DeviceState.ONLINE and not view.flapping
-    return Candidate(view.udid, view.platform, view.tags, online)
+    return Candidate(view.udid, view.platform, view.tags, online=online)
