@@ -125,7 +125,7 @@ async def _give(request: web.Request, body: dict[str, Any]) -> Json:
 
 
 async def _told(request: web.Request, lease: Json) -> web.StreamResponse:
-    """Answer with the lease; one whose holder cannot be told of it would be nobody's for its TTL."""
+    """Answer with the lease; one whose holder cannot be told of it would be nobody's for a TTL."""
     # No await between here and `try`: the client may be gone already.
     response = web.json_response(lease, status=201)
     told = False

@@ -15,8 +15,8 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
    nothing.
 5. A device that was in use when the agent stopped is unknown, with its holder, until all that can
    speak of it have: every source has said whom to ask while the device could be reached, and every
-   voice that may speak of it has given two good readings meanwhile. Until its bridge can reach it,
-   nobody can: its ports cannot be asked, and the name that a server has for it may mean nothing yet.
+   voice that may speak of it has given two good readings meanwhile. Until its bridge can reach it
+   nobody can: its ports cannot be asked, and a server's name for it may mean nothing yet.
 6. A reading may be incomplete: what it lists is in use, of what it leaves out rule 3 holds.
 
 `reading` makes one of them, by the first row that fits:

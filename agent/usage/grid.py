@@ -1,14 +1,14 @@
 """Selenium Grid 4 hubs: which slots have a session, and on which device.
 
-`GET /status` answers `{"value": {"ready", "nodes": [{"id", "uri", "availability", "heartbeatPeriod",
-"slots": [{"stereotype", "session": {"sessionId", "capabilities", …} | null}]}]}}` (Selenium,
-`GridStatusHandler`, `NodeStatus`). The device is named by the session's capabilities, else by its
-slot's stereotype.
+`GET /status` answers `{"value": {"ready", "nodes": [{"id", "externalUri", "availability",
+"heartbeatPeriod", "slots": [{"stereotype", "session": {"sessionId", "capabilities", …}}]}]}}`, a
+session that may be null (Selenium, `GridStatusHandler`, `NodeStatus`). The device is named by the
+session's capabilities, else by its slot's stereotype.
 
 What a hub can truthfully say:
 
-- A node that it lists: what is in its slots, whether it is UP, DRAINING or DOWN; Grid itself has not
-  given up the sessions of a node that is DOWN.
+- A node that it lists: what is in its slots, whether it is UP, DRAINING or DOWN; Grid itself has
+  not given up the sessions of a node that is DOWN.
 - A hub that lists no nodes knows of no sessions, and does not say that there are none: it was
   started anew, and its nodes go on with their sessions until they tell it so, within one
   `heartbeatPeriod`. The same holds of one node that had a session and is not listed any more: for

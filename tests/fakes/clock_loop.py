@@ -34,3 +34,8 @@ class ClockLoop(asyncio.SelectorEventLoop):
             self.call_soon(first)
         self.call_soon(self.stop)
         self.run_forever()
+
+    def turns(self, count: int = 12) -> None:
+        """Enough of them for all to come to rest."""
+        for _ in range(count):
+            self.turn()

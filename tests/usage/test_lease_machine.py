@@ -1,9 +1,9 @@
-"""Leases against a simple model, whatever is asked in whatever order, and within one turn of the loop.
+"""Leases against a simple model, whatever is asked in whatever order, and in one turn of the loop.
 
-The model knows who has what because it hears what each client is told; the leases are the real ones,
-over a store that takes changes in the order of the calls, as the real one does, and that can be
-slow, refuse, or lose what it has not written yet. Clients are tasks, as the API's requests are: they
-wait, time out, are cancelled, are tied to their lease.
+The model knows who has what because it hears what each client is told. The leases are the real
+ones, over a store that takes changes in the order of the calls, as the real one does, and that can
+be slow, refuse, or lose what it has not written yet. Clients are tasks, as the API's requests are:
+they wait, time out, are cancelled, are tied to their lease.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
-    precondition,
     rule,
     run_state_machine_as_test,
 )

@@ -210,36 +210,32 @@ async def test_a_holder_and_who_waits_go_in_one_turn_of_the_loop(tmp_path: Path)
         assert d.told == [], "a restart knows of no dead job"
 
 
-def test_who_waits_times_out_as_the_device_becomes_free() -> None:
+@pytest.mark.parametrize("release_first", [True, False])
+def test_who_waits_times_out_as_the_device_becomes_free(release_first: bool) -> None:
     """Whichever comes first in that turn: it is theirs, or nobody's, and the lease has ended."""
-    for release_first in (True, False):
-        loop = ClockLoop()
-        store = SlowStore()
-        store.gate.set()
-        told: list[Usage] = []
-        leases = Leases(
-            store,
-            lambda _, reading: told.append(reading.usage),
-            wall_ms=loop.wall_ms,
-            call_later=loop.call_later,
-        )
-        first = loop.create_task(leases.acquire(CE09, "alice", "", 30))
-        for _ in range(9):
-            loop.turn()
-        bob = loop.create_task(leases.acquire(CE09, "bob", "", 30, wait=5))
-        for _ in range(9):
-            loop.turn()
-        loop.now += 5
-        if not release_first:
-            loop.turn()  # the time is up, and who waits has not heard of it
-        loop.create_task(leases.release(first.result().id))
-        for _ in range(9):
-            loop.turn()
-        assert loop.broken == []
-        assert store.stored == ({bob.result().id} if not bob.exception() else set())
-        assert [each.id for each in leases.all()] == list(store.stored)
-        assert (told[-1] is Usage.IDLE) == (not store.stored)
-        loop.close()
+    loop = ClockLoop()
+    store = SlowStore()
+    store.gate.set()
+    told: list[Usage] = []
+    leases = Leases(
+        store,
+        lambda _, reading: told.append(reading.usage),
+        wall_ms=loop.wall_ms,
+        call_later=loop.call_later,
+    )
+    first = loop.create_task(leases.acquire(CE09, "alice", "", 30))
+    bob = loop.create_task(leases.acquire(CE09, "bob", "", 30, wait=5))
+    loop.turns()
+    loop.now += 5
+    if not release_first:
+        loop.turn()  # the time is up, and who waits has not heard of it
+    loop.create_task(leases.release(first.result().id))
+    loop.turns()
+    assert loop.broken == []
+    assert store.stored == ({bob.result().id} if not bob.exception() else set())
+    assert [each.id for each in leases.all()] == list(store.stored)
+    assert (told[-1] is Usage.IDLE) == (not store.stored)
+    loop.close()
 
 
 async def test_one_that_is_kept_for_who_waits_can_be_taken(tmp_path: Path) -> None:
@@ -309,22 +305,24 @@ async def test_two_stored_leases_of_one_device_are_the_newer_one(tmp_path: Path)
         assert d.told == []
 
 
-async def test_a_renewal_that_waits_while_the_agent_stands_still_is_read() -> None:
+def test_a_renewal_that_waits_while_the_agent_stands_still_is_read() -> None:
     loop = ClockLoop()
     store = SlowStore()
     store.gate.set()
-    d = Desk(store)
-    d.leases = Leases(store, d._tell, wall_ms=loop.wall_ms, call_later=d.clock.call_later)
-    lease = await d.leases.acquire(CE09, "alice", "", 30)
+    leases = Leases(store, lambda *_: None, wall_ms=loop.wall_ms, call_later=loop.call_later)
+    acquiring = loop.create_task(leases.acquire(CE09, "alice", "", 30))
+    loop.turns()
+    lease = acquiring.result()
     for renewed in (True, False):
-        loop.now += 100  # the timer of 30 s looks 70 s too late
-        d.clock.advance(30)
-        assert [each.id for each in d.leases.all()] == [lease.id]
+        loop.now += 100  # of which nobody saw anything
+        loop.turn()
+        assert [each.id for each in leases.all()] == [lease.id]
         if renewed:
-            await d.leases.renew(lease.id)
+            loop.create_task(leases.renew(lease.id))
+            loop.turns()
     loop.now += 5
-    d.clock.advance(5)
-    assert d.leases.all() == [], "not for ever"
+    loop.turns()
+    assert leases.all() == [], "not for ever"
     loop.close()
 
 
