@@ -447,6 +447,7 @@ class GatedStore:
         self.loads.set()
         self.loading = 0
         self.lanes = store.lanes
+        self.supersede = store.supersede
 
     async def finish(self, *outcome: Any) -> None:
         await self.gate.wait()

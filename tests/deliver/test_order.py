@@ -99,6 +99,12 @@ class SlowStore:
         await self._store.finish(*outcome)
         await self._dice.wait()
 
+    async def supersede(self, *lane: Any) -> int:
+        await self._dice.wait()
+        count = await self._store.supersede(*lane)
+        await self._dice.wait(10)
+        return count
+
 
 @pytest.mark.parametrize("seed", range(12))
 async def test_any_interleaving_keeps_order_and_loses_nothing(tmp_path: Path, seed: int) -> None:
