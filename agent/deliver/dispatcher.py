@@ -625,6 +625,7 @@ class Dispatcher:
         After each wait all is asked anew.
         """
         hook = lane.hook
+        failed = False
         while True:
             webhook = hook.webhook
             if (
@@ -640,13 +641,16 @@ class Dispatcher:
                 lane.seen = 0
                 rows = await self._store.pending(hook.id, lane.udid, 0, PREFETCH)
                 lane.loaded(rows)
-            elif webhook.backlog == "latest" and _outdated(lane):
+                continue
+            failed = failed or bool(lane.queue[0].attempts) or hook.failures >= BREAK_AFTER
+            if webhook.backlog == "latest" and failed and (len(lane.queue) > 1 or lane.more):
+                # All that came while its elder failed: one of them is the newest.
                 skipped = await self._store.supersede(hook.id, lane.udid)
                 lane.drop()
                 hook.superseded += skipped
                 log.info("callback.superseded", webhook_id=hook.id, udid=lane.udid, skipped=skipped)
-            else:
-                return webhook, lane.pop()
+                continue
+            return webhook, lane.pop()
 
     def _settle(self, outcome: _Outcome) -> None:
         """Have an outcome made durable, however long the store takes to accept it."""
@@ -866,12 +870,6 @@ def _tell_unrecorded(callback: Callback, error: StoreError) -> None:
         message_id=callback.message_id,
         reason=str(error),
     )
-
-
-def _outdated(lane: _Lane) -> bool:
-    """Whether it failed, and has something newer than its head."""
-    failed = bool(lane.queue[0].attempts) or lane.hook.failures >= BREAK_AFTER
-    return failed and (len(lane.queue) > 1 or lane.more)
 
 
 def _cancel_timers(hook: _Hook) -> None:

@@ -231,7 +231,7 @@ class Store:
             return known
         return await self._change(lambda conn: queries.webhook_ids(conn, kept))
 
-    def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
+    def retain_webhooks(self, keep: Collection[int]) -> asyncio.Task[int]:
         """These are in force; cancel what is pending for all others: returns how many callbacks.
 
         In force from the call on, before it is awaited: to be called in the same turn of the loop
@@ -239,7 +239,7 @@ class Store:
         transactions; other changes go on between them, and each goes by what was called last.
         """
         self._in_force = frozenset(keep)
-        return self._until_all(self._cancel_others())
+        return asyncio.create_task(self._until_all(self._cancel_others()), name="retain")
 
     async def _until_all(self, first: asyncio.Future[list[tuple[int, int]]]) -> int:
         last = total = sum(count for _, count in await first)
