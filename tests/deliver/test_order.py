@@ -188,6 +188,7 @@ class Walk:
         self.slow = SlowStore(self.store, self.dice)
         self.endpoint = Endpoint(self.dice, self.clock)
         self.backlog = backlog
+        self.phones = self.dice.random.choice([2, 5])
         self.webhooks = {number: self.webhook(number, 0) for number in (1, 2)}
         self.stored: dict[int, Callback] = {}
         self.deleted: dict[int, int] = defaultdict(int)
@@ -268,7 +269,7 @@ class Walk:
         back: dict[int, Webhook] = {}
         for _ in range(count):
             hooks = self.dice.random.sample([1, 2], self.dice.random.randint(1, 2))
-            udid = f"phone {self.dice.random.randrange(5)}"
+            udid = f"phone {self.dice.random.randrange(self.phones)}"
             commits.add(asyncio.create_task(self.commit(udid, hooks)))
             await self.dice.wait(6)
             roll = self.dice.random.random()
@@ -287,6 +288,10 @@ class Walk:
                 await self.restart()
                 starting = asyncio.create_task(self.dispatcher.start())
             self.compare_counts()
+            if self.dice.random.random() < 0.15:
+                await starting
+                await asyncio.gather(*commits)
+                await self.compare_lanes()
         await starting
         await asyncio.gather(*commits)
         await self.end()
@@ -316,6 +321,19 @@ class Walk:
             assert stats.lanes == len(lanes)
             assert stats.waiting == len(waiting)
             assert stats.pending == queued + stats.in_flight
+
+    async def compare_lanes(self) -> None:
+        """What is stored and was notified is known; a restart must not be needed to find it."""
+        for found in await self.store.lanes():
+            lane = found.webhook_id, found.udid
+            if self.known(*lane) or not await self.store.pending(*lane, 0, 1):
+                continue
+            # Another turn: its last outcome may have been stored this moment.
+            assert self.known(*lane) or not await self.store.pending(*lane, 0, 1), f"lost in {lane}"
+
+    def known(self, webhook_id: int, udid: str) -> bool:
+        hook = self.dispatcher._hooks.get(webhook_id)
+        return hook is not None and udid in hook.lanes
 
     async def judge(self) -> None:
         assert self.endpoint.wrong == []
