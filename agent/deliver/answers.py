@@ -192,9 +192,10 @@ class Connection(ResponseHandler):
 
     def set_response_params(self, **params: Any) -> None:
         """A request is about to be sent."""
-        if self._buffer:
-            # Sent by the endpoint unasked, while the connection was idle: no answer to this one.
+        if self._buffer or self._tail:
+            # Sent by the endpoint unasked, before this request: no answer to it.
             self._buffer.clear()
+            self._tail = b""
             self._hang_up()
         self._heads = HeadReader()
         self._answered = None

@@ -292,6 +292,7 @@ class _Endpoint:
         url = URL(webhook.url)
         # aiohttp would send the URL's userinfo in Latin-1; everything else is UTF-8.
         self._url = as_written(webhook.url)
+        self._base = url.with_user(None)
         self._userinfo = _basic_auth(url)
         self._secrets = _secrets(webhook)
         self._in_files = any(each.kind in {Kind.FILE, Kind.CREDENTIAL} for each in self._secrets)
@@ -436,7 +437,7 @@ class _Endpoint:
         if head.status >= HTTPStatus.MULTIPLE_CHOICES or head.status < HTTPStatus.OK:
             fields["retry_after"] = head.retry_after
             if head.status < HTTPStatus.BAD_REQUEST:
-                fields["target"] = _target(self._url, head.location, private)[:EXCERPT]
+                fields["target"] = _target(self._base, head.location, private)[:EXCERPT]
         return fields
 
     async def close(self) -> None:
@@ -469,7 +470,9 @@ class _Endpoint:
             if connection is not None and connection.answered is not None:
                 return connection.answered, None
             if (
-                isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError)
+                isinstance(
+                    error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError
+                )
                 and not isinstance(error, aiohttp.ClientConnectorError)
                 and not sending.opened
                 and (connection is None or not connection.heard)
@@ -692,10 +695,10 @@ def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind 
             return ErrorKind.TLS, f"TLS with {where} failed: {_os_words(error.__cause__)}"
         case aiohttp.ServerDisconnectedError():
             return ErrorKind.RESET, f"{where} closed the connection without an answer"
-        case aiohttp.ClientOSError():
+        case aiohttp.ClientOSError() | ConnectionError():
             return ErrorKind.RESET, f"connection to {where} lost: {_os_words(error)}"
         case aiohttp.ClientResponseError():
-            return ErrorKind.BAD_HTTP, f"{where} does not answer in HTTP, or with too long headers"
+            return ErrorKind.BAD_HTTP, f"{where} does not answer in HTTP"
         case aiohttp.InvalidURL():
             return ErrorKind.CONFIG, f"the webhook's url cannot be used: {where}"
         case aiohttp.ClientPayloadError():

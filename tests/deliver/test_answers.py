@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +13,7 @@ from aiohttp.http_parser import HttpResponseParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.deliver.answers import HEAD_LIMIT, HeadReader
+from agent.deliver.answers import HEAD_LIMIT, Connection, HeadReader
 from agent.deliver.client import Client
 from agent.deliver.policy import Answer, ErrorKind
 from tests.deliver.kit import NOW_MS, make_callback, make_webhook
@@ -231,6 +232,21 @@ async def test_an_answer_that_nobody_asked_for_is_none(receiver: Receiver, clien
     assert (await send(client, receiver.url())).status == 503
 
 
+async def test_what_was_said_before_the_request_is_no_answer() -> None:
+    """An endpoint that speaks first, to everybody who connects."""
+    ours, theirs = socket.socketpair()
+    loop = asyncio.get_running_loop()
+    with theirs:
+        transport, connection = await loop.create_connection(
+            lambda: Connection(loop, 1.0), sock=ours
+        )
+        connection.data_received(OK + b"Content-Length: 0\r\n\r\n")
+        connection.set_response_params()
+        assert connection.answered is None
+        assert transport.is_closing()
+        assert not connection.heard
+
+
 @pytest.mark.parametrize(
     "behind",
     [
@@ -259,6 +275,16 @@ async def test_a_redirect_in_an_odd_head_names_its_target(
     receiver.default = raw(b"HTTP/1.1 302 X\r\nno colon\r\nLocation: /new?k=1\r\n\r\n", close=True)
     sent = await send(client, receiver.url())
     assert (sent.status, sent.target) == (302, receiver.url("/new"))
+
+
+@pytest.mark.parametrize("location", ["?other=1", "#part", "", ".", "/a/b"])
+async def test_a_redirect_to_the_same_path_gives_no_query_away(
+    receiver: Receiver, client: Client, location: str
+) -> None:
+    receiver.default = answer(302, (f"Location: {location}",))
+    sent = await send(client, receiver.url("/a/b?key=k9"))
+    assert "k9" not in sent.target
+    assert "key" not in sent.target
 
 
 async def test_an_odd_head_keeps_the_text_of_its_body(receiver: Receiver, client: Client) -> None:
