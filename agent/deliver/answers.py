@@ -11,10 +11,9 @@ what is left on it must never be taken for the answer to a later request.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -31,15 +30,18 @@ _BEGIN: Final = b"HTTP/1."
 _LONGEST_BEGIN: Final = 64
 """Bytes in which a status has to come: blanks before it may be many, but not endless."""
 _END: Final = re.compile(rb"\n\r?\n")
-_FIELD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00\r]*")
+_TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+"""Of a header's name."""
+_WORTH_KEEPING: Final = 2048
 _LONGEST_LENGTH: Final = 15
 """Digits of a Content-Length: nobody sends a petabyte."""
-_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})
-_TOLD: Final = frozenset({b"retry-after", b"location"})
+_LOOKED_AT: Final = frozenset(
+    {b"content-length", b"transfer-encoding", b"connection", b"retry-after", b"location"}
+)
+_BODILESS: Final = frozenset({204, 304})
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What is taken from an answer's head."""
 
     status: int
@@ -115,33 +117,40 @@ class HeadReader:
         return rest
 
     def _take(self, size: int) -> Head:
-        head = parse(bytes(self._buffer[:size]), self.status, whole=True)
+        data = bytes(self._buffer[:size])
         del self._buffer[:size]
-        return head
+        # A busy endpoint says the same many times a second.
+        read = _parse_again if size <= _WORTH_KEEPING else parse
+        return read(data, self.status, whole=True)
 
 
 def parse(data: bytes, status: int, *, whole: bool) -> Head:
     """What a head says. Lines that make no sense are left out, and cost the connection."""
-    first, *lines = data.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
-    keep = whole and not first.startswith(b"HTTP/1.0")
+    lines = data.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
+    keep = whole and b"\x00" not in data and data.startswith(b"HTTP/1.1")
     fields: dict[bytes, list[bytes]] = {}
     last: list[bytes] | None = None
-    for line in lines:
-        if line[:1] in {b" ", b"\t"}:  # a folded line, as they once were
+    for line in lines[1:]:
+        if line.startswith((b" ", b"\t")):  # a folded line, as they once were
             keep = False
-            if last:
+            if last is not None:
                 last[-1] += b" " + line.strip()
             continue
-        keep = keep and _FIELD.fullmatch(line) is not None
         name, colon, value = line.partition(b":")
+        if not colon or not name or name.translate(None, _TOKEN) or b"\r" in value:
+            keep = False
         name = name.strip().lower()
         last = None
-        if colon and (name in _FRAMING or name in _TOLD):
+        if colon and name in _LOOKED_AT:
             last = fields.setdefault(name, [])
             last.append(value.strip())
-    options = b",".join(fields.get(b"connection", ())).lower()
-    keep = keep and b"close" not in options and b"upgrade" not in options
-    framing, certain = _framing(status, fields) if whole else (b"Content-Length: 0\r\n", False)
+    if not whole:
+        framing, certain = b"Content-Length: 0\r\n", False
+    else:
+        framing, certain = _framing(status, fields)
+    if keep and b"connection" in fields:
+        options = b",".join(fields[b"connection"]).lower()
+        keep = b"close" not in options and b"upgrade" not in options
     close = b"" if keep and certain else b"Connection: close\r\n"
     return Head(
         status,
@@ -151,22 +160,24 @@ def parse(data: bytes, status: int, *, whole: bool) -> Head:
     )
 
 
+_parse_again = lru_cache(maxsize=64)(parse)
+
+
 def _framing(status: int, fields: dict[bytes, list[bytes]]) -> tuple[bytes, bool]:
     """The line that says where the body ends, and whether that is certain."""
-    lengths = {each.strip() for each in b",".join(fields.get(b"content-length", ())).split(b",")}
-    lengths.discard(b"")
-    once = len(fields.get(b"content-length", ())) <= 1
+    stated = fields.get(b"content-length", [])
+    lengths = {each.strip() for each in b",".join(stated).split(b",")} - {b""}
     coding = b",".join(fields.get(b"transfer-encoding", ())).lower()
-    if status in {HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED}:
-        return b"", not coding and once and lengths <= {b"0"}
+    if status in _BODILESS:
+        return b"", not coding and len(stated) <= 1 and lengths <= {b"0"}
     if status < HTTPStatus.OK:
         return b"Content-Length: 0\r\n", False
     if coding:
-        return b"Transfer-Encoding: chunked\r\n", coding == b"chunked" and not lengths
+        return b"Transfer-Encoding: chunked\r\n", coding == b"chunked" and not stated
     if len(lengths) == 1:
         (length,) = lengths
         if length.isdigit() and len(length) <= _LONGEST_LENGTH:
-            return b"Content-Length: %b\r\n" % length, once
+            return b"Content-Length: %b\r\n" % length, stated == [length]
     return b"", False  # to the connection's end
 
 
@@ -207,9 +218,9 @@ class Connection(ResponseHandler):
         if not data or self._parser is None or self._upgraded:
             super().data_received(data)
             return
-        self.heard = True
         heads = self._heads
         if heads is not None:
+            self.heard = True
             head = heads.feed(data)
             if head is not None:
                 self._pass(head)

@@ -69,6 +69,8 @@ PATIENCE: Final = 2.0
 """Seconds that the rest of its head is waited for, once the status is there; then, its body."""
 TLS_TIME: Final = 10.0
 """Seconds for reading certificates."""
+AT_ONCE: Final = 0.01
+"""Seconds of preparing an attempt that are not taken off its limit."""
 CONNECT_SHARE: Final = 0.9
 """Of an attempt's time: a connection that takes longer leaves no time for an answer."""
 KEEPALIVE: Final = 15.0
@@ -118,7 +120,8 @@ class Client:
             endpoint.users += 1
             values = await endpoint.secrets(limit)
             headers = endpoint.headers(callback, now_ms // 1000, private, values)
-            left = limit - (self._monotonic() - started)
+            spent = self._monotonic() - started
+            left = limit - spent if spent > AT_ONCE else limit
             fields = await endpoint.post(callback.body, headers, left, private)
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
             kind, detail = _explain(error, webhook.url, limit)
@@ -298,6 +301,7 @@ class _Endpoint:
         self._in_files = any(each.kind in {Kind.FILE, Kind.CREDENTIAL} for each in self._secrets)
         self._reading: SharedThread[dict[Secret, str]] = SharedThread()
         self._resolver = resolver
+        self._timeout = aiohttp.ClientTimeout()
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._proxy, credentials, private = proxy_for(webhook, self._url)
         self._private = [*private_parts(url), *private]
@@ -332,6 +336,8 @@ class _Endpoint:
 
     async def secrets(self, limit: float) -> dict[Secret, str]:
         """The values of all that the webhook uses, read anew. Raises SecretError."""
+        if not self._secrets:
+            return {}
         if not self._in_files:
             return {each: each.read() for each in self._secrets}
 
@@ -452,6 +458,8 @@ class _Endpoint:
         """One request; no response: it broke off behind its status. Raises likewise."""
         if limit <= 0:
             raise TimeoutError
+        if self._timeout.total != limit:
+            self._timeout = aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT_SHARE)
         sending = _Sending()
         _SENDING.set(sending)
         try:
@@ -460,7 +468,7 @@ class _Endpoint:
                 data=body,
                 headers=headers,
                 allow_redirects=False,
-                timeout=aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT_SHARE),
+                timeout=self._timeout,
                 ssl=self._tls,
                 proxy=self._proxy,
                 proxy_headers=self._proxy_headers,
