@@ -167,7 +167,7 @@ class App:
         self._heed_signals()
         self._recovered_from = self._store.health.recovered_from
         self._live.webhooks = await self._identified(config)
-        self._spawn(self._cancel_deleted())
+        self._spawn(self._cancel_deleted(self._store.retain_webhooks(self._live.webhooks)))
 
         self._client = Client()
         stack.push_async_callback(self._client.close)
@@ -425,7 +425,7 @@ class App:
         self._pipeline.reconfigure(new, webhooks)
         self._leases.turn(on=new.usage.leases)
         self._events.refresh()
-        self._spawn(self._cancel_deleted())
+        self._spawn(self._cancel_deleted(self._store.retain_webhooks(self._live.webhooks)))
         await self._poller.swap(new.usage.interval, usage, made)
         restarted = await self._sources.swap(sources)
         restart = _needs_restart(self._at_start, new, self._environ)
@@ -446,10 +446,10 @@ class App:
             refuse=partial(self._refuse, by="file"),
         )
 
-    async def _cancel_deleted(self) -> None:
+    async def _cancel_deleted(self, cancelling: asyncio.Task[int]) -> None:
         """Cancel what waits for webhooks that are gone; a failing disk may take its time."""
         try:
-            cancelled = await self._store.retain_webhooks(self._live.webhooks)
+            cancelled = await cancelling
         except StoreError as error:
             log.error("webhooks.not_cancelled", error=str(error))  # noqa: TRY400 - says it all
             return

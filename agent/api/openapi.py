@@ -433,7 +433,7 @@ def _delivery_paths() -> Schema:
             "post": _change(
                 "deliveries",
                 "replayDeliveries",
-                "Send finished callbacks again: those that match, by default the dead ones.",
+                "Send finished callbacks again, oldest first: all that match, by default the dead.",
                 _object("*", replayed=_array(_text(), "Their ids, oldest first.")),
                 body=_object(
                     webhook=_text("By name or id."),

@@ -101,8 +101,9 @@ def show(config_path: Path, message_id: str, as_json: bool) -> None:
 def replay(config_path: Path, message_id: str | None, as_json: bool, **filters: str | None) -> None:
     """Send finished callbacks again: the one with ID, or the dead ones that match.
 
-    They keep their id and body, so receivers can tell them from new ones; one that is replayed and
-    fails is retried as if it were new. At most 1,000 at a time.
+    Oldest first, all of them. They keep their id and body, so receivers can tell them from new
+    ones. One that is older than `max_age` of [delivery] gets one attempt, and is dead again if that
+    fails; a younger one is retried until then. What was for a webhook that is gone stays.
     """
     query = {key: value for key, value in filters.items() if value is not None}
     if message_id:

@@ -26,7 +26,7 @@ from agent.model import (
 )
 from agent.store import sql
 from agent.store.faults import CorruptError
-from agent.store.rows import DeliveryRow, PendingLane, StoredTransition
+from agent.store.rows import DeliveryRow, PendingLane, Revived, StoredTransition
 
 if TYPE_CHECKING:
     import sqlite3
@@ -40,6 +40,8 @@ WINDOW_ROWS = 5_000
 """How many callbacks one step of a deliveries listing looks at: a few milliseconds' worth."""
 CANCEL_ROWS = 2_000
 """How many callbacks one change cancels: tens of milliseconds' worth."""
+REVIVE_ROWS = 500
+"""How many callbacks one change makes pending again."""
 BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
 _NO_HEADERS = "[]"
@@ -322,6 +324,39 @@ def retain_webhooks(
     return cancelled
 
 
+def supersede(conn: sqlite3.Connection, webhook_id: int, udid: str, now: int) -> int:
+    """Cancel all that one lane has pending but the newest; CANCEL_ROWS at most. How many."""
+    return conn.execute(sql.SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS)).rowcount
+
+
+def last_id(conn: sqlite3.Connection) -> int:
+    """The newest callback's id; 0 where there is none."""
+    return int(conn.execute(sql.LAST_ID).fetchone()[0])
+
+
+def revive(
+    conn: sqlite3.Connection,
+    query: DeliveryQuery,
+    webhooks: frozenset[int],
+    after: int,
+    limit: int,
+) -> Revived:
+    """Make finished callbacks of these webhooks that match pending again, oldest first.
+
+    Looks at the WINDOW_ROWS ids above `after`, and takes REVIVE_ROWS or `limit` of them at most.
+    """
+    window = conn.execute(sql.WINDOW_UP, (after, WINDOW_ROWS - 1)).fetchone()
+    high = last_id(conn) if window is None else int(window[0])
+    limit = min(limit, REVIVE_ROWS)
+    found = conn.execute(
+        sql.FINISHED, {**_filters(query), "low": after, "high": high, "limit": limit}
+    )
+    rows = [_callback(row) for row in found]
+    again = tuple(row for row in rows if row.webhook_id in webhooks)
+    conn.executemany(sql.REVIVE, [(row.rowid,) for row in again])
+    return Revived(again, rows[-1].rowid if len(rows) == limit else high)
+
+
 def webhook_ids(
     conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
 ) -> list[int]:
@@ -428,22 +463,22 @@ def deliveries(
 ) -> list[DeliveryRow]:
     """Callbacks that match, with low <= id < high, newest first."""
     rows = conn.execute(
-        sql.DELIVERIES,
-        {
-            "low": low,
-            "high": high,
-            "limit": limit,
-            "webhook_id": query.webhook_id,
-            "udid": query.udid,
-            "state": None if query.state is None else query.state.value,
-            "message_id": query.message_id,
-            "since_ms": query.since_ms,
-        },
+        sql.DELIVERIES, {**_filters(query), "low": low, "high": high, "limit": limit}
     )
     return [
         DeliveryRow(_callback(row[:10]), CallbackState(row[10]), row[11], row[12], row[13])
         for row in rows
     ]
+
+
+def _filters(query: DeliveryQuery) -> dict[str, Any]:
+    return {
+        "webhook_id": query.webhook_id,
+        "udid": query.udid,
+        "state": None if query.state is None else query.state.value,
+        "message_id": query.message_id,
+        "since_ms": query.since_ms,
+    }
 
 
 def attempts(conn: sqlite3.Connection, message_id: str) -> list[Attempt]:

@@ -136,6 +136,16 @@ UPDATE callbacks SET state = 'cancelled', finished_ms = ?
 WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ? LIMIT ?)
 """
 
+# Of one lane all but the newest, oldest first.
+SUPERSEDE: Final = """
+UPDATE callbacks SET state = 'cancelled', finished_ms = ?1
+WHERE id IN (
+    SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3 AND id < (
+        SELECT max(id) FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3
+    ) ORDER BY id LIMIT ?4
+)
+"""
+
 WEBHOOK_OF_ID: Final = "SELECT org_id, name, in_force FROM webhooks WHERE id = ?"
 TAKE_WEBHOOK: Final = """
 INSERT INTO webhooks (id, org_id, name, explicit, taken)
@@ -182,6 +192,23 @@ WHERE c.id >= :low AND c.id < :high
   AND (:message_id IS NULL OR c.message_id = :message_id)
   AND (:since_ms IS NULL OR c.created_ms >= :since_ms)
 ORDER BY c.id DESC LIMIT :limit
+"""
+LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM callbacks"
+# The same windows, upwards, and what is finished in them.
+WINDOW_UP: Final = "SELECT id FROM callbacks WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+FINISHED: Final = """
+SELECT message_id, webhook_id, udid, created_ms, body, headers, device_state, id, attempts, 0
+FROM callbacks
+WHERE id > :low AND id <= :high AND state <> 'pending'
+  AND (:webhook_id IS NULL OR webhook_id = :webhook_id)
+  AND (:udid IS NULL OR udid = :udid)
+  AND (:state IS NULL OR state = :state)
+  AND (:message_id IS NULL OR message_id = :message_id)
+  AND (:since_ms IS NULL OR created_ms >= :since_ms)
+ORDER BY id LIMIT :limit
+"""
+REVIVE: Final = """
+UPDATE callbacks SET state = 'pending', due_ms = 0, finished_ms = NULL WHERE id = ?
 """
 ID_OF_MESSAGE: Final = "SELECT id FROM callbacks WHERE message_id = ?"
 ATTEMPTS: Final = """
