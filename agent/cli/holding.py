@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -11,6 +10,7 @@ import click
 
 from agent.config import parse_duration
 from agent.errors import ApiError
+from agent.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -128,7 +128,7 @@ async def patiently(
 
 
 def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    """As `getpass.getuser`, which may wait for ever for a directory."""
+    named = (os.environ.get(key, "") for key in ("LOGNAME", "USER", "LNAME", "USERNAME"))
+    uid = os.getuid()
+    return next(filter(None, named), "") or user_name(uid) or str(uid)
