@@ -16,6 +16,7 @@ import click
 from agent.cli.common import ask, config_option
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, printable, terminal
+from agent.model import alike
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,18 +57,22 @@ class Filters:
         )
 
     def rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those that are to be shown."""
-        return [row for row in rows if self.fit(row, row["state"])]
+        """Those that are to be shown; who writes a UDID as it is means no other one."""
+        udids = {row["udid"] for row in rows}
+        exact = udids.intersection(self.named)
+        meant = {alike(udid) for udid in exact}
+        return [
+            row
+            for row in rows
+            if self.fit(row, row["state"])
+            and (row["udid"] in exact or alike(row["udid"]) not in meant)
+        ]
 
 
 def _is_called(row: dict[str, Any], text: str) -> bool:
     if row["name"].casefold() == text.casefold():
         return True
-    return bool(_folded(row["udid"]) == _folded(text))
-
-
-def _folded(udid: str) -> str:
-    return udid.strip().replace("-", "").casefold()
+    return alike(row["udid"]) == alike(text)
 
 
 @click.command()

@@ -66,7 +66,13 @@ def list_(config_path: Path, as_json: bool) -> None:
 def show(config_path: Path, name: str, _as_json: bool) -> None:
     """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
     found = rows(config_path)
-    row = next((row for key in ("name", "id") for row in found if str(row[key]) == name), None)
+    meant = [row for row in found if name in {row["name"], str(row["id"])}]
+    if len(meant) > 1:
+        shown = " or ".join(
+            f"{row['name']!r} (id {row['id']}, organisation {row['orgId']})" for row in meant
+        )
+        raise UnknownWebhookError(f"{name!r} may be {shown}: give the name or id that is its own")
+    row = meant[0] if meant else None
     if row is None:
         names = [row["name"] for row in found]
         near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]

@@ -211,10 +211,10 @@ async def test_what_is_wrong_is_said_in_one_shape(
 
 async def test_a_small_body_that_unpacks_to_a_large_one_is_too_large(place: Path) -> None:
     body = gzip.compress(b'{"udid": "' + b"a" * 5_000_000 + b'"}')
-    head = f"Host: localhost\r\n{JSON.decode()}Content-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
     async with served(place / "s") as (_, connect):
         client = await connect()
-        client.send(b"POST /v1/leases HTTP/1.1\r\n" + head.encode() + body)
+        client.send(b"POST /v1/leases HTTP/1.1\r\n" + JSON + head.encode() + body)
         assert (await client.answer())[0] == 413
 
 
