@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from agent.errors import AgentError
+from agent.text import whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -46,10 +47,6 @@ async def body_of(request: web.Request) -> dict[str, Any]:
         raise BadRequestError("the body is no JSON: it must be in UTF-8") from None
     try:
         body = json.loads(text or "{}")
-        # Half a character, which JSON can name and nothing can store.
-        json.dumps(body, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise BadRequestError("the body holds half a character (a lone surrogate)") from None
     except (ValueError, RecursionError) as error:
         raise BadRequestError(f"the body is no JSON: {error}") from None
     if not isinstance(body, dict):
@@ -62,6 +59,9 @@ def text_of(body: dict[str, Any], key: str, default: str | None = None) -> str:
     value = body.get(key, default)
     if not isinstance(value, str):
         raise BadRequestError(f"{key!r} must be a string")
+    if whole(value) != value:
+        # JSON can name it, and nothing can store it.
+        raise BadRequestError(f"{key!r} holds half a character (a lone surrogate)")
     return value
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agent import __version__
+from agent.cli import out
 from agent.cli.common import group_config_option
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +82,12 @@ def command() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an operator's error is one line (or one per mistake), exit 1."""
+    out.prepare()
     try:
         command.main(arguments, prog_name="device-agent", standalone_mode=True)
+    except ConfigError as error:
+        out.echo_err(out.lines(f"device-agent: {error}"))
+        sys.exit(1)
     except AgentError as error:
-        click.echo(f"device-agent: {error}", err=True)
+        out.say(error)
         sys.exit(1)

@@ -9,13 +9,13 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option
+from agent.cli.common import ask, config_option, quoted
+from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
-from agent.cli.table import columns, printable, terminal
+from agent.cli.table import columns, terminal
 from agent.model import alike
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def command(
     if named and not rows:
         # It exists, and the other options leave it out; or the agent says which are near.
         for text in named:
-            ask(config_path, "GET", f"/v1/devices/{quote(text, safe='')}")
+            ask(config_path, "GET", f"/v1/devices/{quoted(text)}")
     if as_json:
         click.echo(json.dumps({"devices": rows}, indent=2))
         return
@@ -115,7 +115,7 @@ def command(
     room = size.columns if size else None
     click.echo(table(rows, time.time(), room) if rows else "no devices")
     if len(named) == 1 and len(rows) == 1:
-        udid = quote(rows[0]["udid"], safe="")
+        udid = quoted(rows[0]["udid"])
         click.echo(_history(ask(config_path, "GET", f"/v1/devices/{udid}")["transitions"]))
     say_refused_reload(config_path)
 
@@ -141,7 +141,7 @@ def table(rows: list[dict[str, Any]], now: float, room: int | None = None) -> st
 
 def transition_line(row: dict[str, Any]) -> str:
     """One transition: when, which device, from what to what, and why."""
-    return f"{row['at']}  {printable(row['name'])}  {row['udid']}  {_move(row)}".rstrip()
+    return f"{row['at']}  {printable(row['name'])}  {printable(row['udid'])}  {_move(row)}".rstrip()
 
 
 def _history(transitions: list[dict[str, Any]]) -> str:

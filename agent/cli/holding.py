@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agent.cli.out import say
 from agent.config import parse_duration
 from agent.errors import ApiError
 from agent.users import user_name
@@ -122,7 +123,7 @@ async def patiently(
                 raise
             if not said:
                 said = True
-                click.echo(f"device-agent: waiting on, behind others now: {error}", err=True)
+                say(f"waiting on, behind others now: {error}")
         await asyncio.sleep(AGAIN)
         left = max(0.0, end - now())
 

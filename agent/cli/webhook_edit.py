@@ -16,6 +16,7 @@ import click
 import tomli
 
 from agent.cli.common import ask, config_option, exit_bad_config, load_or_exit
+from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
 from agent.config.mistakes import translated
@@ -439,7 +440,7 @@ def _apply(
         click.echo(json.dumps(row, indent=2))
     else:
         shown = f" (id {row['id']})" if row["id"] is not None else ""
-        click.echo(f"webhook {name!r}{shown} {verb} in {config_path}")
+        click.echo(printable(f"webhook {name!r}{shown} {verb} in {config_path}"))
 
 
 def _said(config: Config, name: str, org_id: int | None) -> dict[str, Any]:
@@ -457,17 +458,17 @@ def _load_live(config_path: Path, file: FileChanger) -> bool:
         result = ask(config_path, "POST", "/v1/reload")
     except ApiError as error:
         if error.code == "unreachable":
-            click.echo(f"written, and not in force yet: {error}", err=True)
+            echo_err(printable(f"written, and not in force yet: {error}"))
             return False
         try:
             file.put_back()
         except AgentError as second:
-            click.echo(f"device-agent: {second}", err=True)
+            say(second)
         else:
             # The agent stays with what it has, and knows that the file says the same again.
             with suppress(ApiError):
                 ask(config_path, "POST", "/v1/reload")
         raise
     for key in result["needs_restart"]:
-        click.echo(f"{key} takes effect at the next start", err=True)
+        echo_err(printable(f"{key} takes effect at the next start"))
     return True

@@ -6,11 +6,11 @@ import json
 import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option
+from agent.cli.common import ask, config_option, group_config_option, quoted
+from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import rows
@@ -91,16 +91,17 @@ def test(config_path: Path, name: str, as_json: bool) -> None:
     Its device is `device-agent-test`. It is sent once, whether the webhook is enabled or not, and
     not stored.
     """
-    answer = ask(config_path, "POST", f"/v1/webhooks/{quote(name, safe='')}/test")
+    answer = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo(f"sent {answer['id']} to {answer['url']}\n  {answer['body']}")
+        click.echo(printable(f"sent {answer['id']} to {answer['url']}"))
+        click.echo(f"  {printable(answer['body'], LONG)}")
         if answer["ok"]:
             verdict = click.style(f"answered {answer['status']}", fg="green")
         else:
-            verdict = click.style(answer["error"], fg="red")
+            verdict = click.style(printable(answer["error"]), fg="red")
         click.echo(f"{verdict} in {answer['duration_ms']} ms")
         if answer["answer"]:
-            click.echo("  " + answer["answer"].replace("\n", "\n  "))
+            click.echo(lines(answer["answer"], indent="  "))
     sys.exit(0 if answer["ok"] else 1)
