@@ -168,8 +168,18 @@ def _quoted(value: object) -> str:
     return printable(text, _VALUE, escaped=True)
 
 
-_SHOWN_BY_REPR = frozenset(" \t=\r\n\"'")
-"""ConsoleRenderer writes a text with one of these as Python does, escapes included."""
+_QUOTED = frozenset(" \t=\r\n\"'")
+"""A text with one of these is written as Python writes it."""
+
+
+class _Shown:
+    """What ConsoleRenderer writes as it is."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return self._text
 
 
 def _values_of_text(_: Any, __: str, line: _Line) -> _Line:
@@ -178,10 +188,11 @@ def _values_of_text(_: Any, __: str, line: _Line) -> _Line:
         if key == "exception" or value is None or isinstance(value, bool | int | float):
             line[key] = value
             continue
-        text = text_of(value)
-        if key == "event" or _SHOWN_BY_REPR.isdisjoint(text):
-            text = printable(text, _VALUE, escaped=True)
-        line[printable(key)] = shortened(text, _VALUE)
+        text = shortened(text_of(value), _VALUE)
+        if key == "event" or _QUOTED.isdisjoint(text):
+            line[printable(key)] = printable(text, _VALUE, escaped=True)
+        else:
+            line[printable(key)] = _Shown(printable(repr(text), 10 * _VALUE, escaped=True))
     return line
 
 

@@ -93,7 +93,7 @@ def show(config_path: Path, message_id: str, as_json: bool) -> None:
         what = attempt["error"] or f"answered {attempt['status']}"
         click.echo(f"\n#{number}  {attempt['at']}  {attempt['duration_ms']} ms  {printable(what)}")
         if attempt["answer"]:
-            click.echo(lines(attempt["answer"], indent="    "))
+            click.echo(lines(attempt["answer"], indent="    | "))
 
 
 @command.command()

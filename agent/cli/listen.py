@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.out import echo_err, lines, printable
+from agent.cli.out import LONG, echo_err, printable
 from agent.cli.receiver import Received, Receiver
 
 
@@ -78,4 +78,4 @@ def as_text(got: Received) -> str:
     body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     message_id = got.headers.get("webhook-id", "")
     headline = click.style(printable(headline), bold=True)
-    return f"{headline}{seal}\n  {printable(message_id)}\n{lines(body, indent='  ')}"
+    return f"{headline}{seal}\n  {printable(message_id)}\n  {printable(body, LONG)}"

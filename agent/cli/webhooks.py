@@ -103,5 +103,5 @@ def test(config_path: Path, name: str, as_json: bool) -> None:
             verdict = click.style(printable(answer["error"]), fg="red")
         click.echo(f"{verdict} in {answer['duration_ms']} ms")
         if answer["answer"]:
-            click.echo(lines(answer["answer"], indent="  "))
+            click.echo(lines(answer["answer"], indent="  | "))
     sys.exit(0 if answer["ok"] else 1)

@@ -1,0 +1,271 @@
+"""Commands on terminals of other encodings, into pipes that close, and for who may not ask."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.fakes.receiver import Receiver
+
+CONFIG = """
+[usb]
+enabled = false
+[ios]
+enabled = false
+[android]
+adb_server = "{adb}"
+start_server = false
+[[devices]]
+udid = "ce09"
+name = "Rack \u2713 \u96fb\u8a71\u6a5f \U0001f4f1 \u00e9"
+tags = ["\u2713"]
+[[devices]]
+udid = "r58m"
+name = "Plain"
+[[webhooks]]
+id = 7
+name = "board \u2713"
+description = "\u2713"
+url = "{url}"
+events = ["online"]
+"""
+NAME = "Rack \u2713 \u96fb\u8a71\u6a5f \U0001f4f1 \u00e9"
+ENCODINGS = {
+    "utf-8": {"PYTHONIOENCODING": "utf-8"},
+    "latin-1": {"PYTHONIOENCODING": "latin-1"},
+    "cp1252": {"PYTHONIOENCODING": "cp1252"},
+    "ascii": {"PYTHONIOENCODING": "ascii"},
+    # As the interpreter finds it, with arguments that it cannot decode either.
+    "posix": {
+        "LC_ALL": "POSIX",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONUTF8": "0",
+        "PYTHONIOENCODING": "",
+    },
+}
+
+
+@pytest.fixture
+async def agent(place: Path, receiver: Receiver) -> AsyncIterator[AgentProcess]:
+    async with FakeAdbHost() as adb:
+        config = CONFIG.format(adb=adb.address, url=receiver.url("/hook"))
+        async with AgentProcess(place, config) as made:
+            adb.set(Listed("ce09"), Listed("r58m"))
+            await made.start()
+            await made.until_device("ce09", "state", "online")
+            await made.until_delivered()
+            lease = {"udid": "ce09", "holder": "Zo\u00eb \u2713"}
+            assert (await made.api("POST", "/v1/leases", lease))[0] == 201
+            yield made
+
+
+async def run(
+    agent: AgentProcess, words: tuple[str | bytes, ...], environ: dict[str, str]
+) -> tuple[int, bytes, bytes]:
+    config = () if words[0] in {"schema", "demo"} else ("--config", str(agent.path))
+    head, rest = (words[:2], words[2:]) if words[0] in GROUPS else (words[:1], words[1:])
+    process = await asyncio.create_subprocess_exec(
+        DEVICE_AGENT,
+        *(*head, *config, *rest),
+        env={**os.environ, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(LIMIT):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out, err
+
+
+GROUPS = {"webhooks", "deliveries", "lease"}
+COMMANDS: list[tuple[str | bytes, ...]] = [
+    ("devices",),
+    ("devices", NAME),
+    ("devices", "--json"),
+    ("webhooks", "list"),
+    ("webhooks", "show", "7"),
+    ("webhooks", "test", "7"),
+    ("webhooks", "test", "board \u2713"),
+    ("deliveries", "list"),
+    ("deliveries", "list", "--webhook", "board \u2713"),
+    ("lease", "list"),
+    ("check",),
+    ("reload",),
+    ("doctor",),
+    ("schema",),
+]
+REFUSED: list[tuple[str | bytes, ...]] = [
+    ("devices", "no \u2713 \udcff"),
+    ("devices", b"\xff\xfe"),
+    ("webhooks", "show", "\u2713"),
+    ("webhooks", "test", b"\xff"),
+    ("webhooks", "edit", "\u2713", "--url", "http://a/"),
+    ("webhooks", "create", "--name", b"\xff", "--url", "http://a/", "--events", "online"),
+    ("webhooks", "create", "--name", "x", "--url", b"http://a/\xff", "--events", "online"),
+    ("deliveries", "list", "--device", "\u2713"),
+    ("deliveries", "show", b"\xff/\xfe"),
+    ("deliveries", "replay", "--webhook", b"\xff"),
+    ("lease", "acquire", "\u2713", "--holder", b"\xff"),
+    ("lease", "acquire", "r58m", "--holder", "x\u2028"),
+    ("lease", "release", b"\xff"),
+    ("check", b"/nowhere/\xff"),
+    ("nonsense \u2713",),
+]
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+async def test_no_name_breaks_a_command(agent: AgentProcess, encoding: str) -> None:
+    environ = ENCODINGS[encoding]
+    for words in (*COMMANDS, *REFUSED):
+        given = tuple(
+            w.encode(errors="surrogateescape") if isinstance(w, str) else w for w in words
+        )
+        code, out, err = await run(agent, given, environ)
+        assert b"Traceback" not in out + err, (words, err)
+        if words in COMMANDS and words[0] != "doctor":
+            # The name typed there is no name that Latin-1 can hold.
+            assert code == 0 or (encoding == "ascii" and "test" in words), (words, err)
+            assert out
+        elif words in REFUSED:
+            assert code in {1, 2}, words
+            assert err
+    code, out, _ = await run(agent, ("devices",), environ)
+    lines = out.decode("utf-8" if encoding in {"utf-8", "posix"} else encoding).splitlines()
+    assert len(lines) == 3
+    name, column = lines[1], lines[0].index("UDID")
+    if encoding == "utf-8":
+        assert name.startswith(NAME)
+    else:
+        assert name.startswith("Rack ? ??? ? ")
+        assert name[column:].startswith("ce09"), "in its column"
+        assert lines[2][column:].startswith("r58m")
+
+
+PIPED: list[tuple[str, ...]] = [
+    ("devices",),
+    ("devices", "--json"),
+    ("devices", "--watch"),
+    ("devices", "--watch", "--json"),
+    ("webhooks", "list"),
+    ("webhooks", "show", "7"),
+    ("webhooks", "test", "7"),
+    ("deliveries", "list"),
+    ("lease", "list"),
+    ("doctor",),
+    ("check",),
+    ("schema",),
+    ("reload",),
+    ("demo",),
+    ("--help",),
+]
+
+
+@pytest.mark.parametrize("to", ["| true", ">&-", ">/dev/full"])
+async def test_a_reader_that_goes_away_ends_a_command_without_a_word(
+    agent: AgentProcess, to: str
+) -> None:
+    for words in PIPED:
+        if to == ">&-" and words[0] in {"demo", "devices"} and "--watch" in words + ("--watch",):
+            if "--watch" in words or words[0] == "demo":
+                continue  # goes on into nothing, as was wished
+        config = [] if words[0] in {"schema", "demo", "--help"} else ["--config", str(agent.path)]
+        head, rest = (words[:2], words[2:]) if words[0] in GROUPS else (words[:1], words[1:])
+        command = [str(DEVICE_AGENT), *head, *config, *rest]
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f'set -o pipefail; sleep 0 {to.replace("| true", "")}; "$@" {to}'),
+            *("bash", *command),
+            stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+        )
+        assert process.stderr is not None
+        reading = asyncio.create_task(process.stderr.read())
+        while "--watch" in words and not reading.done():
+            # It hears that nobody reads when there is something to tell.
+            lease = {"udid": "r58m", "holder": "x", "ttl": 60}
+            status, answer = await agent.api("POST", "/v1/leases", lease)
+            assert status == 201
+            await agent.api("DELETE", f"/v1/leases/{answer['id']}")
+            await asyncio.wait({reading}, timeout=0.2)
+        async with asyncio.timeout(LIMIT):
+            err = (await reading).decode()
+            await process.wait()
+        assert "Traceback" not in err, (words, err)
+        assert "BrokenPipe" not in err, (words, err)
+
+
+async def test_a_message_that_nobody_takes_ends_no_command(agent: AgentProcess) -> None:
+    """`use` says on stderr what happens to its lease, and goes on whoever reads that."""
+    for stderr in ("2>&-", "2>/dev/full", "2> >(exec true)"):
+        process = await asyncio.create_subprocess_exec(
+            *("bash", "-c", f'exec {stderr}; "$@"', "bash", DEVICE_AGENT, "use"),
+            *("--config", agent.path, "r58m", "--holder", "x", "--", "sh", "-c"),
+            "read line; exit 7",
+            stdin=asyncio.subprocess.PIPE,
+        )
+        row = await agent.until_device("r58m", "state", "utilizing")
+        assert row["holder"]
+        (lease,) = [
+            each
+            for each in (await agent.api("GET", "/v1/leases"))[1]["leases"]
+            if each["udid"] == "r58m"
+        ]
+        # Ended by somebody else: there is something to say.
+        assert (await agent.api("DELETE", f"/v1/leases/{lease['id']}"))[0] == 200
+        await agent.until_device("r58m", "state", "online")
+        async with asyncio.timeout(LIMIT):
+            await process.communicate(b"\n")
+        assert process.returncode == 7
+
+
+def test_who_is_in_no_group_is_told_which_one(tmp_path: Path) -> None:
+    """A file and a socket of another user: what to do stands in one line."""
+    if os.geteuid():
+        pytest.skip("root makes a file that is somebody else's")
+    nobody = pwd.getpwnam("nobody")
+    gid = next(
+        each for each in range(1, 1000) if each != nobody.pw_gid and each not in os.getgroups()
+    )
+    tmp_path.chmod(0o755)
+    folder = tmp_path / "etc"
+    folder.mkdir(mode=0o750)
+    path = folder / "agent.toml"
+    path.write_text("")
+    os.chown(folder, 0, gid)
+    os.chown(path, 0, gid)
+    path.chmod(0o640)
+    for words in (
+        ["devices"],
+        ["webhooks", "list"],
+        ["webhooks", "create", "--name", "x", "--url", "http://a/", "--events", "all"],
+        ["reload"],
+        ["check"],
+    ):
+        done = subprocess.run(
+            [DEVICE_AGENT, *words, "--config", path],
+            capture_output=True,
+            text=True,
+            user=nobody.pw_uid,
+            group=nobody.pw_gid,
+            extra_groups=[],
+            timeout=LIMIT,
+            check=False,
+        )
+        assert done.returncode == 2, done.stderr
+        assert done.stderr.count("\n") == 1, done.stderr
+        assert f"{path}:1:1: cannot be read (Permission denied): use sudo, or join the group" in (
+            done.stderr
+        )
+        assert "usermod --append --groups" in done.stderr
+        assert "the user the agent runs as" not in done.stderr
