@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -90,4 +91,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(1)
     except AgentError as error:
         out.say(error)
+        sys.exit(1)
+    except OSError as error:
+        # A pipe whose reader left is click's. A full disk is no bug either.
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
+        out.say(f"cannot write: {error.strerror}")
         sys.exit(1)

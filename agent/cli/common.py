@@ -196,15 +196,20 @@ def quoted(text: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 
-def _utf8(value: Any) -> Any:
-    """Likewise, but what is no UTF-8 either is marked, for JSON holds text."""
+def typed(value: Any, errors: str = "replace") -> Any:
+    """Texts of the command line, whose bytes are UTF-8 whatever the locale makes of them.
+
+    Args:
+        value: a text, or what holds some.
+        errors: what becomes of bytes that are none; `surrogateescape` leaves them.
+    """
     match value:
         case str():
-            return value.encode(errors="surrogateescape").decode(errors="replace")
+            return value.encode(errors="surrogateescape").decode(errors=errors)
         case dict():
-            return {_utf8(key): _utf8(each) for key, each in value.items()}
+            return {typed(key, errors): typed(each, errors) for key, each in value.items()}
         case list() | tuple():
-            return [_utf8(each) for each in value]
+            return [typed(each, errors) for each in value]
     return value
 
 
@@ -254,7 +259,7 @@ class AgentClient:
         limit = self._aiohttp.ClientTimeout(total=REQUEST_LIMIT + patience)
         try:
             async with self._session.request(
-                method, path, json=_utf8(body), params=_utf8(query), timeout=limit
+                method, path, json=typed(body), params=typed(query), timeout=limit
             ) as response:
                 answer, refused = await response.json(), not response.ok
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -289,7 +294,7 @@ class AgentClient:
         limit = self._aiohttp.ClientTimeout(total=None)
         try:
             async with asyncio.timeout(REQUEST_LIMIT + patience):
-                answer = await self._session.request(method, path, json=_utf8(body), timeout=limit)
+                answer = await self._session.request(method, path, json=typed(body), timeout=limit)
             async with answer:
                 if not answer.ok:
                     async with asyncio.timeout(REQUEST_LIMIT):
@@ -319,7 +324,7 @@ class AgentClient:
         try:
             async with asyncio.timeout(REQUEST_LIMIT):
                 answer = await self._session.get(
-                    "/v1/events", params=_utf8(list(query)), headers=headers, timeout=limit
+                    "/v1/events", params=typed(list(query)), headers=headers, timeout=limit
                 )
             async with answer:
                 if not answer.ok:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import ask, config_option, quoted
+from agent.cli.common import ask, config_option, quoted, typed
 from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, terminal
@@ -98,7 +98,8 @@ def command(
     as it changes, until Ctrl-C; elsewhere each transition is a line, or with --json each message a
     JSON object. An agent that restarts is waited for, and what was missed meanwhile is told.
     """
-    filters = Filters(named, states, platform, tags)
+    named = tuple(map(typed, named))
+    filters = Filters(named, states, platform, tuple(map(typed, tags)))
     if watch:
         from agent.cli.watch import watch as stay  # noqa: PLC0415 - most calls do not stay
 

@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import tomli
 
-from agent.cli.common import ask, config_option, exit_bad_config, load_or_exit
+from agent.cli.common import (
+    ask,
+    config_option,
+    exit_bad_config,
+    load_or_exit,
+    said_to_outsiders,
+    typed,
+)
 from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
@@ -357,6 +364,7 @@ def _named(
     """
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
+    webhook = typed(webhook)
     config = load_or_exit(config_path)
     text, file = config_path.read_text(encoding="utf-8-sig"), str(config_path)
     meant = {
@@ -425,12 +433,13 @@ def _apply(
     from agent.config.file import FileChanger  # noqa: PLC0415 - as above
 
     gone = _row(config_path, name, org_id) if fields is None else None
+    fields = typed(fields, "surrogateescape")  # refused below, where it is no text
     try:
         with FileChanger.open(config_path) as file:
             config = file.change(Change(name, org_id, fields))
             running = _load_live(config_path, file)
     except ConfigError as error:
-        exit_bad_config(error)
+        exit_bad_config(said_to_outsiders(error, config_path))
     if fields is None:
         row = {"id": gone["id"] if gone else None, "name": name}
     else:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option, quoted
+from agent.cli.common import ask, config_option, group_config_option, quoted, typed
 from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
@@ -66,6 +66,7 @@ def list_(config_path: Path, as_json: bool) -> None:
 def show(config_path: Path, name: str, _as_json: bool) -> None:
     """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
     found = rows(config_path)
+    name = typed(name)
     meant = [row for row in found if name in {row["name"], str(row["id"])}]
     if len(meant) > 1:
         shown = " or ".join(
