@@ -186,7 +186,7 @@ def _values_of_text(_: Any, __: str, line: _Line) -> _Line:
     for key in [*line]:
         value = line.pop(key)
         if key == "exception" or value is None or isinstance(value, bool | int | float):
-            line[key] = value
+            line[printable(key)] = value
             continue
         text = shortened(text_of(value), _VALUE)
         if key == "event" or _QUOTED.isdisjoint(text):

@@ -64,10 +64,13 @@ class Sink:
         self._inside_line = self._torn = False
         self._thread: threading.Thread | None = None
         self._fd = _own(stream)
-        self._is_socket = False
+        self._socket: socket.socket | None = None
         if self._fd is not None:
-            self._is_socket = stat.S_ISSOCK(os.fstat(self._fd).st_mode)
-            weakref.finalize(self, os.close, self._fd).atexit = False
+            if stat.S_ISSOCK(os.fstat(self._fd).st_mode):
+                self._socket = socket.socket(fileno=self._fd)
+                weakref.finalize(self, self._socket.close).atexit = False
+            else:
+                weakref.finalize(self, os.close, self._fd).atexit = False
             atexit.register(_at_exit, weakref.ref(self))
 
     def write(self, line: str) -> None:
@@ -167,10 +170,9 @@ class Sink:
 
     def _send(self, data: bytes) -> int:
         assert self._fd is not None
-        if not self._is_socket:
+        if self._socket is None:
             return os.write(self._fd, data)
-        with socket.socket(fileno=os.dup(self._fd)) as sock:
-            return sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        return self._socket.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 
     def _writable(self, seconds: float) -> bool:
         """Whether a piece can be written, or fails, at once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
@@ -240,6 +241,13 @@ async def test_the_running_agent_takes_names_from_its_file_and_keeps_pages_out(
         async with follow(agent.socket) as stream:
             assert stream.response.headers["X-Accel-Buffering"] == "no"
             await stream.until("snapshot")
+        reader, writer = await asyncio.open_unix_connection(str(agent.socket))
+        writer.write(b"GET /v1/events HTTP/1.0\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(20):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readuntil(b"event: snapshot\n")
+        assert b"X-Accel-Buffering: no\r\n" in head
+        writer.close()
         assert await agent.stop() == 0
         lines = [line for line in agent.log if "api.change" in line and "status=403" in line]
         assert len(lines) == 3, "who tried is in the log"
