@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent import text as outside
 from agent import toml_places
 from agent.config.model import all_sections
 from agent.config.values import TOKEN, toml_type
@@ -61,7 +60,7 @@ def _subject(document: dict[str, Any], path: KeyPath) -> str:
 
 def printable(text: str) -> str:
     """Short, and without control characters: it goes to a terminal."""
-    return outside.printable(text[:60])
+    return "".join(each if each.isprintable() else "?" for each in text[:60])
 
 
 def _value(document: object, path: KeyPath) -> object:
