@@ -223,7 +223,8 @@ async def test_nothing_from_outside_breaks_a_line(
     assert {name: bad for name, text in seen.items() if (bad := wrong(text))} == {}
     for name, texts in SHOWN.items():
         for text in texts if name in seen else ():
-            assert text in seen[name], f"{text} in {name}"
+            # A page breaks its lines where it wants to.
+            assert text in " ".join(seen[name].split()), f"{text} in {name}"
     assert {line.partition("=")[0] for line in agent.notifications} <= ASSIGNMENTS
     assert "WATCHDOG=trigger" not in agent.notifications
     if style == "journal":
