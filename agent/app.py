@@ -223,6 +223,7 @@ class App:
 
         self.services = self._build_services()
         self._api = ApiServer(self.services)
+        self._api.hosts = config.api.hosts
         stack.push_async_callback(self._api.close)
         self._api.use_unix(await self._api.open_unix(config.socket_path(self._environ)))
         if config.api.listen:
@@ -410,6 +411,7 @@ class App:
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
         ]
         self._live.config, self._live.webhooks = new, webhooks
+        self._api.hosts = new.api.hosts
         if unix is not None:
             self._api.use_unix(unix)
         if new.api.listen != old.api.listen:

@@ -160,6 +160,23 @@ def check_listen(text: str) -> str:
     return text
 
 
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+
+
+def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names as a Host header has them, in lower case, without port; all that are asked by."""
+    result = []
+    for name in names:
+        text = name.lower().removesuffix(".")
+        if not all(_LABEL.fullmatch(label) for label in text.split(".")):
+            raise ValueError(
+                "each is a host name alone, without scheme, port, path or *: "
+                "'agent.lab.example', or 'rack-1'"
+            )
+        result.append(text)
+    return check_no_repeats(tuple(result))
+
+
 def _split_url(url: str) -> tuple[SplitResult, str, int | None]:
     try:
         parts = urlsplit(url)
