@@ -32,11 +32,13 @@ class Devices:
     async def show(self, text: str) -> Json:
         """One device's row, what is read of it now, and what it went through, newest first.
 
+        A UDID as a row has it is that row's, whoever else has that serial: this only looks.
+
         Raises:
             UnknownDeviceError: none is meant; the message names the nearest.
             StoreError: the store cannot be read.
         """
-        udid = self.udid(text)
+        udid = text if self._pipeline.view(text) is not None else self.udid(text)
         stored = await self._store.transitions_of(udid, SHOWN)
         view = self._pipeline.view(udid)
         if view is None:
@@ -61,15 +63,26 @@ class Devices:
         return str(view.platform) if view and view.platform else None
 
     def udid(self, text: str) -> str:
-        """The device meant; letter case and dashes do not matter.
+        """The one device meant, by its UDID, its serial or its address.
+
+        The very spelling goes before one that differs in case or dashes. A serial that two phones
+        have means neither, even where the UDID of one is that plain serial.
 
         Raises:
-            UnknownDeviceError: none is; the message names the nearest.
+            UnknownDeviceError: none is, or several are; the message names them, or the nearest.
         """
+        meant = [view for udid in self._pipeline.named(text) if (view := self._pipeline.view(udid))]
+        if len(meant) == 1:
+            return meant[0].udid
+        if meant:
+            which = " or ".join(
+                f"{self._pipeline.own_name(view.udid)} ({view.name}, "
+                f"{f'at port {view.port}' if view.port else 'at no known port'}, {view.state})"
+                for view in meant
+            )
+            raise UnknownDeviceError(f"{text!r} means {len(meant)} devices: say which, {which}")
         views = self._pipeline.views()
         by_fold = {fold(view.udid): view.udid for view in views}
-        if (found := by_fold.get(fold(text))) is not None:
-            return found
         near = difflib.get_close_matches(fold(text), list(by_fold), n=3, cutoff=0.5)
         by_name = [v.udid for v in views if v.name.casefold() == text.casefold()]
         names = {view.udid: view.name for view in views}

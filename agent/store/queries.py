@@ -8,6 +8,7 @@ make no sense; sqlite3's own errors pass through.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -62,12 +63,17 @@ def put_meta(conn: sqlite3.Connection, key: str, value: int) -> None:
 def devices(conn: sqlite3.Connection) -> list[DeviceRecord]:
     """All devices ever seen, by UDID."""
     try:
-        return [
-            DeviceRecord(udid, Platform(platform), DeviceState(state), *rest)
-            for udid, platform, state, *rest in conn.execute(sql.DEVICES)
-        ]
+        return [_device(row) for row in conn.execute(sql.DEVICES)]
     except ValueError as error:
         raise CorruptError(f"a device's row makes no sense: {error}") from error
+
+
+def _device(row: tuple[Any, ...]) -> DeviceRecord:
+    udid, platform, state, since_ms, *told, path, address, serial, shared, ways = row
+    record = DeviceRecord(udid, Platform(platform), DeviceState(state), since_ms, *told)
+    return replace(
+        record, path=path, address=address, serial=serial, shared=bool(shared), ways=ways
+    )
 
 
 def record(
@@ -148,6 +154,11 @@ def device_row(device: DeviceRecord) -> tuple[Any, ...]:
         device.port,
         device.reason,
         device.holder,
+        device.path,
+        device.address,
+        device.serial,
+        int(device.shared),
+        device.ways,
     )
 
 

@@ -19,15 +19,20 @@ GET_META: Final = "SELECT value FROM meta WHERE key = ?"
 PUT_META: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 DEVICES: Final = """
-SELECT udid, platform, state, since_ms, name, model, port, reason, holder FROM devices ORDER BY udid
+SELECT udid, platform, state, since_ms, name, model, port, reason, holder,
+       path, address, serial, shared, ways
+FROM devices ORDER BY udid
 """
 PUT_DEVICE: Final = """
-INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder)
+INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder,
+                     path, address, serial, shared, ways)
 VALUES {rows}
 ON CONFLICT (udid) DO UPDATE SET
     platform = excluded.platform, state = excluded.state, since_ms = excluded.since_ms,
     name = excluded.name, model = excluded.model, port = excluded.port,
-    reason = excluded.reason, holder = excluded.holder
+    reason = excluded.reason, holder = excluded.holder,
+    path = excluded.path, address = excluded.address, serial = excluded.serial,
+    shared = excluded.shared, ways = excluded.ways
 """
 
 MOVE_TRANSITIONS: Final = "UPDATE transitions SET udid = ? WHERE udid = ?"
