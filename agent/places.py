@@ -32,8 +32,6 @@ class Places:
         self._move(udid, place)
         if there:
             self._last[place] = udid
-        else:
-            self._last.pop(place, None)
 
     def forget(self, udid: str) -> None:
         """It is known no more."""

@@ -8,9 +8,8 @@ make no sense; sqlite3's own errors pass through.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -68,11 +67,21 @@ def devices(conn: sqlite3.Connection) -> list[DeviceRecord]:
         raise CorruptError(f"a device's row makes no sense: {error}") from error
 
 
+_IDENTITY: Final = ("path", "address", "serial", "shared", "ways")
+"""The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
+
+
 def _device(row: tuple[Any, ...]) -> DeviceRecord:
-    udid, platform, state, since_ms, *told, path, address, serial, shared, ways = row
-    record = DeviceRecord(udid, Platform(platform), DeviceState(state), since_ms, *told)
-    return replace(
-        record, path=path, address=address, serial=serial, shared=bool(shared), ways=ways
+    udid, platform, state, *told, identity = row
+    known = json.loads(identity) if identity else {}
+    if not isinstance(known, dict):
+        raise ValueError(f"{udid}: its identity is no JSON object")  # noqa: TRY004 - as the others
+    return DeviceRecord(
+        udid,
+        Platform(platform),
+        DeviceState(state),
+        *told,
+        **{name: known[name] for name in _IDENTITY if name in known},
     )
 
 
@@ -127,13 +136,6 @@ def _transition(row: TransitionColumns) -> StoredTransition:
     return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
 
 
-def rename_device(conn: sqlite3.Connection, old: str, device: DeviceRecord) -> None:
-    """Put the device's row under its new UDID and give it the old one's history."""
-    _put_device(conn, device)
-    conn.execute(sql.MOVE_TRANSITIONS, (device.udid, old))
-    conn.execute(sql.DROP_DEVICE, (old,))
-
-
 def _put_device(conn: sqlite3.Connection, device: DeviceRecord) -> None:
     _one(conn, sql.PUT_DEVICE, device_row(device))
 
@@ -144,6 +146,7 @@ def _one(conn: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> sqli
 
 def device_row(device: DeviceRecord) -> tuple[Any, ...]:
     """A row of PUT_DEVICE."""
+    identity = {name: value for name in _IDENTITY if (value := getattr(device, name))}
     return (
         device.udid,
         device.platform.value,
@@ -154,11 +157,7 @@ def device_row(device: DeviceRecord) -> tuple[Any, ...]:
         device.port,
         device.reason,
         device.holder,
-        device.path,
-        device.address,
-        device.serial,
-        int(device.shared),
-        device.ways,
+        json.dumps(identity) if identity else "",
     )
 
 
