@@ -461,11 +461,15 @@ class Identities:
         """Take them, all of them before it is decided whose they are."""
         touched: set[str] = set()
         changed: set[Key] = set()
+        ways = self._ways()
         for sighting in sightings:
             key = (sighting.source, sighting.address)
             old = self._sightings[sighting.source].get(sighting.address)
-            if _way(sighting) not in self._ways():
+            if _way(sighting) not in ways:
                 touched |= self._drop(*key)
+            elif old is not None and key in self._owner and _joins_alike(old, sighting):
+                if old != sighting:
+                    touched |= self._renew(key, sighting)
             elif old != sighting:
                 changed |= {key} | (self._unindex(key, old) if old is not None else set())
                 self._sightings[sighting.source][sighting.address] = sighting
@@ -870,10 +874,6 @@ class Identities:
 
     def _learned(self, facts: Facts, sighting: Sighting, group: Group) -> Facts:
         """Keep the newest word on each fact; a source that does not know says nothing."""
-        # udev's model is a descriptor string; what the phone itself says to its bridge is better.
-        model = sighting.model
-        if sighting.source is SourceName.UDEV and (facts.model or sighting.usb in FAR_MODES):
-            model = ""
         port = (
             group.port or (sighting.port if sighting.source in self._remote else "") or facts.port
         )
@@ -884,8 +884,6 @@ class Identities:
             facts.udid,
             # Apple's always have one: what is left is an Android phone with debugging off.
             sighting.platform or facts.platform or Platform.ANDROID,
-            name=sighting.name or facts.name,
-            model=model or facts.model,
             port=port,
             shared_serial=serial in self._shared,
             path=path,
@@ -893,7 +891,18 @@ class Identities:
             serial=serial,
             ways=" ".join(sorted({*facts.ways.split(), _way(sighting)})),
         )
+        told = _told(facts, sighting)
+        learned = replace(learned, name=told.name, model=told.model)
         return facts if learned == facts else learned
+
+    def _renew(self, key: Key, sighting: Sighting) -> set[str]:
+        """It says something new of the same phone: whose it is stays as it is."""
+        self._sightings[key[0]][key[1]] = sighting
+        udid = self._owner[key]
+        device = self._devices[udid]
+        device.members[key] = sighting
+        device.facts = _told(device.facts, sighting)
+        return {udid}
 
     def _place(self, device: _Device) -> None:
         """Note whether the device is off USB; without a sighting the last word stays."""
@@ -1018,6 +1027,29 @@ def _serial_of(sighting: Sighting) -> str:
 def _place(path: str, port: str) -> str:
     """What a USB port is remembered by; the kernel's name only where there is no better one."""
     return path or (f"port {port}" if port else "")
+
+
+def _joins_alike(old: Sighting, new: Sighting) -> bool:
+    """Whether all that sightings are joined by is the same in both."""
+    return (old.serial, old.port, old.usb_serial, old.usb, old.platform, old.network) == (
+        new.serial,
+        new.port,
+        new.usb_serial,
+        new.usb,
+        new.platform,
+        new.network,
+    )
+
+
+def _told(facts: Facts, sighting: Sighting) -> Facts:
+    """Keep the newest word on name and model; a source that does not know says nothing."""
+    # udev's model is a descriptor string; what the phone itself says to its bridge is better.
+    weak = sighting.source is SourceName.UDEV and (facts.model or sighting.usb in FAR_MODES)
+    name = sighting.name or facts.name
+    model = facts.model if weak else sighting.model or facts.model
+    if (name, model) == (facts.name, facts.model):
+        return facts
+    return replace(facts, name=name, model=model)
 
 
 def _is_plain(sighting: Sighting) -> bool:

@@ -660,6 +660,8 @@ class Pipeline:
 
     def _entry(self, udid: str) -> DeviceEntry | None:
         """What the file says of the device: of its UDID, else of its address or serial."""
+        if not self._config.devices:
+            return None
         names = (udid, *self._identities.aliases(udid))
         return next((entry for name in names if (entry := self._config.device(name))), None)
 
@@ -786,16 +788,24 @@ class _Names:
 
     def __init__(self, devices: Iterable[tuple[str, set[str]]]) -> None:
         self._exact: defaultdict[str, list[str]] = defaultdict(list)
-        self._folded: defaultdict[str, list[str]] = defaultdict(list)
         for udid, names in devices:
             for name in names - {""}:
                 self._exact[name].append(udid)
-            for folded in {fold(name) for name in names - {""}}:
-                self._folded[folded].append(udid)
+        self._folded: dict[str, set[str]] | None = None
 
     def find(self, name: str) -> tuple[str, ...]:
         """The very spelling goes before a likeness."""
-        return tuple(self._exact.get(name.strip()) or self._folded.get(fold(name)) or ())
+        exact = self._exact.get(name.strip())
+        return tuple(exact) if exact else tuple(sorted(self._alike.get(fold(name), ())))
+
+    @property
+    def _alike(self) -> dict[str, set[str]]:
+        """Made only when it is asked for: it takes its time."""
+        if self._folded is None:
+            self._folded = {}
+            for name, udids in self._exact.items():
+                self._folded.setdefault(fold(name), set()).update(udids)
+        return self._folded
 
 
 def fold(name: str) -> str:

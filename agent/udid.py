@@ -8,6 +8,7 @@ USB descriptors leave the dash out. So serials are compared by `serial_key`, nev
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from agent.model import Platform
@@ -56,6 +57,7 @@ def listed(udid: str) -> str:
     return canonical(udid, Platform.IOS if ios else None)
 
 
+@lru_cache(maxsize=16384)
 def serial_key(serial: str, platform: Platform | None) -> str:
     """The same for all spellings of one serial; "" where it says nothing of who the phone is."""
     if is_junk(serial):

@@ -309,6 +309,7 @@ class Bench:
             phone = self.random.choice(there)
             self.log.append(f"unplug {phone}")
             self.unplug(phone)
+            self.deliver(UDEV)  # a hand takes longer to plug in another than udev to say so
         elif act == "mode" and there:
             phone = self.random.choice(there)
             phone.mode, phone.changed = self.random.choice(self.modes(phone)), True
