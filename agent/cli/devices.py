@@ -72,7 +72,8 @@ class Filters:
 def _is_called(row: dict[str, Any], text: str) -> bool:
     if row["name"].casefold() == text.casefold():
         return True
-    return alike(row["udid"]) == alike(text)
+    serial = row["udid"].rpartition("@")[0]  # of a twin: its serial means both of them
+    return alike(text) in {alike(row["udid"]), alike(serial)}
 
 
 @click.command()

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from agent.secrets import Kind
+from agent.udid import udev_spelling
 
 if TYPE_CHECKING:
     from agent.secrets import Secret
@@ -92,9 +93,9 @@ _IOS_UDID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{16}|[0-9a-f]{40}", re.IGNORECASE)
 def udid_key(udid: str) -> str:
     """The same for all spellings of one device: iOS UDIDs come with or without dash, in any case.
 
-    Other ids stay what they are.
+    Other ids are as udev spells them: `ZUG 5S` is `ZUG_5S`.
     """
-    return udid.replace("-", "").lower() if is_ios_udid(udid) else udid
+    return udid.replace("-", "").lower() if is_ios_udid(udid) else udev_spelling(udid)
 
 
 def is_ios_udid(udid: str) -> bool:

@@ -67,29 +67,21 @@ class Devices:
     def udid(self, text: str) -> str:
         """The device meant: of that very UDID; else of the only one that is written alike.
 
-        Letter case and dashes do not matter, but behind an `@`; an address of the phone will do.
+        Letter case and dashes do not matter, but behind an `@`; a serial or an address of the phone
+        will do.
 
         Raises:
-            UnknownDeviceError: none is, or more than one; the message names the nearest.
+            UnknownDeviceError: none is, or more than one; the message names them, or the nearest.
         """
         if self._pipeline.view(text) is not None:
             return text
-        views = self._pipeline.views()
-        meant = [view for view in views if alike(view.udid) == alike(text)]
-        if not meant:
-            by_alias = None if "@" in text else self._pipeline.find(text)
-            # Phones of one serial: each is named with its port.
-            twins = [view for view in views if alike(view.udid.rpartition("@")[0]) == alike(text)]
-            if by_alias is not None and len(twins) <= 1:
-                return by_alias
-            meant = twins
-        elif len(meant) == 1:
+        meant = [view for udid in self._pipeline.named(text) if (view := self._pipeline.view(udid))]
+        if len(meant) == 1:
             return meant[0].udid
         if meant:
-            raise UnknownDeviceError(
-                f"{text!r} may be {' or '.join(map(_called, meant))}: write its UDID as it is here"
-            )
-        raise UnknownDeviceError(f"no device {text!r}: {_nearest(text, views)}")
+            which = " or ".join(map(_called, meant))
+            raise UnknownDeviceError(f"{text!r} may be {which}: write its UDID as it is here")
+        raise UnknownDeviceError(f"no device {text!r}: {_nearest(text, self._pipeline.views())}")
 
 
 def _nearest(text: str, views: Sequence[DeviceView]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -64,12 +64,27 @@ def put_meta(conn: sqlite3.Connection, key: str, value: int) -> None:
 def devices(conn: sqlite3.Connection) -> list[DeviceRecord]:
     """All devices ever seen, by UDID."""
     try:
-        return [
-            DeviceRecord(udid, Platform(platform), DeviceState(state), *rest)
-            for udid, platform, state, *rest in conn.execute(sql.DEVICES)
-        ]
+        return [_device(row) for row in conn.execute(sql.DEVICES)]
     except ValueError as error:
         raise CorruptError(f"a device's row makes no sense: {error}") from error
+
+
+_IDENTITY: Final = ("path", "address", "serial", "shared", "ways")
+"""The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
+
+
+def _device(row: tuple[Any, ...]) -> DeviceRecord:
+    udid, platform, state, *told, identity = row
+    known = json.loads(identity) if identity else {}
+    if not isinstance(known, dict):
+        raise ValueError(f"{udid}: its identity is no JSON object")  # noqa: TRY004 - as the others
+    return DeviceRecord(
+        udid,
+        Platform(platform),
+        DeviceState(state),
+        *told,
+        **{name: known[name] for name in _IDENTITY if name in known},
+    )
 
 
 def record(
@@ -123,13 +138,6 @@ def _transition(row: TransitionColumns) -> StoredTransition:
     return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
 
 
-def rename_device(conn: sqlite3.Connection, old: str, device: DeviceRecord) -> None:
-    """Put the device's row under its new UDID and give it the old one's history."""
-    _put_device(conn, device)
-    conn.execute(sql.MOVE_TRANSITIONS, (device.udid, old))
-    conn.execute(sql.DROP_DEVICE, (old,))
-
-
 def _put_device(conn: sqlite3.Connection, device: DeviceRecord) -> None:
     _one(conn, sql.PUT_DEVICE, device_row(device))
 
@@ -140,6 +148,7 @@ def _one(conn: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> sqli
 
 def device_row(device: DeviceRecord) -> tuple[Any, ...]:
     """A row of PUT_DEVICE."""
+    identity = {name: value for name in _IDENTITY if (value := getattr(device, name))}
     return (
         device.udid,
         device.platform.value,
@@ -150,6 +159,7 @@ def device_row(device: DeviceRecord) -> tuple[Any, ...]:
         device.port,
         device.reason,
         device.holder,
+        json.dumps(identity) if identity else "",
     )
 
 

@@ -19,19 +19,18 @@ GET_META: Final = "SELECT value FROM meta WHERE key = ?"
 PUT_META: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 DEVICES: Final = """
-SELECT udid, platform, state, since_ms, name, model, port, reason, holder FROM devices ORDER BY udid
+SELECT udid, platform, state, since_ms, name, model, port, reason, holder, identity
+FROM devices ORDER BY udid
 """
 PUT_DEVICE: Final = """
-INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder)
+INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder, identity)
 VALUES {rows}
 ON CONFLICT (udid) DO UPDATE SET
     platform = excluded.platform, state = excluded.state, since_ms = excluded.since_ms,
     name = excluded.name, model = excluded.model, port = excluded.port,
-    reason = excluded.reason, holder = excluded.holder
+    reason = excluded.reason, holder = excluded.holder,
+    identity = excluded.identity
 """
-
-MOVE_TRANSITIONS: Final = "UPDATE transitions SET udid = ? WHERE udid = ?"
-DROP_DEVICE: Final = "DELETE FROM devices WHERE udid = ?"
 
 ADD_TRANSITION: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}

@@ -166,13 +166,6 @@ class Store:
             self._grown if kept else None,
         )
 
-    def rename_device(self, old: str, new: DeviceRecord) -> asyncio.Future[None]:
-        """Keep a device, its history included, under a new UDID.
-
-        Callbacks stay as they are: their bodies carry the old UDID, and their order hangs on it.
-        """
-        return self._change(lambda conn: queries.rename_device(conn, old, new))
-
     async def last_transition(self) -> tuple[int, int]:
         """Id and time in ms of the newest transition; (0, 0) where there is none."""
         return await self._ask(queries.last_transition)

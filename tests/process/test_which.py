@@ -57,7 +57,9 @@ events = ["online"]
 async def test_a_phone_is_the_very_one_or_none(place: Path) -> None:
     async with FakeAdbHost() as host, AgentProcess(place, CONFIG.format(adb=host.address)) as agent:
         await agent.start()
-        # Two of one serial at ports that differ in a dash; two whose serials differ in case.
+        # Three of one serial, two at ports that differ in a dash; two whose serials differ in case.
+        host.set(Listed("TWIN", port="2-9"))
+        await agent.until_device("TWIN", "state", "online")
         host.set(Listed("TWIN", port="1-11"), Listed("TWIN", port="11-1"))
         host.set(Listed("abc1", port="2-1"), Listed("ABC1", port="2-2"))
         host.set(Listed("Only-1", port="2-3"))
@@ -72,6 +74,7 @@ async def test_a_phone_is_the_very_one_or_none(place: Path) -> None:
             return str(answer["error"]["message"])
 
         for text, udid in (
+            ("TWIN", "TWIN"),
             ("TWIN@1-11", "TWIN@1-11"),
             ("twin@11-1", "TWIN@11-1"),
             ("abc1", "abc1"),
@@ -83,11 +86,11 @@ async def test_a_phone_is_the_very_one_or_none(place: Path) -> None:
             code, out, err = await agent.cli("devices", text, "--json")
             assert code == 0, err
             assert f'"udid": "{udid}"' in out
-            assert out.count('"udid"') == 1
+            assert out.count('"udid"') == (3 if text == "TWIN" else 1), "a serial means all twins"
         for text, candidates in (
             ("Abc1", ("abc1", "ABC1")),
             ("a-bc1", ("abc1", "ABC1")),
-            ("twin", ("TWIN@1-11", "TWIN@11-1")),
+            ("twin", ("TWIN (", "TWIN@1-11", "TWIN@11-1")),
         ):
             message = await shown(text)
             assert "may be" in message
