@@ -132,3 +132,7 @@ class BusyError(AgentError):
 
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""
+
+
+class InternalError(AgentError):
+    """A fault of the agent itself; its log has the details."""

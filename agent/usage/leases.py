@@ -184,7 +184,7 @@ class Leases:
         known = list(self._candidates())
         taken = {waiting.given for waiting in self._queue if waiting.given}
         for waiting in list(self._queue):
-            if waiting.given:
+            if waiting.given or waiting.turn.done():
                 continue
             udid = choose(waiting.wish, known, {*self._of_device, *taken}, self._used_ms)
             if udid is not None:
