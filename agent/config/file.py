@@ -63,12 +63,12 @@ class ConfigFile:
         config = parse(text, str(self.path))
         return config, warnings(config, text, str(self.path))
 
-    def look(self) -> tuple[str, str]:
-        """Its text as it is now, and the fingerprint of that; unreadable: no text."""
+    def look(self) -> tuple[str | None, str]:
+        """Its text as it is now (None: it is missing, or cannot be read), and a fingerprint."""
         try:
             text = read(self.path)
         except ConfigError as error:
-            return "", _fingerprint(str(error))
+            return None, _fingerprint(str(error))
         return text, _fingerprint(text)
 
 
