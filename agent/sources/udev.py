@@ -350,8 +350,13 @@ class _Listener:
 
     async def _look(self, reading: _Reading) -> None:
         address = reading.address
-        filled = await in_thread(partial(_fill, reading), "udev")
-        del self._rereads[address]
+        try:
+            filled = await in_thread(partial(_fill, reading), "udev")
+        except Exception:
+            log.exception("udev.unreadable", address=address)  # the next message looks again
+            return
+        finally:
+            del self._rereads[address]
         assert self._devices is not None, "only live listeners look"
         if not self._devices.holds(reading):
             self._reread(address)  # a newer message came meanwhile, and may lack something too
