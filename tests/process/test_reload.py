@@ -497,3 +497,79 @@ async def test_who_hangs_up_in_mid_reload_leaves_a_whole_one(
         assert [row["name"] for row in rows] == ["hall"]
         host.set(Listed("ce09"))
         await agent.until_device("ce09", "state", "online")
+
+
+async def test_another_organisation_cancels_nothing_and_check_says_so_beforehand(
+    place: Path, receiver: Receiver
+) -> None:
+    """The default's change by a reload, and by a restart; ids and what waits stay."""
+    receiver.default = answer(503)
+    async with FakeAdbHost() as host, AgentProcess(place, "") as agent:
+        own = (
+            '[[webhooks]]\nname = "own"\norg_id = 7\nurl = "{url}"\nevents = ["online"]\n'
+        ).format(url=receiver.url("/own"))
+        agent.write(config(host.address, receiver) + own)
+        text = agent.path.read_text().replace("[agent]", "[agent]\norg_id = 2")
+        agent.path.write_text(text)
+        await agent.start()
+        host.set(Listed("ce09"))
+        await receiver.until(lambda: len(receiver.requests) == 2, "both refused")
+
+        async def webhooks() -> list[tuple[int, int, str]]:
+            rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+            return [(row["id"], row["orgId"], row["name"]) for row in rows]
+
+        assert await webhooks() == [(1, 2, "board"), (2, 7, "own")]
+        agent.path.write_text(text.replace("org_id = 2", "org_id = 3"))
+        code, out, err = await agent.cli("check")
+        assert code == 0, err
+        assert (
+            "agent.toml:2:1: agent.org_id: a reload moves one webhook from organisation 2 to 3: "
+            "ids stay, and what waits is sent as it was made, for 2 (warning)"
+        ) in err
+        assert out.endswith("good: 2 webhooks, 0 devices\n")
+        code, _, err = await agent.cli("reload")
+        assert (code, err) == (0, "")
+        assert await webhooks() == [(1, 3, "board"), (2, 7, "own")]
+        assert any("webhook.moved" in line for line in agent.log)
+        assert "a reload" not in (await agent.cli("check"))[2]
+
+        # A restart finds another default, and an organisation of its own that is new.
+        assert await agent.stop() == 0
+        agent.path.write_text(
+            text.replace("org_id = 2", "org_id = 4").replace("org_id = 7", "org_id = 8")
+        )
+        await agent.start()
+        assert await webhooks() == [(1, 4, "board"), (2, 8, "own")]
+        assert not any("cancelled" in line for line in agent.log)
+
+        # What ends is said beforehand, too; and refused where it cannot be told what is meant.
+        new = text.replace('name = "own"', 'name = "other"').replace("org_id = 2", "org_id = 4")
+        agent.path.write_text(new)
+        code, _, err = await agent.cli("check")
+        assert code == 0
+        assert "a reload deletes webhook 'own', which is in force and not in this file, and " in err
+        assert (
+            "cancels what waits for it, of one device; should it only have a new name, say" in err
+        )
+        twice = text.replace("org_id = 2", "org_id = 5").replace('name = "own"', 'name = "board"')
+        agent.path.write_text(twice)
+        assert (
+            "a reload is refused: webhook 'board' (organisation 5)" in (await agent.cli("check"))[2]
+        )
+        code, answered = await agent.api("POST", "/v1/reload")
+        assert (code, answered["error"]["code"]) == (409, "id_taken")
+        assert await webhooks() == [(1, 4, "board"), (2, 8, "own")]
+
+        receiver.default = answer(204)
+        agent.path.write_text(
+            text.replace("org_id = 2", "org_id = 4")
+            .replace("org_id = 7", "org_id = 8")
+            .replace("/board", "/new/board")
+            .replace("/own", "/new/own")
+        )
+        assert (await agent.cli("reload"))[0] == 0
+        await agent.until_delivered()
+        rows = (await agent.api("GET", "/v1/deliveries"))[1]["deliveries"]
+        assert {row["state"] for row in rows} == {"delivered"}
+        assert {json.loads(r.body)["orgId"] for r in receiver.requests} == {2, 7}, "byte-identical"
