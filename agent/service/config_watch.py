@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from agent.config import parse
+from agent.config.file import EMPTY
 from agent.errors import AgentError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -118,15 +119,16 @@ class ConfigWatch:
             return
         if action is Action.TRY and not await asyncio.to_thread(self._usable, text):
             return
-        if text is not None and not text.strip() and fingerprint != self._looks.in_force:
+        emptied = not text.strip() and (text or fingerprint == EMPTY)
+        if emptied and fingerprint != self._looks.in_force:
             # Cut to nothing, as by a full disk: all webhooks gone, and what waits for them.
             self._refuse(_emptied(self._file), fingerprint)
             return
         with contextlib.suppress(AgentError):  # said, with its reasons, by the reload
             await self._reload()
 
-    def _usable(self, text: str | None) -> bool:
-        if text is None or not text.strip():
+    def _usable(self, text: str) -> bool:
+        if not text.strip():
             return False
         try:
             parse(text, str(self._file.path))
