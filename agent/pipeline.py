@@ -227,6 +227,7 @@ class Pipeline:
         self._platforms = platforms_of(config)
         self._identities.reconfigure(sources=sources_of(config), adb_is_local=adb_is_local(config))
         self._know_listed()
+        self._forget_unlisted()
         if self._settled:
             self._step_all(self._identities.udids)
 
@@ -351,6 +352,16 @@ class Pipeline:
     def _know_listed(self) -> None:
         for entry in self._config.devices:
             self._identities.know(Known(listed(entry.udid)))
+
+    def _forget_unlisted(self) -> None:
+        """A device that only the file named, and names no more, was never there."""
+        listed_now = {listed(entry.udid) for entry in self._config.devices}
+        for udid in self._identities.udids:
+            if udid not in listed_now and self._identities.facts(udid).platform is None:
+                self._identities.forget(udid)
+                self._tracked.pop(udid, None)
+                self._named = None
+                self._show(udid)
 
     def _follow_renames(self) -> None:
         for old, new in self._identities.take_renames():
