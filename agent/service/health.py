@@ -24,6 +24,10 @@ ReloadBy = Literal["start", "request", "edit", "signal", "file"]
 SIGHUP; or nobody, the file had changed."""
 
 
+IN_FORCE = "the new configuration is in force"
+"""So begins what is said of a reload that a part of the agent did not take."""
+
+
 @dataclass(frozen=True, slots=True)
 class LastReload:
     """What came of the last reload; a start counts as a good one."""
@@ -42,7 +46,7 @@ class LastReload:
 
     def row(self) -> Json:
         """As JSON."""
-        error = self.problem() if self.failed else self.error
+        error = self.problem().removeprefix("reload: ") if self.failed else self.error
         return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": error}
 
     def problem(self) -> str:
@@ -51,7 +55,7 @@ class LastReload:
             return ""
         if self.failed:
             return (
-                f"reload: the new configuration is in force since {iso(self.at_ms)}, but not in "
+                f"reload: {IN_FORCE} since {iso(self.at_ms)}, but not in "
                 f"{', '.join(self.failed)}: internal error, see the log and restart the agent"
             )
         first, *more = self.error.splitlines()
