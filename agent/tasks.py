@@ -7,6 +7,7 @@ expects is a fault of the agent, and an agent that goes on without a part of its
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import structlog
@@ -54,11 +55,11 @@ class Tasks:
 
     def keep(self, name: str, work: Work) -> None:
         """Run what never ends by itself; should it, it is begun again after a pause."""
-        self._start(name, self._again(name, work, for_ever=True))
+        self._start(name, self._kept(name, work, for_ever=True))
 
     def finish(self, name: str, work: Work) -> None:
         """Run it to its end; begun again after a pause when it fails, until it does not."""
-        self._start(name, self._again(name, work, for_ever=False))
+        self._start(name, self._kept(name, work, for_ever=False))
 
     async def whole(self, name: str, work: Coroutine[None, None, T]) -> T:
         """Do it to its end, though who waits here may be cancelled. Raises what it raises."""
@@ -79,35 +80,15 @@ class Tasks:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def _again(self, name: str, work: Work, *, for_ever: bool) -> None:
-        me = asyncio.current_task()
-        assert me is not None
-        loop = asyncio.get_running_loop()
-        pause = self._first
-        while True:
-            began = loop.time()
-            well = loop.call_later(self._healthy, self._tell, name, "")
-            error: BaseException | None = None
-            try:
-                await work()
-                if not for_ever:
-                    self._tell(name, "")
-                    return
-            except asyncio.CancelledError as cancelled:
-                if me.cancelling():
-                    raise
-                error = cancelled  # of something that it waited for
-            except Exception as failure:  # noqa: BLE001 - that is what this is for
-                error = failure
-            finally:
-                well.cancel()
-            if loop.time() - began >= self._healthy:
-                pause = self._first
-            why = "it ended by itself" if error is None else f"internal error ({kind_of(error)})"
-            log.error("task.failed", task=name, reason=why, retry_in_s=pause, exc_info=error)
-            self._tell(name, f"{why}, begun again after {pause:g} s: see the log")
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+    def _kept(self, name: str, work: Work, *, for_ever: bool) -> Coroutine[None, None, None]:
+        return kept(
+            name,
+            work,
+            partial(self._tell, name),
+            for_ever=for_ever,
+            healthy=self._healthy,
+            first=self._first,
+        )
 
     def _tell(self, name: str, why: str) -> None:
         if why == self._failing.get(name, ""):
@@ -120,6 +101,55 @@ class Tasks:
             self._changed()
         except Exception:
             log.exception("task.not_told", task=name)
+
+
+async def kept(
+    name: str,
+    work: Work,
+    tell: Callable[[str], None] = lambda _: None,
+    *,
+    for_ever: bool = True,
+    healthy: float = HEALTHY,
+    first: float = FIRST_PAUSE,
+) -> None:
+    """Do the work, again and again after a pause that grows, until it ends well (never `for_ever`).
+
+    Args:
+        name: for the log.
+        work: makes it anew.
+        tell: told why it is not done just now; "" once all is well.
+        for_ever: whether an end is a failure as well.
+        healthy: seconds without a failure after which all is well.
+        first: seconds of the first pause.
+    """
+    me = asyncio.current_task()
+    assert me is not None
+    loop = asyncio.get_running_loop()
+    pause = first
+    while True:
+        began = loop.time()
+        well = loop.call_later(healthy, tell, "")
+        error: BaseException | None = None
+        try:
+            await work()
+            if not for_ever:
+                tell("")
+                return
+        except asyncio.CancelledError as cancelled:
+            if me.cancelling():
+                raise
+            error = cancelled  # of something that it waited for
+        except Exception as failure:  # noqa: BLE001 - that is what this is for
+            error = failure
+        finally:
+            well.cancel()
+        if loop.time() - began >= healthy:
+            pause = first
+        why = "it ended by itself" if error is None else f"internal error ({kind_of(error)})"
+        log.error("task.failed", task=name, reason=why, retry_in_s=pause, exc_info=error)
+        tell(f"{why}, begun again after {pause:g} s: see the log")
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LONGEST_PAUSE)
 
 
 class Steps:

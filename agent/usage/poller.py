@@ -12,11 +12,13 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agent.model import Usage, UsageReading
+from agent.tasks import kept
 from agent.usage.base import READ_LIMIT, UsageSource, UsageUnknownError
 from agent.usage.fusion import Fusion
 
@@ -220,7 +222,8 @@ class Poller:
             running = self._running[name] = _Running(plans[name], source)
             if old is not None:
                 await self._inherit(running, old)
-            running.task = loop.create_task(self._manage(running), name=f"usage {name}")
+            manage = kept(f"usage {name}", partial(self._manage, running))
+            running.task = loop.create_task(manage, name=f"usage {name}")
 
     async def _inherit(self, running: _Running, old: _Running) -> None:
         """A target that it asks as well keeps its voice; the first listing drops the others."""
@@ -332,7 +335,7 @@ class Poller:
             follower.target = target
             if follower.task is None:
                 self._tell(self._fusion.know((source.name, key), target.udid))
-                follow = self._follow(source, follower)
+                follow = kept(f"usage {key}", partial(self._follow, source, follower))
                 follower.task = asyncio.get_running_loop().create_task(follow, name=key)
 
     # --- one target ------------------------------------------------------------------------
