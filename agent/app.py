@@ -2,7 +2,8 @@
 
 Order of a start: the store (whose lock says we are alone), webhook ids, the pipeline with the
 stored devices, leases, the API, the dispatcher, and last the sources, whose first snapshots settle
-the pipeline: then the agent is ready. A stop goes the other way, and ends within `STOP_LIMIT`.
+the pipeline: then the agent is ready. A stop goes the other way, and ends within `STOP_LIMIT`; its
+first step is silence, for what ends with us is no news of any phone.
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ from agent.deliver.dispatcher import Dispatcher
 from agent.errors import AgentError, InternalError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
-from agent.pipeline import Clocks, Pipeline, sources_of
+from agent.pace import Clocks
+from agent.pipeline import Pipeline, sources_of
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.events import Events
 from agent.service.health import Health, LastReload, ReloadBy
-from agent.service.leases import LeaseDesk, candidates
+from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.live import Live
 from agent.service.scrape import Scraper
 from agent.service.services import Services
@@ -49,7 +51,7 @@ from agent.usage.leases import Leases
 from agent.usage.poller import Poller
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from agent.config import Config, Webhook
@@ -68,13 +70,6 @@ STATUS_DELAY = 1.0
 """Seconds that changes are gathered for before `STATUS=` tells of them."""
 OVERDUE_LIMIT = 10.0
 """Seconds that a timed decision may be late before the watchdog is no longer fed."""
-
-
-_BRIDGES = Bridges(
-    connect_iphone=for_usage.connect_iphone,
-    adb_forwards=for_usage.adb_forwards,
-    adb_host=for_usage.adb_host,
-)
 
 
 class App:
@@ -105,6 +100,7 @@ class App:
         self._plans = plans
         self._notifier = Notifier(environ)
         self._stopping = asyncio.Event()
+        self._starting: asyncio.Future[None] | None = None
         self._reload_lock = asyncio.Lock()
         self._status_timer: asyncio.TimerHandle | None = None
         self._tasks = Tasks(self._status_soon)
@@ -121,21 +117,40 @@ class App:
         Raises:
             AgentError: it cannot start; nothing was sent or changed.
         """
-        loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             async with self._reload_lock:  # the API answers before all is built
-                await self._start(stack)
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.add_signal_handler(number, self.stop)
-            loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
+                await self._start_unless_stopped(stack)
             await self._stopping.wait()
             self._notifier.stopping()
             log.info("agent.stopping")
+            # One under way is done to its end, and none begins any more.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(STOP_LIMIT * 0.1):
+                    await self._reload_lock.acquire()
         log.info("agent.stopped")
 
     def stop(self) -> None:
-        """Ask `run` to end."""
+        """Ask `run` to end, wherever it is."""
         self._stopping.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    async def _start_unless_stopped(self, stack: contextlib.AsyncExitStack) -> None:
+        """A stop in the middle of it ends it there; what was started by then is in the stack."""
+        self._starting = asyncio.ensure_future(self._start(stack))
+        try:
+            await self._starting
+        except asyncio.CancelledError:
+            me = asyncio.current_task()
+            if not self._stopping.is_set() or me is None or me.cancelling():
+                raise
+
+    def _heed_signals(self) -> None:
+        """From when there is something to be ended in order; before, a signal just ends it."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_on_signal)
 
     async def ready(self) -> None:
         """Wait until the first look at the phones is done."""
@@ -150,6 +165,7 @@ class App:
             on_health=self._on_health,
         )
         stack.push_async_callback(self._store.close)
+        self._heed_signals()
         self._recovered_from = self._store.health.recovered_from
         self._live.webhooks = await self._identified(config)
         self._tasks.finish("cancelling for webhooks that are gone", self._cancel_deleted)
@@ -173,7 +189,14 @@ class App:
             self._dispatcher.notify,
             Clocks(loop.time, wall_ms, loop.call_later),
             socket.gethostname(),
+            self._recheck,
             self._seen.set,
+        )
+        self._bridges = Bridges(
+            connect_iphone=for_usage.connect_iphone,
+            adb_forwards=for_usage.adb_forwards,
+            adb_host=for_usage.adb_host,
+            find=self._pipeline.find,
         )
         self._poller = Poller(
             phones=self._pipeline.phones,
@@ -189,10 +212,11 @@ class App:
             wall_ms=wall_ms,
             call_later=loop.call_later,
             candidates=partial(candidates, self._pipeline),
+            candidate=partial(candidate, self._pipeline),
         )
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
-        usage = usage_plans_of(config, _BRIDGES)
+        usage = usage_plans_of(config, self._bridges)
         self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
@@ -205,8 +229,8 @@ class App:
         if config.api.listen:
             self._api.use_tcp(await self._api.open_tcp(config.api.listen))
 
-        await self._poller.reconfigure(config.usage.interval, usage)
         stack.push_async_callback(self._poller.close)
+        await self._poller.reconfigure(config.usage.interval, usage)
 
         # From here on nothing keeps the agent from starting: now it may send.
         await self._dispatcher.start()
@@ -221,13 +245,22 @@ class App:
         stack.callback(settle.cancel)
         if not plans:
             self._seen.set()
+        self._begin_background(settle)
+        stack.push_async_callback(self._end_background)
+        stack.callback(self._fall_silent)
+
+    def _begin_background(self, settle: asyncio.TimerHandle) -> None:
         self._tasks.finish("first look at usage", self._look_at_usage)
         self._tasks.finish("start", partial(self._announce, settle))
         if self._notifier.watchdog_interval:
             self._tasks.keep("watchdog", self._feed_watchdog)
         if self._file is not None:
             self._tasks.keep("watch of the configuration file", self._watch(self._file).run)
-        stack.push_async_callback(self._end_background)
+
+    def _fall_silent(self) -> None:
+        """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
+        self._pipeline.stop()
+        self._leases.freeze()
 
     def _assume_last_use(self, usage: UsagePlans) -> None:
         """What was in use when the agent stopped is so until a usage source says otherwise."""
@@ -235,6 +268,9 @@ class App:
         for view in self._pipeline.views():
             if usage and view.state is DeviceState.UTILIZING and view.udid not in leased:
                 self._poller.assume(view.udid, view.holder)
+
+    def _recheck(self, source: SourceName) -> Awaitable[None] | None:
+        return self._sources.recheck(source)
 
     async def _look_at_usage(self) -> None:
         """Derive states once the usage of the phones that the sources see was read, too."""
@@ -372,7 +408,7 @@ class App:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
         new = await asyncio.to_thread(self._load)
-        usage = usage_plans_of(new, _BRIDGES)
+        usage = usage_plans_of(new, self._bridges)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None
@@ -501,10 +537,10 @@ class App:
             self._tasks.finish("restoring what memory knows", self._store_again)
         self._status_soon()
 
-    def _on_change(self, _udid: str) -> None:
+    def _on_change(self, udid: str) -> None:
         self._status_soon()
         self._poller.phones_changed()
-        self._leases.serve()
+        self._leases.serve(udid)
 
     def _on_rename(self, old: str, new: str) -> None:
         self._poller.rename(old, new)

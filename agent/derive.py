@@ -1,13 +1,32 @@
 """Which state a device is in, and when a change of it counts. Pure: no clock, no I/O, no await.
 
 Theory of operation. A device has three readings (presence, bridge, usage). `TABLE` gives an outcome
-for every triple of them: a state, "the last state", or "the last state, and after source_grace
-offline". `step` turns the outcome into the *derived* state; a derived state that differs from the
-device's state becomes a candidate, and once it has lasted its hold time without a break it becomes
-the device's state: that is a transition. `CALLS_BACK` says which transitions call back. Nothing
-outside these two tables decides a state.
+for every triple of them: a state, the last state, or one of three that need one more fact:
 
-Times are seconds of any monotonic clock; `now` is passed in and never runs backwards.
+- *present, bridge unknown*: the last state, and after `source_grace` offline;
+- *present, bridge absent*: offline, but the last state while the phone is arriving. A phone arrives
+  when it comes onto USB, and when its bridge comes back (a server that was started anew finds the
+  phones one by one). It has arrived once its bridge has listed it, or has been able to and did not
+  for `arrival` seconds. One whose bridge cannot see it in that mode does not arrive: why it is
+  silent is known;
+- *unknown, bridge absent*: unplugged where the bridge's list is the presence, else the last state.
+
+`step` turns the outcome into the *derived* state; a derived state that differs from the device's
+state becomes a candidate, and once it has lasted its hold time without a break it becomes the
+device's state: that is a transition. `CALLS_BACK` says which transitions call back. Nothing outside
+these two tables decides a state; two rules bound what a phone that flickers can do to the holds:
+
+- *No endless in-between*: a device is away from its state from the first reading that says another
+  one to the next that says its own; "the last state" ends it not. Once it has been away for longer
+  than the longest hold (and `arrival`, `source_grace`, where such waits lay in it) and takes up a
+  candidate that it had before, it enters the worst state that it showed since it left. A phone that
+  goes through several states once, and stays in the last, only waits for that one's hold.
+- *Flapping*: past `flap_transitions` in `flap_window` every hold grows to `flap_hold` at least,
+  until nothing has changed for that long. Counted are transitions, and absences too short to be
+  one: a phone that re-enumerates over and over.
+
+Times are seconds of any monotonic clock; `now` is passed in and never runs backwards. The time in
+which nobody looked (a frozen process) is the caller's to leave out.
 """
 
 from __future__ import annotations
@@ -28,6 +47,8 @@ class Outcome(StrEnum):
     UNPLUGGED = "unplugged"
     LAST = "last state"
     LAST_THEN_OFFLINE = "last state, after source_grace offline"
+    ARRIVING_THEN_OFFLINE = "last state while it arrives, then offline"
+    LAST_OR_UNPLUGGED = "unplugged where the bridge's list is the presence, else last state"
 
 
 _ANY_BRIDGE = tuple(Bridge)
@@ -40,13 +61,13 @@ _ROWS: tuple[tuple[Presence, tuple[Bridge, ...], tuple[Usage, ...], Outcome], ..
     (Presence.PRESENT, (Bridge.READY,), (Usage.IN_USE,), Outcome.UTILIZING),
     (Presence.PRESENT, (Bridge.READY,), _FREE, Outcome.ONLINE),
     (Presence.PRESENT, (Bridge.NOT_READY,), _ANY_USAGE, Outcome.OFFLINE),
-    (Presence.PRESENT, (Bridge.ABSENT,), _ANY_USAGE, Outcome.OFFLINE),
+    (Presence.PRESENT, (Bridge.ABSENT,), _ANY_USAGE, Outcome.ARRIVING_THEN_OFFLINE),
     (Presence.PRESENT, (Bridge.UNKNOWN,), _ANY_USAGE, Outcome.LAST_THEN_OFFLINE),
-    # No udevd (a container), or a device that is not on USB: the bridge's list is the presence.
+    # udev cannot see it: it is down, it was never there, or the device is not on this host's USB.
     (Presence.UNKNOWN, (Bridge.READY,), (Usage.IN_USE,), Outcome.UTILIZING),
     (Presence.UNKNOWN, (Bridge.READY,), _FREE, Outcome.ONLINE),
     (Presence.UNKNOWN, (Bridge.NOT_READY,), _ANY_USAGE, Outcome.OFFLINE),
-    (Presence.UNKNOWN, (Bridge.ABSENT,), _ANY_USAGE, Outcome.UNPLUGGED),
+    (Presence.UNKNOWN, (Bridge.ABSENT,), _ANY_USAGE, Outcome.LAST_OR_UNPLUGGED),
     (Presence.UNKNOWN, (Bridge.UNKNOWN,), _ANY_USAGE, Outcome.LAST),
 )
 
@@ -73,6 +94,17 @@ _SESSION_EDGES = frozenset(
 )
 """A session's start and end say nothing about the cable: no flaps, and never damped."""
 
+_SEVERITY = {
+    DeviceState.ONLINE: 0,
+    DeviceState.UTILIZING: 0,
+    DeviceState.OFFLINE: 1,
+    DeviceState.UNPLUGGED: 2,
+}
+"""Which of the states that a flickering phone shows counts."""
+
+ASK_LEAD = 0.5
+"""Seconds before a state counts at which the sources are asked once more, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -82,6 +114,7 @@ class Policy:
     hold_offline: float = 5.0
     hold_utilizing: float = 0.0
     hold_unplugged: float = 3.0
+    arrival: float = 10.0
     source_grace: float = 30.0
     usage_grace: float = 60.0
     flap_transitions: int = 6
@@ -100,6 +133,23 @@ class Policy:
             case DeviceState.UNPLUGGED:
                 return self.hold_unplugged
 
+    @property
+    def longest_hold(self) -> float:
+        """Of the undamped ones."""
+        return max(self.hold(state) for state in DeviceState)
+
+
+@dataclass(frozen=True, slots=True)
+class Away:
+    """What a device showed since it left its state."""
+
+    since: float
+    shown: frozenset[DeviceState] = frozenset()
+    arriving: bool = False
+    """It was arriving in between."""
+    blind: bool = False
+    """Its state could not be told in between."""
+
 
 @dataclass(frozen=True, slots=True)
 class Track:
@@ -112,13 +162,25 @@ class Track:
     candidate: DeviceState | None = None
     candidate_since: float = 0.0
     bridge_unknown_since: float | None = None
-    """Since when the phone is present and its bridge down."""
+    """Since when the phone is present and its bridge down; nothing was told of it since."""
     usage: Usage = Usage.IDLE
     """The last known usage."""
     usage_holder: str = ""
     usage_unknown_since: float | None = None
+    away: Away | None = None
+    there: bool | None = None
+    """Whether the phone was there when that was last known; None: it never was."""
+    lost: bool = False
+    """That was known before, and is not now."""
+    left: bool = False
+    """It was seen leaving, which has not come to count."""
+    arriving: bool = False
+    listed: bool = False
+    """Its bridge has listed it since it last began to arrive."""
+    silent_since: float | None = None
+    """While it arrives: since when its bridge is able to list it, and does not."""
     flips: tuple[float, ...] = ()
-    """When the transitions inside the flap window happened."""
+    """When the flaps inside the flap window happened."""
     flapping: bool = False
     changed_at: float = 0.0
     """When the derived state last changed, whether it came to count or not."""
@@ -134,6 +196,25 @@ class Step:
     """The state of a transition that counts from now; None: no transition."""
     wake: float | None = None
     """When to call `step` again with the same readings, at the latest; None: never."""
+    ask_at: float | None = None
+    """When the sources are to be asked once more, as a state is about to count; None: not now."""
+
+
+def quiet(track: Track) -> Track:
+    """The track of a device that is no longer looked at: its state, and nothing under way."""
+    return Track(
+        track.state,
+        track.reason,
+        track.holder,
+        usage=track.usage,
+        usage_holder=track.usage_holder,
+    )
+
+
+def is_here(readings: Readings) -> bool:
+    """Whether the phone is there, or may be."""
+    outcome = _outcome(readings, readings.usage)
+    return outcome is not Outcome.UNPLUGGED
 
 
 def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
@@ -146,18 +227,23 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         policy: the hold and grace times in force.
     """
     wakes: list[float] = []
+    track = _come_and_go(track, readings, now, policy)
     track, usage = _usage(track, readings, now, policy, wakes)
-    track, derived = _derived(track, readings, usage, now, policy, wakes)
-    track = _follow(track, derived, now)
+    track, derived, sight = _derived(track, readings, usage, now, policy, wakes)
+    track, strayed = _follow(track, derived, sight, now, policy)
 
-    previous, entered = track.state, None
+    previous, entered, ask_at = track.state, None, None
+    if _ripe(track, now, policy):
+        entered = track.candidate
+    elif strayed is not None:
+        entered = strayed
+    if entered is not None:
+        track = _enter(track, entered, derived, now, policy)
     if track.candidate is not None:
-        ripe_at = track.candidate_since + _hold(track, track.candidate, policy)
-        if now >= ripe_at:
-            entered = track.candidate
-            track = _enter(track, entered, now, policy)
-        else:
-            wakes.append(ripe_at)
+        hold = _hold(track, track.candidate, policy)
+        ripe_at = track.candidate_since + hold
+        wakes.append(ripe_at)
+        ask_at = ripe_at - min(ASK_LEAD, hold / 2)
 
     if track.flapping:
         quiet_at = track.changed_at + policy.flap_hold
@@ -166,12 +252,32 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         else:
             wakes.append(quiet_at)
 
-    if derived is not None and derived is track.state:
+    if entered is not None and derived is not entered:
+        track = replace(
+            track, reason=f"it comes and goes; at the moment it is {derived}", holder=""
+        )
+    else:
+        track = _explained(track, derived, sight, readings)
+    return Step(track, previous, entered, min(wakes, default=None), ask_at)
+
+
+def _explained(
+    track: Track, derived: DeviceState | None, sight: _Sight, readings: Readings
+) -> Track:
+    """The track with the newest reason of its state, where the readings give one."""
+    reason, holder = track.reason, track.holder
+    if sight is _Sight.ARRIVING:
+        reason = f"arriving: not yet seen by {readings.bridge_name}"
+    elif track.state is None:
+        reason = readings.bridge_reason if sight is _Sight.BLIND else ""
+        if derived is None:
+            reason = reason or readings.presence_reason
+    elif derived is track.state:
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
-        if (reason, holder) != (track.reason, track.holder):
-            track = replace(track, reason=reason, holder=holder)
-    return Step(track, previous, entered, min(wakes, default=None))
+    if (reason, holder) == (track.reason, track.holder):
+        return track
+    return replace(track, reason=reason, holder=holder)
 
 
 def explain(state: DeviceState, readings: Readings, track: Track) -> str:
@@ -182,8 +288,8 @@ def explain(state: DeviceState, readings: Readings, track: Track) -> str:
         case DeviceState.UTILIZING:
             who = f"in use by {track.usage_holder}" if track.usage_holder else "in use"
             if readings.usage is Usage.UNKNOWN:
-                return f"{who} when last known ({readings.usage_reason or 'usage unknown'})"
-            return who
+                who = f"{who} when last known ({readings.usage_reason or 'usage unknown'})"
+            return "; ".join(filter(None, (who, _unseen(readings))))
         case DeviceState.UNPLUGGED:
             return readings.presence_reason
         case DeviceState.ONLINE:
@@ -194,9 +300,45 @@ def _doubts(readings: Readings) -> str:
     """What an online phone's readings leave open."""
     if readings.bridge is Bridge.UNKNOWN:
         return f"when last known ({readings.bridge_reason or 'its bridge is down'})"
+    if readings.bridge is Bridge.ABSENT:
+        return f"when last known ({readings.presence_reason or 'USB cannot be seen'})"
+    usage = readings.usage_reason
     if readings.usage is Usage.UNKNOWN:
-        return f"usage unknown: {readings.usage_reason or 'its source is down'}"
-    return readings.usage_reason
+        usage = f"usage unknown: {usage or 'its source is down'}"
+    return "; ".join(filter(None, (_unseen(readings), usage)))
+
+
+def _unseen(readings: Readings) -> str:
+    """Why a phone that its bridge reaches is not seen on USB, where that is worth telling."""
+    told = readings.presence is Presence.UNKNOWN and readings.bridge_is_presence
+    return readings.presence_reason if told else ""
+
+
+def _come_and_go(track: Track, readings: Readings, now: float, policy: Policy) -> Track:
+    """Note whether the phone is there, and what that makes of it: arriving, or one flap more."""
+    there = _there(readings)
+    if there is None:
+        if track.lost:
+            return track
+        return replace(track, lost=True, left=False)
+    if there is track.there:
+        return replace(track, lost=False) if track.lost else track
+    if not there:
+        left = track.there is True and not track.lost
+        return replace(track, there=False, lost=False, left=left, arriving=False)
+    if track.left:
+        track = replace(_flap(track, now, policy), changed_at=now)
+    return replace(
+        track, there=True, lost=False, left=False, arriving=True, listed=False, silent_since=None
+    )
+
+
+def _there(readings: Readings) -> bool | None:
+    if readings.presence is not Presence.UNKNOWN:
+        return readings.presence is Presence.PRESENT
+    if not readings.bridge_is_presence or readings.bridge is Bridge.UNKNOWN:
+        return None
+    return readings.bridge is not Bridge.ABSENT
 
 
 def _usage(
@@ -226,6 +368,25 @@ def _usage(
     return track, Usage.UNKNOWN
 
 
+class _Sight(StrEnum):
+    """How much the readings say of the state."""
+
+    CLEAR = "clear"
+    ARRIVING = "arriving"
+    BLIND = "blind"
+
+
+_SAY_NOTHING = frozenset({Outcome.LAST, Outcome.LAST_THEN_OFFLINE})
+
+
+def _outcome(readings: Readings, usage: Usage) -> Outcome:
+    """What the table says, without what only time can tell."""
+    outcome = TABLE[readings.presence, readings.bridge, usage]
+    if outcome is Outcome.LAST_OR_UNPLUGGED:
+        return Outcome.UNPLUGGED if readings.bridge_is_presence else Outcome.LAST
+    return outcome
+
+
 def _derived(
     track: Track,
     readings: Readings,
@@ -233,37 +394,110 @@ def _derived(
     now: float,
     policy: Policy,
     wakes: list[float],
-) -> tuple[Track, DeviceState | None]:
+) -> tuple[Track, DeviceState | None, _Sight]:
     """The state the table gives; None where it says "the last state" and there is none."""
-    outcome = TABLE[readings.presence, readings.bridge, usage]
-    if outcome is not Outcome.LAST_THEN_OFFLINE:
-        if track.bridge_unknown_since is not None:
-            track = replace(track, bridge_unknown_since=None)
-        if outcome is Outcome.LAST:
-            return track, track.state
-        state = DeviceState(outcome.value)
-        if track.state is None and state is DeviceState.UNPLUGGED:
-            return track, None  # never seen, and not here: nothing happened
-        return track, state
+    outcome = _outcome(readings, usage)
+    if outcome not in _SAY_NOTHING and track.bridge_unknown_since is not None:
+        track = replace(track, bridge_unknown_since=None)
+    track = _met(track, readings)
+    match outcome:
+        case Outcome.LAST:
+            return track, track.state, _Sight.BLIND
+        case Outcome.ARRIVING_THEN_OFFLINE:
+            return _arrived(track, now, policy, wakes)
+        case Outcome.LAST_THEN_OFFLINE:
+            return _blind(track, now, policy, wakes)
+    state = DeviceState(outcome.value)
+    if track.state is None and state is DeviceState.UNPLUGGED:
+        return track, None, _Sight.CLEAR  # never seen, and not here: nothing happened
+    return track, state, _Sight.CLEAR
+
+
+def _met(track: Track, readings: Readings) -> Track:
+    """Note what the bridge says about whether the phone is still arriving."""
+    if readings.bridge in {Bridge.READY, Bridge.NOT_READY}:
+        if track.arriving or not track.listed:
+            track = replace(track, arriving=False, silent_since=None, listed=True)
+    elif readings.bridge_ruled_out:
+        if track.arriving:
+            track = replace(track, arriving=False, silent_since=None)
+    elif readings.bridge is Bridge.UNKNOWN and track.listed:
+        track = replace(track, arriving=True, silent_since=None, listed=False)
+    return track
+
+
+def _arrived(
+    track: Track, now: float, policy: Policy, wakes: list[float]
+) -> tuple[Track, DeviceState | None, _Sight]:
+    """The bridge is silent: that counts once the phone has had its time to arrive."""
+    if track.arriving:
+        since = track.silent_since
+        if since is None:
+            since = now
+            track = replace(track, silent_since=now)
+        if now < since + policy.arrival:
+            wakes.append(since + policy.arrival)
+            return track, track.state, _Sight.ARRIVING
+        track = replace(track, arriving=False, silent_since=None)
+    return track, DeviceState.OFFLINE, _Sight.CLEAR
+
+
+def _blind(
+    track: Track, now: float, policy: Policy, wakes: list[float]
+) -> tuple[Track, DeviceState | None, _Sight]:
+    """The bridge is down: that counts once `source_grace` has run out."""
     since = track.bridge_unknown_since
     if since is None:
         since = now
         track = replace(track, bridge_unknown_since=now)
     if now < since + policy.source_grace:
         wakes.append(since + policy.source_grace)
-        return track, track.state
-    return track, DeviceState.OFFLINE
+        return track, track.state, _Sight.BLIND
+    return track, DeviceState.OFFLINE, _Sight.CLEAR
 
 
-def _follow(track: Track, derived: DeviceState | None, now: float) -> Track:
-    """Keep the candidate in step with the derived state: a break starts its hold anew."""
+def _follow(
+    track: Track, derived: DeviceState | None, sight: _Sight, now: float, policy: Policy
+) -> tuple[Track, DeviceState | None]:
+    """Keep the candidate in step with the derived state: a break starts its hold anew.
+
+    Returns the state that a phone which only flickers is to enter now, too.
+    """
     if derived is None or derived is track.state:
-        if track.candidate is None:
-            return track
-        return replace(track, candidate=None, changed_at=now)
+        away = track.away
+        if sight is _Sight.CLEAR:
+            away = None
+        elif away is not None:
+            away = replace(
+                away,
+                arriving=away.arriving or sight is _Sight.ARRIVING,
+                blind=away.blind or sight is _Sight.BLIND,
+            )
+        changed_at = track.changed_at if track.candidate is None else now
+        if (track.candidate, track.away) == (None, away):
+            return track, None
+        return replace(track, candidate=None, changed_at=changed_at, away=away), None
     if derived is track.candidate:
-        return track
-    return replace(track, candidate=derived, candidate_since=now, changed_at=now)
+        return track, None
+    away = track.away or Away(now)
+    strayed = None
+    if derived in away.shown and now - away.since >= _patience(track, away, policy):
+        strayed = max((derived, *away.shown), key=lambda state: _SEVERITY[state])
+    away = replace(away, shown=away.shown | {derived})
+    track = replace(track, candidate=derived, candidate_since=now, changed_at=now, away=away)
+    return track, strayed
+
+
+def _patience(track: Track, away: Away, policy: Policy) -> float:
+    """How long a phone may be away from its state, however it flickers."""
+    longest = policy.longest_hold
+    if track.flapping:
+        longest = max(longest, policy.flap_hold)
+    return (
+        longest
+        + (policy.arrival if away.arriving else 0.0)
+        + (policy.source_grace if away.blind else 0.0)
+    )
 
 
 def _hold(track: Track, state: DeviceState, policy: Policy) -> float:
@@ -273,12 +507,29 @@ def _hold(track: Track, state: DeviceState, policy: Policy) -> float:
     return hold
 
 
-def _enter(track: Track, state: DeviceState, now: float, policy: Policy) -> Track:
-    flips = track.flips
-    flapping = track.flapping
+def _ripe(track: Track, now: float, policy: Policy) -> bool:
+    """Whether the candidate has lasted its hold."""
+    if track.candidate is None:
+        return False
+    return now >= track.candidate_since + _hold(track, track.candidate, policy)
+
+
+def _enter(
+    track: Track, state: DeviceState, derived: DeviceState | None, now: float, policy: Policy
+) -> Track:
     if (track.state, state) not in _SESSION_EDGES:
-        flips = (*(at for at in flips if at > now - policy.flap_window), now)
-        flapping = flapping or len(flips) > policy.flap_transitions
+        track = _flap(track, now, policy)
+    track = replace(track, state=state, candidate=None, away=None)
+    if state is DeviceState.UNPLUGGED:
+        track = replace(track, left=False)
+    if derived is not None and derived is not state:
+        away = Away(now, frozenset({derived}))
+        track = replace(track, candidate=derived, candidate_since=now, away=away)
+    return track
+
+
+def _flap(track: Track, now: float, policy: Policy) -> Track:
+    flips = (*(at for at in track.flips if at > now - policy.flap_window), now)
+    flapping = track.flapping or len(flips) > policy.flap_transitions
     # Only as many as the rule looks at: a flapping phone must not grow this without bound.
-    flips = flips[-(policy.flap_transitions + 1) :]
-    return replace(track, state=state, candidate=None, flips=flips, flapping=flapping)
+    return replace(track, flips=flips[-(policy.flap_transitions + 1) :], flapping=flapping)

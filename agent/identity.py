@@ -37,7 +37,7 @@ from agent.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 _HEX_40 = re.compile(r"[0-9a-fA-F]{40}")
 _HEX_24 = re.compile(r"([0-9a-fA-F]{8})-?([0-9a-fA-F]{16})")
@@ -121,6 +121,16 @@ class _Device:
     facts: Facts
     members: dict[tuple[SourceName, str], Sighting] = field(default_factory=dict)
     off_usb: bool = False
+    network: bool = False
+    """Reached over the network alone, when last seen."""
+    udev_only: bool = False
+    """USB was turned off while udev alone could tell of it, and no bridge has listed it since."""
+    on_usb: bool = False
+    """udev saw it, when udev last saw anything."""
+    left_usb: bool = False
+    """udev saw it leave, and it has not become ready since: a list that still has it is stale."""
+    beyond_udev: bool = False
+    """It has answered its bridge while udev did not see it, and udev has not seen it since."""
 
 
 _Key = tuple[SourceName, str]
@@ -132,7 +142,7 @@ class Identities:
     Args:
         sources: the enabled ones; the others stay unknown for ever.
         known: devices of the store and of the config.
-        adb_is_local: whether adb's server runs on this host, so that udev sees its phones too.
+        remote: the bridges whose servers run on other hosts, so that udev cannot see their phones.
     """
 
     def __init__(
@@ -140,10 +150,12 @@ class Identities:
         *,
         sources: Iterable[SourceName],
         known: Iterable[Known] = (),
-        adb_is_local: bool = True,
+        remote: Iterable[SourceName] = (),
     ) -> None:
         self._enabled = frozenset(sources)
-        self._adb_is_local = adb_is_local
+        self._remote = frozenset(remote)
+        self._udev_missing = False
+        self._udev_spoke = False
         self._waiting = set(self._enabled)
         self._down: dict[SourceName, str] = dict.fromkeys(self._enabled, "not connected yet")
         self._sightings: dict[SourceName, dict[str, Sighting]] = {name: {} for name in SourceName}
@@ -210,6 +222,7 @@ class Identities:
                 shared_serial=bool(at),
             ),
             off_usb=is_off_usb(known.udid),
+            network=is_network(known.udid),
         )
         if known.port:
             self._at_port.setdefault(known.port, known.udid)
@@ -224,27 +237,87 @@ class Identities:
         self,
         *,
         sources: Iterable[SourceName],
-        adb_is_local: bool,
+        remote: Iterable[SourceName],
     ) -> set[str]:
         """Enable and disable sources; an added one is down (not waited for) until it speaks."""
         touched: set[str] = set()
         wanted = frozenset(sources)
+        if SourceName.UDEV in self._enabled - wanted:
+            for device in self._devices.values():
+                device.udev_only = not _listed(device) and self._may_be_on_usb(device)
         for source in self._enabled - wanted:
             touched |= self.apply(Down(source, "turned off in the configuration"))
             del self._down[source]
         for source in wanted - self._enabled:
             self._down[source] = "not connected yet"
         self._enabled = wanted
-        self._adb_is_local = adb_is_local
-        for device in self._devices.values():
-            self._place(device)
+        self._remote = frozenset(remote)
         return touched
+
+    def cut_off(self, udid: str, network: Collection[Platform]) -> bool:
+        """Whether nothing that is turned on can see that device as it was last seen.
+
+        Args:
+            udid: a known one.
+            network: the platforms whose network phones are wanted.
+        """
+        device = self._devices[udid]
+        platform = device.facts.platform
+        if platform is None:
+            return False
+        return (
+            BRIDGE_OF[platform] not in self._enabled
+            or (device.network and platform not in network)
+            or (device.udev_only and SourceName.UDEV not in self._enabled)
+        )
 
     def apply(self, observation: Observation) -> set[str]:
         """Take one observation; returns the UDIDs whose readings or facts may have changed."""
         source = observation.source
         if source not in self._enabled:
             return set()
+        if source is SourceName.UDEV:
+            self._udev_spoke |= isinstance(observation, Snapshot)
+            if isinstance(observation, Down):
+                self._udev_missing = observation.missing and not self._udev_spoke
+        answered = self._answered(observation)
+        touched = self._apply(observation)
+        left = source is SourceName.UDEV and isinstance(observation, (Gone, Snapshot))
+        for udid in touched:
+            if udid in self._devices:
+                self._weigh(self._devices[udid], answered, left=left)
+        return touched
+
+    def _answered(self, observation: Observation) -> Sighting | None:
+        """The sighting that becomes ready by that observation, which only an answer can do.
+
+        A list read anew (a snapshot) may repeat what a stalled server has said for long.
+        """
+        match observation:
+            case Changed(sighting=Sighting(bridge=Bridge.READY) as new):
+                old = self._sightings[new.source].get(new.address)
+                return new if old is None or old.bridge is not Bridge.READY else None
+        return None
+
+    def _weigh(self, device: _Device, answered: Sighting | None, *, left: bool) -> None:
+        """Note what udev's word on the device is worth beside its bridge's."""
+        device.udev_only &= not _listed(device)
+        if SourceName.UDEV not in self._enabled or SourceName.UDEV in self._down:
+            return
+        if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
+            device.on_usb, device.left_usb, device.beyond_udev = True, False, False
+            return
+        device.left_usb |= device.on_usb and left
+        device.on_usb = False
+        if answered is not None and answered in device.members.values():
+            device.left_usb = False
+        if not device.left_usb and any(
+            sighting.bridge is Bridge.READY for sighting in device.members.values()
+        ):
+            device.beyond_udev = True
+
+    def _apply(self, observation: Observation) -> set[str]:
+        source = observation.source
         match observation:
             case Changed(sighting=sighting):
                 return self._put(sighting)
@@ -288,6 +361,9 @@ class Identities:
             bridge=bridge,
             presence_reason=presence_reason,
             bridge_reason=bridge_reason,
+            bridge_is_presence=self._bridge_is_presence(device),
+            bridge_ruled_out=_ruled_out(device),
+            bridge_name=_bridge_name(device),
         )
 
     def reached(self, udid: str) -> str:
@@ -432,7 +508,8 @@ class Identities:
     def _place(self, device: _Device) -> None:
         """Note whether the device is off USB; without a sighting the last word stays."""
         if device.members:
-            device.off_usb = all(_off_usb(s, self._adb_is_local) for s in device.members.values())
+            device.off_usb = all(_off_usb(s) for s in device.members.values())
+            device.network = all(s.network for s in device.members.values())
 
     def _is_phone(self, serial: str, group: list[Sighting]) -> bool:
         return serial in self._devices or any(s.usb is not UsbKind.OTHER for s in group)
@@ -474,13 +551,36 @@ class Identities:
     def _presence(self, device: _Device) -> tuple[Presence, str]:
         if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
             return Presence.PRESENT, ""
-        if SourceName.UDEV not in self._enabled:
-            return Presence.UNKNOWN, ""
-        if device.off_usb:
+        if SourceName.UDEV not in self._enabled or self._expected_elsewhere(device):
             return Presence.UNKNOWN, ""
         if SourceName.UDEV in self._down:
             return Presence.UNKNOWN, self._down[SourceName.UDEV]
-        return Presence.ABSENT, ""
+        seen = _listed(device)
+        if _beyond_udev(device):
+            return Presence.UNKNOWN, _unseen(device) if seen else ""
+        if any(s.bridge is Bridge.UNKNOWN for s in seen) and not device.left_usb:
+            return Presence.UNKNOWN, ""  # it is being asked: its answer will be proof
+        return Presence.ABSENT, _unseen(device) if seen else ""
+
+    def _bridge_is_presence(self, device: _Device) -> bool:
+        """Whether what its bridge's list leaves out is unplugged, where udev cannot tell."""
+        return (
+            SourceName.UDEV not in self._enabled
+            or self._udev_missing
+            or _beyond_udev(device)
+            or self._expected_elsewhere(device)
+        )
+
+    def _expected_elsewhere(self, device: _Device) -> bool:
+        """Whether udev of this host cannot be expected to see the device."""
+        platform = device.facts.platform
+        return device.off_usb or (platform is not None and BRIDGE_OF[platform] in self._remote)
+
+    def _may_be_on_usb(self, device: _Device) -> bool:
+        return (
+            not self._bridge_is_presence(device)
+            and self._presence(device)[0] is not Presence.ABSENT
+        )
 
     def _bridge(self, device: _Device) -> tuple[Bridge, str]:
         platform = device.facts.platform
@@ -502,13 +602,56 @@ class Identities:
         return Bridge.ABSENT, _not_seen(platform, device)
 
 
-def _off_usb(sighting: Sighting, adb_is_local: bool) -> bool:
+def _off_usb(sighting: Sighting) -> bool:
     """Whether udev of this host cannot be expected to see that phone."""
     if sighting.source is SourceName.UDEV:
         return False
-    if sighting.network or is_off_usb(sighting.serial):
-        return True
-    return sighting.source is SourceName.ADB and not adb_is_local
+    return sighting.network or is_off_usb(sighting.serial)
+
+
+def _beyond_udev(device: _Device) -> bool:
+    """Whether udev's absence says nothing of it. Of twins an answer may have been the other's."""
+    if not device.facts.shared_serial:
+        return device.beyond_udev
+    ready = any(sighting.bridge is Bridge.READY for sighting in device.members.values())
+    return device.beyond_udev and ready
+
+
+def _listed(device: _Device) -> list[Sighting]:
+    """Its bridge's sightings of it."""
+    return [s for s in device.members.values() if s.source is not SourceName.UDEV]
+
+
+def _on_usb(device: _Device) -> Sighting | None:
+    """What udev sees of it."""
+    return next((s for s in device.members.values() if s.source is SourceName.UDEV), None)
+
+
+def _bridge_name(device: _Device) -> str:
+    """As operators call it."""
+    return "usbmuxd" if device.facts.platform is Platform.IOS else "adb"
+
+
+def _ruled_out(device: _Device) -> bool:
+    """Whether udev says why no bridge can see the phone as it is now."""
+    sighting = _on_usb(device)
+    if sighting is None:
+        return False
+    return bool(sighting.reason) or sighting.usb not in {UsbKind.ADB, UsbKind.APPLE}
+
+
+def _unseen(device: _Device) -> str:
+    """What to say of a phone that its bridge lists and udev does not see."""
+    name = _bridge_name(device)
+    if any(sighting.bridge is Bridge.READY for sighting in _listed(device)):
+        if device.left_usb:
+            return f"{name} still lists it, but it left this host's USB: is {name} stalled?"
+        return (
+            f"it answers {name}, but this host's udev does not see it: is the {name} server "
+            "forwarded from another host?"
+        )
+    reason = next((s.reason for s in _listed(device) if s.reason), "not ready")
+    return f"this host's udev does not see it, and {name} says: {reason}"
 
 
 def _clash(group: list[Sighting]) -> bool:
@@ -538,7 +681,11 @@ def _learn(facts: Facts, sighting: Sighting, *, shared: bool) -> Facts:
 
 
 def _not_seen(platform: Platform, device: _Device) -> str:
-    usb = next((s.usb for s in device.members.values() if s.source is SourceName.UDEV), None)
+    """Why its bridge does not list the device."""
+    sighting = _on_usb(device)
+    usb = sighting.usb if sighting is not None else None
+    if sighting is not None and sighting.reason:
+        return sighting.reason  # udev knows: blocked on this host, or in which emergency mode
     if platform is Platform.IOS:
         if usb is UsbKind.APPLE_RECOVERY:
             return "in recovery or DFU mode"
@@ -546,15 +693,17 @@ def _not_seen(platform: Platform, device: _Device) -> str:
             "not seen by usbmuxd: unlock the phone and tap Trust; if it stays, unplug and replug "
             "it, or restart usbmuxd"
         )
-    match usb:
-        case UsbKind.FASTBOOT:
-            return "in the bootloader (fastboot)"
-        case UsbKind.ADB:
-            return (
-                "not seen by adb although USB debugging is on: check the device node's permissions "
-                "(udev rules), another adb server, or replug the phone"
-            )
-        case UsbKind.MTP | UsbKind.OTHER:
-            return "USB debugging is off: turn it on in the phone's developer options"
-        case _:
-            return "not seen by adb"
+    return (_NOT_SEEN_BY_ADB.get(usb) if usb else None) or "not seen by adb"
+
+
+_DEBUGGING_OFF = "USB debugging is off: turn it on in the phone's developer options"
+_NOT_SEEN_BY_ADB = {
+    UsbKind.FASTBOOT: "in the bootloader (fastboot)",
+    UsbKind.EMERGENCY: "in an emergency mode of its chip: restart the phone",
+    UsbKind.ADB: (
+        "not seen by adb although USB debugging is on: check the device node's permissions "
+        "(udev rules), another adb server, or replug the phone"
+    ),
+    UsbKind.MTP: _DEBUGGING_OFF,
+    UsbKind.OTHER: _DEBUGGING_OFF,
+}

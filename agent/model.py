@@ -167,6 +167,11 @@ class Readings:
     bridge_is_presence: bool = False
     """Nothing but the bridge can tell whether the phone is there (no USB source, a phone that is
     not on this host's USB): what its list leaves out is unplugged. Only for an unknown presence."""
+    bridge_ruled_out: bool = False
+    """udev says why its bridge cannot see the phone as it is now (boot loader, recovery, debugging
+    off, blocked): there is nothing to wait for."""
+    bridge_name: str = "its bridge"
+    """What operators call it: adb, usbmuxd."""
     presence_reason: str = ""
     """Why the presence is unknown or absent, where that says more than the state's name."""
     usage_reason: str = ""

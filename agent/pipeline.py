@@ -4,12 +4,18 @@ One object on the event loop, called by the sources (`observe`), by usage (`use`
 timer. It decides nothing itself: who a phone is stands in `identity`, what state it is in stands in
 `derive`, which webhook wants to know stands in `deliver.route`. Between a reading and the call of
 `Store.record` there is no await, so the store commits in the order of what was seen.
+
+A transition is handed to the store before anything else learns of it, and a device's track goes on
+only once it was: whatever fails on the way (a log that cannot be written, a watcher, a mistake in
+here) costs no transition. A step that fails is tried again after `RETRY`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
+import contextlib
+import ipaddress
+import socket
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,9 +25,9 @@ import structlog
 
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.route import wants
-from agent.derive import CALLS_BACK, TABLE, Outcome, Policy, Step, Track, step
+from agent.derive import CALLS_BACK, Policy, Step, Track, is_here, quiet, step
 from agent.errors import StoreError
-from agent.identity import Identities, Known, listed
+from agent.identity import BRIDGE_OF, Identities, Known, listed
 from agent.model import (
     Callback,
     Device,
@@ -37,14 +43,23 @@ from agent.model import (
     UsageReading,
     Visibility,
 )
+from agent.pace import Pace, Questions
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from agent.config import Config, DeviceEntry, Webhook
+    from agent.pace import Clocks
 
 log = structlog.get_logger(__name__)
+
+RETRY = 1.0
+"""Seconds after which a device is looked at again whose step failed."""
+GAP_TOLD = 2.0
+"""Seconds that the process must have stood still for it to be told; a busy machine is no news."""
+ASK_LIMIT = 2.5
+"""Seconds that a state waits for the sources' last word when its hold is over, at most."""
 
 
 class Recorder(Protocol):
@@ -110,16 +125,10 @@ class _Tracked:
     usage: UsageReading = field(default_factory=UsageReading)
     since_ms: int = 0
     stored: DeviceRecord | None = None
-    wake: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The two clocks and the timer, so that tests can bring their own."""
-
-    monotonic: Callable[[], float]
-    wall_ms: Callable[[], int]
-    call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
+    ask_at: float | None = None
+    """From when on the sources must have been asked before its candidate counts."""
+    due_since: float | None = None
+    """Since when its candidate would count, and waits for their answers."""
 
 
 class Pipeline:
@@ -133,6 +142,7 @@ class Pipeline:
         notify: told of callbacks once they are durable, in order.
         clocks: monotonic seconds, wall milliseconds, a timer.
         host: this host's name, for payloads that carry it.
+        recheck: has a source tell the whole truth anew; see `pace.Questions`.
         on_seen: called once every source has spoken; who takes it calls `settle`. By default
             deriving starts at once.
     """
@@ -146,6 +156,7 @@ class Pipeline:
         notify: Callable[[Sequence[Callback]], None],
         clocks: Clocks,
         host: str,
+        recheck: Callable[[SourceName], Awaitable[None] | None],
         on_seen: Callable[[], None] | None = None,
     ) -> None:
         self._config = config
@@ -156,14 +167,17 @@ class Pipeline:
         self._host = host
         self._policy = policy_of(config)
         self._platforms = platforms_of(config)
+        self._networks = networks_of(config)
         self._tracked: dict[str, _Tracked] = {}
-        self._wakes: list[tuple[float, str]] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._pace = Pace(clocks, self._step_all, self._on_gap)
+        self._questions = Questions(self._pace, recheck, self._count_due)
+        self._due: set[str] = set()
         self._commits: set[asyncio.Future[Any]] = set()
         self._on_seen = on_seen or self.settle
         self._seen = False
         self._named: dict[str, str | None] | None = None
         self._settled = False
+        self._stopped = False
         self._settling = asyncio.Event()
         self._watchers: list[Callable[[str], None]] = []
         self._stored_watchers: list[Callable[[], None]] = []
@@ -173,7 +187,7 @@ class Pipeline:
         self._identities = Identities(
             sources=sources_of(config),
             known=map(_known, records),
-            adb_is_local=adb_is_local(config),
+            remote=remote_bridges(config),
         )
         for record in records:
             self._tracked[record.udid] = _Tracked(
@@ -187,6 +201,7 @@ class Pipeline:
 
     def observe(self, observation: Observation) -> None:
         """Take what a source saw."""
+        self._pace.now()  # first of all: a gap is to be noticed before what is said after it
         source = observation.source
         if isinstance(observation, Snapshot) and source not in self._identities.waiting:
             self.counts.reconnects[source] += source in self._identities.down
@@ -220,16 +235,25 @@ class Pipeline:
         self._settling.set()
 
     def reconfigure(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
-        """Take a new configuration; a source whose settings changed is restarted by the caller."""
+        """Take a new configuration; a source whose settings changed is restarted by the caller.
+
+        A phone that nothing can see any more, because what saw it is turned off, is shown no more,
+        and makes no transition.
+        """
+        shown = [udid for udid in self._identities.udids if self._shown(udid)]
         self._config = config
         self._webhooks = dict(webhooks)
         self._policy = policy_of(config)
         self._platforms = platforms_of(config)
-        self._identities.reconfigure(sources=sources_of(config), adb_is_local=adb_is_local(config))
+        self._networks = networks_of(config)
+        self._identities.reconfigure(sources=sources_of(config), remote=remote_bridges(config))
         self._know_listed()
         self._forget_unlisted()
         if self._settled:
             self._step_all(self._identities.udids)
+        for udid in shown:
+            if udid in self._identities and not self._shown(udid):
+                self._show(udid)
 
     # --- output ----------------------------------------------------------------------------
 
@@ -254,9 +278,7 @@ class Pipeline:
 
     def overdue(self) -> float:
         """Seconds by which the next timed decision is late; 0 when all is well."""
-        if not self._wakes:
-            return 0.0
-        return max(0.0, self._clocks.monotonic() - self._wakes[0][0])
+        return self._pace.overdue()
 
     def views(self) -> list[DeviceView]:
         """Every device that is shown: known to the sources or listed, and not ignored."""
@@ -289,8 +311,7 @@ class Pipeline:
         found = []
         for udid in self._identities.udids:
             platform = self._identities.facts(udid).platform
-            readings = self._identities.readings(udid)
-            here = TABLE[readings.presence, readings.bridge, Usage.IDLE] is not Outcome.UNPLUGGED
+            here = is_here(self._identities.readings(udid))
             if platform is not None and here and self._derives(udid):
                 found.append(Phone(udid, platform, self._identities.reached(udid)))
         return tuple(found)
@@ -341,10 +362,15 @@ class Pipeline:
         while self._commits:
             await asyncio.wait(self._commits)
 
+    def stop(self) -> None:
+        """Decide nothing more, whatever is said from now on: the agent stops."""
+        self._stopped = True
+        self._pace.close()
+        self._questions.close()
+
     async def close(self) -> None:
-        """Decide nothing more by time, and `drain`."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """`stop`, and `drain`."""
+        self.stop()
         await self.drain()
 
     # --- inside ----------------------------------------------------------------------------
@@ -374,6 +400,7 @@ class Pipeline:
             tracked = self._tracked.pop(old, None)
             if tracked is not None:
                 self._tracked[new] = tracked
+                self._pace.move(old, new)
                 if tracked.stored is not None:
                     tracked.stored = replace(tracked.stored, udid=new)
                     self._rename(old, tracked.stored)
@@ -382,37 +409,104 @@ class Pipeline:
             self._show(old)
 
     def _step_all(self, udids: Iterable[str]) -> None:
-        now = self._clocks.monotonic()
+        if self._stopped:
+            return
+        now = self._pace.now()
         for udid in sorted(udids):
-            if self._derives(udid):
-                self._step(udid, now)
+            try:
+                if self._derives(udid):
+                    self._step(udid, now)
+                else:
+                    self._rest(udid)
+            except Exception:  # noqa: BLE001 - said, and tried again; the others' steps go on
+                self._pace.wake(udid, now + RETRY)
+                _say(log.exception, "device.step_failed", udid=udid, retry_in_s=RETRY)
         if any(udid not in self._identities for udid in udids):
             self._know_listed()
-        self._arm(now)
+        self._pace.arm(now)
 
     def _step(self, udid: str, now: float) -> None:
         tracked = self._tracked.setdefault(udid, _Tracked())
         before = tracked.track
         outcome = step(before, self._readings(udid, tracked), now, self._policy)
-        tracked.track = outcome.track
-        if outcome.wake != tracked.wake:
-            tracked.wake = outcome.wake
-            if outcome.wake is not None:
-                heapq.heappush(self._wakes, (outcome.wake, udid))
-        self.counts.flaps += outcome.track.flapping and not before.flapping
-        if outcome.entered is not None:
-            self._enter(udid, tracked, outcome)
-        elif tracked.track.state is None and outcome.wake is None:
+        if self._waits_for_answers(udid, tracked, outcome, now):
+            return
+        changed = self._take(udid, tracked, outcome)
+        tracked.ask_at = outcome.ask_at
+        self._pace.wake(udid, _next_look(outcome, now))
+        if outcome.ask_at is not None and now >= outcome.ask_at:
+            self._questions.ask(self._who_can_tell(udid), outcome.ask_at)
+        if tracked.track.state is None and outcome.wake is None:
             # Gone before it ever counted: a key that another, better one replaced (a serial that
             # could not be read at first), or a phone that was plugged in for a moment.
             self._identities.forget(udid)
+            changed = True
+        if changed:
             self._show(udid)
+
+    def _take(self, udid: str, tracked: _Tracked, outcome: Step) -> bool:
+        """Go on to the new track, and store what is to be stored; returns whether it differs."""
+        before = tracked.track
+        refreshed = False
+        if outcome.entered is not None:
+            self._enter(udid, tracked, outcome)
+        elif outcome.track.state is not None:
+            refreshed = self._refresh(udid, tracked, outcome.track)
+        tracked.track = outcome.track
+        self.counts.flaps += outcome.track.flapping and not before.flapping
+        return refreshed or outcome.track is not before
+
+    def _rest(self, udid: str) -> None:
+        """Its states are not derived (any more): nothing of it is under way."""
+        tracked = self._tracked.get(udid)
+        if tracked is None or udid not in self._identities:
             return
-        elif tracked.track.state is not None and self._refresh(udid, tracked):
-            self._show(udid)
-            return
-        if outcome.track is not before:
-            self._show(udid)
+        self._pace.wake(udid, None)
+        self._due.discard(udid)
+        tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
+
+    def _waits_for_answers(self, udid: str, tracked: _Tracked, outcome: Step, now: float) -> bool:
+        """Whether the sources are to be heard once more before that transition counts.
+
+        Only one that waited out a hold: the track then stays as it was until they are.
+        """
+        held = outcome.entered is not None and outcome.entered is tracked.track.candidate
+        if held and tracked.ask_at is not None:
+            since = min(tracked.ask_at, now)  # a hold that a reload made shorter
+            sources = self._who_can_tell(udid)
+            self._questions.ask(sources, since)
+            if not self._questions.told_since(sources, since):
+                if tracked.due_since is None:
+                    tracked.due_since = now
+                limit = tracked.due_since + ASK_LIMIT
+                if now < limit:
+                    self._due.add(udid)
+                    self._pace.wake(udid, limit)
+                    return True
+        tracked.due_since = None
+        self._due.discard(udid)
+        return False
+
+    def _who_can_tell(self, udid: str) -> list[SourceName]:
+        platform = self._identities.facts(udid).platform
+        assert platform is not None, "states are derived for phones of known platforms alone"
+        on = sources_of(self._config)
+        return [source for source in (SourceName.UDEV, BRIDGE_OF[platform]) if source in on]
+
+    def _count_due(self) -> None:
+        """A source has answered: those whose transition waited for that may go on."""
+        self._step_all(set(self._due))
+
+    def _on_gap(self, seconds: float) -> None:
+        """Nobody looked for so long: the sources have to speak before anything counts."""
+        self._questions.forget()
+        if seconds >= GAP_TOLD:
+            _say(
+                log.warning,
+                "pipeline.gap",
+                seconds=round(seconds, 1),
+                hint="the process stood still: the sources are asked anew before anything counts",
+            )
 
     def _readings(self, udid: str, tracked: _Tracked) -> Readings:
         return replace(
@@ -436,11 +530,13 @@ class Pipeline:
             at_ms=at_ms,
             holder=outcome.track.holder,
         )
-        tracked.since_ms = at_ms
-        tracked.stored = self._record(udid, tracked)
+        record = self._record(udid, outcome.track, at_ms)
         callbacks = self._callbacks(transition, device)
+        self._commit(record, transition, callbacks)
+        tracked.since_ms, tracked.stored = at_ms, record
         self.counts.transitions[state] += 1
-        log.info(
+        _say(
+            log.info,
             "device.transition",
             udid=udid,
             name=device.name,
@@ -450,45 +546,61 @@ class Pipeline:
             callbacks=len(callbacks),
             flapping=outcome.track.flapping,
         )
-        self._commit(tracked.stored, transition, callbacks)
 
     def _callbacks(self, transition: Transition, device: Device) -> list[Callback]:
         if (transition.previous, transition.state) not in CALLS_BACK:
             return []
         callbacks = []
         for webhook_id, webhook in self._webhooks.items():
-            if not wants(webhook, device, transition.state):
-                continue
-            message_id = new_message_id()
-            body, headers = render(
-                transition,
-                device,
-                webhook,
-                org_id=self._config.org_of(webhook),
-                message_id=message_id,
-                created_ms=transition.at_ms,
-                host=self._host,
-            )
-            callbacks.append(
-                Callback(
-                    message_id,
-                    webhook_id,
-                    device.udid,
-                    transition.at_ms,
-                    body,
-                    headers,
-                    state=transition.state,
+            try:
+                callback = self._callback(transition, device, webhook_id, webhook)
+            except Exception:  # noqa: BLE001 - said; it costs that webhook's callback alone
+                self.counts.lost += 1
+                _say(
+                    log.exception,
+                    "callback.not_made",
+                    webhook=webhook.name,
+                    udid=device.udid,
+                    state=str(transition.state),
                 )
-            )
+            else:
+                if callback is not None:
+                    callbacks.append(callback)
         return callbacks
 
-    def _refresh(self, udid: str, tracked: _Tracked) -> bool:
+    def _callback(
+        self, transition: Transition, device: Device, webhook_id: int, webhook: Webhook
+    ) -> Callback | None:
+        """What that webhook is sent; None: it does not want it."""
+        if not wants(webhook, device, transition.state):
+            return None
+        message_id = new_message_id()
+        body, headers = render(
+            transition,
+            device,
+            webhook,
+            org_id=self._config.org_of(webhook),
+            message_id=message_id,
+            created_ms=transition.at_ms,
+            host=self._host,
+        )
+        return Callback(
+            message_id,
+            webhook_id,
+            device.udid,
+            transition.at_ms,
+            body,
+            headers,
+            state=transition.state,
+        )
+
+    def _refresh(self, udid: str, tracked: _Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
-        record = self._record(udid, tracked)
+        record = self._record(udid, track, tracked.since_ms)
         if tracked.stored is None or record == tracked.stored:
             return False
-        tracked.stored = record
         self._commit(record, None, [])
+        tracked.stored = record
         return True
 
     def _commit(
@@ -511,7 +623,8 @@ class Pipeline:
             durable = stored.result()
         except StoreError as error:
             self.counts.lost += callbacks
-            log.error(  # noqa: TRY400 - the message says it all; no traceback for operators
+            _say(
+                log.error,  # the message says it all; no traceback for operators
                 "store.refused",
                 udid=record.udid,
                 state=str(record.state),
@@ -521,7 +634,7 @@ class Pipeline:
             return
         if durable:
             self.counts.callbacks.update(callback.webhook_id for callback in durable)
-            self._notify(durable)
+            _tell([self._notify], durable)
         if transition is not None:
             self._tell_stored()
 
@@ -535,34 +648,9 @@ class Pipeline:
         try:
             renamed.result()
         except StoreError as error:
-            log.error("store.refused", udid=record.udid, error=str(error))  # noqa: TRY400 - as above
+            _say(log.error, "store.refused", udid=record.udid, error=str(error))
             return
         self._tell_stored()
-
-    def _arm(self, now: float) -> None:
-        """Set the one timer to the earliest wake that still counts."""
-        while self._wakes and self._stale(*self._wakes[0]):
-            heapq.heappop(self._wakes)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._wakes:
-            self._timer = self._clocks.call_later(max(0.0, self._wakes[0][0] - now), self._tick)
-
-    def _stale(self, when: float, udid: str) -> bool:
-        tracked = self._tracked.get(udid)
-        return tracked is None or tracked.wake != when
-
-    def _tick(self) -> None:
-        self._timer = None
-        now = self._clocks.monotonic()
-        due: set[str] = set()
-        while self._wakes and self._wakes[0][0] <= now:
-            when, udid = heapq.heappop(self._wakes)
-            if not self._stale(when, udid):
-                self._tracked[udid].wake = None
-                due.add(udid)
-        self._step_all(due)
 
     def _derives(self, udid: str) -> bool:
         """Whether states are derived for that device: seen, enabled, and not ignored."""
@@ -572,6 +660,8 @@ class Pipeline:
         return facts.platform in self._platforms and self._shown(udid)
 
     def _shown(self, udid: str) -> bool:
+        if self._identities.cut_off(udid, self._networks):
+            return False
         return self._visibility(udid) is not Visibility.IGNORE
 
     def _entry(self, udid: str) -> DeviceEntry | None:
@@ -605,16 +695,15 @@ class Pipeline:
             visibility=self._visibility(udid),
         )
 
-    def _record(self, udid: str, tracked: _Tracked) -> DeviceRecord:
+    def _record(self, udid: str, track: Track, since_ms: int) -> DeviceRecord:
         facts = self._identities.facts(udid)
-        track = tracked.track
         assert facts.platform is not None
         assert track.state is not None
         return DeviceRecord(
             udid,
             facts.platform,
             track.state,
-            tracked.since_ms,
+            since_ms,
             name=facts.name,
             model=facts.model,
             port=facts.port,
@@ -629,7 +718,9 @@ class Pipeline:
         track = tracked.track
         reason, holder = track.reason, track.holder
         if track.state is None:
-            reason = "never seen" if facts.platform is None else "just appeared: not counted yet"
+            reason = reason or "just appeared: not counted yet"
+            if facts.platform is None:
+                reason = "never seen"
         if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
             # Not a state of its own, but whoever asks for the phone is refused with that name.
             holder = tracked.usage.holder
@@ -652,19 +743,40 @@ class Pipeline:
         )
 
     def _show(self, udid: str) -> None:
-        for watcher in self._watchers:
-            watcher(udid)
+        _tell(self._watchers, udid)
 
     def _tell_stored(self) -> None:
-        for watcher in self._stored_watchers:
-            watcher()
+        _tell(self._stored_watchers)
 
 
 _UNSEEN = Track()
 
 
+def _next_look(outcome: Step, now: float) -> float | None:
+    """When to step again: at the latest when it asks to, and when the sources are to be asked."""
+    if outcome.ask_at is None or outcome.ask_at <= now:
+        return outcome.wake
+    return outcome.ask_at if outcome.wake is None else min(outcome.wake, outcome.ask_at)
+
+
+def _say(write: Callable[..., Any], event: str, **keys: object) -> None:
+    """Log it. Where that fails (a pipe without a reader, a full disk) nothing else may fail."""
+    with contextlib.suppress(Exception):
+        write(event, **keys)
+
+
+def _tell(watchers: Iterable[Callable[..., None]], *what: object) -> None:
+    """Call each of them; one that fails harms nobody else, and is said."""
+    for watcher in watchers:
+        try:
+            watcher(*what)
+        except Exception:  # noqa: BLE001 - said
+            _say(log.exception, "watcher.failed", watcher=repr(watcher))
+
+
 def _shown_state(track: Track) -> DeviceState:
-    return track.state or track.candidate or DeviceState.UNPLUGGED
+    unseen = DeviceState.OFFLINE if track.there else DeviceState.UNPLUGGED
+    return track.state or track.candidate or unseen
 
 
 def fold(name: str) -> str:
@@ -679,6 +791,7 @@ def policy_of(config: Config) -> Policy:
         hold_offline=config.hold.offline,
         hold_utilizing=config.hold.utilizing,
         hold_unplugged=config.hold.unplugged,
+        arrival=config.hold.arrival,
         source_grace=config.hold.source_grace,
         usage_grace=config.hold.usage_grace,
         flap_transitions=config.flap.transitions,
@@ -706,11 +819,58 @@ def platforms_of(config: Config) -> frozenset[Platform]:
     return frozenset(platform for platform, enabled in on.items() if enabled)
 
 
+def networks_of(config: Config) -> frozenset[Platform]:
+    """The platforms whose network phones a configuration wants."""
+    on = {
+        Platform.ANDROID: config.android.network_devices,
+        Platform.IOS: config.ios.network_devices,
+    }
+    return frozenset(platform for platform, enabled in on.items() if enabled)
+
+
+def remote_bridges(config: Config) -> frozenset[SourceName]:
+    """The bridges whose servers run on other hosts, where this host's udev cannot see."""
+    local = {
+        SourceName.ADB: adb_is_local(config),
+        SourceName.USBMUX: _is_here(config.ios.usbmuxd),
+    }
+    return frozenset(source for source, here in local.items() if not here)
+
+
 def adb_is_local(config: Config) -> bool:
     """Whether the adb server runs on this host, so that its USB phones are udev's too."""
-    server = config.android.adb_server
-    host = server.rpartition(":")[0].strip("[]")
-    return server.startswith("/") or host in {"", "localhost", "::1"} or host.startswith("127.")
+    return _is_here(config.android.adb_server)
+
+
+def _is_here(server: str) -> bool:
+    """Whether `HOST:PORT`, or the path of a socket, is on this host.
+
+    A forwarded port looks as if it was: what answers there is believed all the same, see
+    `Identities`.
+    """
+    host, colon, _ = server.rpartition(":")
+    if "/" in server or not colon:
+        return True
+    host = host.strip("[]").casefold()
+    if host in {"", "localhost", "ip6-localhost", socket.gethostname().casefold()}:
+        return True
+    return host.endswith((".localhost", ".localdomain")) or _is_own_address(host)
+
+
+def _is_own_address(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False  # a name: nobody is asked for its address
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))  # only an address of this host's own can be bound
+    except OSError:
+        return False
+    return True
 
 
 def _restored(record: DeviceRecord) -> Track:

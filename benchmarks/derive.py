@@ -18,7 +18,8 @@ from agent.clock import wall_ms
 from agent.derive import Track, step
 from agent.identity import Identities
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pipeline import Clocks, Pipeline, policy_of
+from agent.pace import Clocks
+from agent.pipeline import Pipeline, policy_of
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
 
@@ -67,7 +68,7 @@ class _House:
         self._ready = [False] * size
         snapshot = Snapshot(SourceName.ADB, tuple(both[0] for both in sightings))
         self._policy = policy_of(config)
-        self._identities = Identities(sources=[SourceName.ADB], known=(), adb_is_local=True)
+        self._identities = Identities(sources=[SourceName.ADB], known=())
         self._tracks = dict.fromkeys(self._identities.apply(snapshot), Track())
         self._pipeline = Pipeline(
             config,
@@ -77,6 +78,7 @@ class _House:
             lambda _: None,
             Clocks(self._monotonic, wall_ms, asyncio.get_running_loop().call_later),
             "host",
+            lambda _source: None,
         )
         self._pipeline.observe(snapshot)
 

@@ -20,7 +20,8 @@ from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.policy import Delivered
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pipeline import Clocks, Pipeline
+from agent.pace import Clocks
+from agent.pipeline import Pipeline
 from agent.store import Store
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
@@ -150,7 +151,9 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
 
     dispatcher = Dispatcher(store, client, webhooks=webhooks, on_attempt=answered)
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = Pipeline(config, webhooks, [], store, dispatcher.notify, clocks, "host")
+    pipeline = Pipeline(
+        config, webhooks, [], store, dispatcher.notify, clocks, "host", lambda _source: None
+    )
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))

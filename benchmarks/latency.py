@@ -15,7 +15,8 @@ from agent.clock import wall_ms
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pipeline import Clocks, Pipeline
+from agent.pace import Clocks
+from agent.pipeline import Pipeline
 from agent.store import Store
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, percentile, table
@@ -107,7 +108,9 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
         dispatcher.notify(callbacks)
 
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = Pipeline(config, webhooks, [], store, committed, clocks, "host")
+    pipeline = Pipeline(
+        config, webhooks, [], store, committed, clocks, "host", lambda _source: None
+    )
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
@@ -14,7 +15,12 @@ from agent.model import Bridge, DeviceState, Presence, Readings, Usage
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
 UTILIZING, UNPLUGGED = DeviceState.UTILIZING, DeviceState.UNPLUGGED
 AT_ONCE = Policy(
-    hold_online=0, hold_offline=0, hold_utilizing=0, hold_unplugged=0, flap_transitions=10**6
+    hold_online=0,
+    hold_offline=0,
+    hold_utilizing=0,
+    hold_unplugged=0,
+    arrival=0,
+    flap_transitions=10**6,
 )
 
 
@@ -26,9 +32,25 @@ def expected(presence: Presence, bridge: Bridge, usage: Usage) -> Outcome:
         return Outcome.UTILIZING if usage is Usage.IN_USE else Outcome.ONLINE
     if bridge is Bridge.NOT_READY:
         return Outcome.OFFLINE
+    silent = bridge is Bridge.ABSENT
     if presence is Presence.PRESENT:
-        return Outcome.OFFLINE if bridge is Bridge.ABSENT else Outcome.LAST_THEN_OFFLINE
-    return Outcome.UNPLUGGED if bridge is Bridge.ABSENT else Outcome.LAST
+        return Outcome.ARRIVING_THEN_OFFLINE if silent else Outcome.LAST_THEN_OFFLINE
+    return Outcome.LAST_OR_UNPLUGGED if silent else Outcome.LAST
+
+
+def meaning(readings: Readings, last: DeviceState | None) -> DeviceState | None:
+    """The state in which a device rests that keeps these readings for ever, said once more."""
+    outcome = expected(readings.presence, readings.bridge, readings.usage)
+    match outcome:
+        case Outcome.LAST_OR_UNPLUGGED:
+            state = UNPLUGGED if readings.bridge_is_presence else last
+        case Outcome.LAST:
+            state = last
+        case Outcome.LAST_THEN_OFFLINE | Outcome.ARRIVING_THEN_OFFLINE:
+            state = OFFLINE
+        case _:
+            state = DeviceState(outcome.value)
+    return None if last is None and state is UNPLUGGED else state
 
 
 @pytest.mark.parametrize("triple", list(product(Presence, Bridge, Usage)), ids=str)
@@ -36,29 +58,22 @@ def test_the_table_is_the_designs(triple: tuple[Presence, Bridge, Usage]) -> Non
     assert TABLE[triple] is expected(*triple)
 
 
+@pytest.mark.parametrize("bridge_is_presence", [False, True])
 @pytest.mark.parametrize("state", [None, *DeviceState], ids=str)
 @pytest.mark.parametrize("triple", list(product(Presence, Bridge, Usage)), ids=str)
 def test_every_state_meets_every_triple(
-    state: DeviceState | None, triple: tuple[Presence, Bridge, Usage]
+    state: DeviceState | None, triple: tuple[Presence, Bridge, Usage], *, bridge_is_presence: bool
 ) -> None:
-    presence, bridge, usage = triple
-    readings = Readings(presence, bridge, usage)
-    outcome = TABLE[triple]
+    readings = Readings(*triple, bridge_is_presence=bridge_is_presence)
+    graced = TABLE[triple] is Outcome.LAST_THEN_OFFLINE
+    wanted = state if graced else meaning(readings, state)
     done = step(Track(state=state), readings, 100.0, AT_ONCE)
-    if outcome in {Outcome.LAST, Outcome.LAST_THEN_OFFLINE}:
-        wanted = state
-    else:
-        wanted = DeviceState(outcome.value)
-        if usage is Usage.UNKNOWN and wanted is UTILIZING:
-            wanted = ONLINE
-        if state is None and wanted is UNPLUGGED:
-            wanted = None
     assert done.track.state is wanted
     assert done.entered is (wanted if wanted is not state else None)
     again = step(done.track, readings, 100.0, AT_ONCE)
     assert again.entered is None
     assert again.track == done.track
-    if outcome is Outcome.LAST_THEN_OFFLINE:
+    if graced:
         late = step(done.track, readings, 100.0 + AT_ONCE.source_grace, AT_ONCE)
         assert late.track.state is OFFLINE
 
@@ -224,8 +239,208 @@ def test_a_phone_never_seen_makes_no_transition_by_being_absent() -> None:
     assert run.entered == [(101, ONLINE)]
 
 
+SILENT = Readings(Presence.PRESENT, Bridge.ABSENT, bridge_name="adb")
+"""On USB, and its bridge does not list it."""
+BLIND_USB = Readings(Presence.UNKNOWN, Bridge.ABSENT, presence_reason="udevd is not running")
+
+
+def test_a_phone_that_only_udev_saw_keeps_its_state_while_udev_is_down() -> None:
+    run = Run(Policy(), OFFLINE)
+    run.at(0, replace(SILENT, bridge_ruled_out=True))
+    run.at(10, BLIND_USB)
+    run.at(10_000, BLIND_USB)
+    assert run.entered == []
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, BLIND_USB)
+    assert run.track.reason == "when last known (udevd is not running)"
+
+
+def test_an_answer_is_proof_and_its_doubt_is_told() -> None:
+    doubted = Readings(
+        Presence.UNKNOWN,
+        Bridge.READY,
+        bridge_is_presence=True,
+        presence_reason="udev does not see it",
+    )
+    run = Run(Policy(), UNPLUGGED)
+    run.at(0, doubted)
+    assert (run.track.state, run.track.reason) == (ONLINE, "udev does not see it")
+    run.at(1, replace(doubted, usage=Usage.IN_USE, holder="alice"))
+    assert run.track.reason == "in use by alice; udev does not see it"
+
+
+@pytest.mark.parametrize("state", [None, *DeviceState], ids=str)
+def test_a_phone_that_has_just_arrived_keeps_its_state_until_its_bridge_has_had_time(
+    state: DeviceState | None,
+) -> None:
+    run = Run(Policy(), state)
+    run.at(0, SILENT)
+    run.at(9.9, SILENT)
+    assert run.track.reason == "arriving: not yet seen by adb"
+    run.at(14.9, SILENT)
+    assert run.track.state is state
+    run.at(15, SILENT)
+    assert run.track.state is OFFLINE
+
+
+def test_what_a_bridge_says_of_a_phone_counts_though_it_has_just_arrived() -> None:
+    run = Run(Policy(), UNPLUGGED)
+    run.at(0, ABSENT)
+    run.at(10, SILENT)
+    run.at(11, NOT_READY)
+    run.at(16, NOT_READY)
+    assert run.entered == [(16, OFFLINE)]
+
+
+@pytest.mark.parametrize("said", [READY, NOT_READY], ids=["ready", "not ready"])
+def test_a_phone_that_its_bridge_has_listed_has_arrived(said: Readings) -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, said)
+    run.at(1, READY)
+    run.at(20, SILENT)
+    run.at(25, SILENT)
+    assert run.entered == [(25, OFFLINE)], "debugging was turned off"
+
+
+def test_a_phone_whose_mode_its_bridge_cannot_see_does_not_arrive() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, ABSENT)
+    run.at(12, replace(SILENT, bridge_ruled_out=True, bridge_reason="in the bootloader"))
+    run.at(17, replace(SILENT, bridge_ruled_out=True, bridge_reason="in the bootloader"))
+    assert run.entered == [(17, OFFLINE)]
+    assert run.track.reason == "in the bootloader"
+
+
+def test_a_phone_arrives_only_once_its_bridge_can_list_it() -> None:
+    """A host boots: the adb server comes after the phones."""
+    run = Run(Policy(source_grace=60), ONLINE)
+    run.at(0, BLIND)
+    run.at(20, SILENT)
+    run.at(29, SILENT)
+    run.at(29.5, READY)
+    assert run.entered == []
+
+
+def test_a_bridge_that_was_started_anew_finds_its_phones_one_by_one() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, BLIND)
+    run.at(12, SILENT)
+    run.at(21, READY)
+    assert run.entered == []
+    alternate(run, 30, 20, (0.1, BLIND), (9, SILENT))
+    assert [state for _, state in run.entered] == [OFFLINE]
+    assert run.entered[0][0] < 30 + 60, "but not as often as it likes"
+
+
+def test_udev_that_was_down_makes_nobody_arrive() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, replace(READY, presence=Presence.UNKNOWN))
+    run.at(20, SILENT)
+    run.at(25, SILENT)
+    assert run.entered == [(25, OFFLINE)]
+
+
+def alternate(
+    run: Run, start: float, cycles: int, *phases: tuple[float, Readings]
+) -> list[tuple[float, DeviceState]]:
+    now = start
+    for _ in range(cycles):
+        for length, readings in phases:
+            run.at(now, readings)
+            now += length
+    return run.entered
+
+
+def test_a_phone_that_flickers_between_two_wrongs_counts_as_the_worse() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    alternate(run, 100, 2400, (4, NOT_READY), (2, ABSENT))
+    assert run.entered == [(106, UNPLUGGED)]
+    assert run.track.flapping
+    assert run.track.reason == ""
+
+
+def test_the_reason_of_a_flickering_phone_says_so() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    alternate(run, 100, 1, (4, NOT_READY), (2, ABSENT), (0, NOT_READY))
+    assert run.track.state is UNPLUGGED
+    assert run.track.reason == "it comes and goes; at the moment it is offline"
+
+
+def test_a_way_through_several_states_to_one_that_stays_is_no_flicker() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, ABSENT)
+    run.at(12.9, NOT_READY)
+    run.at(100, NOT_READY)
+    assert run.entered == [(17.9, OFFLINE)]
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    run.at(10, NOT_READY)
+    run.at(11, ABSENT)
+    run.at(12, NOT_READY)
+    run.at(100, NOT_READY)
+    assert run.entered == [(17, OFFLINE)]
+
+
+def test_a_source_that_comes_and_goes_is_no_endless_in_between() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    entered = alternate(run, 10, 100, (1, NOT_READY), (20, BLIND))
+    assert [state for _, state in entered] == [OFFLINE]
+    assert entered[0][0] <= 10 + 5 + 30 + 21
+
+
+def test_a_phone_that_re_enumerates_and_is_never_seen_by_adb_is_not_online_for_ever() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    entered = alternate(run, 100, 20, (1.5, ABSENT), (3, SILENT))
+    assert entered == [(118, UNPLUGGED)]
+    assert run.track.flapping
+    run.at(1000, SILENT)
+    assert run.track.state is OFFLINE
+    assert not run.track.flapping
+
+
+def test_re_enumerations_that_never_count_are_flaps() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    assert alternate(run, 100, 10, (0.5, ABSENT), (2.5, READY)) == []
+    assert run.track.flapping
+    run.at(200, READY)
+    assert not run.track.flapping
+
+
+def test_a_bridge_that_is_restarted_over_and_over_is_no_flapping_phone() -> None:
+    only = Readings(Presence.UNKNOWN, Bridge.READY, bridge_is_presence=True)
+    down, gone = replace(only, bridge=Bridge.UNKNOWN), replace(only, bridge=Bridge.ABSENT)
+    run = Run(Policy(), ONLINE)
+    run.at(0, only)
+    alternate(run, 100, 20, (0.2, down), (1, gone), (2, only))
+    assert not run.track.flapping
+    alternate(run, 300, 20, (1, gone), (2, only))
+    assert run.track.flapping
+
+
+def test_the_sources_are_asked_before_a_state_counts_but_not_before_it_began() -> None:
+    begun = step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=5))
+    assert (begun.ask_at, begun.wake) == (104.5, 105)
+    assert step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=0.5)).ask_at == 100.25
+    assert step(Track(OFFLINE), READY, 100, Policy()).ask_at is None, "it counts at once"
+
+
 READINGS = st.builds(
-    Readings, st.sampled_from(Presence), st.sampled_from(Bridge), st.sampled_from(Usage)
+    Readings,
+    st.sampled_from(Presence),
+    st.sampled_from(Bridge),
+    st.sampled_from(Usage),
+    bridge_is_presence=st.booleans(),
+    bridge_ruled_out=st.booleans(),
 )
 TIMED = st.lists(st.tuples(st.floats(0.01, 90), READINGS), max_size=60)
 POLICIES = st.builds(
@@ -261,20 +476,55 @@ def test_any_interleaving_ends_in_the_state_of_the_table(
         run.at(now, readings)
     run.at(now + 1, last)
     before = run.track.state
-    run.at(now + 10_000, last)
+    graces = max(policy.arrival, policy.source_grace, policy.usage_grace)
+    run.at(now + 1 + graces + max(policy.longest_hold, policy.flap_hold), last)
     # Unknown usage has outlived its grace by now: it counts as idle.
     usage = Usage.IDLE if last.usage is Usage.UNKNOWN else last.usage
-    outcome = TABLE[last.presence, last.bridge, usage]
-    match outcome:
-        case Outcome.LAST:
-            assert run.track.state is before or run.track.candidate is None
-        case Outcome.LAST_THEN_OFFLINE:
-            assert run.track.state is OFFLINE
-        case Outcome.UNPLUGGED if before is None:
-            assert run.track.state is None
-        case _:
-            assert run.track.state is DeviceState(outcome.value)
+    assert run.track.state is meaning(replace(last, usage=usage), before)
+    run.at(now + 10_000, last)
     assert run.wake is None, "a device at rest needs no timer"
+
+
+@given(st.lists(st.tuples(st.floats(0.05, 3), READINGS), min_size=1, max_size=4), POLICIES, STATES)
+def test_flickering_of_any_kind_leaves_no_state_that_is_never_shown(
+    phases: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None
+) -> None:
+    run, now = Run(policy, state), 0.0
+    ends = 2 * (max(policy.longest_hold, policy.flap_hold) + policy.arrival + policy.source_grace)
+    states: set[DeviceState | None] = set()
+    while now < 2 * ends:
+        for wait, readings in phases:
+            run.at(now, readings)
+            now += wait
+            if now > ends:
+                states.add(run.track.state)
+    telling = [each for _, each in phases if not _says_nothing(each)]
+    # The last known usage counts while it is unknown.
+    usages = [replace(each, usage=usage) for each in telling for usage in Usage]
+    shown = {meaning(each, last) for each in usages for last in states}
+    assert states <= shown or not telling
+
+
+def _says_nothing(readings: Readings) -> bool:
+    outcome = expected(readings.presence, readings.bridge, readings.usage)
+    if outcome is Outcome.LAST_OR_UNPLUGGED:
+        return not readings.bridge_is_presence
+    return outcome is Outcome.LAST
+
+
+@given(TIMED, POLICIES, STATES, st.floats(0.01, 500))
+def test_a_late_tick_yields_nothing_that_those_on_time_would_not(
+    timed: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None, late: float
+) -> None:
+    run, now = Run(policy, state), 0.0
+    readings = READY
+    for wait, each in timed:
+        now, readings = now + wait, each
+        run.at(now, readings)
+    entered = step(run.track, readings, now + late, policy).entered
+    before = len(run.entered)
+    run.at(now + late, readings)
+    assert entered in {None, *(state for _, state in run.entered[before:])}
 
 
 @given(TIMED, POLICIES, STATES)

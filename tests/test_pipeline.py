@@ -54,6 +54,11 @@ def adb(serial: str, port: str = "1-1", bridge: Bridge = Bridge.READY, name: str
     return Sighting(ADB, serial, serial, Platform.ANDROID, port, bridge=bridge, name=name)
 
 
+def nobody_to_ask(source: SourceName) -> None:
+    """No source runs here: the test says what they would."""
+    del source
+
+
 class House:
     """A pipeline over a real store, and what it handed on to be sent."""
 
@@ -101,7 +106,14 @@ async def house(
 
         made = House(
             Pipeline(
-                config, webhooks, await store.devices(), store, notify, clock.clocks, "host-1"
+                config,
+                webhooks,
+                await store.devices(),
+                store,
+                notify,
+                clock.clocks,
+                "host-1",
+                kept.get("recheck") or nobody_to_ask,
             ),
             store,
             clock,
@@ -422,7 +434,33 @@ async def test_a_phone_that_just_appeared_is_shown_as_what_it_is_about_to_be(
 ) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09"))
+        assert h.state("ce09") == (DeviceState.OFFLINE, "arriving: not yet seen by adb")
+        h.wait(10)
         assert h.state("ce09") == (DeviceState.OFFLINE, "just appeared: not counted yet")
         assert await h.came() == []
         h.wait(5)
         assert h.state("ce09")[1].startswith("not seen by adb")
+
+
+async def test_a_snapshot_said_again_yields_nothing_at_any_time(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        usb_now = (usb("up", "1-1"), usb("locked", "1-2"), usb("silent", "1-3"))
+        adb_now = (adb("up", "1-1"), adb("locked", "1-2", Bridge.NOT_READY))
+        for _ in range(100):
+            h.pipeline.observe(Snapshot(UDEV, usb_now))
+            h.pipeline.observe(Snapshot(ADB, adb_now))
+            h.wait(0.3)
+        assert await h.came() == [("up", "Online"), ("locked", "Offline"), ("silent", "Offline")]
+        before = h.pipeline.views()
+        told: list[str] = []
+        h.pipeline.watch(told.append)
+        h.pipeline.observe(Snapshot(UDEV, usb_now))
+        h.pipeline.observe(Snapshot(ADB, adb_now))
+        assert (h.pipeline.views(), told) == (before, [])
+
+
+async def test_the_time_to_arrive_is_a_key_of_the_file(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID + '[hold]\narrival = "0s"\n' + HOOK) as h:
+        h.see(usb("ce09"))
+        h.wait(5)
+        assert await h.came() == [("ce09", "Offline")]

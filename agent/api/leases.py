@@ -25,6 +25,7 @@ from agent.api.request import (
     number_of,
     text_of,
 )
+from agent.errors import UnknownLeaseError
 from agent.model import Platform
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def acquire(request: web.Request) -> web.StreamResponse:
     lease = await _give(request, body)
     if tied:
         return await _tied(request, lease["id"], 201)
-    return web.json_response(lease, status=201)
+    return await _told(request, lease)
 
 
 async def renew(request: web.Request) -> web.Response:
@@ -121,6 +122,25 @@ async def _give(request: web.Request, body: dict[str, Any]) -> Json:
         wait=wait,
         caller=caller,
     )
+
+
+async def _told(request: web.Request, lease: Json) -> web.StreamResponse:
+    """Answer with the lease; one whose holder cannot be told of it would be nobody's for a TTL."""
+    # No await between here and `try`: the client may be gone already.
+    response = web.json_response(lease, status=201)
+    told = False
+    try:
+        await response.prepare(request)
+        await response.write_eof()
+        told = request.transport is not None and not request.transport.is_closing()
+    except ConnectionError:
+        pass  # it hung up
+    finally:
+        if not told:
+            with contextlib.suppress(UnknownLeaseError):  # it was taken meanwhile
+                desk = request.app[SERVICES].leases
+                await desk.release(lease["id"], "its holder went away before it was told")
+    return response
 
 
 async def _tied(request: web.Request, lease_id: str, status: int) -> web.StreamResponse:

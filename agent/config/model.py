@@ -93,6 +93,10 @@ class Hold(Section):
     offline: Duration = Field(default=5.0, description="Before a phone counts as offline.")
     utilizing: Duration = Field(default=0.0, description="Before a phone counts as in use.")
     unplugged: Duration = Field(default=3.0, description="Before a phone counts as unplugged.")
+    arrival: Duration = Field(
+        default=10.0,
+        description="How long adb or usbmuxd may take to see a phone that was just plugged in.",
+    )
     source_grace: Duration = Field(
         default=30.0,
         description="How long a plugged phone keeps its state while adb or usbmuxd is down.",
@@ -121,7 +125,8 @@ class Android(Section):
     )
     adb_path: Annotated[str, AfterValidator(command_or_path)] = Field(
         default="",
-        description="Command or path of the adb that starts the server. Empty: the bundled one.",
+        description="Command or path of the adb that starts the server. "
+        "Empty: the newer of the one on PATH and the bundled one.",
     )
     network_devices: bool = Field(
         default=False, description="Also phones that adb reaches over the network."
@@ -148,14 +153,18 @@ class Ios(Section):
         default=60.0, description="How often an idle phone is asked whether it lives. 0s: never."
     )
     probe_timeout: PositiveDuration = Field(
-        default=10.0, description="Longest wait for its answer; after that it is offline."
+        default=10.0, description="Longest wait for its answer; two misses make it offline."
     )
 
 
 class Flap(Section):
-    """Damping: past so many transitions in the window the holds grow until the phone is quiet."""
+    """Damping: past so many changes in the window the holds grow until the phone is quiet."""
 
-    transitions: int = Field(default=6, ge=1, description="Transitions in the window still calm.")
+    transitions: int = Field(
+        default=6,
+        ge=1,
+        description="Transitions, and re-enumerations, in the window that are still calm.",
+    )
     window: PositiveDuration = Field(default=60.0, description="Over which they are counted.")
     hold: Duration = Field(default=30.0, description="What every hold grows to at least.")
 

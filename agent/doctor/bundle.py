@@ -109,6 +109,9 @@ def _texts(
         "doctor.json": _json(as_json(findings, agent_runs=agent.runs)),
         "system.txt": _system(facts),
         "usb.txt": topology(facts.usb.devices or ()),
+        "adb.json": rows_of(facts.adb.raw),
+        "usbmuxd.json": rows_of(facts.usbmux.raw),
+        "udev.txt": "\n".join(each.dump for each in facts.usb.devices or () if each.kind),
         "journal.txt": log,
     }
     if config is not None:
@@ -127,6 +130,22 @@ def _texts(
 def _json(value: object) -> str:
     # As it is: a secret that JSON would escape is looked for in both forms, but read in one.
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def rows_of(raw: object) -> str:
+    """What a bridge's server said, as it came: what the tests' fakes of that server replay."""
+    return _json(_plain(raw))
+
+
+def _plain(value: Any) -> Any:
+    """A property list's value as JSON has them; bytes as hex digits, times as text."""
+    if isinstance(value, dict):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, bytes):
+        return {"hex": value.hex()}
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
 def _system(facts: Facts) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from agent.errors import Problem
@@ -115,6 +116,12 @@ class UsbDevice:
     """Mb/s; 0: not told."""
     endpoints: int = 0
     node: Node | None = None
+    blocked: bool = False
+    """By USB authorization."""
+    mode: str = ""
+    """Of an emergency mode: which, and what to do."""
+    dump: str = ""
+    """What the kernel and udev say of it, as `udevadm info --export-db` writes it."""
 
     @property
     def hubs(self) -> int:
@@ -168,6 +175,8 @@ class AdbFacts:
     """Of its protocol: 41."""
     rows: tuple[tuple[str, str], ...] = ()
     """Serial and adb's state word."""
+    raw: Mapping[str, list[str] | dict[str, str]] = field(default_factory=dict)
+    """Request → the rows that the server answered, as they came; `{"FAIL": message}`."""
     client: str = ""
     """Path of the adb that the agent would start."""
     client_version: int = 0
@@ -197,8 +206,12 @@ class UsbmuxFacts:
     """UDIDs that it lists over USB."""
     records: tuple[tuple[str, str], ...] = ()
     """UDID of each listed one → where its pairing record is; "" without one."""
+    raw: tuple[Any, ...] = ()
+    """The rows of its list, as they came."""
     supported: bool = True
     """Whether the agent's iPhone support is installed."""
+    local: bool = True
+    """Whether it runs on this host, so that it lists what is plugged in here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from agent.usage.lease_queue import Candidate, Wish
 
 if TYPE_CHECKING:
     from agent.model import Lease, Platform
-    from agent.pipeline import Pipeline
+    from agent.pipeline import DeviceView, Pipeline
     from agent.service.devices import Devices
     from agent.service.rows import Json
     from agent.usage.leases import Leases
@@ -98,7 +98,16 @@ class LeaseDesk:
 
 def candidates(pipeline: Pipeline) -> list[Candidate]:
     """All devices, as leases choose among them."""
-    return [
-        Candidate(view.udid, view.platform, view.tags, view.state is DeviceState.ONLINE)
-        for view in pipeline.views()
-    ]
+    return [_candidate(view) for view in pipeline.views()]
+
+
+def candidate(pipeline: Pipeline, udid: str) -> Candidate | None:
+    """One of them; None: there is no such device, or it is not shown."""
+    view = pipeline.view(udid)
+    return None if view is None else _candidate(view)
+
+
+def _candidate(view: DeviceView) -> Candidate:
+    # One that comes and goes is no phone to begin a test on.
+    online = view.state is DeviceState.ONLINE and not view.flapping
+    return Candidate(view.udid, view.platform, view.tags, online=online)

@@ -4,9 +4,12 @@ What the server does (AOSP packages/modules/adb, docs/dev/services.md): `host:tr
 its connection and sends the *full* list at every change, which is diffed here. It is not enough:
 
 - adb 29 does not push every change (a phone that turns `unauthorized` stays `offline` in the
-  stream): `host:devices`, which is right, is compared with it every `compare_interval` seconds.
+  stream): `host:devices`, which is right, is compared with it every `compare_interval` seconds,
+  and sooner (`FOLLOW_UPS`) after a phone shows a state in which it is not ready.
 - A list holds serial and state only. USB path and transport id come from `host:devices-l`, asked
-  once per change, never tracked: past about 800 phones its length wraps in a stream.
+  once per change, never tracked: past about 800 phones its length wraps in a stream. A server may
+  leave out any of them: what it does not give is asked for again and waited for no longer than
+  `DETAILS_RETRY`; the phone is shown by what is known, and a log line says what is missing.
 - A frozen phone stays `device` for ever: only asking it something finds that out.
 
 Per connection everything is known anew (transport ids begin again with a new server).
@@ -16,12 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from enum import StrEnum
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.identity import is_network
+from agent.identity import is_network, is_off_usb
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources import adb_server
 from agent.sources.adb_ask import Asker, Told
@@ -29,8 +32,10 @@ from agent.sources.adb_wire import (
     AdbClient,
     AdbError,
     AdbFailError,
+    AdbState,
     LongRow,
     Rows,
+    known_state,
     parse_long_rows,
     parse_rows,
 )
@@ -49,22 +54,17 @@ ANSWER_LIMIT = 5.0
 nothing when it starts on a host without USB."""
 
 
-class AdbState(StrEnum):
-    """adb's own words for a phone's state (adb.h, ConnectionState); see `READINGS`."""
-
-    DEVICE = "device"
-    OFFLINE = "offline"
-    UNAUTHORIZED = "unauthorized"
-    AUTHORIZING = "authorizing"
-    CONNECTING = "connecting"
-    RECOVERY = "recovery"
-    SIDELOAD = "sideload"
-    RESCUE = "rescue"
-    BOOTLOADER = "bootloader"
-    DETACHED = "detached"
-    HOST = "host"
-    NO_PERMISSIONS = "no permissions"
-    """Followed by an explanation in parentheses."""
+FOLLOW_UPS = (1.0, 2.0)
+"""Seconds to the first comparisons after a phone showed a state in which it is not ready: before
+the shortest usual hold of `offline` has passed the reason is the true one."""
+DETAILS_RETRY = 1.0
+"""Seconds until details that do not fit the list are asked for once more; then they are missing."""
+RECHECK_LIMIT = 1.5
+"""Seconds; who asks waits for 2."""
+RECHECKS = 3
+"""How often `recheck` asks anew because the stream spoke meanwhile."""
+COMPLAINTS = 256
+"""Oddities that are remembered as said."""
 
 
 READINGS: dict[AdbState, tuple[Bridge, str]] = {
@@ -106,14 +106,14 @@ READINGS: dict[AdbState, tuple[Bridge, str]] = {
 
 def reading(state: str) -> tuple[Bridge, str]:
     """What adb's state word means here, and the operator's reason when it is not `device`."""
-    if state.startswith(AdbState.NO_PERMISSIONS):
-        # adb's explanation names the user and the group that is missing.
-        bridge, reason = READINGS[AdbState.NO_PERMISSIONS]
-        return bridge, f"{reason} (adb: {state[:200]!r})"
-    try:
-        return READINGS[AdbState(state)]
-    except ValueError:
+    known = known_state(state)
+    if known is None:
         return Bridge.NOT_READY, f"adb calls its state {state[:100]!r}, which is not `device`"
+    bridge, reason = READINGS[known]
+    if state == known or bridge is Bridge.READY:
+        return bridge, reason
+    # adb's explanation says more: of permissions, the user and the group that is missing.
+    return bridge, f"{reason} (adb: {state[:200]!r})"
 
 
 def is_junk(serial: str) -> bool:
@@ -129,8 +129,9 @@ class AdbSource:
     one that adb calls ready is UNKNOWN until that first answer, which brings its name, or until
     the limit for it: then it is unresponsive. Three sightings wait instead, because they would
     name the wrong device: twins of one serial and junk serials, until their transport ids and
-    ports are known, and ready network phones, until their `ro.serialno` is (or asking for it
-    failed once).
+    ports are known (or the server did not give them when it was asked twice), and ready network
+    phones, until their `ro.serialno` is (or asking for it failed once). A phone without a transport
+    id cannot be asked anything: adb's word is taken for it.
     """
 
     name = SourceName.ADB
@@ -164,6 +165,20 @@ class AdbSource:
         self._probe_timeout = probe_timeout
         self._compare_interval = compare_interval
         self._answer_limit = answer_limit
+        self._session: _Session | None = None
+        self._said = _Said()
+
+    async def recheck(self) -> None:
+        """Read the server's list anew, now, and emit what differs from what was said.
+
+        Returns when that is emitted, at once while the server is down, after `RECHECK_LIMIT`
+        seconds at the latest; raises nothing (what fails is found by the watching itself).
+        """
+        session = self._session
+        if session is not None and session.live:
+            with suppress(OSError, AdbError):
+                async with asyncio.timeout(RECHECK_LIMIT):
+                    await session.recheck()
 
     async def run(self, emit: Emit) -> None:
         """Observe until cancelled."""
@@ -182,6 +197,7 @@ class AdbSource:
                 network_devices=self._network_devices,
                 compare_interval=self._compare_interval,
                 answer_limit=self._answer_limit,
+                said=self._said,
             )
             failure = await self._failure(session)
             reason = self._reason(failure)
@@ -217,9 +233,11 @@ class AdbSource:
         # In a task of its own: a task group that fails leaves its task half cancelled (3.11), and
         # one that is cancelled in the instant in which it fails raises its failure.
         task = asyncio.create_task(session.run())
+        self._session = session
         try:
             await asyncio.wait({task})
         finally:
+            self._session = None
             task.cancel()
             await asyncio.wait({task})
         failure = _first(None if task.cancelled() else task.exception())
@@ -250,6 +268,19 @@ def _first(failure: BaseException | None) -> Exception:
     return failure if isinstance(failure, Exception) else RuntimeError("a session ended by itself")
 
 
+class _Said:
+    """What was said of the server's oddities, so that each is said once and not at every list."""
+
+    def __init__(self) -> None:
+        self._keys: set[tuple[str, str]] = set()
+
+    def warn(self, event: str, about: str, **words: object) -> None:
+        """Log a warning, unless that was said of `about`; past `COMPLAINTS` nothing more is."""
+        if (event, about) not in self._keys and len(self._keys) < COMPLAINTS:
+            self._keys.add((event, about))
+            log.warning(event, **words)
+
+
 class _Session:
     """One connection's worth of watching: what is listed, and what of it was emitted."""
 
@@ -262,6 +293,7 @@ class _Session:
         network_devices: bool,
         compare_interval: float,
         answer_limit: float,
+        said: _Said,
     ) -> None:
         self.live = False
         """True from the snapshot on: edges are emitted."""
@@ -271,14 +303,23 @@ class _Session:
         self._network_devices = network_devices
         self._compare_interval = compare_interval
         self._answer_limit = answer_limit
+        self._said = said
         self._rows: Rows = {}
         self._frames = 0
         self._long: dict[str, tuple[LongRow, ...]] = {}
         self._serial_of: dict[int, str] = {}  # of every transport in _long
         self._shown: dict[str, dict[str, Sighting]] = {}  # serial -> address -> as emitted
         self._outdated = asyncio.Event()
+        self._refreshing = asyncio.Lock()
         self._detailed = True
-        """The server gives transport ids, so that ready phones can be asked whether they answer."""
+        """The server answers `host:devices-l`."""
+        self._misfits: frozenset[str] = frozenset()
+        """Serials for which its last answer did not fit the list."""
+        self._without: set[str] = set()
+        """Those for which it did not fit twice: shown without what it does not give."""
+        self._doubt = asyncio.Event()
+        """A phone has shown a state in which it is not ready."""
+        self._follow_ups: list[float] = []
         asker.changed = self._asked
 
     async def run(self) -> None:
@@ -286,7 +327,7 @@ class _Session:
         async with self._client.connect(self._answer_limit) as stream:
             async with asyncio.timeout(self._answer_limit):
                 await stream.request("host:track-devices")
-                self._take(parse_rows(await stream.frame()))
+                self._take(self._parsed(await stream.frame()))
                 try:
                     await self._refresh()
                 except AdbFailError as error:
@@ -304,9 +345,32 @@ class _Session:
     async def _follow(self, stream: AdbConnection) -> None:
         """Read the stream. No limit: it is silent as long as nothing changes."""
         while True:
-            rows = parse_rows(await stream.frame())
+            rows = self._parsed(await stream.frame())
             self._frames += 1
             self._take(rows)
+
+    def _parsed(self, text: str) -> Rows:
+        return parse_rows(text, self._odd)
+
+    def _odd(self, line: str) -> None:
+        self._said.warn(
+            "adb.row_left_out",
+            line,
+            server=self._client.server,
+            row=line[:120],
+            reason="it is no serial and state; the other phones are watched as ever",
+        )
+
+    async def recheck(self) -> None:
+        """Compare with `host:devices` now, and with `host:devices-l` if that brought news."""
+        for _ in range(RECHECKS):
+            frames = self._frames
+            rows = self._parsed(await self._client.listing("host:devices"))
+            if frames == self._frames:
+                self._take(rows)
+                break
+        if self._outdated.is_set():
+            await self._refresh()
 
     async def _compare(self) -> None:
         """Take what `host:devices` says where the stream does not say it (adb 29).
@@ -316,11 +380,11 @@ class _Session:
         """
         failures = 0
         while True:
-            await asyncio.sleep(self._compare_interval)
+            await self._until_comparison()
             frames = self._frames
             try:
                 async with asyncio.timeout(self._answer_limit):
-                    rows = parse_rows(await self._client.listing("host:devices"))
+                    rows = self._parsed(await self._client.listing("host:devices"))
             except (OSError, AdbError):
                 failures = failures + 1 if frames == self._frames else 0
                 if failures == 2:  # noqa: PLR2004 - once may be chance
@@ -330,10 +394,29 @@ class _Session:
             if frames == self._frames:
                 self._take(rows)
 
+    async def _until_comparison(self) -> None:
+        """Wait for the next one: the interval at most, the follow-ups where there is doubt."""
+        loop = asyncio.get_running_loop()
+        delay = self._follow_ups.pop(0) if self._follow_ups else self._compare_interval
+        due = loop.time() + min(delay, self._compare_interval)
+        while (left := due - loop.time()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._doubt.wait()
+            if self._doubt.is_set():
+                self._doubt.clear()
+                first, *self._follow_ups = FOLLOW_UPS
+                due = min(due, loop.time() + first)  # never put off by phones that flicker
+
     async def _keep_fresh(self) -> None:
-        """Ask for ids and ports once per change of the list; changes meanwhile make one more."""
+        """Ask for ids and ports once per change of the list, and again while some do not fit."""
         while True:
-            await self._outdated.wait()
+            delay = DETAILS_RETRY if self._misfits - self._without else self._compare_interval
+            with suppress(TimeoutError):
+                async with asyncio.timeout(
+                    min(delay, self._compare_interval) if self._misfits else None
+                ):
+                    await self._outdated.wait()
             try:
                 async with asyncio.timeout(self._answer_limit):
                     await self._refresh()
@@ -343,39 +426,91 @@ class _Session:
 
     def _without_details(self, error: Exception) -> None:
         """Go on with serials and states alone, and ask again: phones cannot be asked anything."""
-        log.warning("adb.details_unknown", server=self._client.server, reason=str(error))
         self._outdated.set()
         if self._detailed:
             self._detailed = False
-            for serial in self._rows:
-                self._show(serial)
+            log.warning("adb.details_unknown", server=self._client.server, reason=str(error))
+        for serial in self._rows:
+            self._show(serial)
 
     async def _refresh(self) -> None:
-        self._outdated.clear()
-        found = parse_long_rows(await self._client.listing("host:devices-l"), self._rows)
-        self._detailed = True
-        for serial, long in found.items():
-            # An answer that does not fit the newest list is older or newer than it: the next fits.
-            states = sorted(row.state for row in long)
-            if long != self._long.get(serial) and states == sorted(self._rows[serial]):
-                self._set_long(serial, long)
-                self._show(serial)
+        async with self._refreshing:
+            self._outdated.clear()
+            asked = self._rows
+            found = parse_long_rows(await self._client.listing("host:devices-l"), self._rows)
+            if not self._detailed:
+                self._detailed = True
+                log.info("adb.details_known", server=self._client.server)
+            # Where the list changed meanwhile, an answer that does not fit the newest is older or
+            # newer than it: the next fits. Where it did not, only the number of rows can tell.
+            same = asked is self._rows
+            misfits = set()
+            for serial, listed in self._rows.items():
+                long = found.get(serial, ())
+                states = sorted(row.state for row in long)
+                if len(long) == len(listed) and (same or states == sorted(listed)):
+                    self._detail(serial, long)
+                elif serial in self._misfits:
+                    misfits.add(serial)
+                    if same:
+                        self._do_without(serial, long)
+                elif same:
+                    misfits.add(serial)
+            self._misfits = frozenset(misfits)
+
+    def _detail(self, serial: str, long: tuple[LongRow, ...]) -> None:
+        """Take what the server gives of the phones listed under that serial."""
+        if long == self._long.get(serial) and serial not in self._without:
+            return
+        self._without.discard(serial)
+        for row in long:
+            if not row.transport_id:
+                self._miss(serial, "its transport id")
+            elif not row.port and not is_off_usb(serial):
+                self._miss(serial, "its USB port")
+        self._set_long(serial, long)
+        self._show(serial)
+
+    def _do_without(self, serial: str, long: tuple[LongRow, ...]) -> None:
+        """Show them all the same, each by what fits of its row, if there is one."""
+        if serial in self._without and long == self._long.get(serial, ()):
+            return
+        self._without.add(serial)
+        self._miss(serial, "its row in `host:devices-l`")
+        self._set_long(serial, long)
+        self._show(serial)
+
+    def _miss(self, serial: str, what: str) -> None:
+        self._said.warn(
+            "adb.detail_missing",
+            f"{serial} {what}",
+            server=self._client.server,
+            serial=serial,
+            missing=what,
+            effect="it is shown by what adb does give; without a transport id it is not probed",
+        )
 
     def _take(self, rows: Rows) -> None:
         """The newest list: show what differs from the last one. Linear in its rows."""
-        before, self._rows = self._rows, rows
+        before = self._rows
         if rows == before:
             return
+        self._rows = rows
         for serial in before.keys() - rows.keys():
             self._set_long(serial, ())
             self._show(serial)
         for serial, states in rows.items():
             if before.get(serial) != states:
+                if len(before.get(serial, ())) != len(states):
+                    self._without.discard(serial)
+                if any(reading(state)[0] is not Bridge.READY for state in states):
+                    self._doubt.set()
                 self._show(serial)
+        self._without &= rows.keys()
         self._outdated.set()
 
     def _set_long(self, serial: str, long: tuple[LongRow, ...]) -> None:
-        kept = {row.transport_id for row in long}
+        kept = {row.transport_id for row in long if row.transport_id}
         for row in self._long.pop(serial, ()):
             if row.transport_id not in kept:
                 self._serial_of.pop(row.transport_id, None)
@@ -410,22 +545,32 @@ class _Session:
             self._emit(Gone(SourceName.ADB, address))
 
     def _network(self, serial: str) -> bool:
-        return is_network(serial) and not any(row.port for row in self._long.get(serial, ()))
+        on_usb = any(row.port or row.path for row in self._long.get(serial, ()))
+        return is_network(serial) and not on_usb
 
     def _transports(self, serial: str) -> list[tuple[LongRow, str]] | None:
         """Each transport of that serial with its newest state; None while they are not known."""
         states, long = self._rows.get(serial, ()), self._long.get(serial, ())
-        if len(states) != len(long):
+        if len(states) == len(long):
+            # The plain list is the newer one; it just cannot tell twins apart.
+            return [(row, states[0] if len(long) == 1 else row.state) for row in long]
+        if self._detailed and serial not in self._without:
             return None
-        # The plain list is the newer one; it just cannot tell twins apart.
-        return [(row, states[0] if len(long) == 1 else row.state) for row in long]
+        spare = list(long)
+        found = []
+        for state in states:
+            row = next((one for one in spare if one.state == state), None)
+            if row is not None:
+                spare.remove(row)
+            found.append((row or LongRow(serial, state, 0, "", ""), state))
+        return found
 
     def _attend(self, serial: str) -> None:
         """Have those asked that are ready, and nobody else."""
         if self._network(serial) and not self._network_devices:
             return
         for row, state in self._transports(serial) or ():
-            if reading(state)[0] is Bridge.READY:
+            if reading(state)[0] is Bridge.READY and row.transport_id:
                 self._asker.attend(row.transport_id, serial)
             else:
                 self._asker.leave(row.transport_id)
@@ -441,11 +586,12 @@ class _Session:
                 return None
             return {serial: self._sighting(serial, serial, states[0], None, network=network)}
         wanted: dict[str, Sighting] = {}
-        for row, state in transports:
-            untold = row.transport_id not in self._asker.told
+        for place, (row, state) in enumerate(transports, 1):
+            untold = row.transport_id and not self._asker.asked(row.transport_id)
             if network and untold and reading(state)[0] is Bridge.READY:
                 return None
-            address = serial if len(transports) == 1 else f"{serial}#{row.transport_id}"
+            mark = row.transport_id or row.port or f"?{place}"
+            address = serial if len(transports) == 1 else f"{serial}#{mark}"
             wanted[address] = self._sighting(address, serial, state, row, network=network)
         return wanted
 
@@ -459,7 +605,7 @@ class _Session:
         if bridge is Bridge.READY:
             if silent:
                 bridge, reason = Bridge.NOT_READY, silent
-            elif self._detailed and not self._asker.heard(number):
+            elif (row is None or number) and not self._asker.heard(number):
                 bridge, reason = Bridge.UNKNOWN, "it has just appeared and not answered yet"
         return Sighting(
             source=SourceName.ADB,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.sources.adb_wire import AdbError, PhoneSilentError
+from agent.sources.adb_wire import AdbError, LateError, PhoneSilentError
 from agent.sources.agenda import Agenda
 from agent.sources.base import backoff
 
@@ -92,6 +92,8 @@ class Asker:
         self._client = client
         self._interval = probe_interval
         self._timeout = probe_timeout
+        self._answers: set[int] = set()
+        """Those that answered their last probe: if their names hang, only their names do."""
         self._serials: dict[int, str] = {}
         self._tries: dict[int, Iterator[float]] = {}
         self._waits: dict[int, Iterator[float]] = {}
@@ -102,7 +104,11 @@ class Asker:
 
     def heard(self, phone: int) -> bool:
         """Whether it is known if the phone answers; always, where phones are not probed."""
-        return not self._interval or phone in self.told or phone in self.silent
+        return not self._interval or self.asked(phone)
+
+    def asked(self, phone: int) -> bool:
+        """Whether it has said who it is, or not answered."""
+        return phone in self.told or phone in self.silent
 
     def attend(self, phone: int, serial: str) -> None:
         """It is ready: ask it. No-op when attended already."""
@@ -123,6 +129,7 @@ class Asker:
                 agenda.discard(phone)
             for table in (self.silent, self._tries, self._waits):
                 table.pop(phone, None)
+            self._answers.discard(phone)
 
     def forget(self, phone: int) -> None:
         """It is no longer listed."""
@@ -138,19 +145,22 @@ class Asker:
     async def _ask_name(self, phone: int) -> float | None:
         try:
             told = parse_told(await self._client.shell(phone, QUESTIONS, self._timeout))
+        except LateError:
+            return 0.0
         except PhoneSilentError:
             told = Told()
-            if self._interval and phone in self._serials and phone not in self.silent:
+            unproven = phone not in self._answers and phone not in self.silent
+            if self._interval and phone in self._serials and unproven:
                 self._probes.discard(phone)
-                self._unanswered(phone)
                 self.told.setdefault(phone, told)
+                self._unanswered(phone)
                 return None  # asked again when it answers again
         except (OSError, AdbError) as error:
             told = Told()
             log.debug("adb.name_not_told", serial=self._serials.get(phone), reason=str(error))
         if phone not in self._serials:
             return None
-        if told != self.told.get(phone) and (told.model or phone not in self.told):
+        if told != self.told.get(phone) and (told != Told() or phone not in self.told):
             self.told[phone] = told
             self.changed(phone)
         return None if told.final else next(self._tries[phone], None)
@@ -159,6 +169,8 @@ class Asker:
         answers = True
         try:
             await self._client.shell(phone, "echo", self._timeout)
+        except LateError:
+            return 0.0
         except PhoneSilentError:
             answers = False
         except (OSError, AdbError):
@@ -169,18 +181,24 @@ class Asker:
         return self._answered(phone) if answers else self._unanswered(phone)
 
     def _answered(self, phone: int) -> float | None:
+        self._answers.add(phone)
         if phone not in self.silent:
             return self._interval
         del self.silent[phone], self._waits[phone]
         self._retries.discard(phone)
         log.info("adb.phone_answers_again", serial=self._serials[phone])
         self._probes.add(phone, self._interval)
-        if not self.told[phone].final:
+        told = self.told.get(phone, Told())
+        if not told.final:
             self._names.add(phone, 0.0)
-        self.changed(phone)
+        if told == Told():
+            self.told.pop(phone, None)  # who it is comes with that answer, and is news enough
+        else:
+            self.changed(phone)
         return None
 
     def _unanswered(self, phone: int) -> float | None:
+        self._answers.discard(phone)
         if phone in self.silent:
             return next(self._waits[phone])
         self.silent[phone] = (

@@ -19,8 +19,10 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import os
+import re
 import shutil
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -31,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 START_LIMIT = 15.0
 """Seconds for `start-server`, which returns when the server answers."""
+
+VERSION_LIMIT = 3.0
+"""Seconds for `adb version`, which asks nobody."""
 
 _INHERITED = frozenset({"PATH", "LANG", "LC_ALL", "USER", "LOGNAME", "TZ"})
 _ELSEWHERE = frozenset(
@@ -47,8 +52,71 @@ def can_start(host: str) -> bool:
     return host == "127.0.0.1"
 
 
-def find_adb(adb_path: str = "") -> Path:
-    """The adb binary: `adb_path` if given, else `adb` on PATH, else the one in adbutils' wheel.
+@dataclass(frozen=True, slots=True)
+class AdbVersion:
+    """What `adb version` says."""
+
+    protocol: int
+    """41 of "1.0.41": a client of another one ends the server."""
+    release: str = ""
+    """`36.0.0-13206524`, `29.0.6-debian`; "" of those that say none."""
+
+    @property
+    def order(self) -> tuple[int, tuple[int, ...]]:
+        """The newer one's is greater."""
+        numbers = re.match(r"[\d.]*", self.release, re.ASCII)
+        return self.protocol, tuple(map(int, re.findall(r"\d+", numbers[0] if numbers else "")))
+
+
+_versions: dict[tuple[str, int, int], AdbVersion] = {}
+"""By path, time and size of the file: an upgraded one is another."""
+
+
+async def version_of(binary: Path) -> AdbVersion:
+    """Asked once per file, within `VERSION_LIMIT` seconds. AdbStartError where it is no adb."""
+    try:
+        status = binary.stat()
+        key = (str(binary), status.st_mtime_ns, status.st_size)
+        if key not in _versions:
+            _versions[key] = await _ask_version(binary)
+        return _versions[key]
+    except TimeoutError:
+        raise AdbStartError(f"`{binary} version` did not end within {VERSION_LIMIT:g} s") from None
+    except OSError as error:
+        raise AdbStartError(f"cannot run {binary}: {error.strerror}") from error
+
+
+async def _ask_version(binary: Path) -> AdbVersion:
+    process = await asyncio.create_subprocess_exec(
+        str(binary),
+        "version",
+        # HOME is not needed, and nothing of ours shall send it elsewhere.
+        env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/"},
+        cwd="/",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(VERSION_LIMIT):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said = out.decode(errors="replace")
+    protocol = re.search(r"version \d+\.\d+\.(\d+)", said, re.ASCII)
+    if protocol is None:
+        raise AdbStartError(f"`{binary} version` says {said.strip()[:80]!r}")
+    release = re.search(r"^Version (\S+)", said, re.MULTILINE)
+    return AdbVersion(int(protocol[1]), release[1][:80] if release else "")
+
+
+async def find_adb(adb_path: str = "") -> Path:
+    """The adb binary: `adb_path` if given, else the newer of `adb` on PATH and adbutils' own.
+
+    Of two of one version that on PATH, which others on the host use too. One that cannot be run is
+    passed over, with a word in the log; where there is one alone, nothing is asked of it.
 
     Raises AdbStartError with the remedy when there is none.
     """
@@ -57,21 +125,45 @@ def find_adb(adb_path: str = "") -> Path:
         if chosen is None:
             raise AdbStartError(
                 f"adb_path = {adb_path!r} is no program that can be run: correct it, or leave it "
-                "out to use the adb on PATH or the one that came with the agent"
+                "out to use the newer of the adb on PATH and the one that came with the agent"
             )
         return Path(chosen)
+    found = [path for path in (_on_path(), _bundled()) if path is not None]
+    if len(found) == 1 or (found and found[0].resolve() == found[-1].resolve()):
+        return found[0]
+    best: tuple[AdbVersion, Path] | None = None
+    broken = []
+    for path in found:
+        try:
+            version = await version_of(path)
+        except AdbStartError as error:
+            broken.append(str(error))
+            log.warning("adb.binary_passed_over", binary=str(path), reason=str(error))
+            continue
+        if best is None or version.order > best[0].order:
+            best = version, path
+    if best is not None:
+        return best[1]
+    raise AdbStartError(
+        f"no adb {'that runs (' + '; '.join(broken) + ')' if broken else 'found'}: "
+        "install it (Debian: apt install adb), or set adb_path to where it is"
+    )
+
+
+def _on_path() -> Path | None:
     found = shutil.which("adb")
-    if found is not None:
-        return Path(found)
+    return Path(found) if found is not None else None
+
+
+def _bundled() -> Path | None:
+    """The one in adbutils' wheel, which some platforms' wheels leave out."""
     # Not imported: that costs 10 MB and 90 ms, for one path.
     spec = importlib.util.find_spec("adbutils")
     for root in (spec.submodule_search_locations if spec else None) or ():
         bundled = Path(root) / "binaries" / "adb"
         if os.access(bundled, os.X_OK):
             return bundled
-    raise AdbStartError(
-        "no adb found: install it (Debian: apt install adb), or set adb_path to where it is"
-    )
+    return None
 
 
 def environment(home: Path | None = None) -> dict[str, str]:
@@ -124,7 +216,7 @@ async def start(port: int, adb_path: str = "", home: Path | None = None) -> None
 
     In a session of its own: a Ctrl-C meant for the agent does not reach it. Raises AdbStartError.
     """
-    binary = find_adb(adb_path)
+    binary = await find_adb(adb_path)
     variables = environment(home)
     remedy = f"try `{binary} -L tcp:localhost:{port} start-server` by hand as the agent's user"
     # Its words go to a file, not to a pipe: a server that kept the pipe would keep us reading.

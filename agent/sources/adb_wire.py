@@ -16,23 +16,46 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
+from agent.sources.late import overslept
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection
+    from collections.abc import AsyncIterator, Callable, Collection, Sequence
 
 LIST_LIMIT = 2 * 1024 * 1024
 """Bytes of a list; the server itself sends at most 1 MiB (MAX_PAYLOAD)."""
 SHELL_LIMIT = 64 * 1024
 """Bytes of a shell command's output."""
+FAIL_LIMIT = 500
+"""Characters of a FAIL's message that are kept, as they came: whoever prints them cleans them."""
 
 Rows = dict[str, tuple[str, ...]]
 """Serial → adb's state word; more than one where several phones have that serial."""
+
+
+class AdbState(StrEnum):
+    """adb's own words for a phone's state (adb.h, ConnectionState)."""
+
+    DEVICE = "device"
+    OFFLINE = "offline"
+    UNAUTHORIZED = "unauthorized"
+    AUTHORIZING = "authorizing"
+    CONNECTING = "connecting"
+    RECOVERY = "recovery"
+    SIDELOAD = "sideload"
+    RESCUE = "rescue"
+    BOOTLOADER = "bootloader"
+    DETACHED = "detached"
+    HOST = "host"
+    NO_PERMISSIONS = "no permissions"
+    """Followed by an explanation in parentheses."""
 
 
 class AdbError(AgentError):
@@ -51,64 +74,132 @@ class PhoneSilentError(AdbError):
     """The server gave the phone's transport, and the phone answered nothing within the limit."""
 
 
+class LateError(AdbError):
+    """The limit passed while this process did not run: the answer may have been there all along."""
+
+
 @dataclass(frozen=True, slots=True)
 class LongRow:
-    """One line of `host:devices-l`."""
+    """One line of `host:devices-l`. All but the serial may be missing."""
 
     serial: str
     state: str
     transport_id: int
+    """0: the server gave none; ids begin at 1."""
     port: str
-    """`1-4.2` of `usb:1-4.2`; "" for anything that is not on USB."""
+    """`1-4.2`; "" for anything that is not on USB, or where the server does not say."""
     model: str
+    path: str = ""
+    """What says that it is on USB and names no port: `usb:3:5`, `usb:336592896X`."""
 
 
-def parse_rows(text: str) -> Rows:
-    """The rows of a plain list, split on the first tab (`no permissions (…)` has spaces).
+def ignore(_: str) -> None:
+    """What to do with an odd row where somebody else has told of it."""
 
-    Raises AdbProtocolError for anything that is not whole rows, so that a torn list is never
-    taken for phones that went.
+
+def parse_rows(text: str, odd: Callable[[str], None] = ignore) -> Rows:
+    """The rows of a plain list: serial, tab, state. Rows that are none go to `odd`, one by one.
+
+    Both may hold blanks, and a serial even a tab, so that what is behind the last tab is the state
+    where adb knows it as one; else all behind the first tab.
+
+    Raises AdbProtocolError for a list that ends in the middle of a row, or has not one that is
+    one, so that a torn list is never taken for phones that went.
     """
     if text and not text.endswith("\n"):
         raise AdbProtocolError(f"a device list ends in the middle of a row: {text[-40:]!r}")
     rows: Rows = {}
+    strange: list[str] = []
     for line in text.split("\n")[:-1]:
-        serial, tab, state = line.partition("\t")
-        if not (serial and tab and state):
-            raise AdbProtocolError(f"a device list has a row that is none: {line[:80]!r}")
-        rows[serial] = (*rows[serial], state) if serial in rows else (state,)
+        serial, tab, state = line.rpartition("\t")
+        if state not in _STATES:
+            if not known_state(state.strip()):
+                serial, tab, state = line.partition("\t")
+            state = state.strip()
+        if serial and tab and state:
+            rows[serial] = (*rows[serial], state) if serial in rows else (state,)
+        else:
+            strange.append(line)
+    if strange and not rows:
+        raise AdbProtocolError(f"a device list has a row that is none: {strange[0][:80]!r}")
+    for line in strange:
+        odd(line)
     return rows
 
 
-_PADDED = 22
-"""`devices-l` pads the serial to this width (transport.cpp, append_transport)."""
+_STATES = frozenset(AdbState) - {AdbState.NO_PERMISSIONS}
+"""The closed set of words that are a state, each by itself."""
+_EXPLAINED = re.compile(rf"({'|'.join(AdbState)})(?![\w-])")
+
+
+def known_state(text: str) -> AdbState | None:
+    """The word of adb's with which the text begins; an explanation may follow it."""
+    found = _EXPLAINED.match(text)
+    return AdbState(found[1]) if found else None
+
+
+_PORT = re.compile(r"(?:usb:)?(\d+-\d+(?:\.\d+)*)", re.ASCII)
+"""`usb:1-4.2` where the server reads USB itself, `1-4.2` where libusb does (adb 35; before and
+after that by ADB_LIBUSB=1)."""
 
 
 def parse_long_rows(text: str, serials: Collection[str]) -> dict[str, tuple[LongRow, ...]]:
     """The rows of `host:devices-l` by serial; those not in `serials` are left out.
 
-    A line is serial, state, then what is known of `usb:` path, product, model and device, and
-    always `transport_id`. Serial and state are parted by blanks and both may hold some, so that
-    only the serials of a plain list tell where the state begins.
+    A line is serial, state, then what is known of USB path, product, model, device and
+    `transport_id`; each of these may be missing, and unknown ones come. Serial and state are parted
+    by blanks and both may hold some, so that only the serials of a plain list tell where the state
+    begins.
     """
-    odd = sorted((serial for serial in serials if " " in serial), key=len, reverse=True)
+    blanks = sorted((serial for serial in serials if " " in serial), key=len, reverse=True)
     found: dict[str, tuple[LongRow, ...]] = {}
-    for line in text.split("\n")[:-1]:
-        head, _, number = line.rpartition(" transport_id:")
-        if not (head and number.isdecimal()):
-            raise AdbProtocolError(f"a long device list has a row that is none: {line[:120]!r}")
-        head, _ = _cut(head, " device:")
-        head, model = _cut(head, " model:")
-        head, _ = _cut(head, " product:")
-        head, port = _cut(head, " usb:")
-        serial = next((s for s in odd if head.startswith(f"{s:<{_PADDED}} ")), None)
+    for line in text.split("\n"):
+        serial = next((each for each in blanks if line.startswith(f"{each} ")), None)
         if serial is None:
-            serial = head.partition(" ")[0]
+            serial = line.partition(" ")[0]
         if serial in serials:
-            state = head[max(len(serial), _PADDED) + 1 :]
-            row = LongRow(serial, state, int(number), port, model.replace("_", " ").strip())
+            row = _long_row(serial, line[len(serial) :].split())
             found[serial] = (*found.get(serial, ()), row)
     return found
+
+
+def _long_row(serial: str, words: Sequence[str]) -> LongRow:
+    size = 1
+    if words and (words[0] not in _STATES or (len(words) > 1 and not _begins(words[1]))):
+        # An explanation, or a state of an adb to come.
+        size = next((n for n, word in enumerate(words) if _begins(word)), len(words))
+    port = path = last = ""
+    details: dict[str, str] = {}
+    for word in words[size:]:
+        key, colon, value = word.partition(":")
+        if not port and (not colon or key == "usb") and (at := _PORT.fullmatch(word)):
+            port = at[1]
+        elif key == "usb" and colon:
+            path = path or word
+        elif colon and _is_key(key):
+            last = key
+            details.setdefault(key, value)
+        elif last:  # a blank in a value
+            details[last] += f" {word}"
+    number = details.get("transport_id", "")
+    return LongRow(
+        serial,
+        " ".join(words[:size]),
+        int(number) if number.isascii() and number.isdecimal() else 0,
+        port,
+        details.get("model", "").replace("_", " ").strip(),
+        path,
+    )
+
+
+def _begins(word: str) -> bool:
+    """Whether what is known beside the state begins with that word."""
+    key, colon, _ = word.partition(":")
+    return (colon == ":" and _is_key(key)) or _PORT.fullmatch(word) is not None
+
+
+def _is_key(text: str) -> bool:
+    return text.isascii() and text.replace("_", "").isalpha() and text.islower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,20 +213,13 @@ class Forward:
 
 
 def parse_forwards(text: str) -> list[Forward]:
-    """The lines of `host:list-forward`; AdbProtocolError for anything else."""
-    found = []
-    for line in text.splitlines():
-        words = line.rsplit(" ", 2)  # a serial may hold blanks
-        if len(words) != 3 or not all(words):  # noqa: PLR2004 - serial, local, remote
-            raise AdbProtocolError(f"a list of forwards has a line that is none: {line[:120]!r}")
-        found.append(Forward(*words))
-    return found
-
-
-def _cut(line: str, key: str) -> tuple[str, str]:
-    """The line up to the last ` key:`, and the value behind it ("" without one)."""
-    head, found, value = line.rpartition(key)
-    return (head, value) if found else (line, "")
+    """The lines of `host:list-forward`; AdbProtocolError where not one is one."""
+    lines = text.splitlines()
+    # A serial may hold blanks.
+    parted = [words for line in lines if len(words := line.rsplit(" ", 2)) == 3 and all(words)]  # noqa: PLR2004 - serial, local, remote
+    if lines and not parted:
+        raise AdbProtocolError(f"a list of forwards has a line that is none: {lines[0][:120]!r}")
+    return [Forward(*words) for words in parted]
 
 
 class AdbConnection:
@@ -159,7 +243,7 @@ class AdbConnection:
         await self._loop.sock_sendall(self._socket, b"%04x%b" % (len(data), data))
         status = await self._exactly(4)
         if status == b"FAIL":
-            raise AdbFailError(await self.frame())
+            raise AdbFailError((await self.frame())[:FAIL_LIMIT])
         if status != b"OKAY":
             raise AdbProtocolError(f"the adb server answered {status!r} to {service!r}")
 
@@ -256,9 +340,11 @@ class AdbClient:
         """What a shell command prints on one phone, within `limit` seconds in all.
 
         Raises PhoneSilentError when it was the phone that did not answer, TimeoutError when it
-        was the server, AdbFailError when the phone is gone or refuses, OSError.
+        was the server, LateError when it was this process that did not run, AdbFailError when the
+        phone is gone or refuses, OSError.
         """
         reached = False
+        until = asyncio.get_running_loop().time() + limit
         try:
             async with asyncio.timeout(limit), self.connect() as connection:
                 # Not `host:transport:SERIAL`: two phones may have one serial, and a phone that
@@ -268,6 +354,8 @@ class AdbClient:
                 await connection.request(f"shell:{command}")
                 return _text(await connection.rest(SHELL_LIMIT))
         except TimeoutError:
+            if overslept(until):
+                raise LateError(f"this process did not run for the limit of {limit:g} s") from None
             if reached:
                 raise PhoneSilentError(f"no answer within {limit:g} s") from None
             raise

@@ -27,6 +27,14 @@ class DeviceSource(Protocol):
     async def run(self, emit: Emit) -> None:
         """Observe until cancelled; raises nothing but CancelledError, and leaves nothing open."""
 
+    async def recheck(self) -> None:
+        """Read the whole truth anew now, and emit what differs from what was said (or a Snapshot).
+
+        Asked shortly before a state counts, and after a time in which the process stood still.
+        Returns when that is emitted, or at once when the source is down; within 2 s whatever hangs;
+        raises nothing but CancelledError. May be called while it runs.
+        """
+
 
 def backoff(first: float = 0.1, factor: float = 2.0, cap: float = 10.0) -> Iterator[float]:
     """Seconds to wait before each reconnect: grows from `first` to `cap`, for ever.

@@ -102,6 +102,9 @@ class SimulatedSource:
         finally:
             self._emit = None
 
+    async def recheck(self) -> None:
+        """Everything was said when it happened."""
+
     def show(self, sighting: Sighting) -> None:
         """A phone appears or changes."""
         before = self._phones.get(sighting.address)

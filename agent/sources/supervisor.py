@@ -16,7 +16,7 @@ from agent.sources.udev import UdevSource
 from agent.sources.usbmux import UsbmuxSource
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from pathlib import Path
 
     from agent.config import Config
@@ -29,6 +29,8 @@ END_LIMIT = 1.0
 """Seconds that sources get to end."""
 HEALTHY = 60.0
 """Seconds that a source has to run to be forgiven its earlier failures."""
+RECHECK_LIMIT = 2.0
+"""Seconds for a source to read the whole truth anew; what it has not told by then comes late."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class Supervisor:
         self._emit = emit
         self._healthy = healthy
         self._running: dict[SourceName, tuple[Plan, asyncio.Task[None]]] = {}
+        self._sources: dict[SourceName, DeviceSource] = {}
 
     def start(self, plans: Plans) -> None:
         """Start all of them."""
@@ -104,6 +107,7 @@ class Supervisor:
             if name not in plans or plans[name].settings != plan.settings:
                 task.cancel()
                 del self._running[name]
+                self._sources.pop(name, None)
                 dropped[name] = task
         return dropped
 
@@ -118,6 +122,23 @@ class Supervisor:
             if name in started:
                 self._start(name, plans[name])
         return sorted({str(name) for name in dropped.keys() | started})
+
+    def recheck(self, name: SourceName) -> Awaitable[None] | None:
+        """Have a source tell the whole truth anew: done when it has, or after `RECHECK_LIMIT`.
+
+        None: it does not run.
+        """
+        source = self._sources.get(name)
+        return None if source is None else self._recheck(name, source)
+
+    async def _recheck(self, name: SourceName, source: DeviceSource) -> None:
+        try:
+            async with asyncio.timeout(RECHECK_LIMIT):
+                await source.recheck()
+        except TimeoutError:
+            log.warning("source.recheck_hangs", source=str(name), limit_s=RECHECK_LIMIT)
+        except Exception:
+            log.exception("source.recheck_failed", source=str(name))
 
     async def close(self) -> None:
         """End all of them."""
@@ -138,14 +159,19 @@ class Supervisor:
             began = loop.time()
             reason = "the source ended by itself"
             error: BaseException | None = None
+            source = None
             try:
-                await plan.make().run(partial(self._hear, name, me))
+                source = self._sources[name] = plan.make()
+                await source.run(partial(self._hear, name, me))
             except asyncio.CancelledError as cancelled:
                 if me.cancelling():
                     raise
                 error = cancelled  # of something that it waited for
             except Exception as failure:  # noqa: BLE001 - logged below
                 error = failure
+            finally:
+                if source is not None and self._sources.get(name) is source:
+                    del self._sources[name]
             if error is not None:
                 reason = f"internal error ({type(error).__name__}): see the log"
             if loop.time() - began >= self._healthy:

@@ -9,10 +9,11 @@ Why it is built as it is:
   A USB device's `serial`, `product` and more take the device's lock in the kernel (Linux,
   drivers/usb/core/sysfs.c), so a phone that hangs while it is configured holds a reader for tens
   of seconds. One daemonic thread per such phone: it degrades only itself.
-* Making a libudev context spawns `ldconfig` (ctypes.util.find_library), and enumeration reads
-  thousands of files: both run in a thread, with a context of its own (a context is not to be
-  shared between threads). Measured: 1,000 phones of two interfaces each take 0.45 s, in which the
-  loop's longest pause was 4 ms.
+* Enumeration reads thousands of files: it runs in a thread, with a context of its own (a context is
+  not to be shared between threads). Measured: 1,000 phones of two interfaces each take 0.45 s, in
+  which the loop's longest pause was 4 ms.
+* What a message cannot tell, and sysfs tells without that lock, is read for all that are new in one
+  thread (`_glance`): is the device authorized (USBGuard), does its interface call itself MTP.
 * A `remove` is known by its DEVPATH alone: `unbind` has mostly wiped the serial by then.
 * After an overflow (ENOBUFS) pyudev's poll() raises for ever, and messages are lost in any case:
   the monitor is rebuilt and a fresh snapshot taken. A new udevd is met the same way.
@@ -20,12 +21,19 @@ Why it is built as it is:
   made, and where it is missing and /dev is no devtmpfs the monitor joins no group, silently and for
   good. No file is `Down`, another file a new monitor. A udevd that is killed leaves its file and is
   started again by its supervisor; monitors outlive that.
+* What nobody told is found out all the same: a cable pulled while a killed udevd was not yet back,
+  a `remove` that somebody made up (udevadm trigger), a device authorized later. Every few seconds,
+  and when asked (`recheck`), one listing of /sys/bus/usb/devices is held against what is known. A
+  link's inode number is new whenever its device is, so the listing alone says what came, went or
+  was replaced, interfaces included; only that is read. Measured at 1,000 phones of two interfaces
+  each: 4 ms in a thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes.util
 import errno
 import os
 import socket
@@ -37,7 +45,14 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from agent.model import Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName, UsbKind
-from agent.sources.usb_kind import HUB_CLASS, classify
+from agent.sources.usb_kind import (
+    HUB_CLASS,
+    STILL_IMAGE,
+    VENDOR_SPECIFIC,
+    classify,
+    emergency_mode,
+    may_be_a_phone,
+)
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
@@ -51,13 +66,25 @@ T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-SYSFS = Path("/sys")
+SYSFS = "/sys"
 
 BATCH = 256
 """Messages read per wake-up, about 10 ms; a storm leaves the loop its turns."""
 
+DRAINS = 64
+"""Batches that `recheck` reads, more than the socket's buffer holds."""
+
+SLICE = 32
+"""Corrections made in one turn of the loop."""
+
 PATIENCE = 30.0
 """Seconds after which an enumeration that does not return is reported as `Down`."""
+
+COMPARE = 5.0
+"""Seconds between two looks at whether what was heard is the truth."""
+
+RECHECK_LIMIT = 2.0
+"""Seconds that `recheck` may take."""
 
 RECEIVE_BUFFER = 16 * 1024 * 1024
 """Bytes; a message takes 2 to 4 KiB of it. Past /proc/sys/net/core/rmem_max only CAP_NET_ADMIN
@@ -74,16 +101,34 @@ _PLATFORMS = {
     UsbKind.ADB: Platform.ANDROID,
     UsbKind.FASTBOOT: Platform.ANDROID,
     UsbKind.MTP: Platform.ANDROID,
+    UsbKind.EMERGENCY: Platform.ANDROID,
     UsbKind.APPLE: Platform.IOS,
     UsbKind.APPLE_RECOVERY: Platform.IOS,
 }
 
+_BLOCKED = (
+    "blocked on this host by USB authorization (USBGuard, or authorized_default=0): allow it with"
+    " 'usbguard allow-device' (its number is in 'usbguard list-devices'), or 'echo 1"
+    " >/sys/bus/usb/devices/{port}/authorized'"
+)
+_BLOCKED_INTERFACE = (
+    "an interface of it is blocked on this host by USB authorization (USBGuard, or"
+    " interface_authorized_default=0): allow it with 'echo 1"
+    " >/sys/bus/usb/devices/{interface}/authorized', then replug the phone"
+)
+
+_SONAMES = ("libudev.so.1", "libudev.so.0")
+
+_here_once: set[Path] = set()
+"""Control files that were there since this process began: whose udevd is gone was not always so.
+Of the process and not of a source, because a source is made anew when its configuration changes."""
+
 
 class UdevSource:
-    """USB presence: a sighting per phone, and per other device that has a serial. Never hubs.
+    """USB presence: a sighting per phone, and per device with a serial that may be one. Never hubs.
 
     An address is a DEVPATH. `control` is udevd's control file, looked at every `retry` seconds;
-    `receive_buffer` is in bytes, `patience` in seconds.
+    `receive_buffer` is in bytes, `patience` and `compare` in seconds.
     """
 
     def __init__(
@@ -93,11 +138,15 @@ class UdevSource:
         retry: float = 2.0,
         receive_buffer: int = RECEIVE_BUFFER,
         patience: float = PATIENCE,
+        compare: float = COMPARE,
     ) -> None:
         self._control = control
         self._retry = retry
         self._receive_buffer = receive_buffer
         self._patience = patience
+        self._compare = compare
+        self._voice: _Voice | None = None
+        self._listener: _Listener | None = None
 
     @property
     def name(self) -> SourceName:
@@ -106,15 +155,29 @@ class UdevSource:
 
     async def run(self, emit: Emit) -> None:
         """Observe until cancelled; raises nothing but CancelledError, and leaves nothing open."""
-        voice = _Voice(emit)
+        voice = self._voice = _Voice(emit)
         while True:
             try:
                 await self._connection(voice)
             except _CannotSeeError as error:
-                voice.down(str(error))
+                voice.down(str(error), missing=self._control not in _here_once)
             else:
                 continue  # what was lost is lost: listen anew at once
             await asyncio.sleep(self._retry)
+
+    async def recheck(self) -> None:
+        """Read the whole truth anew and emit what differs from what was said.
+
+        Returns when that is emitted, at once while the source is down, after 2 s in any case;
+        raises nothing. What waits in the socket is read first.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(RECHECK_LIMIT):
+                if self._listener is not None:
+                    await self._listener.drain_all()
+                    await self._listener.compare()
+                if self._voice is not None:
+                    await self._voice.heard()  # after an overflow: the snapshot that follows
 
     async def _connection(self, voice: _Voice) -> None:
         """Listen, enumerate, tell. Returns when messages were lost or another udevd is there."""
@@ -125,13 +188,16 @@ class UdevSource:
         try:
             found = await self._patiently(_enumerate, voice)
             if not listener.lost.done():
-                listener.go_live(found)
+                listener.go_live(found, self._compare)
+                self._listener = listener
             while not listener.lost.done():
                 await asyncio.wait({listener.lost}, timeout=self._retry)
                 if self._control_id() != control:
                     log.info("udev.restarted", control=str(self._control))
                     return
         finally:
+            self._listener = None
+            voice.silent()
             listener.close()
 
     async def _patiently(self, work: Callable[[], T], voice: _Voice) -> T:
@@ -161,6 +227,7 @@ class UdevSource:
                 " 'systemctl start systemd-udevd'; in a container, run the agent on the host, or"
                 " give the container the host's network namespace and /run/udev"
             ) from None
+        _here_once.add(self._control)
         return status.st_ino, status.st_ctime_ns
 
 
@@ -169,25 +236,37 @@ class _CannotSeeError(Exception):
 
 
 class _Voice:
-    """Emits; says `Down` once per outage."""
+    """Emits; says `Down` once per outage, and again where it turns out that a udevd is there."""
 
     def __init__(self, emit: Emit) -> None:
         self._emit = emit
-        self._is_down = False
+        self._down: Down | None = None
+        self._spoken = asyncio.Event()
 
     def snapshot(self, sightings: tuple[Sighting, ...]) -> None:
-        self._is_down = False
+        self._down = None
         log.info("udev.snapshot", devices=len(sightings))
         self._emit(Snapshot(SourceName.UDEV, sightings))
+        self._spoken.set()
 
     def edge(self, observation: Changed | Gone) -> None:
         self._emit(observation)
 
-    def down(self, reason: str) -> None:
-        if not self._is_down:
-            self._is_down = True
+    def down(self, reason: str, *, missing: bool = False) -> None:
+        if self._down is None or self._down.missing != missing:
+            self._down = Down(SourceName.UDEV, reason, missing)
             log.warning("udev.down", reason=reason)
-            self._emit(Down(SourceName.UDEV, reason))
+            self._emit(self._down)
+        self._spoken.set()
+
+    def silent(self) -> None:
+        """What was said no longer holds: a connection has ended."""
+        if self._down is None:
+            self._spoken.clear()
+
+    async def heard(self) -> None:
+        """Until there is a word that holds: `Down`, or a snapshot and what followed it."""
+        await self._spoken.wait()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,8 +279,19 @@ class _Reading:
     device_class: int
     interfaces: frozenset[tuple[int, int, int]]
     is_mtp: bool
+    is_android: bool
+    """In one of udev's lists."""
+    appliance: str
+    names: str
     serial: str
     model: str
+    blocked: str = ""
+    """By USB authorization: the reason."""
+
+    @property
+    def port(self) -> str:
+        """As the kernel names it: `1-4.2`. No two devices have one name."""
+        return _name(self.address)
 
     @property
     def complete(self) -> bool:
@@ -209,25 +299,82 @@ class _Reading:
         return self.device_class == HUB_CLASS or bool(self.serial and self.interfaces)
 
     @property
+    def kind(self) -> UsbKind | None:
+        """None for hubs."""
+        return classify(
+            self.vendor,
+            self.product,
+            self.device_class,
+            self.interfaces,
+            self.is_mtp,
+            is_android=self.is_android,
+            appliance=self.appliance,
+        )
+
+    @property
+    def concerns(self) -> bool:
+        """Whether it is a phone, or may be one that is known by its serial."""
+        if self.kind is not UsbKind.OTHER:
+            return self.kind is not None
+        return bool(self.serial) and may_be_a_phone(
+            self.vendor,
+            self.product,
+            self.interfaces,
+            is_android=self.is_android,
+            names=self.names,
+        )
+
+    @property
     def sighting(self) -> Sighting | None:
-        """None for what cannot concern anybody: hubs, and non-phones without a serial."""
-        kind = classify(self.vendor, self.product, self.device_class, self.interfaces, self.is_mtp)
-        if kind is None or (kind is UsbKind.OTHER and not self.serial):
+        """None for what concerns nobody."""
+        kind = self.kind
+        if kind is None or not self.concerns:
             return None
+        reason = self.blocked
+        if kind is UsbKind.EMERGENCY and not reason:
+            reason = emergency_mode(self.vendor, self.product, self.appliance)
         return Sighting(
             source=SourceName.UDEV,
             address=self.address,
             serial=self.serial,
             platform=_PLATFORMS.get(kind),
-            port=self.address.rpartition("/")[2],
+            port=self.port,
             usb=kind,
+            reason=reason,
             model=self.model,
         )
+
+    def with_news(self, new: _Reading) -> _Reading:
+        """What two readings say together: the newer one, where it knows.
+
+        A device's entry in udev's database may be wiped, or not be written yet; another device is
+        told by its ids and serial.
+        """
+        if (new.vendor, new.product) != (self.vendor, self.product) or (
+            new.serial and self.serial and new.serial != self.serial
+        ):
+            return new
+        return replace(
+            self,
+            address=new.address,
+            interfaces=new.interfaces or self.interfaces,
+            is_mtp=new.is_mtp or self.is_mtp,
+            is_android=new.is_android or self.is_android,
+            appliance=new.appliance or self.appliance,
+            names=new.names or self.names,
+            serial=self.serial or new.serial,
+            model=self.model or new.model,
+            blocked=new.blocked,
+        )
+
+
+def _name(address: str) -> str:
+    return address.rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What udevd said of one device."""
+    """What udevd said of one device, or what was found out by a `look`."""
 
     action: str
     address: str
@@ -240,6 +387,11 @@ class _Devices:
 
     def __init__(self, found: dict[str, _Reading]) -> None:
         self._known = found
+
+    @property
+    def known(self) -> dict[str, _Reading]:
+        """A copy: the latest reading of each, by address."""
+        return dict(self._known)
 
     def sightings(self) -> tuple[Sighting, ...]:
         """All that concern us, in the order of their addresses."""
@@ -260,7 +412,9 @@ class _Devices:
         known, new = self._known.get(message.address), message.reading
         if new is None:
             self._known.pop(message.address, None)
-        elif message.action != "add" and known is not None and not _betters(new, known):
+        elif message.action == "look" and known is not None:
+            self._known[message.address] = new = known.with_news(new)
+        elif message.action not in {"add", "look"} and known and not _betters(new, known):
             return None
         else:
             self._known[message.address] = new
@@ -289,34 +443,48 @@ class _Listener:
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self._heard: list[_Message] = []
         self._devices: _Devices | None = None
-        self._rereads: dict[str, asyncio.Task[None]] = {}
+        self._marks: _Marks = {}
+        self._told: set[str] = set()
+        """Addresses that messages spoke of since the comparison under way began."""
+        self._comparing = asyncio.Lock()
+        self._comparisons = 0
+        """How many were begun."""
+        self._new: set[str] = set()
+        """Addresses to glance at."""
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        """By address, those that read one device up; `glance` and `compare`, those of all."""
         self._monitor = monitor
         self._loop.add_reader(monitor.fileno(), self._drain)
 
-    def go_live(self, found: dict[str, _Reading]) -> None:
+    def go_live(self, found: _Found, compare: float) -> None:
         """Tell the snapshot; tell every change from now on."""
-        self._devices = _Devices(found)
+        self._devices = _Devices(found.readings)
+        self._marks = found.marks
         for message in self._heard:
             self._devices.take(message)
         self._voice.snapshot(self._devices.sightings())
-        for address in {message.address for message in self._heard}:
-            self._reread(address)
+        for message in self._heard:
+            self._look_closer(message.address)
         self._heard.clear()
+        self._tasks["compare"] = self._loop.create_task(self._keep_comparing(compare))
 
     def close(self) -> None:
         """Stop. The socket closes with the last reference to the monitor, which is this one."""
         self._loop.remove_reader(self._monitor.fileno())
         del self._monitor
         self.lost.cancel()
-        for task in self._rereads.values():
+        for task in self._tasks.values():
             task.cancel()
 
-    def _drain(self) -> None:
+    # --- what udevd says ---------------------------------------------------------------------
+
+    def _drain(self) -> bool:
+        """Read what waits, up to a batch; whether there may be more."""
         for _ in range(BATCH):
             try:
                 device = self._monitor.poll(0)
                 if device is None:
-                    return
+                    return False
                 message = _message(device)
             except (ValueError, OverflowError) as error:
                 # libudev refused it (EINVAL), or a property is no UTF-8. It is consumed.
@@ -328,59 +496,143 @@ class _Listener:
                     continue
                 log.warning("udev.overflow", reason=str(error), consequence="enumerating again")
                 self._loop.remove_reader(self._monitor.fileno())
+                self._voice.silent()
                 self.lost.set_result(None)
-                return
+                return False
             if message is not None:
                 self._take(message)
+        return True
+
+    async def drain_all(self) -> None:
+        """Read what waits in the socket; a storm without an end is left to the loop."""
+        for _ in range(DRAINS):
+            if self.lost.done() or not self._drain():
+                return
+            await asyncio.sleep(0)
 
     def _take(self, message: _Message) -> None:
         if self._devices is None:
             self._heard.append(message)
             return
+        self._told.add(message.address)
+        self._learn(message)
+        self._look_closer(message.address)
+
+    def _learn(self, message: _Message) -> None:
+        assert self._devices is not None, "only live listeners learn"
         change = self._devices.take(message)
         if change is not None:
             self._voice.edge(change)
-        self._reread(message.address)
+
+    # --- what it left out ----------------------------------------------------------------------
+
+    def _look_closer(self, address: str) -> None:
+        """Read what no message tells of it; see `_glance`, then `_fill`."""
+        self._new.add(address)
+        if "glance" not in self._tasks:
+            self._tasks["glance"] = self._loop.create_task(self._glance_at_new())
+
+    async def _glance_at_new(self) -> None:
+        """All of them in one thread: no device can hold that one up."""
+        try:
+            while self._new:
+                assert self._devices is not None, "only live listeners look"
+                known, new = self._devices.known, self._new
+                self._new = set()
+                readings = [known[address] for address in new if address in known]
+                for before, after in zip(
+                    readings, await in_thread(partial(_glance_all, readings), "udev"), strict=True
+                ):
+                    if not self._devices.holds(before):
+                        continue  # a newer message came meanwhile, and is in self._new
+                    if after != before:
+                        self._learn(_Message("look", before.address, after))
+                    self._reread(before.address)
+        except Exception:
+            log.exception("udev.unreadable", devices="those just plugged in")
+        finally:
+            del self._tasks["glance"]
 
     def _reread(self, address: str) -> None:
         """Where a message left something out, look into sysfs for it; once at a time per device."""
         reading = self._devices.missing(address) if self._devices is not None else None
-        if reading is not None and address not in self._rereads:
-            self._rereads[address] = self._loop.create_task(self._look(reading))
+        if reading is not None and address not in self._tasks:
+            self._tasks[address] = self._loop.create_task(self._look(reading))
 
     async def _look(self, reading: _Reading) -> None:
         address = reading.address
+        filled = reading
         try:
             filled = await in_thread(partial(_fill, reading), "udev")
-        except Exception:
-            log.exception("udev.unreadable", address=address)  # the next message looks again
-            return
+        except Exception as error:
+            log.exception("udev.unreadable", device=address, reason=str(error))
         finally:
-            del self._rereads[address]
+            del self._tasks[address]
         assert self._devices is not None, "only live listeners look"
         if not self._devices.holds(reading):
             self._reread(address)  # a newer message came meanwhile, and may lack something too
-            return
-        change = self._devices.take(_Message("change", address, filled))
-        if change is not None:
-            self._voice.edge(change)
+        elif filled != reading:
+            self._learn(_Message("change", address, filled))
+
+    # --- what nobody told ------------------------------------------------------------------------
+
+    async def _keep_comparing(self, period: float) -> None:
+        while True:
+            await asyncio.sleep(period)
+            await self.compare()
+
+    async def compare(self) -> None:
+        """Hold what is known against sysfs, and tell what differs. Raises nothing.
+
+        Who asks while one is under way waits for the next, and shares it with all that do.
+        """
+        begun = self._comparisons
+        async with self._comparing:
+            if self._devices is None or self.lost.done() or self._comparisons > begun:
+                return
+            self._comparisons += 1
+            known = self._devices.known
+            self._told.clear()
+            try:
+                census = await in_thread(partial(_count, known, self._marks), "udev")
+            except Exception:
+                log.exception("udev.uncompared")
+                return
+            if not self.lost.done():
+                self._marks = census.marks
+                await self._correct(census, known)
+
+    async def _correct(self, census: _Census, known: dict[str, _Reading]) -> None:
+        """Learn what a comparison found, a few at a time; messages that came since know better."""
+        news = [_Message("remove", address, None) for address in census.gone]
+        news += (_Message("look", reading.address, reading) for reading in census.read)
+        for number, message in enumerate(news, 1):
+            if self.lost.done():
+                return
+            if message.address in self._told:
+                self._marks.pop(_name(message.address), None)  # read again next time
+                continue
+            if (message.reading is None) == (message.address in known):
+                log.info(
+                    "udev.unheard", device=message.address, is_there=message.reading is not None
+                )
+            self._learn(message)
+            self._reread(message.address)
+            if number % SLICE == 0:
+                await asyncio.sleep(0)
 
 
 def _open_monitor(receive_buffer: int) -> pyudev.Monitor:
     """A monitor that hears of whole USB devices; raises _CannotSeeError."""
+    context = _context()
     try:
         import pyudev  # noqa: PLC0415 - see the module's docstring
 
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context())
+        monitor = pyudev.Monitor.from_netlink(context)
         monitor.filter_by("usb", "usb_device")
         with contextlib.suppress(OSError):  # not privileged: see RECEIVE_BUFFER
             monitor.set_receive_buffer_size(receive_buffer)
         monitor.start()
-    except ImportError as error:
-        raise _CannotSeeError(
-            f"libudev cannot be loaded ({error}): install it (Debian: libudev1; Fedora and"
-            " RHEL: systemd-libs)"
-        ) from None
     except OSError as error:
         raise _CannotSeeError(
             f"no netlink socket to hear udevd with ({error}): where systemd sandboxes the agent,"
@@ -392,6 +644,54 @@ def _open_monitor(receive_buffer: int) -> pyudev.Monitor:
             " exists where the agent runs"
         )
     return monitor
+
+
+def _context() -> pyudev.Context:
+    """A libudev context of the caller's own; raises _CannotSeeError.
+
+    pyudev asks ctypes for the library's name, which runs ldconfig or a compiler and finds nothing
+    where there is neither (NixOS, Alpine, minimal images). The loader finds it by its own name.
+    """
+    try:
+        import pyudev  # noqa: PLC0415 - see the module's docstring
+        from pyudev._ctypeslib.libudev import (  # noqa: PLC0415 - as above; pyudev is pinned
+            ERROR_CHECKERS,
+            SIGNATURES,
+        )
+
+        library = _library()
+        for name, (arguments, result) in SIGNATURES.items():
+            function = getattr(library, name, None)
+            if function is not None:
+                function.argtypes, function.restype = arguments, result
+                if (checker := ERROR_CHECKERS.get(name)) is not None:
+                    function.errcheck = checker
+
+        class Context(pyudev.Context):
+            """pyudev's own, over a library that is loaded already."""
+
+            def __init__(self, library: ctypes.CDLL) -> None:
+                self._libudev, self._as_parameter_ = library, library.udev_new()
+
+        return Context(library)
+    except (ImportError, OSError) as error:
+        raise _CannotSeeError(
+            f"libudev cannot be loaded ({error}): install it (Debian: libudev1;"
+            " Fedora and RHEL: systemd-libs; Alpine: eudev-libs or libudev-zero); where it is"
+            " installed, name its directory in LD_LIBRARY_PATH"
+        ) from None
+
+
+def _library() -> ctypes.CDLL:
+    """Raises OSError with the loader's words."""
+    try:
+        return ctypes.CDLL(_SONAMES[0], use_errno=True)
+    except OSError as error:
+        found = ctypes.util.find_library("udev")
+        for name in (*_SONAMES[1:], *([found] if found else [])):
+            with contextlib.suppress(OSError):
+                return ctypes.CDLL(name, use_errno=True)
+        raise OSError(str(error)) from None
 
 
 def _hears_udevd(monitor: pyudev.Monitor) -> bool:
@@ -406,19 +706,88 @@ def _hears_udevd(monitor: pyudev.Monitor) -> bool:
     return bool(groups)
 
 
-def _enumerate() -> dict[str, _Reading]:
-    """Every USB device there is, by address. May take as long as a hanging device holds sysfs."""
+_Marks = dict[str, frozenset[tuple[str, int]]]
+"""What /sys/bus/usb/devices lists: of each device, by name, its link and those of its interfaces,
+each with its inode number."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What enumeration found, by address, and the listing of just before."""
+
+    readings: dict[str, _Reading]
+    marks: _Marks
+
+
+@dataclass(frozen=True, slots=True)
+class _Census:
+    """What sysfs says against what was known."""
+
+    marks: _Marks
+    gone: list[str]
+    """Addresses."""
+    read: list[_Reading]
+    """Of all that are unknown or may have changed."""
+
+
+def _list() -> _Marks:
+    """One directory is read, and no device. Raises OSError where sysfs cannot be read."""
+    marks: dict[str, set[tuple[str, int]]] = {}
+    try:
+        entries = os.scandir(f"{SYSFS}/bus/usb/devices")
+    except FileNotFoundError:
+        os.stat(f"{SYSFS}/bus")  # noqa: PTH116 - without it this is no sysfs, and says nothing
+        return {}
+    with entries:
+        for entry in entries:
+            marks.setdefault(entry.name.partition(":")[0], set()).add((entry.name, entry.inode()))
+    return {name: frozenset(found) for name, found in marks.items()}
+
+
+def _count(known: dict[str, _Reading], before: _Marks) -> _Census:
+    """Blocks for as long as sysfs takes, but for no device."""
     import pyudev  # noqa: PLC0415 - see the module's docstring
 
-    found: dict[str, _Reading] = {}
-    for device in pyudev.Context().list_devices(subsystem="usb", DEVTYPE="usb_device"):
+    marks = _list()
+    by_name = {reading.port: reading for reading in known.values()}
+    gone = [reading.address for name, reading in by_name.items() if name not in marks]
+    read: list[_Reading] = []
+    unread: list[str] = []
+    context: pyudev.Context | None = None
+    for name, mark in marks.items():
+        reading = by_name.get(name)
+        if reading is not None and mark == before.get(name) and not reading.blocked:
+            continue
+        context = context or _context()
         try:
-            reading = _reading(device)
+            device = pyudev.Devices.from_path(context, f"/bus/usb/devices/{name}")
+            new = _glance(_reading(device))
+        except (pyudev.DeviceNotFoundError, ValueError):  # gone again, or not whole yet; no UTF-8
+            unread.append(name)
+        else:
+            if reading is not None and reading.address != new.address:
+                gone.append(reading.address)  # its controller is another one now
+            read.append(new)
+    for name in unread:
+        del marks[name]  # read again next time
+    return _Census(marks, gone, read)
+
+
+def _enumerate() -> _Found:
+    """Every USB device there is, by address. May take as long as a hanging device holds sysfs."""
+    try:
+        marks = _list()
+    except OSError:
+        marks = {}  # the first comparison reads them all
+    readings: dict[str, _Reading] = {}
+    for device in _context().list_devices(subsystem="usb", DEVTYPE="usb_device"):
+        try:
+            reading = _glance(_reading(device))
         except ValueError as error:  # a property is no UTF-8
             log.warning("udev.malformed", reason=str(error))
             continue
-        found[reading.address] = reading if reading.complete else _fill(reading)
-    return found
+        readings[reading.address] = reading if reading.complete else _fill(reading)
+    return _Found(readings, marks)
 
 
 def _message(device: pyudev.Device) -> _Message | None:
@@ -440,10 +809,12 @@ def _reading(device: pyudev.Device) -> _Reading:
     """
     properties = device.properties
     vendor, product = _numbers(properties.get("PRODUCT", ""), 16)
-    model = properties.get("ID_MODEL", "")
+    model, database = properties.get("ID_MODEL", ""), properties.get("ID_MODEL_FROM_DATABASE", "")
+    appliance = properties.get("ID_DEBUG_APPLIANCE", "")
+    names = _words(f"{model} {database}")
     if model == properties.get("ID_MODEL_ID"):
         # The device gave no name, so usb_id put its product id there; the database may know one.
-        model = properties.get("ID_MODEL_FROM_DATABASE", "")
+        model = database
     return _Reading(
         address=device.device_path,
         vendor=vendor,
@@ -451,6 +822,9 @@ def _reading(device: pyudev.Device) -> _Reading:
         device_class=_numbers(properties.get("TYPE", ""), 10)[0],
         interfaces=frozenset(_triples(properties.get("ID_USB_INTERFACES", ""))),
         is_mtp=properties.get("ID_MTP_DEVICE") == "1",
+        is_android=appliance == "android" or properties.get("adb_user") == "yes",
+        appliance=appliance,
+        names=names,
         serial=properties.get("ID_SERIAL_SHORT", ""),
         model=_words(model),
     )
@@ -479,30 +853,66 @@ def _words(text: str) -> str:
     return " ".join(text.replace("_", " ").split())
 
 
+def _glance_all(readings: list[_Reading]) -> list[_Reading]:
+    return [_glance(reading) for reading in readings]
+
+
+def _glance(reading: _Reading) -> _Reading:
+    """Look into sysfs for what no message tells. None of it waits for the device."""
+    place = f"{SYSFS}{reading.address}"
+    interfaces = _interfaces(place)
+    blocked = ""
+    if _attribute(f"{place}/authorized") == "0":
+        blocked = _BLOCKED.format(port=reading.port)
+    else:
+        for interface in interfaces:
+            if _attribute(f"{interface}/authorized") == "0":
+                blocked = _BLOCKED_INTERFACE.format(interface=_name(interface))
+    codes = reading.interfaces or frozenset(
+        code for interface in interfaces for code in _codes(interface)
+    )
+    is_mtp = reading.is_mtp or (
+        # Where there is no mtp-probe: Android's interface calls itself so.
+        not codes.isdisjoint((STILL_IMAGE, VENDOR_SPECIFIC))
+        and any("MTP" in _attribute(f"{interface}/interface") for interface in interfaces)
+    )
+    return replace(reading, interfaces=codes, is_mtp=is_mtp, blocked=blocked)
+
+
 def _fill(reading: _Reading) -> _Reading:
     """Look into sysfs for what is missing. Blocks while the kernel holds the device's lock."""
-    place = SYSFS / reading.address.lstrip("/")
+    place = f"{SYSFS}{reading.address}"
     return replace(
         reading,
-        serial=reading.serial or _attribute(place / "serial"),
-        interfaces=reading.interfaces or frozenset(_interfaces(place)),
-        model=reading.model or _words(_attribute(place / "product")),
+        serial=reading.serial or _attribute(f"{place}/serial"),
+        interfaces=reading.interfaces
+        or frozenset(code for interface in _interfaces(place) for code in _codes(interface)),
+        model=reading.model or _words(_attribute(f"{place}/product")),
     )
 
 
-def _interfaces(place: Path) -> Iterator[tuple[int, int, int]]:
+def _interfaces(place: str) -> list[str]:
     """Of the active configuration: directories `PORT:CONFIGURATION.NUMBER` below the device's."""
-    for interface in place.glob(f"{place.name}:*"):
-        codes = (
-            _attribute(interface / name)
+    prefix = f"{_name(place)}:"
+    try:
+        return sorted(f"{place}/{name}" for name in os.listdir(place) if name.startswith(prefix))  # noqa: PTH208 - pathlib takes three times as long for thousands
+    except OSError:
+        return []
+
+
+def _codes(interface: str) -> Iterator[tuple[int, int, int]]:
+    yield from _triples(
+        "".join(
+            _attribute(f"{interface}/{name}")
             for name in ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
         )
-        yield from _triples("".join(codes))
+    )
 
 
-def _attribute(path: Path) -> str:
+def _attribute(path: str) -> str:
     """A sysfs attribute's text; "" where there is none, or the device is gone by now."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").strip()
+        with open(path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as above
+            return file.read().strip()
     except OSError:
         return ""

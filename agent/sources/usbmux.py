@@ -18,20 +18,26 @@ import asyncio
 import functools
 import importlib.util
 import random
+import re
+import ssl
 import struct
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from xml.parsers.expat import ExpatError
 
 import structlog
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources.base import backoff
+from agent.sources.late import overslept
+from agent.sources.usbmux_bus import SYSFS, Bus
 from agent.sources.usbmux_socket import is_local, open_socket
+from agent.sources.usbmux_words import DAMAGED, NOT_PAIRED, QUOTE, Refusal
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
     from pathlib import Path
 
     from agent.model import Emit
@@ -53,8 +59,15 @@ TURN = 0.5
 which costs this host nothing: silent phones must not keep the others from their turn."""
 RETRY_CAP = 30.0
 """Seconds between checks of a phone that is not ready, at most: trust may come unannounced."""
-QUOTE = 160
-"""Characters of an error that a reason quotes."""
+RECHECK_LIMIT = 1.5
+"""Seconds; who asks waits for 2."""
+RECHECKS = 3
+"""How often `recheck` asks for the list anew because announcements came meanwhile."""
+COMPLAINTS = 256
+"""Odd rows that are remembered as said."""
+MODERN = "17.0"
+"""The version that stands for one that the phone does not say, or says as none: it is compared with
+iOS 5 and 7 only."""
 LOCKDOWN_PORT = 62078
 LOCKDOWN_TYPE = "com.apple.mobile.lockdown"
 UDID_LENGTH = 24
@@ -82,6 +95,8 @@ class UsbmuxSource:
             also find a usbmuxd that hangs.
         answer_limit: seconds for usbmuxd to answer a request, or to finish a message it began.
         retry: seconds until a phone that is not ready is checked again; doubles up to `RETRY_CAP`.
+        sysfs: where the kernel shows this host's USB devices: with iPhones there, a usbmuxd that is
+            not running is an outage.
     """
 
     def __init__(
@@ -95,7 +110,10 @@ class UsbmuxSource:
         list_interval: float = 30.0,
         answer_limit: float = 5.0,
         retry: float = 2.0,
+        sysfs: Path = SYSFS,
     ) -> None:
+        self._bus = Bus(sysfs)
+        self._watch: _Watch | None = None
         self._server = _Server(address, answer_limit)
         self._network_devices = network_devices
         self._probe_interval = probe_interval
@@ -107,6 +125,18 @@ class UsbmuxSource:
     def name(self) -> SourceName:
         """Whose observations these are."""
         return SourceName.USBMUX
+
+    async def recheck(self) -> None:
+        """Read usbmuxd's list anew, now, and ask the phones that refused; emit what differs.
+
+        Returns when that is emitted, at once while usbmuxd is down, after `RECHECK_LIMIT` seconds
+        at the latest; raises nothing (what fails is found by the watching itself).
+        """
+        watch = self._watch
+        if watch is not None and watch.connected and not watch.over:
+            with suppress(Exception):  # the library lets anything out
+                async with asyncio.timeout(RECHECK_LIMIT):
+                    await watch.recheck()
 
     async def run(self, emit: Emit) -> None:
         """Observe until cancelled; without the library: one `Down`, and nothing more."""
@@ -127,7 +157,7 @@ class UsbmuxSource:
         previous: _Loss | None = None
         while True:
             began = loop.time()
-            watch = _Watch(
+            watch = self._watch = _Watch(
                 emit,
                 self._server,
                 self._lockdown,
@@ -140,14 +170,23 @@ class UsbmuxSource:
             except ImportError:
                 raise
             except Exception as error:  # noqa: BLE001 - the library lets anything out
+                # A usbmuxd that ends with its last iPhone may do so before the kernel has let go.
+                look = is_local(self._server.address) and not watch.connected
                 loss = self._server.explain(
-                    error, attached=len(watch.phones), connected=watch.connected
+                    error,
+                    attached=len(watch.phones),
+                    connected=watch.connected,
+                    on_usb=await self._bus.iphones() if look else 0,
                 )
             if watch.connected:
                 told = None
-            # One word per outage; a second where what was called normal turns out not to be, twice
-            # over, as a usbmuxd that is just ending can look like anything.
-            if told is None or (told.normal and not loss.normal and loss == previous):
+            # One word per outage; another where what was called normal turns out not to be, or the
+            # iPhones that it named have gone, twice over, as a usbmuxd that is just ending or
+            # starting can look like anything.
+            changed = told is not None and (
+                (told.normal and not loss.normal) or (told.on_usb and not loss.on_usb)
+            )
+            if told is None or (changed and loss == previous):
                 (log.info if loss.normal else log.warning)(
                     "usbmux.down", server=self._server.address, reason=loss.reason
                 )
@@ -169,6 +208,8 @@ class _Loss:
     """To be expected on a host that works."""
     absent: bool = False
     """Nobody listens on the socket: looking again is cheap."""
+    on_usb: bool = False
+    """The kernel shows iPhones meanwhile."""
 
 
 class _MalformedError(Exception):
@@ -187,6 +228,7 @@ class _Server:
         self.address = address
         self.answer_limit = answer_limit
         self._mux_class: Any = None
+        self._said: set[str] = set()
 
     async def open(self) -> Any:
         """A new connection, the library's. The caller limits the time that takes, and closes it.
@@ -199,36 +241,67 @@ class _Server:
         try:
             if self._mux_class is None:
                 self._mux_class = await asyncio.to_thread(_mux_class)
-            return self._mux_class(sock, self.answer_limit)
+            return self._mux_class(sock, self.answer_limit, self.leave_out)
         except BaseException:
             sock.close()
             raise
 
     async def devices(self) -> list[Any]:
         """What usbmuxd lists, as the library's devices, asked for on a connection of its own."""
-        async with asyncio.timeout(self.answer_limit):
-            mux = await self.open()
+        while True:
+            until = asyncio.get_running_loop().time() + self.answer_limit
             try:
-                with _reading(mux):
-                    await mux.get_device_list()
-                return _checked(mux.devices)
-            finally:
-                await mux.close()
+                async with asyncio.timeout(self.answer_limit):
+                    return await self._list()
+            except TimeoutError:
+                if not overslept(until):
+                    raise
 
-    def explain(self, error: Exception, *, attached: int, connected: bool) -> _Loss:
+    async def _list(self) -> list[Any]:
+        mux = await self.open()
+        try:
+            with _reading(mux):
+                await mux.get_device_list()
+            return list(mux.devices)
+        finally:
+            await mux.close()
+
+    def leave_out(self, row: object, why: str) -> None:
+        """Tell of a row that is no phone's, once: usbmuxd repeats it with every list."""
+        text = repr(row)[:QUOTE]
+        if text not in self._said and len(self._said) < COMPLAINTS:
+            self._said.add(text)
+            log.warning(
+                "usbmux.row_left_out",
+                server=self.address,
+                row=text,
+                reason=f"{why}; the other phones are watched as ever",
+            )
+
+    def explain(
+        self, error: Exception, *, attached: int, connected: bool, on_usb: int = 0
+    ) -> _Loss:
         """What the error that ended a connection means.
 
         Args:
             error: as raised.
             attached: how many iPhones were attached.
             connected: the connection had worked before.
+            on_usb: how many iPhones the kernel shows now.
         """
         where, local = self.address, is_local(self.address)
         # Debian's usbmuxd is started by udev with the first iPhone and ends with the last.
-        expected = local and not attached
+        expected = local and not attached and not on_usb
         remedy = "see `systemctl status usbmuxd`" if local else "is it running there?"
         if expected:
             remedy = "normal while no iPhone is attached"
+        elif on_usb:
+            phones = "1 iPhone is" if on_usb == 1 else f"{on_usb} iPhones are"
+            remedy = (
+                f"{phones} attached over USB all the same; start it (`systemctl start usbmuxd`; "
+                "`systemctl status usbmuxd` says why it ended), or install it (Debian: `apt "
+                "install usbmuxd`)"
+            )
         normal = absent = False
         match error:
             case _MalformedError():
@@ -254,7 +327,7 @@ class _Server:
                 normal = expected
             case _:
                 reason = f"usbmuxd on {where} cannot be used: {_brief(error)}; reconnecting"
-        return _Loss(reason, normal, absent)
+        return _Loss(reason, normal, absent, on_usb=on_usb > 0)
 
 
 @dataclass(slots=True)
@@ -264,6 +337,9 @@ class _Phone:
     device: Any
     sighting: Sighting
     look_again: asyncio.Event = field(default_factory=asyncio.Event)
+    checked: asyncio.Event = field(default_factory=asyncio.Event)
+    refuses: bool = False
+    """It answers, and says that it is not usable."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -289,6 +365,8 @@ class _Watch:
         """By DeviceID, which usbmuxd gives out anew when it is restarted."""
         self.connected = False
         """A snapshot was emitted."""
+        self.over = False
+        """Nothing more is emitted."""
         self._emit = emit
         self._server = server
         self._lockdown = lockdown
@@ -297,13 +375,13 @@ class _Watch:
         self._retry = retry
         self._tasks: set[asyncio.Task[None]] = set()
         self._updates = 0
+        self._mux: Any = None
 
     async def run(self, list_interval: float) -> None:
         """Observe until the connection is lost: always ends with an exception."""
-        mux: Any = None
         try:
             async with asyncio.timeout(self._server.answer_limit):
-                mux = await self._server.open()
+                mux = self._mux = await self._server.open()
                 with _reading(mux):
                     await mux.listen()
                 # Nothing marks the end of the burst that follows `Listen`. usbmuxd handles one
@@ -312,14 +390,15 @@ class _Watch:
                 # `Attached` then repeat what is known, and change nothing.
                 mux.devices = await self._server.devices()
             self._begin(mux.devices)
-            await self._first_failure(self._read(mux), self._compare(mux, list_interval))
+            await self._first_failure(self._read(mux), self._compare(list_interval))
         finally:
+            self.over = True
             tasks = tuple(self._tasks)
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            if mux is not None:
-                await mux.close()
+            if self._mux is not None:
+                await self._mux.close()
 
     async def _first_failure(self, *endless: Coroutine[Any, Any, None]) -> None:
         """Run coroutines that end only by failing; raises what the first to fail raised."""
@@ -349,7 +428,6 @@ class _Watch:
             before = len(mux.devices)
             with _reading(mux):
                 await mux.receive_device_state_update()
-                _checked(mux.devices)
             self._updates += 1
             if len(mux.devices) == before:
                 self._look_again()  # `Paired`: somebody pressed Trust, or stored a record
@@ -358,16 +436,33 @@ class _Watch:
             self._apply(mux.devices)
             await asyncio.sleep(0)  # reading does not suspend while a burst is in the socket
 
-    async def _compare(self, mux: Any, interval: float) -> None:
+    async def recheck(self) -> None:
+        """Compare with usbmuxd's list now, and have the phones that refused asked once more."""
+        for _ in range(RECHECKS):
+            if await self._reread():
+                break
+        refuse = [phone for phone in self.phones.values() if phone.refuses]
+        for phone in refuse:
+            phone.checked.clear()
+            phone.look_again.set()
+        for phone in refuse:
+            await phone.checked.wait()
+
+    async def _compare(self, interval: float) -> None:
         """Compare with usbmuxd's list now and then: finds a hung usbmuxd and lost announcements."""
         while True:
             await asyncio.sleep(interval)
-            updates = self._updates
-            devices = await self._server.devices()
-            # Only a list that no announcement has overtaken is newer than what is known.
-            if updates == self._updates:
-                mux.devices = devices
-                self._apply(devices)
+            await self._reread()
+
+    async def _reread(self) -> bool:
+        """Take usbmuxd's list for what is attached; False: announcements have overtaken it."""
+        updates = self._updates
+        devices = await self._server.devices()
+        if updates != self._updates or self.over:
+            return self.over
+        self._mux.devices = devices
+        self._apply(devices)
+        return True
 
     def _look_again(self) -> None:
         for phone in self.phones.values():
@@ -375,7 +470,7 @@ class _Watch:
                 phone.look_again.set()
 
     def _wanted(self, device: Any) -> bool:
-        return self._network_devices or not device.is_network
+        return self._network_devices or device.is_usb
 
     def _apply(self, devices: Iterable[Any]) -> None:
         """Emit what differs from what was emitted."""
@@ -404,7 +499,7 @@ class _Watch:
                 platform=Platform.IOS,
                 bridge=Bridge.UNKNOWN,
                 reason=CHECKING,
-                network=device.is_network,
+                network=not device.is_usb,
             ),
         )
 
@@ -418,6 +513,7 @@ class _Watch:
             log.error("usbmux.checks_ended", error=repr(error))
 
     def _leave(self, phone: _Phone) -> None:
+        phone.checked.set()
         if phone.task is not None:
             phone.task.cancel()
 
@@ -433,6 +529,8 @@ class _Watch:
             missed = missed + 1 if verdict.unresponsive else 0
             if not (phone.ready and missed == 1):  # one missed probe proves nothing
                 self._say(phone, verdict)
+            phone.refuses = not verdict.ready and not verdict.unresponsive
+            phone.checked.set()
             if not verdict.ready:
                 delay = next(retries)
             elif not self._probe_interval:
@@ -494,8 +592,15 @@ class _Lockdown:
             async with self._loading:
                 if self._client_class is None:
                     self._client_class = await asyncio.to_thread(_client_class)
-            async with self._turn(), asyncio.timeout(self._timeout):
-                return await self._ask(device)
+            async with self._turn():
+                while True:
+                    until = asyncio.get_running_loop().time() + self._timeout
+                    try:
+                        async with asyncio.timeout(self._timeout):
+                            return await self._ask(device)
+                    except TimeoutError:
+                        if not overslept(until):
+                            raise
         except TimeoutError:
             return _unresponsive(
                 f"its lockdownd did not answer within {self._timeout:g} s; "
@@ -527,39 +632,46 @@ class _Lockdown:
     async def _ask(self, device: Any) -> _Verdict:
         client = await self._client_class.dial(self._server, device, self._records)
         try:
-            if (kind := await client.query_type()) != LOCKDOWN_TYPE:
-                return _unresponsive(f"it is not in normal mode but runs {_text(kind)}; restart it")
-            # Of a phone that does not trust this host too: the few values that it tells anybody.
-            client.product_type = (await client.get_value() or {}).get("ProductType")
-            try:
-                ready, reason = await client.validate_pairing(), ""
-            except Exception as error:
-                reason = _explain_refusal(error)
-                if not reason:
-                    raise
-                ready = False
-            if not ready and not reason:
-                reason = (
-                    "not trusted: unlock the phone and tap Trust"
-                    if client.pair_record is None
-                    else "not trusted: the phone refuses this host's pairing record; "
-                    "unlock it, plug it in anew and tap Trust"
-                )
-            return _Verdict(
-                ready,
-                reason,
-                name=_text(client.all_values.get("DeviceName")),
-                model=_text(client.display_name or client.product_type),
-            )
+            return await self._talk(client)
+        except Exception:
+            if client.refused is None:
+                raise
+            return _refusal(client.refused)
         finally:
             # At once, where a TLS close would wait for the phone's answer. The client may have
             # replaced the connection that it was given.
             client.service.writer.transport.abort()
 
+    async def _talk(self, client: Any) -> _Verdict:
+        if (kind := await client.query_type()) != LOCKDOWN_TYPE:
+            return _unresponsive(f"it is not in normal mode but runs {_text(kind)}; restart it")
+        # Of a phone that does not trust this host too: the few values that it tells anybody.
+        values = await client.public_values()
+        ready = False
+        try:
+            ready = await client.validate_pairing()
+        except Exception:
+            if client.refused is None:
+                raise
+        verdict = _Verdict(ready)
+        if not ready:
+            verdict = _refusal(client.refused) if client.refused else _Verdict(reason=NOT_PAIRED)
+        values |= client.all_values
+        client.product_type = _text(values.get("ProductType"))
+        return replace(
+            verdict,
+            name=_text(values.get("DeviceName")),
+            model=_text(client.display_name) or client.product_type,
+        )
+
+
+def _refusal(refused: Refusal) -> _Verdict:
+    return _Verdict(reason=refused.reason, unresponsive=not refused.settled)
+
 
 def _text(value: object) -> str:
     """A phone's word for something, as far as it is text."""
-    return value.strip() if isinstance(value, str) else ""
+    return value.strip()[:255] if isinstance(value, str) else ""
 
 
 def _brief(error: Exception) -> str:
@@ -577,15 +689,35 @@ def _spellings(serial: str) -> tuple[str, ...]:
     return (serial,)
 
 
-def _checked(devices: list[Any]) -> list[Any]:
-    for device in devices:
-        if not (
-            isinstance(device.devid, int)
-            and isinstance(device.serial, str)
-            and isinstance(device.connection_type, str)
-        ):
-            raise TypeError(f"a device of {device.devid!r}, {device.serial!r}"[:QUOTE])
-    return devices
+def _parts(row: Any) -> tuple[int, str, str]:
+    """DeviceID, serial and kind of connection of a listed or announced phone.
+
+    Raises ValueError with what is missing or odd; nothing else.
+    """
+    properties = row.get("Properties") if isinstance(row, dict) else None
+    if not isinstance(properties, dict):
+        raise ValueError("it has no properties")  # noqa: TRY004 - one kind of error for all rows
+    devid = row.get("DeviceID", properties.get("DeviceID"))
+    serial, connection = properties.get("SerialNumber"), properties.get("ConnectionType")
+    if not _is_id(devid):
+        raise ValueError("its DeviceID is no number")
+    if not (isinstance(serial, str) and serial.strip()):
+        raise ValueError("its SerialNumber is no text")
+    if not (isinstance(connection, str) and connection):
+        raise ValueError("its ConnectionType is no text")
+    return devid, serial, connection
+
+
+def _is_id(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_record(record: Any) -> bool:
+    """Whether that is a pairing record, as far as a session needs it."""
+    return isinstance(record, dict) and all(
+        isinstance(record.get(key), kind)
+        for key, kind in (("HostID", str), ("HostCertificate", bytes), ("HostPrivateKey", bytes))
+    )
 
 
 @contextmanager
@@ -611,15 +743,45 @@ def _installed() -> bool:
 
 
 @functools.cache
-def _mux_class() -> Any:
+def _mux_class() -> Any:  # noqa: C901 - a class whose base is loaded late, not one function
     """The library's connection to usbmuxd, with a bounded read that remembers what it read."""
-    from pymobiledevice3.usbmux import PlistMuxConnection  # noqa: PLC0415 - loaded late
+    from pymobiledevice3.usbmux import MuxDevice, PlistMuxConnection  # noqa: PLC0415 - loaded late
 
     class Mux(PlistMuxConnection):  # type: ignore[misc]  # the library is skipped by mypy
-        def __init__(self, sock: socket.socket, answer_limit: float) -> None:
+        def __init__(
+            self,
+            sock: socket.socket,
+            answer_limit: float,
+            leave_out: Callable[[object, str], None],
+        ) -> None:
             super().__init__(sock)
             self.frame = b""
             self._answer_limit = answer_limit
+            self._leave_out = leave_out
+
+        async def get_device_list(self, timeout: Any = None) -> None:  # noqa: ARG002, ASYNC109 - as the library has it
+            self.devices: list[Any] = []
+            await self._send({"MessageType": "ListDevices"})
+            answer = await self._receive(self._tag - 1)
+            rows = answer.get("DeviceList")
+            if not isinstance(rows, list):
+                raise TypeError(f"its list of devices is {rows!r}"[:QUOTE])
+            for row in rows:
+                self._attach(row)
+
+        def _process_device_state(self, response: Any) -> None:
+            if response["MessageType"] == "Attached":
+                self._attach(response)
+            elif response["MessageType"] == "Detached" and not _is_id(response["DeviceID"]):
+                raise TypeError(f"{response['DeviceID']!r} is gone, it says"[:QUOTE])
+            else:
+                super()._process_device_state(response)
+
+        def _attach(self, row: Any) -> None:
+            try:
+                self._add_device(MuxDevice(*_parts(row)))
+            except ValueError as odd:
+                self._leave_out(row, str(odd))
 
         async def _recv_packet(self, sock: socket.socket) -> bytes:
             self.frame = b""
@@ -646,9 +808,9 @@ def _mux_class() -> Any:
 
 
 @functools.cache
-def _client_class() -> Any:
+def _client_class() -> Any:  # noqa: C901 - a class whose base is loaded late, not one function
     """The library's lockdown client, reaching its phone by DeviceID over our own connections."""
-    from pymobiledevice3.exceptions import NotPairedError  # noqa: PLC0415 - loaded late
+    from pymobiledevice3 import exceptions  # noqa: PLC0415 - loaded late
     from pymobiledevice3.lockdown import LockdownClient  # noqa: PLC0415 - loaded late
     from pymobiledevice3.pair_records import get_local_pairing_record  # noqa: PLC0415 - loaded late
     from pymobiledevice3.service_connection import ServiceConnection  # noqa: PLC0415 - loaded late
@@ -667,6 +829,8 @@ def _client_class() -> Any:
     class Client(LockdownClient):  # type: ignore[misc]  # the library is skipped by mypy
         def __init__(self, service: Any, server: _Server, device: Any, records: Path) -> None:
             super().__init__(service, host_id="", identifier=device.serial)
+            self.refused: Refusal | None = None
+            """The last error that the phone answered."""
             self._server = server
             self._device = device
             self._records = records
@@ -675,6 +839,46 @@ def _client_class() -> Any:
         async def dial(cls, server: _Server, device: Any, records: Path) -> Any:
             return cls(await connect(server, device, LOCKDOWN_PORT), server, device, records)
 
+        @property
+        def product_version(self) -> str:
+            said = self.all_values.get("ProductVersion")
+            good = isinstance(said, str) and re.fullmatch(r"\d+(\.\d+)*", said, re.ASCII)
+            return said if good else MODERN
+
+        async def public_values(self) -> dict[str, Any]:
+            """What the phone tells anybody; nothing where it refuses that."""
+            try:
+                values = await self.get_value()
+            except (exceptions.LockdownError, exceptions.PairingError):
+                values = {}
+            self.refused = None
+            return dict(values)
+
+        async def get_value(self, domain: str | None = None, key: str | None = None) -> Any:
+            """As the library's; of all values always a dictionary, whatever the phone says."""
+            try:
+                value = await super().get_value(domain, key)
+            except (exceptions.MissingValueError, exceptions.GetProhibitedError):
+                if domain or key:
+                    raise
+                value = {}
+            return value if domain or key or isinstance(value, dict) else {}
+
+        def _verify_request_response(
+            self, request: str, response: Any, *, verify_request: bool = True
+        ) -> Any:
+            error = response.get("Error")
+            if error is not None:
+                self.refused = Refusal(request, str(error))
+                # The library takes a challenge for an answer, and knows codes that are text only.
+                if error == "MCChallengeRequired" or not isinstance(error, str):
+                    raise exceptions.LockdownError(
+                        self.refused.reason, self.identifier, self.product_version, str(error)
+                    )
+            return super()._verify_request_response(
+                request, response, verify_request=verify_request
+            )
+
         async def create_service_connection(
             self, port: int, ssl_context: Any = None, strip_ssl: Any = False
         ) -> Any:
@@ -682,34 +886,30 @@ def _client_class() -> Any:
             return await connect(self._server, self._device, port, **tls)
 
         async def fetch_pair_record(self) -> None:
+            try:
+                record = await self._find_record()
+            except (ValueError, TypeError, AttributeError, ExpatError):
+                record = ()
+            if record is not None and not _is_record(record):
+                self.refused = Refusal("ReadPairRecord", DAMAGED)
+                raise exceptions.NotPairedError(self.refused.reason)
+            self.pair_record = record
+
+        async def _find_record(self) -> Any:
             mux = await self._server.open()
             try:
                 for spelling in _spellings(self._device.serial):
-                    with suppress(NotPairedError):
-                        self.pair_record = await mux.get_pair_record(spelling)
-                        return
+                    with suppress(exceptions.NotPairedError):
+                        return await mux.get_pair_record(spelling)
             finally:
                 await mux.close()
             for spelling in _spellings(self._device.serial):
-                self.pair_record = get_local_pairing_record(spelling, self._records)
-                if self.pair_record is not None:
-                    return
+                record = get_local_pairing_record(spelling, self._records)
+                if record is not None:
+                    return record
+            return None
 
     return Client
-
-
-def _explain_refusal(error: Exception) -> str:
-    """A phone's refusal of a session, in the operator's words; "" for any other error."""
-    from pymobiledevice3 import exceptions  # noqa: PLC0415 - loaded late
-
-    match error:
-        case exceptions.PasswordRequiredError() | exceptions.PasscodeRequiredError():
-            return "locked: enter the passcode on the phone"
-        case exceptions.UserDeniedPairingError():
-            return "not trusted: somebody tapped Don't Trust; plug the phone in anew and tap Trust"
-        case exceptions.PairingError():
-            return "not trusted: unlock the phone and tap Trust"
-    return ""
 
 
 def _explain_failure(error: Exception) -> _Verdict:
@@ -723,4 +923,10 @@ def _explain_failure(error: Exception) -> _Verdict:
             return _unresponsive("its lockdownd refuses connections; restart the phone")
         case exceptions.ConnectionTerminatedError():
             return _unresponsive("its lockdownd closed the connection; restart the phone")
+        case ssl.SSLError():
+            return _Verdict(
+                reason="not trusted: the phone and this host's pairing record do not fit "
+                f"({_brief(error)}); unlock it, plug it in anew and tap Trust",
+                unresponsive=True,  # or a connection that was torn
+            )
     return _unresponsive(f"the check failed: {_brief(error)}")

@@ -82,18 +82,29 @@ async def connect(
     raise ConnectionError(f"usbmuxd refuses the connection (result {number})")
 
 
-async def list_serials(address: str) -> list[str]:
-    """Serials of the iPhones that it lists over USB. The caller limits the time.
+async def list_rows(address: str) -> list[Any]:
+    """The rows of its list of devices, as they come: each may be anything. The caller limits it.
 
     Raises:
         OSError: usbmuxd cannot be reached, or answers something else.
     """
     answer = await _ask(address, {"MessageType": "ListDevices"}, MAX_LIST)
-    try:
-        rows = [row["Properties"] for row in answer["DeviceList"]]
-        return [str(row["SerialNumber"]) for row in rows if row.get("ConnectionType") == "USB"]
-    except (KeyError, TypeError, AttributeError):
-        raise ConnectionError("usbmuxd answered no list of devices") from None
+    rows = answer.get("DeviceList") if isinstance(answer, dict) else None
+    if not isinstance(rows, list):
+        raise ConnectionError("usbmuxd answered no list of devices")
+    return rows
+
+
+def usb_serials(rows: list[Any]) -> list[str]:
+    """Serials of the iPhones that the rows list over USB; rows that are none are left out."""
+    found = []
+    for row in rows:
+        properties = row.get("Properties") if isinstance(row, dict) else None
+        if isinstance(properties, dict) and properties.get("ConnectionType") == "USB":
+            serial = properties.get("SerialNumber")
+            if isinstance(serial, str) and serial:
+                found.append(serial)
+    return found
 
 
 async def has_record(address: str, serial: str) -> bool:

@@ -3,7 +3,8 @@
 `GET /appium/sessions` (Appium 3) answers `{"value": [{"id", "created", "capabilities"}]}` where the
 server was started with `--allow-insecure=*:session_discovery`; without it, with an error.
 `GET /sessions` is Appium 2's. Which of the two a server knows is found by asking. A session is
-listed once it is created, so the minute in which it is being made is not seen.
+listed once it is created, so the minute in which it is being made is not seen. Sessions live in the
+server's process and end with it: the empty list of one that was started anew is true.
 """
 
 from __future__ import annotations

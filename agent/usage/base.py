@@ -57,6 +57,22 @@ class UsageUnknownError(AgentError):
     """
 
 
+class Incomplete(dict[str, str]):
+    """What `read` returns when a target can speak of a part of its devices only.
+
+    Those that are listed are in use. One that it had in use and leaves out now is not idle but
+    unknown, for that reason.
+
+    Args:
+        in_use: as `read` returns it.
+        reason: the operator's, as that of UsageUnknownError.
+    """
+
+    def __init__(self, in_use: Mapping[str, str], reason: str) -> None:
+        super().__init__(in_use)
+        self.reason = reason
+
+
 class UsageSource(Protocol):
     """Knows one way to learn that a session uses a phone."""
 
@@ -77,10 +93,12 @@ class UsageSource(Protocol):
         """The devices in use by what that target says: id → who uses it (`session 4f2a1c09`).
 
         An id is a UDID or the address of a phone, as the target knows it: letter case and dashes do
-        not matter. A device that is left out is idle as far as this target knows.
+        not matter. A device that is left out is idle as far as this target knows; where it cannot
+        say so of all of them, the answer is `Incomplete`.
 
         Raises:
-            UsageUnknownError: the target cannot say. An error is never an empty answer.
+            UsageUnknownError: the target cannot say. An error is never an empty answer, and what a
+                server that has just started does not know yet is none either.
         """
 
     async def close(self) -> None:

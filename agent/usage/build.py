@@ -32,6 +32,8 @@ class Bridges:
     """(adb server's address): see `uiautomator2.Uiautomator2Source`."""
     adb_host: Callable[[str], str]
     """(adb server's address): the host that it runs on."""
+    find: Callable[[str], str | None] = str
+    """The UDID of the device that some tool calls so; None: none of ours, or more than one."""
 
 
 def plans_of(config: Config, bridges: Bridges) -> Plans:
@@ -52,7 +54,7 @@ def plans_of(config: Config, bridges: Bridges) -> Plans:
         plans["uiautomator2"] = Plan(
             server,
             lambda: Uiautomator2Source(
-                partial(bridges.adb_forwards, server), bridges.adb_host(server)
+                partial(bridges.adb_forwards, server), bridges.adb_host(server), bridges.find
             ),
         )
     for name, options in usage.plugins:

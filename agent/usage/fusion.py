@@ -13,8 +13,11 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
    that the grace already ended is not begun anew by a reading that leaves it out.
 4. A voice that is dropped (its server is not configured any more, its phone was unplugged) says
    nothing.
-5. A device that was in use when the agent stopped is unknown, with its holder, until every voice
-   that may speak of it has given two good readings since the start, or there is none.
+5. A device that was in use when the agent stopped is unknown, with its holder, until all that can
+   speak of it have: every source has said whom to ask while the device could be reached, and every
+   voice that may speak of it has given two good readings meanwhile. Until its bridge can reach it
+   nobody can: its ports cannot be asked, and a server's name for it may mean nothing yet.
+6. A reading may be incomplete: what it lists is in use, of what it leaves out rule 3 holds.
 
 `reading` makes one of them, by the first row that fits:
 
@@ -30,13 +33,14 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.model import Usage, UsageReading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 STRENGTH = ("lease", "appium", "grid", "wda", "uiautomator2")
 """Strongest first: how exactly a source knows who uses a phone. Others come behind, by name."""
@@ -60,13 +64,22 @@ class _Held:
 
 
 @dataclass(slots=True)
+class _Before:
+    """A device that was in use when the agent stopped."""
+
+    holder: str
+    listed: set[str] = field(default_factory=set)
+    """Sources that said whom to ask while it could be reached."""
+    heard: Counter[Voice] = field(default_factory=Counter)
+    """Good readings while it could be reached; counted up to ENOUGH."""
+
+
+@dataclass(slots=True)
 class _Said:
     """What one voice said last."""
 
     udid: str
     """The only device it can speak of; "": of any."""
-    good: int = 0
-    """Good readings since it was first heard; counted up to ENOUGH."""
     reason: str = ""
     """Why it is unknown; "": it is not."""
     held: dict[str, _Held] = field(default_factory=dict)
@@ -83,7 +96,8 @@ class Fusion:
         self._of_device: dict[str, set[Voice]] = {}
         """Key "": the voices that may speak of any device."""
         self._leases: dict[str, UsageReading] = {}
-        self._before: dict[str, str] = {}
+        self._before: dict[str, _Before] = {}
+        self._sources: set[str] = set()
 
     def lease(self, udid: str, reading: UsageReading) -> set[str]:
         """A lease on the device began (in use) or ended (idle)."""
@@ -91,12 +105,37 @@ class Fusion:
             self._leases[udid] = reading
         else:
             self._leases.pop(udid, None)
-        self._before.pop(udid, None)
         return {udid}
 
     def assume(self, udid: str, holder: str) -> None:
         """It was in use when the agent stopped."""
-        self._before[udid] = holder
+        self._before[udid] = _Before(holder)
+
+    @property
+    def assuming(self) -> bool:
+        """Whether there are devices of which it is not known yet who uses them since the start."""
+        return bool(self._before)
+
+    def assumed(self, holder: str) -> str | None:
+        """The device that this one had in use when the agent stopped, if it is one."""
+        found = [udid for udid, before in self._before.items() if before.holder == holder]
+        return found[0] if len(found) == 1 else None
+
+    def source(self, name: str, *, runs: bool = True) -> set[str] | None:
+        """A source runs that may have voices, or does no more."""
+        (self._sources.add if runs else self._sources.discard)(name)
+        return set(self._before)
+
+    def listed(self, source: str, reached: Collection[str]) -> set[str] | None:
+        """A source has made known all its voices for these devices, which can be reached."""
+        touched = {
+            udid
+            for udid, before in self._before.items()
+            if udid in reached and source not in before.listed
+        }
+        for udid in touched:
+            self._before[udid].listed.add(source)
+        return touched
 
     def know(self, voice: Voice, udid: str = "") -> set[str] | None:
         """A voice that may speak, of that device or ("") of any, but has not yet."""
@@ -106,11 +145,27 @@ class Fusion:
         self._of_device.setdefault(udid, set()).add(voice)
         return self._concerned(udid) if self._before else set()
 
-    def good(self, voice: Voice, in_use: Mapping[str, str], now_ms: int) -> set[str] | None:
-        """A known voice was read: device → holder, of those that it has in use."""
+    def good(
+        self,
+        voice: Voice,
+        in_use: Mapping[str, str],
+        now_ms: int,
+        *,
+        reached: Collection[str] | None = None,
+        doubt: str = "",
+    ) -> set[str] | None:
+        """A known voice was read.
+
+        Args:
+            voice: which.
+            in_use: device → holder, of those that it has in use.
+            now_ms: the wall clock.
+            reached: the devices that their bridges can reach; None: all.
+            doubt: why it cannot say that what it leaves out is idle; "": it can.
+        """
         said = self._said[voice]
-        settled = said.good < ENOUGH and bool(self._before)
-        said.good = min(ENOUGH, said.good + 1)
+        # Of what it leaves out it has said nothing, where it is in doubt.
+        settled = self._hear(voice, in_use if doubt else reached)
         changed = self._concerned(said.udid) if said.reason or settled else set()
         said.reason = ""
         touched = set()
@@ -125,6 +180,10 @@ class Fusion:
                 held.missed, held.doubt = 0, ""
         for udid in [udid for udid in said.held if udid not in in_use]:
             held = said.held[udid]
+            if doubt:
+                held.doubt = doubt
+                touched.add(udid)
+                continue
             held.missed += 1
             if held.missed >= ENOUGH:
                 del said.held[udid]
@@ -188,13 +247,24 @@ class Fusion:
             usage = Usage.UNKNOWN if held.doubt else Usage.IN_USE
             return UsageReading(usage, held.holder, held.doubt, held.since_ms)
         reason = next((said.reason for said in mine if said.reason), "")
-        if udid in self._before:
-            if any(said.good < ENOUGH for said in mine):
+        before = self._before.get(udid)
+        if before is not None:
+            heard = all(before.heard[voice] >= ENOUGH for voice in voices)
+            if not heard or self._sources - before.listed:
                 return UsageReading(
-                    Usage.UNKNOWN, self._before[udid], reason or "not confirmed since the start"
+                    Usage.UNKNOWN, before.holder, reason or "not confirmed since the start"
                 )
             del self._before[udid]
         return UsageReading(reason=f"usage unknown: {reason}" if reason else "")
+
+    def _hear(self, voice: Voice, devices: Collection[str] | None) -> bool:
+        """The voice has spoken of these devices, or of all; whether that was news of any."""
+        news = False
+        for udid, before in self._before.items():
+            if (devices is None or udid in devices) and before.heard[voice] < ENOUGH:
+                before.heard[voice] += 1
+                news = True
+        return news
 
     def _concerned(self, udid: str) -> set[str] | None:
         return {udid} if udid else None

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
 from agent import __version__
+from agent.errors import SecretError
 from agent.resolver import ThreadResolver
+from agent.threads import in_thread
 from agent.usage.base import READ_LIMIT, UsageUnknownError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.config import UsageServer
+    from agent.secrets import Secret
 
 LIMIT = READ_LIMIT * 0.9
 """Seconds for an answer: shorter than the poller's, so that these words are the ones shown."""
@@ -36,6 +42,7 @@ class JsonClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._reading: dict[Secret, asyncio.Future[str]] = {}
 
     async def get(self, server: UsageServer, path: str) -> tuple[int, Any]:
         """The status and the JSON of `{server}{path}`; None where the answer is no JSON.
@@ -44,11 +51,20 @@ class JsonClient:
             UsageUnknownError: no whole answer came within LIMIT.
         """
         where = shown(server)
+        known = False
         try:
             async with asyncio.timeout(LIMIT):
-                return await self._get(server, path)
+                headers = await self._authorization(server)
+                known = True
+                return await self._get(server, path, headers)
+        except SecretError as error:
+            why = f"cannot be asked: {error}"
         except TimeoutError:
-            why = f"does not answer within {LIMIT:g} s"
+            if known:
+                why = f"does not answer within {LIMIT:g} s"
+            else:
+                why = f"cannot be asked: its secret could not be read within {LIMIT:g} s: is the "
+                why += "file system hung on which it is?"
         except aiohttp.ClientConnectorCertificateError as error:
             cause = error.certificate_error
             why = f"shows a certificate that is refused: {getattr(cause, 'verify_message', '')}"
@@ -62,12 +78,46 @@ class JsonClient:
             why = f"does not answer in HTTP ({type(error).__name__})"  # its text quotes the URL
         raise UsageUnknownError(f"{where} {why}")
 
+    async def _authorization(self, server: UsageServer) -> dict[str, str]:
+        url, auth = URL(server.url), server.auth
+        if auth is None:
+            if not url.user and not url.password:
+                return {}
+            value = aiohttp.encode_basic_auth(url.user or "", url.password or "")
+        elif auth.type == "basic":
+            password = await self._secret(auth.password)
+            value = aiohttp.encode_basic_auth(auth.username, password)
+        else:
+            value = f"Bearer {await self._secret(auth.token)}"
+        return {"Authorization": value}
+
+    async def _secret(self, secret: Secret) -> str:
+        """Its value, read off the loop: a file may be on a mount that hangs.
+
+        While one reading hangs there is no second one of it: each would keep a thread.
+        """
+        reading = self._reading.get(secret)
+        if reading is None:
+            reading = asyncio.ensure_future(in_thread(secret.read, "secret of a usage server"))
+            self._reading[secret] = reading
+            reading.add_done_callback(partial(self._was_read, secret))
+        return await asyncio.shield(reading)
+
+    def _was_read(self, secret: Secret, reading: asyncio.Future[str]) -> None:
+        del self._reading[secret]
+        if not reading.cancelled():
+            reading.exception()  # told to who waits; where nobody does, it is no bug
+
     async def close(self) -> None:
         """Close the connections."""
+        for reading in list(self._reading.values()):
+            reading.cancel()
         if self._session is not None:
             await self._session.close()
 
-    async def _get(self, server: UsageServer, path: str) -> tuple[int, Any]:
+    async def _get(
+        self, server: UsageServer, path: str, headers: Mapping[str, str]
+    ) -> tuple[int, Any]:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, resolver=ThreadResolver()),
@@ -76,15 +126,6 @@ class JsonClient:
                 timeout=aiohttp.ClientTimeout(total=None),
             )
         url = URL(server.url)
-        headers = {}
-        if server.auth is not None:
-            if server.auth.type == "basic":
-                value = aiohttp.encode_basic_auth(server.auth.username, server.auth.password.read())
-            else:
-                value = f"Bearer {server.auth.token.read()}"
-            headers["Authorization"] = value
-        elif url.user or url.password:
-            headers["Authorization"] = aiohttp.encode_basic_auth(url.user or "", url.password or "")
         base = url.with_user(None).with_query(None).with_fragment(None)
         ask = base.with_path(base.path.rstrip("/") + path)
         async with self._session.get(ask, headers=headers, allow_redirects=False) as answer:

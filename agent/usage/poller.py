@@ -11,16 +11,17 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from agent.errors import AgentError
 from agent.model import Usage, UsageReading
 from agent.tasks import kept
-from agent.usage.base import READ_LIMIT, UsageSource, UsageUnknownError
-from agent.usage.fusion import Fusion
+from agent.usage.base import READ_LIMIT, Incomplete, UsageSource
+from agent.usage.fusion import STRENGTH, Fusion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -89,6 +90,9 @@ class _Follower:
     """Types of errors that were logged with their traceback."""
     first: asyncio.Event = field(default_factory=asyncio.Event)
     """Read once, whatever came of it."""
+    ids: dict[str, str] = field(default_factory=dict)
+    """What it called the devices that it listed last: id → UDID. A name stays its phone's while the
+    session lasts, though the phone is not reached at that address just now."""
 
 
 @dataclass(slots=True, eq=False)
@@ -147,6 +151,7 @@ class Poller:
         self._told: dict[str, UsageReading] = {}
         self._assumed: set[str] = set()
         self._unresolved: set[str] = set()
+        self._closed = False
 
     # --- what happens elsewhere ------------------------------------------------------------
 
@@ -171,6 +176,12 @@ class Poller:
         if old in self._assumed:
             self._assumed.remove(old)
             self._assumed.add(new)
+        for running in self._running.values():
+            for follower in running.followers.values():
+                if follower.target.udid == old:
+                    follower.target = replace(follower.target, udid=new)
+                for id_ in [id_ for id_, udid in follower.ids.items() if udid == old]:
+                    follower.ids[id_] = new
 
     def phones_changed(self) -> None:
         """Phones came or went, or became ready: list the targets anew."""
@@ -212,14 +223,22 @@ class Poller:
             await _close(source)
 
     async def swap(self, interval: float, plans: Plans, made: Made) -> None:
-        """Run these sources; what one made anew had in use is so until it says otherwise."""
+        """Run these sources; what one made anew had in use is so until it says otherwise.
+
+        What one that is left out had in use is idle as far as that one goes.
+        """
+        if self._closed:
+            await self.discard(made)
+            return
         self._interval = interval
         loop = asyncio.get_running_loop()
         for name in [name for name in self._running if name not in plans]:
             await self._end(self._running.pop(name))
+            self._tell(self._fusion.source(name, runs=False))
         for name, source in made.items():
             old = self._running.get(name)
             running = self._running[name] = _Running(plans[name], source)
+            self._fusion.source(name)
             if old is not None:
                 await self._inherit(running, old)
             manage = kept(f"usage {name}", partial(self._manage, running))
@@ -251,9 +270,11 @@ class Poller:
         self._assumed.clear()
 
     async def close(self) -> None:
-        """End all tasks and close all sources."""
-        while self._running:
-            await self._end(self._running.popitem()[1])
+        """End all tasks and close all sources. That the agent stops is no news of any phone."""
+        self._closed = True
+        ending = [_halt(running) for running in self._running.values()]
+        self._running.clear()
+        await asyncio.gather(*ending)
 
     def report(self) -> list[SourceReport]:
         """Every source that runs, with its targets."""
@@ -290,7 +311,10 @@ class Poller:
         while True:
             running.wake.clear()
             number = running.wanted
-            await self._list(running)
+            try:
+                await self._list(running)
+            except Exception:  # of whoever is told: the next listing goes on
+                log.exception("usage.bug", source=running.source.name, target="its targets")
             running.listed = number
             running.news.set()
             woken = await self._pause(running.wake, self._interval)
@@ -306,7 +330,9 @@ class Poller:
         try:
             async with asyncio.timeout(self._read_limit):
                 targets = {target.key: target for target in await source.targets(phones)}
+            _leave_unless(self._running.get(source.name) is running)
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
+            _leave_unless(self._running.get(source.name) is running)
             reason = self._explain(source.name, "its targets", error, running.bugs)
             if not running.followers and running.reason != reason:  # else they say it
                 log.warning("usage.unknown", source=source.name, target="", reason=reason)
@@ -317,26 +343,41 @@ class Poller:
         if running.reason and not running.followers:
             log.info("usage.readable", source=source.name, target="")
         running.reason = ""
-        waiting = {phone.udid: phone for phone in phones if not phone.ready}
+        await self._let_go(running, targets, {phone.udid for phone in phones if not phone.ready})
+        for target in targets.values():
+            self._ask(running, target)
+        self._tell(self._fusion.listed(source.name, _reached(phones)))
+
+    async def _let_go(
+        self, running: _Running, targets: Mapping[str, Target], unready: set[str]
+    ) -> None:
+        """Ask no more what is not listed; of a phone that is there and not ready it is unknown."""
+        name = running.source.name
         for key, follower in list(running.followers.items()):
             if key in targets:
                 continue
-            await _cancel([follower.task])
-            follower.task = None
+            task, follower.task = follower.task, None
+            await _cancel([task])
             follower.first.set()
-            if follower.target.udid in waiting:
-                reason = f"{source.name} {key} cannot be asked: the phone cannot be reached now"
-                self._unknown(source.name, follower, reason)
+            if follower.target.udid in unready:
+                reason = f"{name} {key} cannot be asked: the phone cannot be reached now"
+                self._unknown(name, follower, reason)
             else:
                 del running.followers[key]
-                self._tell(self._fusion.drop((source.name, key)))
-        for key, target in targets.items():
-            follower = running.followers.setdefault(key, _Follower(target))
-            follower.target = target
-            if follower.task is None:
-                self._tell(self._fusion.know((source.name, key), target.udid))
-                follow = kept(f"usage {key}", partial(self._follow, source, follower))
-                follower.task = asyncio.get_running_loop().create_task(follow, name=key)
+                self._tell(self._fusion.drop((name, key)))
+
+    def _ask(self, running: _Running, target: Target) -> None:
+        voice = (running.source.name, target.key)
+        follower = running.followers.setdefault(target.key, _Follower(target))
+        if follower.target.udid != target.udid:  # the same thing, of another phone now
+            self._tell(self._fusion.drop(voice))
+            self._fusion.know(voice, target.udid)
+            follower.ids.clear()
+        follower.target = target
+        if follower.task is None:
+            self._tell(self._fusion.know(voice, target.udid))
+            follow = kept(f"usage {target.key}", partial(self._follow, running.source, follower))
+            follower.task = asyncio.get_running_loop().create_task(follow, name=target.key)
 
     # --- one target ------------------------------------------------------------------------
 
@@ -344,7 +385,11 @@ class Poller:
         quick_until = 0.0
         while True:
             follower.wake.clear()
-            changed = await self._read(source, follower)
+            try:
+                changed = await self._read(source, follower)
+            except Exception:  # of whoever is told: the next reading goes on
+                log.exception("usage.bug", source=source.name, target=follower.target.key)
+                changed = False
             follower.first.set()
             now = self._monotonic()
             if changed:
@@ -367,7 +412,9 @@ class Poller:
         try:
             async with asyncio.timeout(self._read_limit):
                 told = await source.read(target)
+            _leave_unless(follower.task is asyncio.current_task())
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
+            _leave_unless(follower.task is asyncio.current_task())
             reason = self._explain(source.name, target.key, error, follower.bugs)
             return self._unknown(source.name, follower, reason)
         follower.read_ms = self._wall_ms()
@@ -375,7 +422,13 @@ class Poller:
             log.info("usage.readable", source=source.name, target=target.key)
             follower.reason = ""
         before = self._fusion.sessions(voice)
-        touched = self._fusion.good(voice, self._resolved(source.name, told), self._wall_ms())
+        touched = self._fusion.good(
+            voice,
+            self._resolved(source.name, follower, told),
+            self._wall_ms(),
+            reached=_reached(self._phones()) if self._fusion.assuming else (),
+            doubt=told.reason if isinstance(told, Incomplete) else "",
+        )
         self._tell(touched)
         return before != self._fusion.sessions(voice) or bool(touched)
 
@@ -390,7 +443,7 @@ class Poller:
 
     def _explain(self, name: str, what: str, error: Exception, bugs: set[str]) -> str:
         match error:
-            case UsageUnknownError():
+            case AgentError():
                 return str(error)
             case TimeoutError():
                 return f"{name}: {what} did not answer within {self._read_limit:g} s"
@@ -400,20 +453,27 @@ class Poller:
             log.error("usage.bug", source=name, target=what, exc_info=error)
         return f"{name}: internal error ({kind}) with {what}: see the log"
 
-    def _resolved(self, name: str, told: Mapping[str, str]) -> dict[str, str]:
+    def _resolved(self, name: str, follower: _Follower, told: Mapping[str, str]) -> dict[str, str]:
         in_use: dict[str, str] = {}
+        ids: dict[str, str] = {}
         for id_, holder in told.items():
-            udid = self._resolve(id_)
+            udid = self._resolve(id_) or follower.ids.get(id_)
+            if udid is None and name in STRENGTH:  # their holders are sessions, none like another
+                udid = self._fusion.assumed(holder)
             if udid is not None:
                 in_use[udid] = holder
+                ids[id_] = udid
             elif id_ not in self._unresolved and len(self._unresolved) < 1000:  # noqa: PLR2004 - bounded
                 self._unresolved.add(id_)
                 log.info("usage.other_device", source=name, id=id_, holder=holder)
+        follower.ids = ids
         return in_use
 
     # --- telling ---------------------------------------------------------------------------
 
     def _tell(self, udids: set[str] | None) -> None:
+        if self._closed:
+            return
         if udids is None:
             udids = {*self._told, *(phone.udid for phone in self._phones())}
         for udid in udids:
@@ -436,6 +496,16 @@ class Poller:
         return wake.is_set()
 
 
+def _reached(phones: Iterable[Phone]) -> set[str]:
+    return {phone.udid for phone in phones if phone.ready}
+
+
+def _leave_unless(wanted: bool) -> None:
+    """A source may swallow its cancellation: what it says after that is not heard."""
+    if not wanted:
+        raise asyncio.CancelledError
+
+
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
@@ -444,7 +514,10 @@ def _settle(future: asyncio.Future[None]) -> None:
 async def _halt(running: _Running) -> None:
     """Its tasks end, and its source is closed."""
     followers = running.followers.values()
-    await _cancel([running.task, *[follower.task for follower in followers]])
+    tasks = [running.task, *[follower.task for follower in followers]]
+    for follower in followers:
+        follower.task = None
+    await _cancel(tasks)
     running.listed = running.wanted  # who waits for its first round waits no longer
     running.news.set()
     for follower in followers:

@@ -34,25 +34,30 @@ class Uiautomator2Source:
     Args:
         forwards: the adb server's, as (serial, local, remote); raises OSError or AgentError.
         host: where the adb server, and so the local ends, are.
+        find: the UDID of the device that adb calls so; None: none of ours, or more than one.
     """
 
     name = "uiautomator2"
 
     def __init__(
-        self, forwards: Callable[[], Awaitable[Iterable[tuple[str, str, str]]]], host: str
+        self,
+        forwards: Callable[[], Awaitable[Iterable[tuple[str, str, str]]]],
+        host: str,
+        find: Callable[[str], str | None] = str,
     ) -> None:
         self._forwards = forwards
+        self._find = find
         self._host = f"[{host}]" if ":" in host else host
         self._client = JsonClient()
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
         """Every forward to a UiAutomator2 server of a phone that adb can reach."""
-        known = {
-            phone.address: phone.udid  # of two phones with one serial, forwards cannot tell which
+        ready = {
+            phone.udid: phone.address
             for phone in phones
             if phone.platform is Platform.ANDROID and phone.ready
         }
-        if not known:
+        if not ready:
             return []
         try:
             forwards = await self._forwards()
@@ -60,9 +65,12 @@ class Uiautomator2Source:
             why = str(error) or "it does not answer"
             raise UsageUnknownError(f"the adb server does not list its forwards: {why}") from None
         return [
-            Target(f"forward {local} of {serial}", known[serial], local.removeprefix("tcp:"))
+            Target(f"forward {local} of {serial}", udid, local.removeprefix("tcp:"))
             for serial, local, remote in forwards
-            if remote == REMOTE and serial in known and local.startswith("tcp:")
+            if remote == REMOTE and local.startswith("tcp:")
+            if (udid := self._find(serial)) in ready
+            # Of two phones with one serial (`serial#id`) a forward does not tell which it is.
+            and not ready[udid].startswith(f"{serial}#")
         ]
 
     async def read(self, target: Target) -> Mapping[str, str]:

@@ -2,7 +2,8 @@
 
 Its answer carries `sessionId` at the top level while a session is open, null else (WebDriverAgent,
 `FBSessionCommands.handleGetStatus`, `FBResponsePayload`). Nothing listening means no session by
-WebDriverAgent, and nothing more.
+WebDriverAgent, and nothing more: its sessions end with it, so one that was started anew, and says
+null, is right. What lacks that key, is an error, or says that it is not ready, is no answer.
 """
 
 from __future__ import annotations
@@ -69,8 +70,16 @@ class WdaSource:
         except ValueError:
             why = "is no WebDriverAgent: name its port in usage.wda_ports"
         else:
-            session = answer.get("sessionId") if isinstance(answer, dict) else None
-            return {target.udid: f"wda session {short(session)}"} if session else {}
+            if isinstance(answer, dict) and "sessionId" in answer:
+                if session := answer["sessionId"]:
+                    return {target.udid: f"wda session {short(session)}"}
+                value = answer.get("value")
+                told = value if isinstance(value, dict) else {}
+                if "error" not in told and told.get("ready") is not False:
+                    return {}
+                why = "is not ready yet: is WebDriverAgent being started?"
+            else:
+                why = "is no WebDriverAgent: name its port in usage.wda_ports"
         raise UsageUnknownError(f"{target.key} {why}")
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.model import UsbKind
 from agent.store import Store
+from tests.fakes.udev_dump import parse
 from tests.fakes.udev_sysfs import ADB, APPLE_MUX, KEYBOARD, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
 
@@ -79,6 +80,43 @@ async def test_the_tree_of_usb(tmp_path: Path) -> None:
     assert found.devices[3].node is None
 
 
+async def test_what_is_blocked_and_what_is_in_an_emergency_mode(tmp_path: Path) -> None:
+    sysfs = FakeSysfs(tmp_path)
+    sysfs.add_phone("1-1", "A1", authorized=False)
+    half = sysfs.add_phone("1-2", "B2")
+    (sysfs.directory(half) / "1-2:1.0" / "authorized").write_text("0\n")
+    sysfs.add_phone("1-3", "", 0x05C6, 0x9008, [(255, 255, 255)])
+    found = await look(sysfs, tmp_path)
+    assert found.devices is not None
+    assert [each.blocked for each in found.devices] == [True, True, False]
+    assert found.devices[2].kind is UsbKind.EMERGENCY
+    assert found.devices[2].is_phone
+    assert "EDL" in found.devices[2].mode
+
+
+async def test_a_devices_dump_can_be_tried_on_elsewhere(tmp_path: Path) -> None:
+    """The bundle carries it; tests/sources/udev_dumps_inner.py tries such on."""
+    sysfs = FakeSysfs(tmp_path / "there")
+    phone = sysfs.add_phone("1-4.2", "R58M1", 0x04E8, 0x6860, [ADB], model="Galaxy\x1b]0;evil")
+    found = await look(sysfs, tmp_path)
+    assert found.devices is not None
+    text = found.devices[0].dump
+    assert "\x1b" not in text
+    dumped, *rest = parse(text)
+    assert rest == []
+    assert (
+        dumped.properties.items()
+        >= {
+            "DEVPATH": phone.devpath,
+            "PRODUCT": "4e8/6860/100",
+            "ID_SERIAL_SHORT": "R58M1",
+            "ID_USB_INTERFACES": ":ff4201:",
+        }.items()
+    )
+    assert dumped.attributes["authorized"] == "1"
+    assert dumped.interfaces == ((0xFF, 0x42, 0x01),)
+
+
 async def test_without_usb_and_udevd(tmp_path: Path) -> None:
     found = await look_at_usb(enabled=False, sysfs=tmp_path, run=tmp_path, dev=tmp_path)
     assert (found.enabled, found.udevd, found.devices) == (False, False, ())
@@ -135,6 +173,27 @@ async def test_iphones_and_their_records(place: Path) -> None:
         "00008101-0" + "A" * 15: str(place / "state" / "pairing" / f"00008101-0{'A' * 15}.plist"),
         "00008101-0" + "B" * 15: "",
     }
+
+
+async def test_odd_rows_of_usbmuxd_cost_nobody_else(place: Path) -> None:
+    odd = ["odd", 7, [], {}, {"Properties": []}, {"Properties": {"ConnectionType": "USB"}}]
+    odd.append({"Properties": {"ConnectionType": "USB", "SerialNumber": b"x"}})
+    async with FakeUsbmuxd(place / "mux") as mux:
+        mux.rows += odd
+        mux.attach(UDID)
+        found = await look_at_mux(mux.address, place)
+    assert (found.error, found.there, found.local) == ("", True, True)
+    assert found.listed == (UDID,)
+    assert found.raw[: len(odd)] == tuple(odd)
+
+
+async def test_another_hosts_pairing_records_are_not_looked_for_here(place: Path) -> None:
+    (place / "lockdown").mkdir(exist_ok=True)
+    (place / "lockdown" / f"{UDID}.plist").write_text("a record of this host")
+    async with FakeUsbmuxd("127.0.0.1:0") as mux:
+        mux.attach(UDID, record=False)
+        found = await look_at_mux(mux.address, place)
+    assert (found.local, found.records) == (False, ((UDID, ""),))
 
 
 async def test_usbmuxd_over_tcp(place: Path) -> None:

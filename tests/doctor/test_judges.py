@@ -177,6 +177,10 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      range(120)))), "bus", WARN, "1: 121 devices of the 127", "another root port"),
     ("deep", facts(usb=usb(device("1-1.1.1.1.1.1"))), "hubs in a row", WARN, "1-1.1.1.1.1.1",
      "into the host"),
+    ("blocked", facts(usb=usb(device("1-1", blocked=True))), "authorization", WARN,
+     "blocked on this host by USB authorization: 1-1", "usbguard allow-device"),
+    ("emergency", facts(usb=usb(device("1-1", UsbKind.EMERGENCY, mode="in EDL: restart it"))),
+     "emergency mode", WARN, "the phone at 1-1 is in EDL", "restart it"),
     ("slow", facts(usb=usb(device("1-1", speed=12.0))), "link speed", WARN, "1-1 (12)", "cable"),
 
     ("adb", facts(), "adb server", OK, "127.0.0.1:5037 (pid 80, user device-agent, /opt/adb)", ""),
@@ -217,6 +221,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("shut node, root", facts(usb=usb(device("1-1", node=replace(NODE, mode=0o664, group=7))),
      adb=replace(ADB, owner_user=ROOT)), "permissions", OK, "user root may use all", ""),
     ("unseen", facts(usb=usb(device("1-3", serial="Q9"))), "hotplug", FAIL, "Q9 at 1-3", "replug"),
+    ("udev's spelling", facts(usb=usb(device("1-3", serial="ZUG_5S"), device("1-4", serial="Q9")),
+     adb=replace(ADB, rows=(("ZUG 5S", "device"),))), "hotplug", FAIL, "server: Q9 at", "replug"),
     ("key", facts(), "adb key", OK, "adbkey", ""),
     ("no key", facts(adb=replace(ADB, key_mode=0)), "adb key", WARN, "is not there", "copy adbkey"),
     ("loose key", facts(adb=replace(ADB, key_mode=0o644)), "adb key", WARN, "mode 0644",
@@ -235,6 +241,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "at it")), "usbmuxd", FAIL, "does not run", "systemctl start usbmuxd"),
     ("usbmuxd hangs", facts(usbmux=replace(USBMUX, error="no answer within 3 s")), "usbmuxd", FAIL,
      "no answer within 3 s", "restart usbmuxd"),
+    ("usbmuxd elsewhere hangs", facts(usbmux=replace(USBMUX, local=False, error="no answer")),
+     "usbmuxd", FAIL, "no answer", "reaches it"),
     ("usbmux source", facts(agent=status(problems=["usbmux: odd"])), "usbmuxd", FAIL, "says: odd",
      "log"),
     ("not listed", facts(usbmux=replace(USBMUX, listed=(), records=())), "listed", FAIL,
@@ -433,3 +441,8 @@ def test_a_shut_node_is_told_with_the_path() -> None:
     node = Node("/dev/bus/usb/003/001", 0o600, 0, 0, "root")
     (found,) = of("permissions", judge(facts(usb=usb(device("3-1", node=node)))))
     assert "/dev/bus/usb/003/001" in found.found
+
+
+def test_what_is_plugged_in_here_is_not_missed_at_another_hosts_usbmuxd() -> None:
+    elsewhere = replace(USBMUX, address="rack-2:27015", local=False, listed=(), records=())
+    assert not [each for each in judge(facts(usbmux=elsewhere)) if each.check == "listed"]

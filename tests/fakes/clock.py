@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 from itertools import count
+from math import inf
 from typing import TYPE_CHECKING, cast
 
-from agent.pipeline import Clocks
+from agent.pace import Clocks
 
 if TYPE_CHECKING:
     import asyncio
@@ -58,6 +59,11 @@ class StubClock:
     def armed(self) -> int:
         """How many timers are set."""
         return sum(timer.callback is not None for _, _, timer in self._timers)
+
+    @property
+    def next_in(self) -> float:
+        """Seconds until the next timer fires; infinite where none is set."""
+        return min((at for at, _, timer in self._timers if timer.callback), default=inf) - self.now
 
     @property
     def clocks(self) -> Clocks:

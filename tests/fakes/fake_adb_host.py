@@ -1,4 +1,4 @@
-"""A scripted adb *server*: real framing by default, and every way of breaking it on demand.
+r"""A scripted adb *server*: real framing by default, and every way of breaking it on demand.
 
     host = FakeAdbHost()
     await host.start()                       # on host.port, kept over kill and start
@@ -8,6 +8,12 @@
     host.push_raw(b"00")                     # these very bytes to the trackers
     host.mode = Mode.HANG                    # per service: host.modes["host:devices-l"] = ...
     await host.kill()
+
+What a server in the field said is replayed as it was, odd rows and all:
+
+    host.say("ZUG 5S\tdevice\n", "ZUG 5S                 device 3-1 transport_id:2\n")
+    host.fails["host:devices-l"] = "closed\ntoday"
+    host.replay(json.loads(adb_json))        # `adb.json` of a bundle of `device-agent doctor`
 
 It answers `host:version`, `host:devices`, `host:devices-l`, `host:track-devices`,
 `host:transport-id:N` and then `shell:`; the protocol's source is named in `agent.sources.adb_wire`.
@@ -26,6 +32,9 @@ from tests.fakes.unix import KEEP_SOCKET
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
+
+
+_LISTS = {"host:devices", "host:devices-l", "host:track-devices"}
 
 
 class Mode(Enum):
@@ -50,6 +59,8 @@ class Listed:
     """0: the next free one."""
     answers: bool = True
     """False: a frozen phone; its shell hangs."""
+    hangs: str = ""
+    """Commands with that text hang: `settings`, of a phone whose system server is stuck."""
     told: str = ""
     """What its shell prints."""
 
@@ -66,6 +77,10 @@ class FakeAdbHost:
         self.mode = Mode.ANSWER
         self.modes: dict[str, Mode] = {}
         """Service → mode, where it differs from `mode`."""
+        self.raw: dict[str, str] = {}
+        """Service → the very text that it answers instead of one made from `listed`."""
+        self.fails: dict[str, str] = {}
+        """Service → the message with which it FAILs."""
         self.requests: Counter[str] = Counter()
         self.shells: list[tuple[int, str]] = []
         self.connected = 0
@@ -118,6 +133,25 @@ class FakeAdbHost:
             self.listed[phone.transport_id] = phone
         self.push()
 
+    def say(self, plain: str, long: str | None = None) -> None:
+        """List these very rows: by `host:devices`, to the trackers and by `host:devices-l`.
+
+        What their shells answer is taken from `listed`, by transport id.
+        """
+        self.raw["host:devices"] = plain
+        if long is not None:
+            self.raw["host:devices-l"] = long
+        self.push()
+
+    def replay(self, recorded: dict[str, list[str] | dict[str, str]]) -> None:
+        """Answer as a server in the field did: `adb.json` of a bundle."""
+        for service, answer in recorded.items():
+            if isinstance(answer, dict):
+                self.fails[service] = answer["FAIL"]
+            else:
+                self.raw[service] = "".join(f"{line}\n" for line in answer)
+        self.push()
+
     def remove(self, serial: str) -> None:
         """Remove all transports of that serial."""
         self.listed = {n: phone for n, phone in self.listed.items() if phone.serial != serial}
@@ -140,10 +174,14 @@ class FakeAdbHost:
 
     def frame(self) -> bytes:
         """The list as `host:devices` has it."""
+        if (raw := self.raw.get("host:devices")) is not None:
+            return _sized(raw)
         return _sized("".join(f"{p.serial}\t{p.state}\n" for p in self.listed.values()))
 
     def long_frame(self) -> bytes:
         """As `host:devices-l` has it."""
+        if (raw := self.raw.get("host:devices-l")) is not None:
+            return _sized(raw)
         lines = []
         for phone in self.listed.values():
             path = f" usb:{phone.port}" if phone.port else ""
@@ -172,6 +210,9 @@ class FakeAdbHost:
             service = (await reader.readexactly(int(await reader.readexactly(4), 16))).decode()
             self.requests[service.split(" ", 1)[0]] += 1
             mode = self.modes.get(service, self.mode)
+            if service in self.fails:
+                writer.write(b"FAIL" + _sized(self.fails[service]))
+                return
             if mode is not Mode.ANSWER:
                 await self._misbehave(mode, reader, writer)
                 return
@@ -201,7 +242,9 @@ class FakeAdbHost:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
     ) -> None:
-        if service == "host:devices":
+        if service not in _LISTS and service in self.raw:
+            writer.write(b"OKAY" + _sized(self.raw[service]))
+        elif service == "host:devices":
             writer.write(b"OKAY" + self.frame())
         elif service == "host:version":
             writer.write(b"OKAY00040029")
@@ -213,7 +256,7 @@ class FakeAdbHost:
             await reader.read(1)
         elif service.startswith("shell:") and phone is not None:
             self.shells.append((phone.transport_id, service.partition(":")[2]))
-            if phone.answers:
+            if phone.answers and not (phone.hangs and phone.hangs in service):
                 writer.write(b"OKAY" + phone.told.encode())
             else:
                 await reader.read(1)

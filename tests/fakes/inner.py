@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-LIMIT = 180.0
-"""Seconds for all of a module's tests."""
+LIMIT = 300.0
+"""Seconds for all of a module's tests, unless told otherwise."""
 
 Results = dict[str, list[ET.Element]]
 """Test name → its reports (several where it is parametrized)."""
@@ -39,14 +39,14 @@ def names(inner: ModuleType) -> list[str]:
     return found
 
 
-def run(inner: ModuleType, place: Path) -> Results:
+def run(inner: ModuleType, place: Path, limit: float = LIMIT) -> Results:
     """Run the module's tests inside; skips where namespaces are refused."""
     root, report = place / "root", place / "report.xml"
     root.mkdir()
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     command += [f"--basetemp={place / 'inner'}", f"--junitxml={report}", str(inner.__file__)]
     try:
-        ended = run_inside(command, root, LIMIT)
+        ended = run_inside(command, root, limit)
     except PermissionError as refusal:
         pytest.skip(str(refusal))
     assert report.exists(), ended.stdout

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from tests.fakes.udev_dump import Dumped
     from tests.fakes.udev_sysfs import FakeUsbDevice
 
 NETLINK_KOBJECT_UEVENT = 15
@@ -75,7 +76,7 @@ class UdevNet:
         """Close the socket."""
         self._socket.close()
 
-    def send(self, action: str, device: FakeUsbDevice, **changed: str | None) -> None:
+    def send(self, action: str, device: FakeUsbDevice | Dumped, **changed: str | None) -> None:
         """Tell of the device; `changed` properties replace its own, None leaves one out."""
         properties = {"ACTION": action, "SEQNUM": str(next(self._numbers)), **device.properties}
         for key, value in changed.items():

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from tests.fakes.udev_dump import Dumped
+
 Interface = tuple[int, int, int]
 
 ADB: Interface = (0xFF, 0x42, 0x01)
@@ -105,7 +107,7 @@ class FakeSysfs:
     def __init__(self, root: Path) -> None:
         self.sys = root / "sys"
         self.run = root / "run" / "udev"
-        self.plugged: dict[str, FakeUsbDevice] = {}
+        self.plugged: dict[str, FakeUsbDevice | Dumped] = {}
         self._minors = itertools.count(1)
         self._folders = (self._bus, self.sys / "devices", self.sys / "class", self._data)
         for folder in self._folders:
@@ -133,7 +135,7 @@ class FakeSysfs:
         """Stopped for good: the control file goes."""
         self.control.unlink(missing_ok=True)
 
-    def directory(self, device: FakeUsbDevice) -> Path:
+    def directory(self, device: FakeUsbDevice | Dumped) -> Path:
         """The device's own directory."""
         return self.sys / device.devpath.lstrip("/")
 
@@ -150,8 +152,14 @@ class FakeSysfs:
         device_class: int = 0,
         in_database: bool = True,
         speed: str = "480",
+        authorized: bool = True,
+        interface_name: str = "",
     ) -> FakeUsbDevice:
-        """Plug a device in. Without `in_database`, udev's rules told nothing of it."""
+        """Plug a device in. Without `in_database`, udev's rules told nothing of it.
+
+        One that is not `authorized` has no interfaces in sysfs; udev read its descriptors though.
+        `interface_name` is what its first interface calls itself.
+        """
         device = FakeUsbDevice(
             port=port,
             serial=serial,
@@ -163,16 +171,41 @@ class FakeSysfs:
             mtp=mtp,
             minor=next(self._minors),
         )
-        self._write(device, in_database=in_database)
+        self._write(device, in_database=in_database, authorized=authorized)
         (self.directory(device) / "speed").write_text(f"{speed}\n")
+        if interface_name:
+            interface = self.directory(device) / f"{port}:1.0"
+            (interface / "interface").write_text(f"{interface_name}\n")
         self.plugged[port] = device
+        return device
+
+    def add_dumped(self, device: Dumped) -> Dumped:
+        """Plug in what a dump of somebody's host shows (tests/fakes/udev_dump.py)."""
+        device.minor = next(self._minors)
+        device.properties |= device.kernel_properties
+        place = self.directory(device)
+        place.mkdir(parents=True, exist_ok=True)
+        _link(self._bus / device.port, place)
+        _link(place / "subsystem", self._bus.parent)
+        (place / "uevent").write_text(_lines(device.kernel_properties))
+        for name, value in device.attributes.items():
+            (place / name).write_text(f"{value}\n")
+        if device.attributes.get("authorized") != "0":
+            for number, codes in enumerate(device.interfaces):
+                name = f"{device.port}:1.{number}"
+                self._write_interface(place, name, codes)
+                told = device.interface_attributes[number : number + 1]
+                for attribute, value in told[0].items() if told else ():
+                    (place / name / attribute).write_text(f"{value}\n")
+        self._write_database(device.minor, device.database_properties)
+        self.plugged[device.port] = device
         return device
 
     def add_hub(self, port: str) -> FakeUsbDevice:
         """Plug a hub in; phones at `PORT.1`, `PORT.2` … hang at it."""
         return self.add_phone(port, "", 0x05E3, 0x0610, [HUB], model="USB2.0 Hub", device_class=9)
 
-    def remove(self, port: str) -> FakeUsbDevice:
+    def remove(self, port: str) -> FakeUsbDevice | Dumped:
         """Unplug it; what hangs at it must have been removed before, as the kernel does."""
         device = self.plugged.pop(port)
         shutil.rmtree(self.directory(device))
@@ -180,6 +213,19 @@ class FakeSysfs:
         for link in [self._bus / port, *self._bus.glob(f"{port}:*")]:
             link.unlink()
         return device
+
+    def authorize(self, port: str, *, authorized: bool = True) -> None:
+        """Let a device be used, or not: its interfaces appear or go. Udevd tells nothing of it."""
+        device = self.plugged[port]
+        place = self.directory(device)
+        (place / "authorized").write_text(f"{authorized:d}\n")
+        for number, codes in enumerate(device.interfaces):
+            name = f"{port}:1.{number}"
+            if authorized and not (place / name).exists():
+                self._write_interface(place, name, codes)
+            elif not authorized and (place / name).exists():
+                (self._bus / name).unlink()
+                shutil.rmtree(place / name)
 
     def clear(self) -> None:
         """Nothing plugged in, and no udevd."""
@@ -189,7 +235,7 @@ class FakeSysfs:
             shutil.rmtree(folder)
             folder.mkdir()
 
-    def _write(self, device: FakeUsbDevice, *, in_database: bool) -> None:
+    def _write(self, device: FakeUsbDevice, *, in_database: bool, authorized: bool) -> None:
         place = self.directory(device)
         # Where hubs need not matter, a phone's directory stands for them.
         place.mkdir(parents=True, exist_ok=True)
@@ -199,10 +245,13 @@ class FakeSysfs:
         (place / "product").write_text(f"{device.model}\n")
         if device.serial:
             (place / "serial").write_text(f"{device.serial}\n")
-        for number, codes in enumerate(device.interfaces):
+        (place / "authorized").write_text(f"{authorized:d}\n")
+        for number, codes in enumerate(device.interfaces if authorized else ()):
             self._write_interface(place, f"{device.port}:1.{number}", codes)
-        entries = device.database_properties if in_database else {}
-        (self._data / f"c{USB_MAJOR}:{device.minor}").write_text(
+        self._write_database(device.minor, device.database_properties if in_database else {})
+
+    def _write_database(self, minor: int, entries: Mapping[str, str]) -> None:
+        (self._data / f"c{USB_MAJOR}:{minor}").write_text(
             "I:1000000\n" + "".join(f"E:{key}={value}\n" for key, value in entries.items())
         )
 
@@ -212,6 +261,7 @@ class FakeSysfs:
         _link(self._bus / name, interface)
         _link(interface / "subsystem", self._bus.parent)
         (interface / "uevent").write_text("DEVTYPE=usb_interface\n")
+        (interface / "authorized").write_text("1\n")
         attributes = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
         for attribute, code in zip(attributes, codes, strict=True):
             (interface / attribute).write_text(f"{code:02x}\n")

@@ -102,34 +102,57 @@ class FakeAppium(FakeServer):
         )
 
 
+Slots = list[tuple[dict[str, Any], dict[str, Any] | None]]
+
+
 class FakeGrid(FakeServer):
-    """`slots`: stereotype and the session in it, or None."""
+    """`slots`: stereotype and the session in it, or None; `others`: those of further nodes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.slots: list[tuple[dict[str, Any], dict[str, Any] | None]] = []
+        self.slots: Slots = []
+        self.registered = True
+        """Whether the node of `slots` has told the hub of itself since it was started."""
+        self.others: dict[str, Slots] = {}
+        self.node: dict[str, Any] = {}
+        """What the first node says of itself, where it is not the usual."""
 
     def answer(self, path: str) -> web.Response:
         if path != "/status":
             return web.json_response(w3c_error("unknown command", "no handler"), status=404)
-        slots = [
+        nodes = {"n": self.slots} if self.registered else {}
+        value = [
             {
-                "id": {"hostId": "h", "id": f"s{number}"},
-                "lastStarted": "2026-01-31T12:00:00Z",
-                "session": session
-                and {
-                    "capabilities": session,
-                    "sessionId": f"5e55{number}-0000",
-                    "start": "2026-01-31T12:00:00Z",
-                    "stereotype": stereotype,
-                    "uri": "http://10.0.0.7:5555",
-                },
-                "stereotype": stereotype,
+                "availability": "UP",
+                "externalUri": f"http://node-{name}:5555",
+                "heartbeatPeriod": 60000,
+                "id": name,
+                "slots": _slots(slots),
+                "version": "4.27.0",
             }
-            for number, (stereotype, session) in enumerate(self.slots)
+            | (self.node if name == "n" else {})
+            for name, slots in (nodes | self.others).items()
         ]
-        node = {"availability": "UP", "id": "n", "slots": slots, "version": "4.27.0"}
-        return web.json_response({"value": {"ready": True, "message": "", "nodes": [node]}})
+        return web.json_response({"value": {"ready": bool(value), "message": "", "nodes": value}})
+
+
+def _slots(slots: Slots) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": {"hostId": "h", "id": f"s{number}"},
+            "lastStarted": "2026-01-31T12:00:00Z",
+            "session": session
+            and {
+                "capabilities": session,
+                "sessionId": f"5e55{number}-0000",
+                "start": "2026-01-31T12:00:00Z",
+                "stereotype": stereotype,
+                "uri": "http://10.0.0.7:5555",
+            },
+            "stereotype": stereotype,
+        }
+        for number, (stereotype, session) in enumerate(slots)
+    ]
 
 
 @contextlib.asynccontextmanager

@@ -8,6 +8,14 @@ a real pairing: one root, which this host made, signs the host's and the phones'
         phone = mux.attach("00008110-000A1234A1B2C3D4", name="Rack 1", trusted=False)
         phone.trusted = True   # as lockdownd sees it from now on
         mux.detach(phone)
+
+What a usbmuxd or a lockdownd in the field said is replayed as it was:
+
+        mux.rows.append({"DeviceID": 9, "Properties": {"SerialNumber": "X"}})   # in its list
+        mux.announce({"MessageType": "Attached", "DeviceID": 9})    # told to whoever listens
+        mux.replay(json.loads(usbmuxd_json))    # of a bundle of `device-agent doctor`
+        mux.attach("…", refusal="MCProtected")   # lockdownd's error to StartSession
+        mux.attach("…", values={"ProductVersion": "next", "DeviceName": None})  # None: not said
 """
 
 from __future__ import annotations
@@ -74,6 +82,14 @@ class Phone:
     lockdown: Lockdown = Lockdown.ANSWERS
     refusal: str = ""
     """The error with which StartSession is answered, e.g. `PasswordProtected`."""
+    refusals: dict[str, Any] = field(default_factory=dict)
+    """Request → the error with which lockdownd answers it: `{"GetValue": "MCProtected"}`."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """What lockdownd tells instead of, or beside, the usual; None: it does not say that."""
+    record_data: Any = None
+    """What usbmuxd keeps for the record instead of one."""
+    all_values: Any = None
+    """What GetValue without a key is answered with instead of those."""
     record_name: str = ""
     """Under which id usbmuxd keeps the record; the serial by default."""
     apps: dict[int, App] = field(default_factory=dict)
@@ -96,6 +112,12 @@ class FakeUsbmuxd:
         self.phones: list[Phone] = []
         self.requests: list[str] = []
         """The MessageType of every request, in order."""
+        self.rows: list[Any] = []
+        """Listed beside the phones, and announced to who begins to listen: anything."""
+        self.list_is: Any = None
+        """What it answers for a list instead of one."""
+        self.behind: list[Phone] = []
+        """Who answers behind the rows, by DeviceID."""
         self._next_id = 1
         self._server: asyncio.Server | None = None
         self._socket: socket.socket | None = None
@@ -180,6 +202,21 @@ class FakeUsbmuxd:
         phone.trusted = phone.record = True
         self._announce({"MessageType": "Paired", "DeviceID": phone.device_id})
 
+    def announce(self, message: Any) -> None:
+        """Tell all that listen this very message."""
+        self._announce(message)
+
+    def replay(self, rows: list[Any]) -> None:
+        """List what a usbmuxd in the field listed: `usbmuxd.json` of a bundle.
+
+        Behind each row that names a phone there is one, trusted, in `behind`.
+        """
+        self.rows += rows
+        for row in rows:
+            with suppress(KeyError, TypeError):
+                serial, device_id = row["Properties"]["SerialNumber"], row["DeviceID"]
+                self.behind.append(Phone(serial, device_id=device_id))
+
     def garble(self, data: bytes) -> None:
         """Send these bytes to all that listen."""
         for writer in self._listeners:
@@ -243,8 +280,8 @@ class FakeUsbmuxd:
                 continue
             writer.write(frame(self._answer(request), tag))
             if request["MessageType"] == "Listen":
-                for phone in self.phones:
-                    writer.write(frame(attached(phone)))
+                for message in (*self.rows, *map(attached, self.phones)):
+                    writer.write(frame(message))
                 self._listeners.append(writer)
             await writer.drain()
 
@@ -253,7 +290,9 @@ class FakeUsbmuxd:
             case "Listen":
                 return result(OK)
             case "ListDevices":
-                return {"DeviceList": [attached(phone) for phone in self.phones]}
+                if self.list_is is not None:
+                    return {"DeviceList": self.list_is}
+                return {"DeviceList": [*self.rows, *map(attached, self.phones)]}
             case "ReadBUID":
                 return {"BUID": BUID}
             case "ReadPairRecord":
@@ -261,9 +300,12 @@ class FakeUsbmuxd:
         return result(BAD_COMMAND)
 
     def _record(self, name: str) -> dict[str, Any]:
-        for phone in self.phones:
+        for phone in (*self.phones, *self.behind):
             if phone.record and name == (phone.record_name or phone.serial):
-                return {"PairRecordData": plistlib.dumps(pairing_record())}
+                kept = phone.record_data
+                return {
+                    "PairRecordData": plistlib.dumps(pairing_record()) if kept is None else kept
+                }
         return result(NO_RECORD)
 
     async def _connect(
@@ -274,7 +316,7 @@ class FakeUsbmuxd:
         writer: asyncio.StreamWriter,
     ) -> bool:
         """Hand the connection over to a phone; False: refused, and it takes further requests."""
-        found = [p for p in self.phones if p.device_id == request["DeviceID"]]
+        found = [p for p in (*self.phones, *self.behind) if p.device_id == request["DeviceID"]]
         if not found:
             writer.write(frame(result(BAD_DEVICE), tag))
             return False
@@ -329,12 +371,14 @@ async def _lockdownd(
 
 def _lockdown_answer(phone: Phone, request: dict[str, Any], session: bool) -> dict[str, Any]:
     values = _values(phone, session=session)
+    if request["Request"] in phone.refusals:
+        return {"Error": phone.refusals[request["Request"]]}
     answer: dict[str, Any] = {"Error": "InvalidRequest"}
     match request["Request"]:
         case "QueryType":
             answer = {"Type": "com.apple.mobile.lockdown"}
         case "GetValue" if "Key" not in request:
-            answer = {"Value": values}
+            answer = {"Value": values if phone.all_values is None else phone.all_values}
         case "GetValue" if request["Key"] in values:
             answer = {"Value": values[request["Key"]]}
         case "GetValue":
@@ -363,10 +407,11 @@ def _values(phone: Phone, *, session: bool) -> dict[str, Any]:
     }
     if session:
         values |= {"SerialNumber": "F2LXXXXXXXXX", "PasswordProtected": False}
-    return values
+    values |= phone.values
+    return {key: value for key, value in values.items() if value is not None}
 
 
-def frame(message: dict[str, Any], tag: int = 0) -> bytes:
+def frame(message: Any, tag: int = 0) -> bytes:
     """A usbmuxd message on the wire."""
     payload = plistlib.dumps(message)
     return struct.pack("<IIII", 16 + len(payload), 1, 8, tag) + payload

@@ -169,7 +169,7 @@ class AgentProcess:
                 while True:
                     answer = (await self.api("GET", "/v1/devices"))[1]["devices"]
                     row = next((row for row in answer if row["udid"] == udid), {})
-                    if text in row.get(key, ""):
+                    if text in (row.get(key) or ""):
                         return row
                     await asyncio.sleep(0.05)
         raise AssertionError(f"waited {LIMIT} s for {text!r} in {key} of {row}")

@@ -295,10 +295,12 @@ async def test_the_bundle_holds_what_is_needed_and_no_secret(
         assert (code, "cannot be written" in err) == (2, True)
     assert set(files) == {
         "doctor.txt", "doctor.json", "system.txt", "config.json", "status.json", "devices.json",
-        "webhooks.json", "deliveries.json", "metrics.txt", "usb.txt", "journal.txt",
+        "webhooks.json", "deliveries.json", "metrics.txt", "usb.txt", "udev.txt", "journal.txt",
+        "adb.json", "usbmuxd.json",
     }  # fmt: skip
     assert "an innocent line" in files["journal.txt"]
     assert "R58M2" in files["devices.json"]
+    assert "R58M2\tunauthorized" in json.loads(files["adb.json"])["host:devices"]
     assert "device_agent_ready" in files["metrics.txt"]
     assert json.loads(files["doctor.json"])["agent_runs"]
     assert files["doctor.txt"].startswith("device-agent ")

@@ -357,6 +357,66 @@ async def test_who_waits_goes_on_waiting_for_an_agent_that_restarts(lab: Lab) ->
             assert process.returncode == 0
 
 
+async def test_turned_off_while_somebody_waits(lab: Lab) -> None:
+    """A reload takes all of the new file, and who waits is told why nothing comes."""
+    async with lab.running():
+        await lab.lease("acquire", lab.one.serial, "--holder", "alice", "--ttl", "1h")
+        words = (lab.one.serial, "--wait", "--holder", "bob", "--", "echo", "never")
+        async with lab.use(*words) as process:
+            await lab.agent.until(
+                lambda: any("lease.waiting" in line for line in lab.agent.log), "bob waits"
+            )
+            config = lab.agent.path.read_text()
+            lab.agent.path.write_text(config + "[usage]\nleases = false\n")
+            code, _, err = await lab.agent.cli("reload")
+            assert code == 0, err
+            out, err = await process.communicate(b"")
+            assert process.returncode == 1
+            assert out == b""
+            assert "leases are turned off: see leases in [usage]" in err.decode()
+        await lab.agent.until_device(lab.one.serial, "state", "online")
+        status = (await lab.agent.api("GET", "/v1/status"))[1]
+        assert status["ready"], status
+        assert not any("Traceback" in line for line in lab.agent.log)
+        await lab.agent.stop()
+        await lab.agent.start()
+        assert (await lab.agent.api("GET", "/v1/leases"))[1] == {"leases": []}
+        await lab.until_told("Online", "Utilizing")
+
+
+async def test_a_holder_and_who_waits_die_at_once_and_a_restart_knows_of_neither(lab: Lab) -> None:
+    async with lab.running(), contextlib.AsyncExitStack() as stack:
+        holder = await stack.enter_async_context(
+            lab.use(lab.one.serial, "--holder", "alice", "--", *CAT)
+        )
+        await until_up(holder)
+        uses = [holder]
+        for number in range(1, 4):
+            words = (lab.one.serial, "--wait", "--holder", f"w{number}", "--", "cat")
+            uses.append(await stack.enter_async_context(lab.use(*words)))
+            await lab.agent.until(
+                lambda number=number: (
+                    sum("lease.waiting" in line for line in lab.agent.log) == number
+                ),
+                "they wait",
+            )
+        lab.agent.signal(signal.SIGSTOP)  # all of it waits in its sockets, for one turn of the loop
+        for process in uses:
+            os.killpg(process.pid, signal.SIGKILL)
+            await process.wait()
+        lab.agent.signal(signal.SIGCONT)
+        await lab.agent.until_device(lab.one.serial, "state", "online")
+        await lab.agent.until_metric(r"(?m)^device_agent_lease_requests_waiting 0(\.0)?$")
+        assert (await lab.agent.api("GET", "/v1/leases"))[1] == {"leases": []}
+        assert not any("Traceback" in line for line in lab.agent.log)
+        await lab.agent.stop()
+        await lab.agent.start()
+        await lab.agent.until_device(lab.one.serial, "state", "online")
+        assert (await lab.agent.api("GET", "/v1/leases"))[1] == {"leases": []}
+        await lab.agent.until_delivered()
+        assert told(lab.receiver)[:2] == ["Online", "Utilizing"]
+
+
 async def test_a_second_holder_is_refused_by_name(lab: Lab) -> None:
     async with lab.running(), lab.use(lab.one.serial, "--holder", "alice", "--", "cat"):
         await lab.until_told("Online", "Utilizing")

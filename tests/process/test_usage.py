@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from agent.store import Store
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
-from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
 from tests.process.kit import AgentProcess
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
@@ -74,12 +75,15 @@ events = ["online", "offline", "utilizing", "unplugged"]
 """
 
     @asynccontextmanager
-    async def running(self, *, offline: str = "60s") -> AsyncIterator[None]:
+    async def running(
+        self, *, offline: str = "60s", usage_grace: str = "2s"
+    ) -> AsyncIterator[None]:
         await self.appium.start()
         await self.grid.start()
         try:
             async with self.adb, self.phone, self.agent:
-                self.agent.write(self.config.replace('offline = "60s"', f'offline = "{offline}"'))
+                config = self.config.replace('offline = "60s"', f'offline = "{offline}"')
+                self.agent.write(config.replace('grace = "2s"', f'grace = "{usage_grace}"'))
                 await self.agent.start(**self.environ)
                 await self.adb.register(self.phone)
                 yield
@@ -278,6 +282,138 @@ async def test_a_uiautomator2_server_behind_a_forward(lab: Lab) -> None:
         assert (await lab.until("state", "online"))["reason"] == ""
 
 
+async def in_use(lab: Lab, source: str) -> None:
+    """Somebody uses the phone, as that source sees it."""
+    match source:
+        case "leases":
+            await lab.lease()
+        case "appium":
+            lab.open_session()
+        case "grid":
+            lab.grid.slots = [({"appium:udid": lab.phone.serial}, {"platformName": "android"})]
+        case "uiautomator2":
+            server = lab.phone.apps[6790] = FakeServer()
+            server.sessions = ["0a1b2c3d-1111"]
+            forward = f"host-serial:{lab.phone.serial}:forward:tcp:{free_port()};tcp:6790"
+            await request(lab.adb.port, forward)
+
+
+async def states(agent: AgentProcess, udid: str) -> list[str]:
+    """All transitions of the device, as they are stored; the agent has ended."""
+    store = Store.open(agent.directory / "state")
+    try:
+        return [str(each.transition.state) for each in await store.transitions_of(udid, 100)][::-1]
+    finally:
+        await store.close()
+
+
+@pytest.mark.parametrize("source", ["leases", "appium", "grid", "uiautomator2"])
+async def test_a_stop_and_a_start_in_mid_use_tell_nobody_anything(lab: Lab, source: str) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        await in_use(lab, source)
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        holder = (await lab.until("state", "utilizing"))["holder"]
+        for _ in range(2):
+            assert await lab.agent.stop() == 0
+            assert await states(lab.agent, lab.phone.serial) == ["online", "utilizing"]
+            await lab.agent.start()
+            row = await lab.until("reason", f"in use by {holder}")
+            assert row["state"] == "utilizing"
+        assert await lab.agent.stop() == 0
+        assert await states(lab.agent, lab.phone.serial) == ["online", "utilizing"]
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_stop_in_the_middle_of_a_start_tells_nobody_anything(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        await in_use(lab, "appium")
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await lab.agent.stop()
+        lab.adb.freeze()  # it says nothing: the start waits for it
+        for answers in (False, True):
+            lab.agent.log.clear()
+            asked = len(lab.appium.asked)
+            await lab.agent.start(ready=False)
+            if answers:
+                while len(lab.appium.asked) < asked + 3:  # noqa: ASYNC110 - it is up, not ready
+                    await asyncio.sleep(0.02)
+                assert (await lab.agent.api("GET", "/-/ready"))[0] == 503
+            else:
+                await lab.agent.until(lab.agent.socket.exists, "its first step")
+            assert await lab.agent.stop() == 0
+            assert await states(lab.agent, lab.phone.serial) == ["online", "utilizing"]
+        lab.adb.thaw()
+        await lab.agent.start()
+        await lab.until("reason", "in use by appium")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_an_android_phone_that_answers_late_after_a_start_is_in_use_all_along(
+    lab: Lab,
+) -> None:
+    async with lab.running(usage_grace="60s"):
+        await lab.until_told("Online")
+        await in_use(lab, "uiautomator2")
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await lab.agent.stop()
+        lab.phone.revoke()
+        await lab.adb.until_listed(lab.phone.serial, "unauthorized")
+        await lab.agent.start()  # ready: all usage was read once
+        lab.phone.accept()
+        await lab.until("reason", "in use by uiautomator2 session 0a1b2c3d")
+        await lab.agent.stop()
+        assert await states(lab.agent, lab.phone.serial) == ["online", "utilizing"]
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+@pytest.mark.parametrize("restart", [False, True], ids=["hub", "hub and agent"])
+async def test_a_hub_that_was_started_anew_knows_of_no_session_yet(lab: Lab, restart: bool) -> None:
+    async with lab.running(usage_grace="60s"):
+        await lab.until_told("Online")
+        await in_use(lab, "grid")
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        if restart:
+            await lab.agent.stop()
+        lab.grid.registered = False
+        if restart:
+            await lab.agent.start()
+        await lab.until("reason", "has no nodes yet")
+        asked = len(lab.grid.asked)
+        while len(lab.grid.asked) < asked + 4:  # noqa: ASYNC110 - each shows time passing
+            await asyncio.sleep(0.05)
+        assert (await lab.until("holder", "grid session"))["state"] == "utilizing"
+        lab.grid.registered = True
+        await lab.until("reason", "in use by grid session")
+        lab.grid.slots = []
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_server_whose_secret_is_missing_says_so_and_nothing_else(lab: Lab) -> None:
+    async with lab.running():
+        await lab.until_told("Online")
+        absent = lab.place / "absent"
+        server = (
+            f'{{ url = "{lab.appium.url}", auth = {{ type = "basic", username = "ann", '
+            f'password = {{ file = "{absent}" }} }} }}'
+        )
+        lab.agent.write(lab.config.replace(f'"{lab.appium.url}"', server))
+        assert (await lab.agent.cli("reload"))[0] == 0
+        row = await lab.until("reason", "secret file")
+        assert row["reason"].endswith(
+            f"secret file {absent} does not exist: correct the path in the configuration"
+        )
+        log = "\n".join(lab.agent.log)
+        assert "usage.bug" not in log
+        assert "Traceback" not in log
+
+
 async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
     async with lab.running():
         await lab.until_told("Online")
@@ -301,18 +437,7 @@ async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
 async def test_each_source_can_be_turned_off_in_mid_use(lab: Lab, source: str) -> None:
     async with lab.running():
         await lab.until_told("Online")
-        match source:
-            case "leases":
-                await lab.lease()
-            case "appium":
-                lab.open_session()
-            case "grid":
-                lab.grid.slots = [({"appium:udid": lab.phone.serial}, {"platformName": "android"})]
-            case "uiautomator2":
-                server = lab.phone.apps[6790] = FakeServer()
-                server.sessions = ["0a1b2c3d-1111"]
-                forward = f"host-serial:{lab.phone.serial}:forward:tcp:{free_port()};tcp:6790"
-                await request(lab.adb.port, forward)
+        await in_use(lab, source)
         await lab.until_told("Online", "Utilizing")
         off = "[]" if source in {"appium", "grid"} else "false"
         lines = [each for each in lab.config.splitlines() if not each.startswith(f"{source} = ")]
@@ -418,6 +543,35 @@ async def test_webdriveragent_on_an_iphone(place: Path, receiver: Receiver) -> N
         await agent.until_device(UDID, "state", "online")
         assert (await agent.api("GET", "/v1/status"))[1]["usage"] == []
         assert told(receiver) == ["Online", "Utilizing", "Utilizing"]
+
+
+async def test_an_iphone_in_use_over_restarts(place: Path, receiver: Receiver) -> None:
+    """Its lockdown check ends before the first round of usage readings, or long after it."""
+    wda = FakeWda()
+    wda.session = "4F2A1C09-1111-2222-3333-444455556666"
+    config = iphones(place, receiver).replace(
+        "[ios]", '[ios]\nprobe_interval = "1s"\nprobe_timeout = "1s"'
+    )
+    config = config.replace("[hold]", '[hold]\noffline = "60s"')
+    async with FakeUsbmuxd(place / "mux") as mux, AgentProcess(place, config) as agent:
+        phone = mux.attach(UDID, name="Rack 1", apps={8100: wda})
+        await agent.start()
+        await receiver.until(lambda: told(receiver)[-1:] == ["Utilizing"], "utilizing")
+        before = told(receiver)
+        await agent.until_delivered()
+        for lockdown in (Lockdown.ANSWERS, Lockdown.SILENT, Lockdown.STALLS, Lockdown.REFUSES):
+            assert await agent.stop() == 0
+            phone.lockdown = lockdown
+            asked = wda.asked
+            await agent.start()  # ready: all usage was read once
+            if lockdown is not Lockdown.ANSWERS:
+                assert wda.asked == asked, "nobody could ask it yet"
+            phone.lockdown = Lockdown.ANSWERS
+            await agent.until_device(UDID, "reason", "in use by wda session 4F2A1C09")
+        assert await agent.stop() == 0
+        assert (await states(agent, UDID))[-1] == "utilizing"
+        assert (await states(agent, UDID)).count("utilizing") == 1
+        assert told(receiver) == before
 
 
 async def test_an_iphone_that_hangs_delays_no_other(place: Path, receiver: Receiver) -> None:

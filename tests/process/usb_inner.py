@@ -5,11 +5,14 @@ Runs only inside a namespace of its own; test_usb.py brings it there and shows e
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
+import signal
 import socket
 import struct
 import tempfile
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +24,7 @@ from tests.fakes.udev_namespace import lab
 from tests.fakes.udev_net import UdevNet
 from tests.fakes.udev_sysfs import ADB, FASTBOOT, MTP, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd
-from tests.process.kit import AgentProcess
+from tests.process.kit import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,6 +86,9 @@ class Host:
         self.receiver.requests.clear()
 
 
+House = tuple[Host, AgentProcess]
+
+
 @pytest.fixture(autouse=True)
 def loopback() -> None:
     """A new network namespace has its loopback down (ioctl SIOCSIFFLAGS, IFF_UP)."""
@@ -90,15 +96,15 @@ def loopback() -> None:
         fcntl.ioctl(sock, 0x8914, struct.pack("16sh14x", b"lo", 1))
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[tuple[Host, AgentProcess]]:
+@asynccontextmanager
+async def at_work(config: str) -> AsyncIterator[House]:
     with tempfile.TemporaryDirectory(prefix="da-") as name:
         place = Path(name)
         host = Host(place)
         host.sysfs.start_udevd()
         await host.receiver.start()
         async with host.adb, host.mux:
-            text = CONFIG.format(adb=host.adb.address, mux=place / "m", url=host.receiver.url())
+            text = config.format(adb=host.adb.address, mux=place / "m", url=host.receiver.url())
             async with AgentProcess(place, text) as agent:
                 await agent.start()
                 yield host, agent
@@ -108,7 +114,17 @@ async def house() -> AsyncIterator[tuple[Host, AgentProcess]]:
         host.sysfs.clear()
 
 
-House = tuple[Host, AgentProcess]
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with at_work(CONFIG) as made:
+        yield made
+
+
+@pytest.fixture
+async def slow_house() -> AsyncIterator[House]:
+    """With holds that are long enough to stand still in."""
+    async with at_work(CONFIG.replace('"200ms"', '"1s"')) as made:
+        yield made
 
 
 async def test_an_android_phone_from_plug_to_unplug(house: House) -> None:
@@ -185,6 +201,94 @@ async def test_an_iphone_from_plug_over_trust_and_recovery_to_unplug(house: Hous
     await host.came((UDID, "Rack iPhone", "Unplugged"))
 
 
+async def until_presence(agent: AgentProcess, udid: str, presence: str) -> None:
+    """Wait until that is what udev says of the device, whether it counts or not."""
+    async with asyncio.timeout(LIMIT):
+        while True:
+            status, row = await agent.api("GET", f"/v1/devices/{udid}")
+            assert status == 200
+            if row["readings"]["presence"] == presence:
+                return
+            await asyncio.sleep(0.01)
+
+
+async def stand_still(agent: AgentProcess, seconds: float) -> None:
+    """Stop the process for so long: that is the input here, not a wait for something."""
+    agent.signal(signal.SIGSTOP)
+    await asyncio.sleep(seconds)
+
+
+@pytest.mark.parametrize("seen", [0.0, 0.8])
+async def test_a_process_that_stands_still_in_the_middle_of_a_replug_invents_nothing(
+    slow_house: House, seen: float
+) -> None:
+    host, agent = slow_house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    for _ in range(2):
+        host.unplug("1-4")
+        host.adb.remove("ce09")
+        await until_presence(agent, "ce09", "absent")
+        await asyncio.sleep(seen)
+        await stand_still(agent, 1.5)
+        host.plug("1-4", "ce09", model="Pixel")
+        host.adb.set(Listed("ce09", port="1-4"))
+        agent.signal(signal.SIGCONT)
+        await until_presence(agent, "ce09", "present")
+    host.plug("1-5", "marker", model="Pixel")
+    host.adb.set(Listed("marker", port="1-5"))
+    await host.came(("marker", "Pixel", "Online"))
+
+
+async def test_a_phone_that_went_while_the_process_stood_still_is_unplugged(
+    slow_house: House,
+) -> None:
+    host, agent = slow_house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    await stand_still(agent, 0.5)
+    host.unplug("1-4")
+    host.adb.remove("ce09")
+    agent.signal(signal.SIGCONT)
+    await host.came(("ce09", "Pixel", "Unplugged"))
+
+
+async def test_a_phone_that_re_enumerates_over_and_over_is_not_given_out(
+    slow_house: House,
+) -> None:
+    host, agent = slow_house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    for _ in range(8):
+        host.unplug("1-4")
+        host.plug("1-4", "ce09", model="Pixel")
+    async with asyncio.timeout(LIMIT):
+        while True:
+            (row,) = (await agent.api("GET", "/v1/devices"))[1]["devices"]
+            if row["flapping"]:
+                break
+            await asyncio.sleep(0.05)
+    wish = {"any": {}, "holder": "alice", "ttl": 30}
+    assert (await agent.api("POST", "/v1/leases", wish))[0] == 409
+    assert host.told() == []
+
+
+async def test_phones_that_adb_lists_late_are_arriving_and_told_of_once(house: House) -> None:
+    host, agent = house
+    serials = [f"phone-{n:02}" for n in range(20)]
+    for number, serial in enumerate(serials):
+        host.plug(f"3-1.{number + 1}", serial, model="Rack")
+    for serial in serials:
+        await agent.until_device(serial, "reason", "arriving: not yet seen by adb")
+    await asyncio.sleep(1)  # five times the hold
+    host.adb.set(*(Listed(s, port=f"3-1.{n + 1}") for n, s in enumerate(serials)))
+    await host.receiver.until(lambda: len(host.receiver.requests) >= 20, "all online")
+    assert {event for _, _, event in host.told()} == {"Online"}
+
+
 async def test_udevd_restarted_and_a_storm_of_cables(house: House) -> None:
     host, agent = house
     serials = [f"phone-{n:02}" for n in range(30)]
@@ -237,3 +341,62 @@ async def test_usb_turned_off_takes_what_only_udev_sees(house: House) -> None:
     await agent.until_device("mute", "state", "offline")
     await agent.until_device("ce09", "state", "online")
     assert host.told() == []
+
+
+async def test_a_cable_pulled_while_udevd_was_deaf(house: House) -> None:
+    """Killed, its control socket is left, and nobody tells of anything."""
+    host, agent = house
+    host.plug("1-4", "ce09", model="Pixel")
+    host.adb.set(Listed("ce09", port="1-4"))
+    await host.came(("ce09", "Pixel", "Online"))
+    host.sysfs.remove("1-4")
+    await host.came(("ce09", "Pixel", "Unplugged"))
+    host.sysfs.add_phone("1-4", "ce09", model="Pixel")
+    await host.came(("ce09", "Pixel", "Online"))
+    assert any("udev.unheard" in line for line in agent.log)
+
+
+async def test_a_made_up_remove_ends_well(house: House) -> None:
+    host, agent = house
+    host.plug("1-4", "ce09", interfaces=(MTP,), mtp=True, model="Pixel")
+    await host.came(("ce09", "Pixel", "Offline"))
+    host.net.send("remove", host.sysfs.plugged["1-4"])
+    await agent.until(
+        lambda: any("udev.unheard" in line and "is_there=True" in line for line in agent.log),
+        "its being found again",
+    )
+    await agent.until_device("ce09", "state", "offline")
+
+
+async def test_a_modem_and_a_disk_with_a_phones_serial_are_nobody(house: House) -> None:
+    host, agent = house
+    serial = "0123456789ABCDEF"
+    host.plug("1-1", serial, vid=0x0E8D, pid=0x2008, interfaces=(MTP, ADB), model="MT65xx")
+    host.adb.set(Listed(serial, port="1-1"))
+    await host.came((serial, "MT65xx", "Online"))
+    host.plug("1-2", serial, vid=0x12D1, pid=0x15B6, interfaces=((255, 2, 18),), model="HUAWEI")
+    host.plug("1-3", serial, vid=0x13FE, pid=0x4200, interfaces=((8, 6, 80),), model="DISK")
+    host.plug("1-4", "last", model="Pixel")
+    await agent.until_device("last", "port", "1-4")
+    assert set(await agent.devices()) == {serial, "last"}
+    host.unplug("1-2")
+    host.unplug("1-3")
+    host.unplug("1-1")
+    host.adb.remove(serial)
+    await host.receiver.until(
+        lambda: (serial, "MT65xx", "Unplugged") in host.told(), "the phone's going"
+    )
+    assert {udid for udid, _, _ in host.told()} <= {serial, "last"}
+
+
+async def test_what_is_no_phone_is_not_shown(house: House) -> None:
+    """Debugging off: a phone of a maker nobody has heard of is shown, a watch is not."""
+    host, agent = house
+    host.plug("1-1", "watch", vid=0x091E, pid=0x4F43, interfaces=(MTP,), mtp=True)
+    host.plug("1-2", "kindle", vid=0x1949, pid=0x9981, interfaces=(MTP,), mtp=True)
+    host.plug("1-3", "camera", vid=0x04A9, pid=0x31C0, interfaces=(MTP,))
+    host.plug("1-4", "honor", vid=0x339B, pid=0x107D, interfaces=(MTP,), mtp=True, model="X8")
+    host.plug("1-5", "new", vid=0x3FFF, pid=0x0001, interfaces=(MTP,), mtp=True, model="New")
+    await host.receiver.until(lambda: len(host.receiver.requests) >= 2, "both phones")
+    assert set(await agent.devices()) == {"honor", "new"}
+    assert sorted(host.told()) == [("honor", "X8", "Offline"), ("new", "New", "Offline")]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from agent.model import Down, Snapshot
 from agent.sources import adb_server
@@ -155,18 +156,98 @@ async def test_nothing_is_started_for_another_host_or_a_socket(port: int, tmp_pa
     assert servers_on(port) == []
 
 
-def test_the_binary_is_the_given_one_else_on_path_else_the_wheels(
+def fake_adb(folder: Path, body: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "adb").write_text(f"#!/bin/sh\n{body}\n")
+    (folder / "adb").chmod(0o755)
+    return folder / "adb"
+
+
+def says(version: str) -> str:
+    return f"echo Android Debug Bridge version 1.0.{version}"
+
+
+async def test_the_binary_is_the_given_one_else_the_only_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    on_path = tmp_path / "adb"
-    on_path.write_text("#!/bin/sh\n")
-    on_path.chmod(0o755)
     given = BINARIES["bundled"]
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert adb_server.find_adb(str(given)) == given
-    assert adb_server.find_adb() == on_path
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    assert adb_server.find_adb() == given
+    assert await adb_server.find_adb() == given
+    assert await adb_server.find_adb(str(given)) == given
+    on_path = fake_adb(tmp_path, says("99"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    assert await adb_server.find_adb(str(given)) == given, "what is named is taken"
+    assert await adb_server.find_adb("adb") == on_path
+
+
+@pytest.mark.parametrize(
+    ("said", "newer"),
+    [
+        (says("39"), "bundled"),
+        (f"{says('41')}; echo Version 29.0.6-debian", "bundled"),
+        (f"{says('41')}; echo Version 9.9.9", "bundled"),
+        (says("41"), "bundled"),
+        (f"{says('41')}; echo Version 99.0.0-1", "on PATH"),
+        (f"{says('41')}; echo Version 101", "on PATH"),
+        (says("42"), "on PATH"),
+        (f"{says('41')}; echo Version the bundled one", "bundled"),
+    ],
+)
+async def test_of_two_the_newer_one_is_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, said: str, newer: str
+) -> None:
+    bundled = BINARIES["bundled"]
+    on_path = fake_adb(tmp_path, said)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    assert await adb_server.find_adb() == (on_path if newer == "on PATH" else bundled)
+
+
+async def test_of_two_of_one_version_that_on_path_is_taken_and_nothing_is_asked_twice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    release = (await adb_server.version_of(BINARIES["bundled"])).release
+    asked = tmp_path / "asked"
+    on_path = fake_adb(tmp_path, f"echo >>{asked}; {says('41')}; echo Version {release}")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    assert [await adb_server.find_adb() for _ in range(3)] == [on_path] * 3
+    assert asked.read_text() == "\n"
+    fake_adb(tmp_path, f"echo >>{asked}; {says('39')}")
+    assert await adb_server.find_adb() == BINARIES["bundled"], "another file is asked anew"
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ("exit 1", "says ''"),
+        ("echo what", "says 'what'"),
+        ("exec sleep 60", "did not end within 3 s"),
+        (None, "cannot run"),
+    ],
+    ids=["fails", "is no adb", "hangs", "is no program"],
+)
+async def test_a_broken_binary_is_passed_over_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str | None, why: str
+) -> None:
+    broken = fake_adb(tmp_path, body or "")
+    if body is None:
+        broken.write_bytes(b"\x7fELF for another machine")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.defpath}")
+    with capture_logs() as logs:
+        assert await adb_server.find_adb() == BINARIES["bundled"]
+    (said,) = logs
+    assert (said["event"], said["binary"]) == ("adb.binary_passed_over", str(broken))
+    assert why in said["reason"]
+
+
+async def test_with_the_default_path_the_newer_adb_starts_the_server(
+    port: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    old = fake_adb(tmp_path / "bin", f"case $1 in version) {says('29')};; *) exit 1;; esac")
+    monkeypatch.setenv("PATH", f"{old.parent}:{os.defpath}")
+    async with running(source(port)) as recorder:
+        assert isinstance(await recorder.next_after(0), Snapshot)
+    (pid,) = servers_on(port)
+    assert Path(f"/proc/{pid}/exe").resolve() == BINARIES["bundled"].resolve()
 
 
 def test_home_is_the_callers_if_it_can_hold_the_key_else_the_agents(

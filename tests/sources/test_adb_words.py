@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 
 from agent.errors import AgentError
+from agent.identity import is_network
 from agent.model import Bridge
-from agent.sources.adb import READINGS, AdbState, is_junk, is_network, reading
+from agent.sources.adb import READINGS, is_junk, reading
 from agent.sources.adb_ask import Told, parse_told
 from agent.sources.adb_wire import (
     AdbClient,
     AdbProtocolError,
+    AdbState,
+    Forward,
     LongRow,
+    parse_forwards,
     parse_long_rows,
     parse_rows,
 )
@@ -56,9 +60,94 @@ def test_long_rows_with_blanks_in_serial_and_state() -> None:
     }
 
 
-def test_a_long_row_without_its_id_is_none() -> None:
+def padded(serial: str, rest: str) -> str:
+    return f"{serial:<22} {rest}\n"
+
+
+LONG = {
+    "libusb: a bare path": (
+        "device 3-1 product:manet model:23127 device:m transport_id:2",
+        ("device", 2, "3-1", "23127"),
+    ),
+    "behind hubs": ("device 1-4.2.3 transport_id:2", ("device", 2, "1-4.2.3", "")),
+    "offline, so without a model": ("offline 1-4 transport_id:2", ("offline", 2, "1-4", "")),
+    "no path": ("device product:p model:M device:d transport_id:2", ("device", 2, "", "M")),
+    "no id": ("device usb:1-4.2 product:p model:M_1 device:d", ("device", 0, "1-4.2", "M 1")),
+    "an id that is none": ("device 1-4 transport_id:new", ("device", 0, "1-4", "")),
+    "an id in other digits": ("device 1-4 transport_id:٣", ("device", 0, "1-4", "")),
+    "state alone": ("unauthorized", ("unauthorized", 0, "", "")),
+    "nothing": ("", ("", 0, "", "")),
+    "another order": ("device transport_id:2 model:M 9-9", ("device", 2, "9-9", "M")),
+    "the path last": ("device model:M transport_id:2 usb:9-9", ("device", 2, "9-9", "M")),
+    "keys to come": (
+        "device usb:1-4 negotiated_speed:480 model:M features:a,b transport_id:2",
+        ("device", 2, "1-4", "M"),
+    ),
+    "a state to come": ("half awake usb:1-4 transport_id:2", ("half awake", 2, "1-4", "")),
+    "a state to come, bare path": ("half awake 1-4 transport_id:2", ("half awake", 2, "1-4", "")),
+    "an explanation": (
+        f"{NO_PERMISSIONS} 1-4 transport_id:2",
+        (NO_PERMISSIONS, 2, "1-4", ""),
+    ),
+    "a known state explained": (
+        "unauthorized (see the phone) 1-4 transport_id:2",
+        ("unauthorized (see the phone)", 2, "1-4", ""),
+    ),
+    "a blank in a value": (
+        "device 1-4 model:SM G99 transport_id:2",
+        ("device", 2, "1-4", "SM G99"),
+    ),
+    "empty values": ("device 1-4 product: model: device: transport_id:2", ("device", 2, "1-4", "")),
+}
+
+
+@pytest.mark.parametrize("serial", ["bd9d00cc", "ZUG 5S", " outer ", "(no serial number)", "é/()&"])
+@pytest.mark.parametrize(("rest", "row"), LONG.values(), ids=LONG.keys())
+def test_a_long_row_with_anything_odd_or_missing(
+    serial: str, rest: str, row: tuple[str, int, str, str]
+) -> None:
+    other = padded("other", "device 7-7 transport_id:9")
+    found = parse_long_rows(padded(serial, rest) + other, [serial, "other"])
+    assert found == {
+        serial: (LongRow(serial, *row),),
+        "other": (LongRow("other", "device", 9, "7-7", ""),),
+    }
+
+
+def test_a_path_that_is_no_port_still_says_usb() -> None:
+    (row,) = parse_long_rows(padded("AB:1234", "device usb:3:5 transport_id:2"), ["AB:1234"])[
+        "AB:1234"
+    ]
+    assert (row.port, row.path, row.transport_id) == ("", "usb:3:5", 2)
+
+
+def test_rows_are_parted_by_the_state_that_adb_knows() -> None:
+    text = f"ZUG 5S\tdevice \n outer \toffline\na\ttab\tdevice\nb\ttab\t{NO_PERMISSIONS}\n"
+    assert parse_rows(text) == {
+        "ZUG 5S": ("device",),
+        " outer ": ("offline",),
+        "a\ttab": ("device",),
+        "b\ttab": (NO_PERMISSIONS,),
+    }
+
+
+@pytest.mark.parametrize("odd", ["R58M", "", "\tdevice", "R58M\t", "device", "a b c"])
+def test_one_odd_row_costs_nobody_else(odd: str) -> None:
+    told: list[str] = []
+    assert parse_rows(f"A\tdevice\n{odd}\nB\toffline\n", told.append) == {
+        "A": ("device",),
+        "B": ("offline",),
+    }
+    assert told == [odd]
+
+
+def test_one_odd_forward_costs_nobody_else() -> None:
+    assert parse_forwards("odd\nZUG 5S tcp:8200 tcp:6790\n\n") == [
+        Forward("ZUG 5S", "tcp:8200", "tcp:6790")
+    ]
+    assert parse_forwards("") == []
     with pytest.raises(AdbProtocolError):
-        parse_long_rows("R58M                   device usb:1-4.2\n", ["R58M"])
+        parse_forwards("odd\n")
 
 
 def test_every_state_has_a_reading_and_only_device_is_ready() -> None:
@@ -75,6 +164,12 @@ def test_no_permissions_shows_adbs_words_and_unknown_states_theirs() -> None:
     assert bridge is Bridge.NOT_READY
     assert "udev rule" in reason
     assert "plugdev" in reason
+    assert reading("unauthorized. Accept the dialog") == (
+        Bridge.NOT_READY,
+        f"{READINGS[AdbState.UNAUTHORIZED][1]} (adb: 'unauthorized. Accept the dialog')",
+    )
+    assert reading("device (remote)") == (Bridge.READY, "")
+    assert reading("deviceless")[0] is reading("device-like")[0] is Bridge.NOT_READY
     assert reading("levitating") == (
         Bridge.NOT_READY,
         "adb calls its state 'levitating', which is not `device`",

@@ -560,21 +560,12 @@ class TestOutages:
             (BAD_PLIST, "25 bytes read, beginning 19 00 00 00 01 00 00 00 08 00 00 00"),
             (b"HTTP/1.1 400 Bad Request\r\n\r\n", "16 bytes read, beginning 48 54 54 50 2f"),
             (struct.pack("<I", 3) + bytes(12), "a message cannot be 3 bytes long"),
-            (frame({"MessageType": "Attached", "DeviceID": 7}), "KeyError: 'Properties'"),
             (frame({"MessageType": "Nonsense"}), "Unexpected device-state message"),
             (frame({"No": "type"}), "KeyError: 'MessageType'"),
-            (
-                frame(
-                    {
-                        "MessageType": "Attached",
-                        "DeviceID": "seven",
-                        "Properties": {"SerialNumber": SERIAL, "ConnectionType": "USB"},
-                    }
-                ),
-                "a device of 'seven'",
-            ),
+            (frame({"MessageType": "Detached", "DeviceID": []}), "[] is gone, it says"),
+            (frame({"MessageType": "Detached"}), "KeyError: 'DeviceID'"),
         ],
-        ids=["no plist", "http", "too short", "no properties", "unknown", "untyped", "bad id"],
+        ids=["no plist", "http", "too short", "unknown", "untyped", "bad id", "no id"],
     )
     async def test_malformed_messages(
         self, mux: FakeUsbmuxd, tmp_path: Path, data: bytes, nature: str

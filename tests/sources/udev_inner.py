@@ -11,9 +11,10 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,11 +38,14 @@ from tests.fakes.udev_sysfs import (
 from tests.sources.conformance import Lab, SourceConformance, serials, watching
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from agent.model import Observation
 
 RETRY = 0.05
+JUNK = "0123456789ABCDEF"
+STORAGE = (0x08, 0x06, 0x50)
+VENDOR = (0xFF, 0xFF, 0x00)
 WIPED = {"ID_SERIAL_SHORT": None, "ID_USB_INTERFACES": None, "ID_MODEL": None}
 """What `unbind` leaves of udev's database, and a first message may come without."""
 
@@ -59,7 +63,7 @@ class UdevLab(Lab):
         self.sysfs.clear()
 
     def source(self) -> UdevSource:
-        return UdevSource(retry=RETRY)
+        return UdevSource(retry=RETRY, compare=RETRY)
 
     async def start(self) -> None:
         self.sysfs.start_udevd()
@@ -134,6 +138,12 @@ def kind_at(recorder: Recorder, port: str) -> UsbKind | None:
     """The kind of what is visible at that port now."""
     sighting = seen_at(recorder, port)
     return None if sighting is None else sighting.usb
+
+
+def reason_at(recorder: Recorder, port: str) -> str:
+    """The reason of what is visible at that port now."""
+    sighting = seen_at(recorder, port)
+    return "" if sighting is None else sighting.reason
 
 
 async def settled(lab: UdevLab, recorder: Recorder) -> None:
@@ -212,14 +222,113 @@ async def test_hubs_serialless_things_and_interfaces_are_no_sightings(host: Udev
         assert recorder.seen[0] == Snapshot(SourceName.UDEV, ())
 
 
-async def test_other_things_with_a_serial_are_shown_as_other(host: UdevLab) -> None:
+@pytest.mark.parametrize("first_seen_by", ["enumeration", "message"])
+async def test_what_has_a_phones_serial_and_is_none(host: UdevLab, first_seen_by: str) -> None:
+    """Serials that makers leave as they found them; each thing as public dumps show it."""
+
+    def plug_all() -> None:
+        host.plug("1-1", JUNK, 0x0E8D, 0x2008, [VENDOR], mtp=True, model="MT65xx Android Phone")
+        host.plug("1-2", JUNK, 0x12D1, 0x15B6, [(255, 2, 18), STORAGE], model="HUAWEI_MOBILE")
+        host.plug("1-3", JUNK, 0x0781, 0x5567, [STORAGE], model="Cruzer Blade")
+        host.plug("1-4", JUNK, 0x046D, 0xC31C, [KEYBOARD], model="Keyboard")
+        host.plug("1-5", JUNK, 0x04A9, 0x31C0, [MTP], model="Canon Digital Camera")
+        host.plug("1-6", JUNK, 0x03F0, 0x0F2A, [(7, 1, 2)], model="LaserJet")
+        host.plug("1-7", JUNK, 0x2C7C, 0x0125, [(255, 255, 255)], model="EC25 Modem")
+
+    if first_seen_by == "enumeration":
+        plug_all()
     async with watching(host) as recorder:
         await recorder.next_after(0)
-        host.plug("1-1", "KEYBOARD1", 0x046D, 0xC31C, [KEYBOARD])
-        await recorder.until(lambda: bool(recorder.visible), "the keyboard")
+        if first_seen_by == "message":
+            plug_all()
+        await settled(host, recorder)
+        assert [(s.port, s.usb) for s in recorder.visible.values()] == [("1-1", UsbKind.MTP)]
+        assert {
+            s.port
+            for o in recorder.seen
+            for s in (o.sightings if isinstance(o, Snapshot) else ())
+            if s.serial == JUNK
+        } <= {"1-1"}
+
+
+@pytest.mark.parametrize(
+    ("interfaces", "product"),
+    [
+        ([(0xE0, 1, 3), (0x0A, 0, 0)], 0x4EE3),  # USB tethering
+        ([STORAGE], 0x4E21),  # as phones of Android 2 and 3 were disks
+        ([(1, 1, 0), (1, 3, 0)], 0x4EE8),  # MIDI
+        ([(0xFF, 0xFF, 0)], 0x2D00),  # an accessory's
+        ([(1, 1, 0), (1, 2, 0)], 0x2D02),  # audio source
+        ([], 0x4EE1),  # charging only
+    ],
+    ids=["tethering", "storage", "MIDI", "accessory", "audio", "nothing"],
+)
+async def test_a_phone_with_debugging_off_may_look_like_much_else(
+    host: UdevLab, interfaces: list[tuple[int, int, int]], product: int
+) -> None:
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        host.plug("1-1", "PHONE", 0x18D1, product, interfaces)
+        await recorder.until(lambda: kind_at(recorder, "1-1") is UsbKind.OTHER, "the phone")
+
+
+async def test_an_emergency_mode_says_which_and_needs_no_serial(host: UdevLab) -> None:
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        host.plug("1-1", "", 0x05C6, 0x9008, [(255, 255, 255)], model="QHSUSB__BULK")
+        await recorder.until(lambda: kind_at(recorder, "1-1") is UsbKind.EMERGENCY, "the phone")
         sighting = seen_at(recorder, "1-1")
         assert sighting is not None
-        assert (sighting.usb, sighting.platform) == (UsbKind.OTHER, None)
+        assert sighting.platform is Platform.ANDROID
+        assert "EDL" in sighting.reason
+        assert "restart" in sighting.reason
+
+
+async def test_without_mtp_probe_the_interfaces_name_tells_mtp(host: UdevLab) -> None:
+    """Of a maker that no list has; a camera of one says PTP, or nothing."""
+    host.plug("1-1", "ENUMERATED", 0xABCD, 1, [MTP], interface_name="MTP")
+    host.plug("1-2", "CAMERA", 0xABCD, 2, [MTP], interface_name="PTP")
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        host.plug("1-3", "HEARD", 0xABCD, 1, [MTP], interface_name="MTP")
+        host.plug("1-4", "CAMERA2", 0xABCD, 2, [MTP])
+        host.plug("1-5", "VENDORS", 0xABCD, 3, [VENDOR], interface_name="MTP")
+        await recorder.until(lambda: kind_at(recorder, "1-5") is UsbKind.MTP, "vendor-specific MTP")
+        await recorder.until(lambda: kind_at(recorder, "1-3") is UsbKind.MTP, "the phone")
+        await settled(host, recorder)
+        assert serials(recorder) == {"ENUMERATED", "HEARD", "VENDORS"}
+
+
+# --- blocked by USB authorization ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first_seen_by", ["enumeration", "message"])
+async def test_a_blocked_phone_says_so_until_it_is_allowed(
+    host: UdevLab, first_seen_by: str
+) -> None:
+    if first_seen_by == "enumeration":
+        host.plug("1-1", "PHONE", authorized=False)
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        if first_seen_by == "message":
+            host.plug("1-1", "PHONE", authorized=False)
+        await recorder.until(lambda: "USB authorization" in reason_at(recorder, "1-1"), "why")
+        assert kind_at(recorder, "1-1") is UsbKind.ADB
+        assert "/sys/bus/usb/devices/1-1/authorized" in reason_at(recorder, "1-1")
+        host.sysfs.authorize("1-1")
+        await recorder.until(lambda: reason_at(recorder, "1-1") == "", "its being allowed")
+        host.sysfs.authorize("1-1", authorized=False)
+        await recorder.until(lambda: "USB authorization" in reason_at(recorder, "1-1"), "again")
+        assert serials(recorder) == {"PHONE"}
+        assert recorder.count(Gone) == 0
+
+
+async def test_a_blocked_interface_is_named(host: UdevLab) -> None:
+    phone = host.sysfs.add_phone("1-1", "PHONE", interfaces=[MTP, ADB])
+    (host.sysfs.directory(phone) / "1-1:1.1" / "authorized").write_text("0\n")
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        assert "/sys/bus/usb/devices/1-1:1.1/authorized" in reason_at(recorder, "1-1")
 
 
 async def test_a_device_that_tells_no_name_has_the_databases(host: UdevLab) -> None:
@@ -271,7 +380,8 @@ async def test_a_burst_is_read_in_full_and_leaves_the_loop_its_turns(host: UdevL
         turns_of_edges.add(turn)
         recorder(observation)
 
-    running = [asyncio.create_task(host.source().run(emit)), asyncio.create_task(take_turns())]
+    source = UdevSource(retry=RETRY)  # compares nothing while this lasts
+    running = [asyncio.create_task(source.run(emit)), asyncio.create_task(take_turns())]
     await recorder.next_after(0)
     turns_of_edges.clear()
     phones = [host.plug(port, f"S{port}") for port in ports]
@@ -492,8 +602,9 @@ class HangingAttribute:
 
     def answer(self, text: str) -> None:
         """Let the reader go on; whoever reads later is not held."""
-        self._path.unlink()
-        self._path.write_text(text)
+        self._path.unlink(missing_ok=True)
+        if self._path.parent.exists():
+            self._path.write_text(text)
         os.write(self._writer, text.encode())
         os.close(self._writer)
 
@@ -561,7 +672,7 @@ async def test_a_phone_unplugged_while_it_hangs_stays_gone(host: UdevLab) -> Non
         phone, attribute = hanging(host, "1-1")
         host.say("add", phone, ID_SERIAL_SHORT=None)
         await attribute.held()
-        host.say("remove", phone, **WIPED)
+        host.unplug("1-1")
         await recorder.until(lambda: recorder.count(Gone) == 1, "its going")
         attribute.answer("HANGS")
         await eventually(lambda: not readers(), "the end of the thread that hung")
@@ -655,31 +766,238 @@ async def test_a_control_file_that_libudev_does_not_see_is_down(
     await asyncio.wait({task})
 
 
-@pytest.fixture
-def no_libudev(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], None]]:
-    """Until called, ctypes finds no library: neither by ldconfig nor by a compiler on the PATH."""
+FIRST_WORD = """
+import asyncio, sys
+from agent.sources.udev import UdevSource
+
+async def main():
+    said = asyncio.get_running_loop().create_future()
+    task = asyncio.create_task(UdevSource().run(lambda o: said.done() or said.set_result(o)))
+    async with asyncio.timeout(15):
+        print(await said)
+    task.cancel()
+
+asyncio.run(main())
+"""
+
+
+def first_word(hidden: list[Path]) -> str:
+    """What a new process says first where these files cannot be read as what they are."""
     mount, umount = shutil.which("mount"), shutil.which("umount")
     assert mount
     assert umount
-    subprocess.run([mount, "--bind", "/dev/null", "/sbin/ldconfig"], check=True, timeout=LIMIT)
     with ExitStack() as undoing:
-        undoing.callback(subprocess.run, [umount, "/sbin/ldconfig"], check=True, timeout=LIMIT)
-        undoing.enter_context(monkeypatch.context()).setenv("PATH", "/nowhere")
-        yield undoing.close
+        for path in hidden:
+            subprocess.run([mount, "--bind", "/dev/null", path], check=True, timeout=LIMIT)
+            undoing.callback(subprocess.run, [umount, path], check=True, timeout=LIMIT)
+        ended = subprocess.run(
+            [sys.executable, "-c", FIRST_WORD],
+            capture_output=True,
+            text=True,
+            timeout=LIMIT * 2,
+            check=True,
+            # Nothing that ctypes.util.find_library asks: no compiler, no linker.
+            env={**os.environ, "PATH": "/nowhere"},
+        )
+    return ended.stdout.splitlines()[-1]
 
 
-async def test_no_libudev_is_down_that_names_the_package(
-    host: UdevLab, no_libudev: Callable[[], None]
-) -> None:
+LDCONFIG = Path("/sbin/ldconfig")
+
+
+async def test_libudev_is_found_where_ctypes_cannot_look_for_it(host: UdevLab) -> None:
+    host.plug("1-1", "PHONE")
+    said = await asyncio.to_thread(first_word, [LDCONFIG])
+    assert said.startswith("Snapshot(")
+    assert "PHONE" in said
+
+
+async def test_no_libudev_is_down_that_names_the_package(host: UdevLab) -> None:
+    async with watching(host) as recorder:
+        await recorder.next_after(0)  # this process has it loaded now
+    maps = Path("/proc/self/maps").read_text().split()
+    library = {Path(word).resolve() for word in maps if "libudev.so." in word}
+    assert library
+    host.plug("1-1", "PHONE")
+    said = await asyncio.to_thread(first_word, [LDCONFIG, *library])
+    assert said.startswith("Down(")
+    assert "libudev1" in said
+    assert "libudev.so.1" in said
+    assert "missing=False" in said, "udevd is there: phones that only it sees keep their state"
+
+
+# --- is udevd missing, or down? -------------------------------------------------------------------
+
+
+async def test_a_udevd_that_was_never_there_is_missing(lab: UdevLab, tmp_path: Path) -> None:
     recorder = Recorder()
-    task = asyncio.create_task(host.source().run(recorder))
+    control = tmp_path / "control"
+    task = asyncio.create_task(UdevSource(control=control, retry=RETRY).run(recorder))
     down = await recorder.next_after(0)
-    no_libudev()
     assert isinstance(down, Down)
-    assert "libudev1" in down.reason
-    await recorder.until(lambda: recorder.count(Snapshot) == 1, "once it is installed")
+    assert down.missing
+    # It comes, but cannot be heard: from now on phones that only it sees keep their state.
+    control.touch()
+    later = await recorder.next_after(1)
+    assert isinstance(later, Down)
+    assert not later.missing
+    lab.sysfs.start_udevd()
+    await recorder.until(lambda: recorder.count(Snapshot) == 1, "the snapshot")
     task.cancel()
     await asyncio.wait({task})
+
+
+async def test_a_udevd_that_was_there_is_down_and_never_missing(host: UdevLab) -> None:
+    host.plug("1-1", "PHONE")
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        host.sysfs.stop_udevd()
+        await recorder.until(lambda: recorder.count(Down) == 1, "the outage")
+    # A source made anew, as a reload or its failure makes it, knows so too.
+    async with watching(host) as again:
+        await again.next_after(0)
+        for seen in (recorder, again):
+            assert [o.missing for o in seen.seen if isinstance(o, Down)] == [False]
+        assert recorder.count(Gone) == 0
+
+
+# --- what nobody told -----------------------------------------------------------------------------
+
+
+async def test_what_came_and_went_unheard_is_found_out(host: UdevLab) -> None:
+    host.plug("1-1", "PULLED")
+    host.plug("1-2", "SWAPPED")
+    host.plug("1-3", "STAYS", 0x18D1, 0x4EE1, [MTP], mtp=True)
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        # udevd was killed and is not back: its control file stays, and nobody tells.
+        host.sysfs.remove("1-1")
+        host.sysfs.remove("1-2")
+        host.sysfs.add_phone("1-2", "OTHER")
+        host.sysfs.add_phone("1-4", "CAME", in_database=False)
+        host.sysfs.remove("1-3")
+        host.sysfs.add_phone("1-3", "STAYS", 0x18D1, 0x4EE2, [MTP, ADB], mtp=True)
+        await recorder.until(lambda: serials(recorder) == {"OTHER", "CAME", "STAYS"}, "the truth")
+        await recorder.until(lambda: kind_at(recorder, "1-3") is UsbKind.ADB, "its debugging")
+        assert kind_at(recorder, "1-4") is UsbKind.ADB
+        assert recorder.count(Snapshot) == 1
+
+
+async def test_a_made_up_remove_is_found_out(host: UdevLab) -> None:
+    phone = host.plug("1-1", "PHONE")
+    async with watching(host) as recorder:
+        await recorder.next_after(0)
+        host.say("remove", phone)  # udevadm trigger --action=remove
+        await recorder.until(lambda: recorder.count(Gone) == 1, "what was said")
+        await recorder.until(lambda: serials(recorder) == {"PHONE"}, "what is true")
+        assert recorder.count(Gone) == 1
+
+
+async def test_comparing_finds_nothing_where_all_is_known(host: UdevLab) -> None:
+    """Hubs, other things, phones with and without a serial: none of it is told again."""
+    host.sysfs.add_hub("1-1")
+    host.plug("1-1.1", "HEARD")
+    host.plug("1-2", "", 0x046D, 0xC31C, [KEYBOARD], model="Keyboard")
+    host.plug("1-3", "", 0x18D1, 0x4EE7, [ADB])
+    with structlog.testing.capture_logs() as logs:
+        recorder = Recorder()
+        source = host.source()
+        task = asyncio.create_task(source.run(recorder))
+        await recorder.next_after(0)
+        for _ in range(5):
+            await source.recheck()
+        assert [type(o) for o in recorder.seen] == [Snapshot]
+        assert not [entry for entry in logs if entry["event"] == "udev.unheard"]
+        task.cancel()
+        await asyncio.wait({task})
+
+
+@asynccontextmanager
+async def rechecking(host: UdevLab) -> AsyncIterator[tuple[UdevSource, Recorder]]:
+    """A source that compares nothing by itself, after its first word."""
+    recorder = Recorder()
+    source = UdevSource(retry=RETRY, compare=3600.0)
+    task = asyncio.create_task(source.run(recorder))
+    try:
+        await recorder.next_after(0)
+        yield source, recorder
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+
+
+async def test_a_recheck_returns_when_the_truth_is_told(host: UdevLab) -> None:
+    host.plug("1-1", "PULLED")
+    async with rechecking(host) as (source, recorder):
+        host.sysfs.remove("1-1")
+        host.sysfs.add_phone("1-2", "CAME")
+        await asyncio.gather(*(source.recheck() for _ in range(80)))
+        assert serials(recorder) == {"CAME"}
+        host.sysfs.remove("1-2")
+        await source.recheck()
+        assert serials(recorder) == set()
+
+
+async def test_a_recheck_reads_first_what_waits_in_the_socket(host: UdevLab) -> None:
+    host.plug("1-1", "REPLUGGED")
+    async with rechecking(host) as (source, recorder):
+        for n in range(600):  # more than a batch; the loop has no turn meanwhile, as when frozen
+            host.plug(f"1-2.{n}", f"S{n}")
+        host.unplug("1-1")
+        host.plug("1-1", "REPLUGGED")
+        await source.recheck()
+        assert serials(recorder) == {"REPLUGGED", *(f"S{n}" for n in range(600))}
+        assert recorder.count(Gone) == 1
+        assert recorder.count(Snapshot) == 1
+
+
+async def test_a_recheck_after_an_overflow_waits_for_the_snapshot(host: UdevLab) -> None:
+    host.plug("1-1", "LEAVES")
+    recorder = Recorder()
+    source = UdevSource(retry=RETRY, receive_buffer=32 * 1024, compare=3600.0)
+    task = asyncio.create_task(source.run(recorder))
+    await recorder.next_after(0)
+    host.unplug("1-1")
+    for n in range(500):
+        host.plug(f"1-2.{n}", f"S{n}")
+    await source.recheck()
+    assert recorder.count(Snapshot) == 2
+    assert serials(recorder) == {f"S{n}" for n in range(500)}
+    task.cancel()
+    await asyncio.wait({task})
+
+
+async def test_a_recheck_of_a_source_that_is_down_returns_at_once(lab: UdevLab) -> None:
+    async with rechecking(lab) as (source, recorder):
+        await source.recheck()
+        assert [type(o) for o in recorder.seen] == [Down]
+    await UdevSource().recheck()  # never run: nothing to hold against the truth
+
+
+async def test_a_recheck_waits_for_no_phone_that_hangs(host: UdevLab) -> None:
+    host.plug("1-1", "WELL")
+    async with rechecking(host) as (source, recorder):
+        _, attribute = hanging(host, "1-9")
+        host.sysfs.remove("1-1")
+        await source.recheck()
+        assert not recorder.visible or serials(recorder) == {""}
+        await attribute.held()
+        attribute.answer("HANGS")
+        await recorder.until(lambda: serials(recorder) == {"HANGS"}, "the phone that hung")
+
+
+async def test_a_reading_that_fails_is_made_again(host: UdevLab) -> None:
+    async with rechecking(host) as (source, recorder):
+        phone = host.sysfs.add_phone("1-1", "PHONE", in_database=False)
+        threading.stack_size(1 << 47)  # past all addresses: no thread can be had
+        try:
+            host.say("add", phone, **WIPED)
+            await source.recheck()
+        finally:
+            threading.stack_size(0)
+        assert "PHONE" not in serials(recorder)
+        host.say("bind", phone, **WIPED)
+        await recorder.until(lambda: serials(recorder) == {"PHONE"}, "the phone")
 
 
 # --- hostile input --------------------------------------------------------------------------------

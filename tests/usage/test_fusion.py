@@ -155,6 +155,63 @@ def test_use_before_the_start_confirmed() -> None:
     assert fusion.reading("D") == UsageReading(Usage.IN_USE, "s1", since_ms=1)
 
 
+def test_use_before_the_start_lasts_while_nobody_can_speak_of_it() -> None:
+    fusion = fused(APPIUM)
+    fusion.source("appium")
+    fusion.source("wda")
+    fusion.assume("D", "s0")
+    fusion.assume("E", "s1")
+    for _ in range(3):
+        fusion.good(APPIUM, {}, 1, reached={"E"})
+        fusion.listed("appium", {"E"})
+        fusion.listed("wda", {"E"})
+    assert fusion.reading("E") == IDLE
+    assert fusion.reading("D") == UsageReading(Usage.UNKNOWN, "s0", "not confirmed since the start")
+    assert fusion.assuming
+    fusion.listed("appium", {"D"})
+    assert fusion.listed("wda", {"D"}) == {"D"}
+    fusion.know(WDA, "D")
+    for _ in range(ENOUGH):
+        fusion.good(APPIUM, {}, 2, reached={"D"})
+    assert fusion.reading("D").usage is Usage.UNKNOWN  # its own port has not spoken
+    for _ in range(ENOUGH):
+        fusion.good(WDA, {}, 2, reached={"D"})
+    assert fusion.reading("D") == IDLE
+    assert not fusion.assuming
+
+
+def test_a_lease_in_between_says_nothing_of_a_session_before_the_start() -> None:
+    fusion = fused(APPIUM)
+    fusion.assume("D", "s0")
+    fusion.lease("D", LEASE)
+    assert fusion.reading("D") == LEASE
+    fusion.lease("D", IDLE)
+    assert fusion.reading("D").holder == "s0"
+
+
+def test_a_holder_names_one_device_or_none() -> None:
+    fusion = fused(APPIUM)
+    for udid, holder in {"D": "s0", "E": "s1", "F": "s1"}.items():
+        fusion.assume(udid, holder)
+    assert [fusion.assumed(holder) for holder in ("s0", "s1", "s2")] == ["D", None, None]
+
+
+def test_an_incomplete_reading_ends_no_use() -> None:
+    fusion = fused(GRID)
+    fusion.assume("F", "s0")
+    fusion.good(GRID, {"D": "s1", "E": "s2"}, 7)
+    for _ in range(3):
+        assert "D" in (fusion.good(GRID, {"E": "s2"}, 8, doubt="a node is missing") or set())
+    assert fusion.reading("D") == UsageReading(Usage.UNKNOWN, "s1", "a node is missing", 7)
+    assert fusion.reading("E") == UsageReading(Usage.IN_USE, "s2", since_ms=7)
+    assert fusion.reading("F").usage is Usage.UNKNOWN
+    assert fusion.reading("other") == IDLE
+    fusion.good(GRID, {"E": "s2"}, 9)
+    fusion.good(GRID, {"E": "s2"}, 9)
+    assert fusion.reading("D") == IDLE
+    assert fusion.reading("F") == IDLE
+
+
 class Anything(RuleBasedStateMachine):
     """Whatever is said in whatever order: the reading is what the rules make of the history."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -182,6 +183,45 @@ async def test_any_says_who_has_them(tmp_path: Path) -> None:
             await leases.acquire(Wish(), "carol", "", 30)
         with pytest.raises(UnknownDeviceError, match="any device rack-9: no device fits"):
             await leases.acquire(Wish(tags=("rack-9",)), "carol", "", 30)
+
+
+async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
+    """200 phones, 200 that wait for any of them: each phone is looked at once, in one turn."""
+    rack = {f"p{n:03}": Candidate(f"p{n:03}", None, (), online=False) for n in range(200)}
+    looked: list[str] = []
+    clock = StubClock()
+
+    def everything() -> list[Candidate]:
+        looked.append("everything")
+        return list(rack.values())
+
+    def one(udid: str) -> Candidate:
+        looked.append(udid)
+        return rack[udid]
+
+    store = Store.open(tmp_path)
+    leases = Leases(
+        store,
+        lambda *_: None,
+        candidates=everything,
+        candidate=one,
+        wall_ms=clock.wall_ms,
+        call_later=clock.call_later,
+    )
+    waiting = [
+        asyncio.create_task(leases.acquire(Wish(), f"{n}", "", 30, wait=60)) for n in range(200)
+    ]
+    await until_waiting(leases, Wish(), 200)
+    looked.clear()
+    for udid, each in rack.items():
+        rack[udid] = replace(each, online=True)
+        for _ in range(3):  # it flickers
+            leases.serve(udid)
+    given = [(await each).udid for each in waiting]
+    assert given == sorted(rack), "in the order of asking, the one used longest ago"
+    assert sorted(looked) == sorted(rack)
+    await leases.close()
+    await store.close()
 
 
 async def test_the_queue_has_an_end(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +15,7 @@ from agent.store import Store
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
 from tests.fakes.clock import StubClock
+from tests.fakes.clock_loop import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
     from agent.model import Lease
     from agent.usage.leases import LeaseStore
+
+
+CE09 = Wish("ce09")
 
 
 class Desk:
@@ -162,22 +167,192 @@ async def test_turned_off_they_end_and_none_are_given(tmp_path: Path) -> None:
         assert [each.holder for each in d.leases.all()] == ["bob"]
 
 
+async def until_waiting(d: Desk, count: int = 1) -> None:
+    async with asyncio.timeout(10):
+        while d.leases.waiting != count:  # noqa: ASYNC110 - a turn or two of the loop
+            await asyncio.sleep(0)
+
+
+def waits(d: Desk, holder: str, limit: float = 60, wish: Wish = CE09) -> asyncio.Task[Lease]:
+    return asyncio.create_task(d.leases.acquire(wish, holder, "", 30, wait=limit))
+
+
+async def tied(d: Desk) -> None:
+    """A client with a tied lease, until its connection is lost."""
+    lease = d.leases.tie((await d.leases.acquire(CE09, "alice", "", 30)).id)
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await d.leases.untie(lease.id)
+
+
+async def test_a_holder_and_who_waits_go_in_one_turn_of_the_loop(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        alice = asyncio.create_task(tied(d))
+        async with asyncio.timeout(10):
+            while not d.leases.all():  # noqa: ASYNC110 - the store thread is in it
+                await asyncio.sleep(0)
+        async with asyncio.timeout(10):
+            while d.clock.armed:  # noqa: ASYNC110 - until it is tied: no TTL
+                await asyncio.sleep(0)
+        bob, carol = waits(d, "bob"), waits(d, "carol")
+        await until_waiting(d, 2)
+        bob.cancel()
+        alice.cancel()
+        assert (await carol).holder == "carol", "the next one's"
+        gone = await asyncio.gather(alice, bob, return_exceptions=True)
+        assert [type(each) for each in gone] == [asyncio.CancelledError] * 2
+        carol_id = d.leases.all()[0].id
+        await d.leases.release(carol_id)
+        assert d.told[-2:] == [("ce09", Usage.IN_USE, "carol"), ("ce09", Usage.IDLE, "")]
+        assert "bob" not in {holder for _, _, holder in d.told}
+    async with desk(tmp_path) as d:
+        assert d.told == [], "a restart knows of no dead job"
+
+
+@pytest.mark.parametrize("release_first", [True, False])
+def test_who_waits_times_out_as_the_device_becomes_free(release_first: bool) -> None:
+    """Whichever comes first in that turn: it is theirs, or nobody's, and the lease has ended."""
+    loop = ClockLoop()
+    store = SlowStore()
+    store.gate.set()
+    told: list[Usage] = []
+    leases = Leases(
+        store,
+        lambda _, reading: told.append(reading.usage),
+        wall_ms=loop.wall_ms,
+        call_later=loop.call_later,
+    )
+    first = loop.create_task(leases.acquire(CE09, "alice", "", 30))
+    bob = loop.create_task(leases.acquire(CE09, "bob", "", 30, wait=5))
+    loop.turns()
+    loop.now += 5
+    if not release_first:
+        loop.turn()  # the time is up, and who waits has not heard of it
+    loop.create_task(leases.release(first.result().id))
+    loop.turns()
+    assert loop.broken == []
+    assert store.stored == ({bob.result().id} if not bob.exception() else set())
+    assert [each.id for each in leases.all()] == list(store.stored)
+    assert (told[-1] is Usage.IDLE) == (not store.stored)
+    loop.close()
+
+
+async def test_one_that_is_kept_for_who_waits_can_be_taken(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        first = await d.leases.acquire(CE09, "alice", "", 30)
+        bob = waits(d, "bob")
+        await until_waiting(d)
+        releasing = asyncio.create_task(d.leases.release(first.id))
+        await asyncio.sleep(0)  # not for time: it is released now, and bob has not heard of it
+        taken = await d.leases.acquire(CE09, "carol", "", 30, steal="release blocker")
+        await releasing
+        assert d.leases.all() == [taken]
+        await d.leases.release(taken.id)
+        assert (await bob).holder == "bob", "who waited has kept their place"
+
+
+async def test_nobody_overtakes_who_waits(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        first = await d.leases.acquire(CE09, "alice", "", 30)
+        bob = waits(d, "bob")
+        await until_waiting(d)
+        releasing = asyncio.create_task(d.leases.release(first.id))
+        await asyncio.sleep(0)  # not for time: as above
+        with pytest.raises(DeviceHeldError, match="given this moment"):
+            await d.leases.acquire(CE09, "carol", "", 30)
+        assert (await bob).holder == "bob"
+        await releasing
+
+
+async def test_turned_off_and_on_again_before_who_waits_has_heard_of_it(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        await d.leases.acquire(CE09, "alice", "", 30)
+        waiting = [waits(d, f"{number}") for number in range(3)]
+        await until_waiting(d, 3)
+        d.leases.turn(on=False)
+        d.leases.turn(on=True)
+        for each in waiting:
+            with pytest.raises(LeasesOffError, match=r"\[usage\]"):
+                await each
+        assert d.leases.all() == []
+        await d.leases.acquire(CE09, "bob", "", 30)
+
+
+async def test_turned_off_while_one_is_being_stored() -> None:
+    store = SlowStore()
+    d = Desk(store)
+    acquiring = await slowly(d)
+    d.leases.turn(on=False)
+    store.gate.set()
+    with pytest.raises(LeasesOffError):
+        await acquiring
+    assert (d.leases.all(), store.stored) == ([], set())
+    await d.leases.close()
+
+
+async def test_two_stored_leases_of_one_device_are_the_newer_one(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        old = await d.leases.acquire(CE09, "alice", "", 30)
+    store = Store.open(tmp_path)
+    await store.put_lease(replace(old, id="newer", holder="bob", acquired_ms=old.acquired_ms + 1))
+    await store.close()
+    async with desk(tmp_path) as d:
+        assert d.told == [("ce09", Usage.IN_USE, "bob")]
+        await d.leases.release("newer")
+        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+    async with desk(tmp_path) as d:
+        assert d.told == []
+
+
+def test_a_renewal_that_waits_while_the_agent_stands_still_is_read() -> None:
+    loop = ClockLoop()
+    store = SlowStore()
+    store.gate.set()
+    leases = Leases(store, lambda *_: None, wall_ms=loop.wall_ms, call_later=loop.call_later)
+    acquiring = loop.create_task(leases.acquire(CE09, "alice", "", 30))
+    loop.turns()
+    lease = acquiring.result()
+    for renewed in (True, False):
+        loop.now += 100  # of which nobody saw anything
+        loop.turn()
+        assert [each.id for each in leases.all()] == [lease.id]
+        if renewed:
+            loop.create_task(leases.renew(lease.id))
+            loop.turns()
+    loop.now += 5
+    loop.turns()
+    assert leases.all() == [], "not for ever"
+    loop.close()
+
+
+async def test_nothing_ends_by_time_once_the_agent_stops(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        lease = await d.leases.acquire(CE09, "alice", "", 30)
+        d.leases.freeze()
+        d.leases.tie(lease.id)
+        await d.leases.untie(lease.id, stopping=True)
+        d.clock.advance(3000)
+        assert [each.id for each in d.leases.all()] == [lease.id]
+
+
 class SlowStore:
     """Takes what it is given once its gate is open."""
 
     def __init__(self) -> None:
         self.gate = asyncio.Event()
+        self.stored: set[str] = set()
 
     async def leases(self) -> list[Lease]:
         return []
 
     async def put_lease(self, lease: Lease) -> None:
-        del lease
         await self.gate.wait()
+        self.stored.add(lease.id)
 
     async def delete_lease(self, lease_id: str) -> None:
-        del lease_id
         await self.gate.wait()
+        self.stored.discard(lease_id)
 
 
 async def slowly(d: Desk) -> asyncio.Task[Lease]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
 import structlog
 
 from agent.model import Platform, Usage, UsageReading
-from agent.usage.base import Phone, Target, UsageUnknownError
+from agent.usage.base import Incomplete, Phone, Target, UsageUnknownError
 from agent.usage.poller import SHORTEST, Plan, Poller
 from tests.fakes.clock import StubClock
 
@@ -28,12 +29,15 @@ class Scripted:
         self.name = name
         self.keys: list[Target] = [Target("one")]
         self.in_use: dict[str, dict[str, str] | Exception] = {}
+        self.incomplete: dict[str, str] = {}
         self.hanging: set[str] = set()
         self.failing: UsageUnknownError | None = None
         self.reads: list[str] = []
         self.news = asyncio.Condition()
         self.closed = False
         self.listed = 0
+        self.stubborn = False
+        """Answers though it was cancelled."""
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
         del phones
@@ -47,10 +51,13 @@ class Scripted:
             self.reads.append(target.key)
             self.news.notify_all()
         if target.key in self.hanging:
-            await asyncio.Event().wait()
+            with contextlib.suppress(asyncio.CancelledError if self.stubborn else ()):
+                await asyncio.Event().wait()
         answer = self.in_use.get(target.key, {})
         if isinstance(answer, Exception):
             raise answer
+        if target.key in self.incomplete:
+            return Incomplete(answer, self.incomplete[target.key])
         return answer
 
     async def close(self) -> None:
@@ -63,12 +70,16 @@ class Bench:
     def __init__(self, read_limit: float = 0.3) -> None:
         self.phones: list[Phone] = [D, E]
         self.told: dict[str, UsageReading] = {}
+        self.names = {"D": "D", "E": "E"}
+        """Which device an id means."""
+        self.breaking: Exception | None = None
+        """Raised by whoever is told."""
         self.changes: list[tuple[str, Usage, str]] = []
         self.news = asyncio.Event()
         loop = asyncio.get_running_loop()
         self.poller = Poller(
             phones=lambda: self.phones,
-            resolve=lambda name: name.upper() if name.upper() in {"D", "E"} else None,
+            resolve=lambda name: self.names.get(name.upper()),
             changed=self.take,
             wall_ms=lambda: 1,
             call_later=loop.call_later,
@@ -79,6 +90,8 @@ class Bench:
         self.told[udid] = reading
         self.changes.append((udid, reading.usage, reading.holder))
         self.news.set()
+        if self.breaking is not None:
+            raise self.breaking
 
     async def run(self, *sources: Scripted, interval: float = 0.2) -> None:
         plans = {source.name: Plan(id(source), lambda s=source: s) for source in sources}
@@ -210,6 +223,160 @@ async def test_without_any_source_it_ends_at_the_first_round(bench: Bench) -> No
     bench.poller.assume("D", "session 0")
     await bench.run()
     assert bench.told["D"] == UsageReading()
+
+
+async def read_more(source: Scripted, times: int) -> None:
+    """Wait until it was read that often more."""
+    wanted = len(source.reads) + times
+    async with asyncio.timeout(LIMIT), source.news:
+        await source.news.wait_for(lambda: len(source.reads) >= wanted)
+
+
+async def test_a_stop_tells_nobody_anything(bench: Bench) -> None:
+    one, two = Scripted("appium"), Scripted("wda")
+    one.in_use["one"] = {"D": "session 1"}
+    two.keys = [Target("port 8100 of E", "E")]
+    two.in_use["port 8100 of E"] = {"E": "wda session 1"}
+    await bench.run(one, two)
+    before = list(bench.changes)
+    await bench.poller.close()
+    assert bench.changes == before
+    assert (one.closed, two.closed) == (True, True)
+    late = Scripted("grid")  # of a reload that was under way
+    made = bench.poller.make({"grid": Plan(1, lambda: late)})
+    await bench.poller.swap(0.2, {"grid": Plan(1, lambda: late)}, made)
+    assert (late.closed, late.listed) == (True, 0)
+
+
+async def test_what_was_in_use_before_the_start_waits_for_its_phone(bench: Bench) -> None:
+    """Its lockdown check, its adb answer come late: until then nobody can ask its ports."""
+    bench.phones = [D, Phone("E", Platform.IOS, "")]
+    server, source = Scripted("appium"), Scripted("wda")
+    source.keys = []
+    bench.poller.assume("E", "wda session 1")
+    await bench.run(server, source, interval=0.05)
+    await read_more(server, 4)
+    assert bench.changes == [("E", Usage.UNKNOWN, "wda session 1")]
+    bench.phones = [D, E]
+    source.keys = [Target("port 8100 of E", "E")]
+    source.in_use["port 8100 of E"] = {"E": "wda session 1"}
+    bench.poller.phones_changed()
+    await bench.until("E", Usage.IN_USE)
+    assert Usage.IDLE not in {usage for _, usage, _ in bench.changes}
+
+
+async def test_what_ended_while_the_agent_was_away_ends_when_its_phone_is_there(
+    bench: Bench,
+) -> None:
+    bench.phones = [D, Phone("E", Platform.IOS, "")]
+    source = Scripted("wda")
+    source.keys = []
+    bench.poller.assume("E", "wda session 1")
+    await bench.run(source, interval=0.05)
+    bench.phones = [D, E]  # and nothing there to be asked, which is an answer too
+    bench.poller.phones_changed()
+    await bench.until("E", Usage.IDLE)
+
+
+async def test_a_source_that_cannot_list_its_targets_has_not_spoken(bench: Bench) -> None:
+    source = Scripted("uiautomator2")
+    source.keys, source.failing = [], UsageUnknownError("the adb server does not list them")
+    bench.poller.assume("D", "uiautomator2 session 1")
+    await bench.run(source, interval=0.05)
+    async with asyncio.timeout(LIMIT):
+        while source.listed < 4:  # noqa: ASYNC110 - its listings are what is waited for
+            await asyncio.sleep(0.01)
+    assert bench.changes == [("D", Usage.UNKNOWN, "uiautomator2 session 1")]
+    source.failing = None
+    await bench.until("D", Usage.IDLE)
+
+
+async def test_a_source_that_a_reload_turns_off_need_not_speak(bench: Bench) -> None:
+    source = Scripted("uiautomator2")
+    source.failing = UsageUnknownError("the adb server does not list them")
+    bench.poller.assume("D", "uiautomator2 session 1")
+    await bench.run(source)
+    await bench.poller.reconfigure(0.2, {})
+    await bench.until("D", Usage.IDLE)
+
+
+@pytest.mark.parametrize("session", ["appium session 1", "appium session 2"])
+async def test_a_phone_that_is_found_late_at_its_address_was_in_use_all_along(
+    bench: Bench, session: str
+) -> None:
+    bench.phones = [Phone("D", Platform.ANDROID, ""), E]
+    source = Scripted()
+    source.in_use["one"] = {"10.0.0.5:5555": session}
+    bench.poller.assume("D", "appium session 1")
+    await bench.run(source, interval=0.05)
+    await read_more(source, 4)
+    assert Usage.IDLE not in {usage for _, usage, _ in bench.changes}
+    bench.names["10.0.0.5:5555"] = "D"
+    bench.phones = [Phone("D", Platform.ANDROID, "10.0.0.5:5555"), E]
+    bench.poller.phones_changed()
+    assert (await bench.until("D", Usage.IN_USE)).holder == session
+    assert Usage.IDLE not in {usage for _, usage, _ in bench.changes}
+
+
+async def test_a_phone_that_is_not_reached_at_its_address_for_a_while_stays_in_use(
+    bench: Bench,
+) -> None:
+    """An adb server restarts: what Appium calls the phone means nothing until it is back."""
+    bench.names["10.0.0.5:5555"] = "D"
+    source = Scripted()
+    source.in_use["one"] = {"10.0.0.5:5555": "appium session 1"}
+    await bench.run(source, interval=0.05)
+    assert bench.told["D"].usage is Usage.IN_USE
+    del bench.names["10.0.0.5:5555"]
+    await read_more(source, 4)
+    bench.names["NEW"] = "NEW"
+    bench.poller.rename("D", "NEW")  # as one of two with one serial
+    await read_more(source, 4)
+    assert [usage for _, usage, _ in bench.changes] == [Usage.IN_USE]
+    source.in_use["one"] = {}
+    await bench.until("NEW", Usage.IDLE)
+
+
+async def test_an_incomplete_answer_ends_nothing(bench: Bench) -> None:
+    source = Scripted("grid")
+    source.in_use["one"] = {"D": "grid session 1", "E": "grid session 2"}
+    bench.poller.assume("D", "grid session 1")
+    await bench.run(source, interval=0.05)
+    source.incomplete["one"] = "one does not list a node"
+    source.in_use["one"] = {"E": "grid session 2"}
+    assert (await bench.until("D", Usage.UNKNOWN)).reason == "one does not list a node"
+    await read_more(source, 4)
+    assert bench.told["D"].usage is Usage.UNKNOWN
+    assert bench.told["E"].usage is Usage.IN_USE
+    source.incomplete.clear()
+    await bench.until("D", Usage.IDLE)
+
+
+async def test_what_a_source_says_after_its_end_is_not_heard(bench: Bench) -> None:
+    old, new = Scripted(), Scripted()
+    old.hanging, old.stubborn = {"one"}, True
+    old.in_use["one"] = {"D": "session of the old one"}
+    await bench.poller.reconfigure(60, {"appium": Plan(1, lambda: old)})
+    async with asyncio.timeout(LIMIT), old.news:
+        await old.news.wait_for(lambda: old.reads)
+    await bench.run(new)
+    await read_more(new, 2)
+    assert {usage for _, usage, _ in bench.changes} <= {Usage.IDLE}
+
+
+async def test_whoever_is_told_may_break_and_the_asking_goes_on(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Scripted()
+    await bench.run(source, interval=0.05)
+    bench.breaking = KeyError("a watcher's own")
+    source.in_use["one"] = {"D": "session 1"}
+    await read_more(source, 4)
+    bench.breaking = None
+    source.in_use["one"] = {}
+    await bench.until("D", Usage.IDLE)
+    said = capsys.readouterr()
+    assert "usage.bug" in said.out + said.err
 
 
 async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> None:

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
-from typing import TYPE_CHECKING, Any
+import threading
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import web
 
 from agent.config import UsageServer, parse
 from agent.usage.appium import AppiumSource
-from agent.usage.base import UsageUnknownError
+from agent.usage.base import Incomplete, UsageUnknownError
 from agent.usage.grid import GridSource
 from agent.usage.http import shown
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, FakeServer, serving
 from tests.usage import conformance
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
 
     from agent.usage.base import Phone, UsageSource
 
@@ -216,3 +221,150 @@ async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
     async with serving(server):
         told = await read(GridSource([UsageServer(url=server.url)]))
     assert told == {"A": "grid session 5e550-00", "C": "grid session 5e551-00"}
+
+
+# --- what a hub can truthfully say ------------------------------------------------------------
+
+
+class Hub:
+    """A hub of two nodes, each with a session, as a source of ours sees it; `now` is its clock."""
+
+    def __init__(self) -> None:
+        self.server = FakeGrid()
+        self.server.slots = [({}, {"udid": "A"})]
+        self.server.others = {"m": [({}, {"udid": "B"})]}
+        self.now = 0.0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with serving(self.server):
+            self.source = GridSource([UsageServer(url=self.server.url)], lambda: self.now)
+            assert await self.read() == ({"A", "B"}, "")
+            yield
+            await self.source.close()
+
+    async def read(self) -> tuple[set[str], str]:
+        """The devices in use, and why of others it cannot be said."""
+        (target,) = await self.source.targets(())
+        told = await self.source.read(target)
+        return set(told), told.reason if isinstance(told, Incomplete) else ""
+
+
+@pytest.fixture
+def hub() -> Hub:
+    return Hub()
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [[], [{"id": "n"}], [{"id": "n", "availability": "DOWN", "slots": None}], ["n"]],
+    ids=["none", "no slots", "null slots", "no node"],
+)
+async def test_a_hub_that_knows_no_node_knows_no_session(hub: Hub, nodes: list[Any]) -> None:
+    async with hub.running():
+        hub.server.raw = web.json_response({"value": {"ready": False, "nodes": nodes}})
+        with pytest.raises(UsageUnknownError, match="has no nodes yet: was it just started"):
+            await hub.read()
+        hub.server.raw = None
+        assert await hub.read() == ({"A", "B"}, "")
+
+
+async def test_a_hub_that_was_started_anew_learns_of_its_nodes_one_by_one(hub: Hub) -> None:
+    async with hub.running():
+        node, hub.server.others = hub.server.others, {}
+        in_use, reason = await hub.read()
+        assert in_use == {"A"}
+        assert "does not list http://node-m:5555 now" in reason
+        hub.now += 119
+        assert (await hub.read())[1] == reason
+        hub.server.others = node
+        assert await hub.read() == ({"A", "B"}, "")
+        hub.server.others = {"m": [({"udid": "B"}, None)]}
+        assert await hub.read() == ({"A"}, ""), "it is listed, without a session: that has ended"
+
+
+async def test_a_node_that_does_not_come_back_is_waited_for_two_of_its_heartbeats(hub: Hub) -> None:
+    async with hub.running():
+        hub.server.node = {"heartbeatPeriod": 10_000}
+        await hub.read()
+        hub.server.registered = False
+        assert (await hub.read())[1]
+        hub.now += 20
+        assert await hub.read() == ({"B"}, "")
+
+
+async def test_a_node_that_was_draining_left_without_a_session(hub: Hub) -> None:
+    async with hub.running():
+        hub.server.node = {"availability": "DRAINING"}
+        assert await hub.read() == ({"A", "B"}, "")
+        hub.server.registered = False
+        assert await hub.read() == ({"B"}, "")
+
+
+async def test_the_sessions_of_a_node_end_with_it(hub: Hub) -> None:
+    async with hub.running():
+        hub.server.node = {"id": "started anew"}  # at the old one's address
+        hub.server.slots = []
+        assert await hub.read() == ({"B"}, "")
+
+
+async def test_a_session_that_is_listed_elsewhere_is_not_missing(hub: Hub) -> None:
+    async with hub.running():
+        hub.server.registered = False
+        hub.server.others["k"] = [({}, {"udid": "A"})]
+        assert await hub.read() == ({"A", "B"}, "")
+
+
+# --- secrets ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [FakeAppium, FakeGrid])
+async def test_a_secret_that_is_missing_is_told_in_its_own_words(
+    kind: type[FakeServer], tmp_path: Path
+) -> None:
+    server = kind()
+    async with serving(server):
+        table = (
+            f'{{ url = "{server.url}", auth = {{ type = "basic", username = "ann", '
+            f'password = {{ file = "{tmp_path}/absent" }} }} }}'
+        )
+        (good,) = parse(f"[usage]\nappium = [{table}]", "x").usage.appium
+        source = AppiumSource if kind is FakeAppium else GridSource
+        with pytest.raises(UsageUnknownError) as caught:
+            await read(source([good]))
+        assert str(caught.value) == (
+            f"{server.url} cannot be asked: secret file {tmp_path}/absent does not exist: correct "
+            f"the path in the configuration"
+        )
+        assert server.asked == []
+
+
+class HungSecret:
+    """As on a mount that hangs."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.began = 0
+
+    def read(self) -> str:
+        self.began += 1
+        assert self.gate.wait(60)
+        return "hunter22"
+
+
+async def test_a_secret_on_a_mount_that_hangs_holds_up_nothing_else() -> None:
+    one, two = FakeAppium(), FakeAppium()
+    one.credentials = "Bearer hunter22"
+    secret = HungSecret()
+    async with serving(one), serving(two):
+        auth = SimpleNamespace(type="bearer", token=secret)
+        hung = cast("UsageServer", SimpleNamespace(url=one.url, auth=auth))
+        source = AppiumSource([hung, UsageServer(url=two.url)])
+        first, second = await source.targets(())
+        asking = [asyncio.ensure_future(source.read(first)) for _ in range(3)]
+        assert await source.read(second) == {}
+        asking.pop().cancel()
+        assert secret.began == 1, "nor is it read once more for each question"
+        secret.gate.set()
+        assert await asyncio.gather(*asking) == [{}, {}]
+        await source.close()

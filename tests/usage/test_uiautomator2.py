@@ -128,6 +128,26 @@ async def test_only_forwards_of_ready_phones_to_its_port_are_asked(
         assert f"forward tcp:{second} of {harness.udid}" in keys
 
 
+async def test_a_forward_is_its_phones_by_whatever_name_adb_has_for_it(
+    harness: ForwardHarness,
+) -> None:
+    """A phone on USB and on the network: the forward may be made over either."""
+    async with harness.backend():
+        harness.hold()
+        source = Uiautomator2Source(
+            partial(adb_forwards, harness.adb.address),
+            adb_host(harness.adb.address),
+            {harness.udid: "R58M"}.get,
+        )
+        (target,) = await source.targets([Phone("R58M", Platform.ANDROID, "R58M")])
+        assert target.udid == "R58M"
+        assert set(await source.read(target)) == {"R58M"}
+        assert await source.targets([Phone("other", Platform.ANDROID, "other")]) == []
+        twin = Phone("R58M", Platform.ANDROID, f"{harness.udid}#7")
+        assert await source.targets([twin]) == [], "of two with one serial it does not tell which"
+        await source.close()
+
+
 async def test_an_older_server(harness: ForwardHarness) -> None:
     async with harness.backend():
         harness.server.old = True

@@ -135,6 +135,25 @@ async def test_what_is_no_answer_is_unknown(harness: WdaHarness, raw: bytes) -> 
         await harness.source.read(target)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"hello": 1}, "is no WebDriverAgent"),
+        ([], "is no WebDriverAgent"),
+        ({"value": {"ready": False}, "sessionId": None}, "is not ready"),
+        ({"value": {"error": "unknown error"}, "sessionId": None}, "is not ready"),
+    ],
+)
+async def test_an_answer_that_does_not_say_so_is_not_idle(
+    harness: WdaHarness, content: object, words: str
+) -> None:
+    body = json.dumps(content).encode()
+    harness.wda.raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    (target,) = await harness.source.targets(harness.phones)
+    with pytest.raises(UsageUnknownError, match=words):
+        await harness.source.read(target)
+
+
 async def test_a_phone_that_went_is_unknown(harness: WdaHarness) -> None:
     (target,) = await harness.source.targets(harness.phones)
     harness.mux.detach(harness.phone)

@@ -1,8 +1,13 @@
 # What agent/sources/udev.py uses of pyudev 0.24, which carries no types of its own.
 
 from collections.abc import Iterator, Mapping
+from ctypes import CDLL
+
+class DeviceNotFoundError(LookupError): ...
 
 class Context:
+    _libudev: CDLL
+    _as_parameter_: object
     def __init__(self) -> None: ...
     def list_devices(self, *, subsystem: str, **properties: str) -> Enumerator: ...
 
@@ -16,6 +21,10 @@ class Device:
     def action(self) -> str | None: ...
     @property
     def properties(self) -> Mapping[str, str]: ...
+
+class Devices:
+    @classmethod
+    def from_path(cls, context: Context, path: str) -> Device: ...
 
 class Monitor:
     @classmethod

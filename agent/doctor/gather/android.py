@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import stat
 from pathlib import Path
@@ -11,19 +10,19 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.facts import AdbFacts, Listener, User
 from agent.doctor.gather import users
-from agent.doctor.gather.limit import in_thread, numeric, output_of
+from agent.doctor.gather.limit import in_thread, numeric
 from agent.doctor.gather.listeners import adb_servers, listeners_at
 from agent.errors import AgentError
-from agent.sources.adb_server import AdbStartError, find_adb
-from agent.sources.adb_wire import AdbClient, AdbError, parse_rows
+from agent.sources.adb_server import AdbStartError, find_adb, version_of
+from agent.sources.adb_wire import AdbClient, AdbError, AdbFailError, parse_rows
 
 if TYPE_CHECKING:
     from agent.config import Android
 
 SERVER_LIMIT = 4.0
 """Seconds; adb 36 without USB answers nothing for its first 3."""
-CLIENT_LIMIT = 3.0
-"""Seconds for `adb version`, which asks nobody."""
+RAW = ("host:version", "host:host-features", "host:devices", "host:devices-l", "host:list-forward")
+"""What a server is asked for the bundle."""
 PROC_LIMIT = 3.0
 """Seconds to look through all processes."""
 
@@ -32,8 +31,11 @@ async def look_at_adb(android: Android, *, local: bool, state_dir: Path, user: U
     """Everything of adb; raises nothing, starts nothing."""
     if not android.enabled:
         return AdbFacts(enabled=False, server=android.adb_server)
-    (error, version, rows), client, found = await asyncio.gather(
-        _ask_server(android.adb_server), _ask_client(android.adb_path), _servers(android, local)
+    (error, version, rows), raw, client, found = await asyncio.gather(
+        _ask_server(android.adb_server),
+        _raw(android.adb_server),
+        _ask_client(android.adb_path),
+        _servers(android, local),
     )
     owner, others = found
     owner_user = users.of_process(owner.pid) if owner is not None and owner.pid else None
@@ -48,6 +50,7 @@ async def look_at_adb(android: Android, *, local: bool, state_dir: Path, user: U
         error=error,
         version=version,
         rows=rows,
+        raw=raw,
         client=client[0],
         client_version=client[1],
         client_release=client[2],
@@ -78,25 +81,33 @@ async def _ask_server(address: str) -> tuple[str, int, tuple[tuple[str, str], ..
     return "", version, tuple((serial, each) for serial in sorted(rows) for each in rows[serial])
 
 
+async def _raw(address: str) -> dict[str, list[str] | dict[str, str]]:
+    """What the server says, as it says it: the rows of each list, or its FAIL."""
+    said: dict[str, list[str] | dict[str, str]] = {}
+    try:
+        async with asyncio.timeout(SERVER_LIMIT):
+            client = AdbClient(await numeric(address, SERVER_LIMIT))
+            for service in RAW:
+                try:
+                    text = (await client.listing(service)).removesuffix("\n")
+                    said[service] = text.split("\n") if text else []
+                except AdbFailError as error:
+                    said[service] = {"FAIL": str(error)}
+    except (AgentError, OSError):
+        pass  # the error is told with the rows
+    return said
+
+
 async def _ask_client(adb_path: str) -> tuple[str, int, str, str]:
     """Path, protocol version, release and error of the adb that the agent would start."""
+    binary = ""
     try:
-        binary = find_adb(adb_path)
+        path = await find_adb(adb_path)
+        binary = str(path)
+        version = await version_of(path)
     except AdbStartError as error:
-        return "", 0, "", str(error)
-    try:
-        # HOME is not needed, and nothing of ours shall send it elsewhere.
-        environment = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "HOME": "/"}
-        _, out = await output_of(str(binary), "version", limit=CLIENT_LIMIT, env=environment)
-    except TimeoutError:
-        return str(binary), 0, "", f"`{binary} version` did not end within {CLIENT_LIMIT:g} s"
-    except OSError as error:
-        return str(binary), 0, "", f"cannot run {binary}: {error.strerror}"
-    number = re.search(r"version \d+\.\d+\.(\d+)", out)
-    release = re.search(r"^Version (\S+)", out, re.MULTILINE)
-    if number is None:
-        return str(binary), 0, "", f"`{binary} version` says {out.strip()[:80]!r}"
-    return str(binary), int(number[1]), release[1] if release else "", ""
+        return binary, 0, "", str(error)
+    return binary, version.protocol, version.release, ""
 
 
 async def _servers(android: Android, local: bool) -> tuple[Listener | None, tuple[Listener, ...]]:

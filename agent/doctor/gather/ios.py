@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from agent.doctor.facts import UsbmuxFacts
 from agent.doctor.gather.limit import numeric
 from agent.identity import canonical
 from agent.model import Platform
-from agent.sources.usbmux_socket import has_record, is_local, list_serials
+from agent.sources.usbmux_socket import has_record, is_local, list_rows, usb_serials
 
 if TYPE_CHECKING:
     from agent.config import Ios
@@ -25,41 +26,38 @@ LOCKDOWN = Path("/var/lib/lockdown")
 async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) -> UsbmuxFacts:
     """Everything of usbmuxd; raises nothing."""
     address = ios.usbmuxd
+    local = is_local(address)
     facts = UsbmuxFacts(
         ios.enabled,
         address,
-        there=not is_local(address) or Path(address).exists(),
+        there=not local or Path(address).exists(),
         supported=importlib.util.find_spec("pymobiledevice3") is not None,
+        local=local,
     )
     if not (facts.enabled and facts.there):
         return facts
     listed: tuple[str, ...] = ()
+    rows: list[Any] = []
     records: dict[str, str] = {}
     error = ""
+    # What usbmuxd keeps in files, another host's keeps there.
+    places = (state_dir / "pairing", *([lockdown] if local else []))
     try:
         async with asyncio.timeout(LIMIT):
             there = await numeric(address, LIMIT)
-            serials = await list_serials(there)
-            udids = {serial: canonical(serial, Platform.IOS) for serial in serials}
+            rows = await list_rows(there)
+            udids = {serial: canonical(serial, Platform.IOS) for serial in usb_serials(rows)}
             listed = tuple(udids.values())
             for serial, udid in udids.items():
-                records[udid] = await _record(
-                    there, {serial, udid}, (state_dir / "pairing", lockdown)
-                )
+                records[udid] = await _record(there, {serial, udid}, places)
     except TimeoutError:
         error = f"no answer within {LIMIT:g} s"
     except ConnectionRefusedError:
-        error = "its socket is there, and nobody answers at it"
+        error = "its socket is there, and nobody answers at it" if local else "nobody answers there"
     except OSError as failure:
         error = failure.strerror or str(failure)
-    return UsbmuxFacts(
-        facts.enabled,
-        address,
-        there=True,
-        error=error,
-        listed=listed,
-        records=tuple(records.items()),
-        supported=facts.supported,
+    return replace(
+        facts, error=error, listed=listed, records=tuple(records.items()), raw=tuple(rows)
     )
 
 

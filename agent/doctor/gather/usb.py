@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from agent.doctor.facts import Node, UsbDevice, UsbFacts
 from agent.doctor.gather.limit import in_thread
 from agent.model import UsbKind
-from agent.sources.usb_kind import classify
+from agent.sources.usb_kind import classify, emergency_mode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 LIMIT = 3.0
 """Seconds; a device that hangs while it is configured holds its readers in the kernel."""
@@ -29,9 +29,13 @@ _PHONES = {
     UsbKind.ADB,
     UsbKind.FASTBOOT,
     UsbKind.MTP,
+    UsbKind.EMERGENCY,
     UsbKind.APPLE,
     UsbKind.APPLE_RECOVERY,
 }
+
+
+_INTERFACE = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
 
 
 async def look_at_usb(
@@ -77,17 +81,22 @@ def _natural(name: str) -> list[int]:
 
 
 def _device(place: Path, run: Path, dev: Path) -> UsbDevice:
-    event = dict(re.findall(r"^(\w+)=(.*)$", (place / "uevent").read_text(), re.MULTILINE))
+    event = _properties((place / "uevent").read_text(), "")
     vendor, product, _ = (int(part, 16) for part in event["PRODUCT"].split("/"))
     device_class = int(event["TYPE"].split("/")[0])
     interfaces = [each for each in place.iterdir() if each.name.startswith(f"{place.name}:")]
-    known = _text(run / "data" / f"c{event.get('MAJOR', '189')}:{event.get('MINOR', '')}")
+    known = _properties(
+        _text(run / "data" / f"c{event.get('MAJOR', '189')}:{event.get('MINOR', '')}"), "E:"
+    )
+    appliance = known.get("ID_DEBUG_APPLIANCE", "")
     kind = classify(
         vendor,
         product,
         device_class,
         [codes for each in interfaces if (codes := _codes(each)) is not None],
-        "E:ID_MTP_DEVICE=1" in known.splitlines(),
+        known.get("ID_MTP_DEVICE") == "1",
+        is_android=appliance == "android" or known.get("adb_user") == "yes",
+        appliance=appliance,
     )
     speed = _text(place / "speed")
     return UsbDevice(
@@ -108,13 +117,43 @@ def _device(place: Path, run: Path, dev: Path) -> UsbDevice:
         speed=float(speed) if re.fullmatch(r"[0-9.]+", speed) else 0.0,
         endpoints=sum(len(list(each.glob("ep_*"))) for each in (place, *interfaces)),
         node=_node(dev / event["DEVNAME"]) if "DEVNAME" in event else None,
+        blocked=any(_text(each / "authorized") == "0" for each in (place, *interfaces)),
+        mode=emergency_mode(vendor, product, appliance) if kind is UsbKind.EMERGENCY else "",
+        dump=_dump(place, sorted(interfaces), event | known),
     )
 
 
+def _properties(text: str, mark: str) -> dict[str, str]:
+    """The lines `KEY=VALUE` that begin with the mark."""
+    return dict(re.findall(rf"^{mark}(\w+)=(.*)$", text, re.MULTILINE))
+
+
+def _dump(place: Path, interfaces: Iterable[Path], properties: Mapping[str, str]) -> str:
+    """Nothing of it waits for the device."""
+    steps = place.parts
+    path = "/".join(("", *steps[steps.index("devices") :])) if "devices" in steps else str(place)
+    lines = [f"P: {path}", f"E: DEVPATH={path}", "E: SUBSYSTEM=usb"]
+    lines += (f"E: {key}={value}" for key, value in sorted(properties.items()))
+    lines += _attributes(place, ("authorized",))
+    for interface in interfaces:
+        lines += ["", f"P: {path}/{interface.name}", "E: DEVTYPE=usb_interface"]
+        lines += _attributes(interface, (*_INTERFACE, "interface", "authorized"))
+    return "".join(f"{_printable(line)}\n" for line in lines)
+
+
+def _attributes(place: Path, names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        if text := _text(place / name):
+            yield f"A: {name}={text}"
+
+
+def _printable(line: str) -> str:
+    return "".join(each if each.isprintable() else "?" for each in line)
+
+
 def _codes(interface: Path) -> tuple[int, int, int] | None:
-    names = ("bInterfaceClass", "bInterfaceSubClass", "bInterfaceProtocol")
     try:
-        first, second, third = (int(_text(interface / name), 16) for name in names)
+        first, second, third = (int(_text(interface / name), 16) for name in _INTERFACE)
     except ValueError:
         return None
     return first, second, third

@@ -140,11 +140,12 @@ def _unseen(adb: AdbFacts, usb: UsbFacts) -> Iterator[Finding]:
     """Phones that offer adb on USB, and that the server does not list."""
     if adb.error:
         return
-    listed = {serial for serial, _ in adb.rows}
+    # udev writes `_` for what it does not like in a serial: only what nobody changes is compared.
+    listed = {_plain(serial) for serial, _ in adb.rows}
     unseen = [
         f"{each.serial or '?'} at {each.port}"
         for each in usb.devices or ()
-        if each.kind is UsbKind.ADB and each.serial and each.serial not in listed
+        if each.kind is UsbKind.ADB and each.serial and _plain(each.serial) not in listed
     ]
     if unseen:
         yield _ANDROID.fail(
@@ -153,6 +154,10 @@ def _unseen(adb: AdbFacts, usb: UsbFacts) -> Iterator[Finding]:
             "see permissions and other servers here; replug one, and if it still is not listed, "
             "restart the adb server when nobody uses the phones",
         )
+
+
+def _plain(serial: str) -> str:
+    return "".join(letter for letter in serial if letter.isalnum()) or serial
 
 
 def _key(adb: AdbFacts) -> Iterator[Finding]:

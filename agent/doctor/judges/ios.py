@@ -22,10 +22,11 @@ def judge_usbmuxd(mux: UsbmuxFacts, usb: UsbFacts, agent: AgentFacts) -> Iterato
     if not mux.enabled:
         yield _IOS.ok("usbmuxd", "not watched ([ios] enabled = false)")
         return
+    # Another host's usbmuxd lists what is plugged in there.
     plugged = {
         canonical(each.serial, Platform.IOS): each.port
         for each in usb.devices or ()
-        if each.kind is UsbKind.APPLE
+        if each.kind is UsbKind.APPLE and mux.local
     }
     if not mux.supported and (plugged or mux.listed):
         yield _IOS.fail(
@@ -56,7 +57,10 @@ def _daemon(mux: UsbmuxFacts, plugged: dict[str, str], agent: AgentFacts) -> Fin
             "sudo apt-get install usbmuxd; sudo systemctl start usbmuxd",
         )
     if mux.error:
-        return _IOS.fail("usbmuxd", f"{mux.address}: {mux.error}", "sudo systemctl restart usbmuxd")
+        remedy = "sudo systemctl restart usbmuxd"
+        if not mux.local:
+            remedy = "see that it runs there, and that this host reaches it"
+        return _IOS.fail("usbmuxd", f"{mux.address}: {mux.error}", remedy)
     if said := agent.problem_of("usbmux"):
         return _IOS.fail("usbmuxd", f"answers, but the agent says: {said}", "see the agent's log")
     count = len(mux.listed)

@@ -18,15 +18,25 @@ _USAGE = Section("Usage")
 SHOWN = 20
 """Phones with a line of their own; `device-agent devices` shows all."""
 REMEDIES = (
+    ("USB authorization", "usbguard list-devices --blocked, then usbguard allow-device"),
+    ("comes back so", "restart it by its buttons; if it stays so, its firmware must be flashed"),
+    ("ramdump", "restart it by its buttons"),
+    ("download mode", "restart it by its buttons"),
+    ("flash mode", "restart it by its buttons"),
     ("unauthorized", "unlock it and accept the USB debugging prompt (Always allow)"),
     ("authorizing", "unlock it and accept the USB debugging prompt (Always allow)"),
     ("USB debugging is off", "developer options: USB debugging on; or the cable only charges"),
     ("no permission", "see permissions under Android; then replug"),
     ("not seen by adb", "see adb server, permissions and other servers under Android; replug"),
     ("not seen by usbmuxd", "unlock it and replug; many at once: sudo systemctl restart usbmuxd"),
+    ("attached over USB all the same", "sudo systemctl start usbmuxd; or install it"),
     ("not trusted", "unlock it and tap Trust"),
+    ("managed", "allow pairing with computers in its MDM; then replug it and tap Trust"),
+    ("not activated", "finish its set-up, with a network; then replug it"),
+    ("Find My", "its owner unlocks it by the Apple account"),
     ("locked", "enter its passcode once"),
     ("lockdownd", "unlock it, replug; else restart it"),
+    ("busy", "end what else uses it from a computer; else restart it"),
     ("unresponsive", "replug it; else restart it"),
     ("bootloader", "restart it: fastboot reboot, or by its buttons"),
     ("fastboot", "restart it: fastboot reboot, or by its buttons"),
@@ -35,6 +45,7 @@ REMEDIES = (
     ("DFU", "restore it with Finder or iTunes, or hold its buttons to restart it"),
     ("unreachable", "see adb server or usbmuxd above"),
     ("when last known", "its source is down: see the lines above"),
+    ("refused", "unlock it, replug; else restart it"),
     ("offline", "replug it; another cable or port; else restart it"),
 )
 """A word of the reason → what to do; the first that fits."""

@@ -37,6 +37,7 @@ def judge_usb(usb: UsbFacts, agent: AgentFacts) -> Iterator[Finding]:
             "please report it" if usb.error else "see dmesg for which; unplug or power-cycle it",
         )
         return
+    yield from _blocked(usb.devices)
     phones = [device for device in usb.devices if device.is_phone]
     if not phones:
         yield _USB.ok("topology", f"{len(usb.devices)} USB devices, no phone among them")
@@ -45,6 +46,7 @@ def judge_usb(usb: UsbFacts, agent: AgentFacts) -> Iterator[Finding]:
     yield from _buses(usb.devices)
     yield from _chains(phones)
     yield from _slow(phones)
+    yield from _emergencies(phones)
 
 
 def _udev(usb: UsbFacts, agent: AgentFacts) -> Finding:
@@ -112,6 +114,24 @@ def _chains(phones: Iterable[UsbDevice]) -> Iterator[Finding]:
             f"{some(deep)}",
             "plug hubs into the host, not into each other; a hub with 10 ports is often three",
         )
+
+
+def _blocked(devices: Iterable[UsbDevice]) -> Iterator[Finding]:
+    blocked = [each.port for each in devices if each.blocked]
+    if blocked:
+        yield _USB.warn(
+            "authorization",
+            f"blocked on this host by USB authorization: {some(blocked)}",
+            "allow the phones among them in USBGuard (usbguard list-devices, usbguard allow-device)"
+            ", or echo 1 >/sys/bus/usb/devices/PORT/authorized",
+        )
+
+
+def _emergencies(phones: Iterable[UsbDevice]) -> Iterator[Finding]:
+    for phone in phones:
+        if phone.mode:
+            mode, _, remedy = phone.mode.partition(": ")
+            yield _USB.warn("emergency mode", f"the phone at {phone.port} is {mode}", remedy)
 
 
 def _slow(phones: Iterable[UsbDevice]) -> Iterator[Finding]:

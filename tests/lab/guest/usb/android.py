@@ -25,12 +25,14 @@ ADB, FASTBOOT = (0xFF, 0x42, 0x01), (0xFF, 0x42, 0x03)
 STILL_IMAGE = (0x06, 0x01, 0x01)
 RNDIS, CDC_DATA = (0xE0, 0x01, 0x03), (0x0A, 0x00, 0x00)
 VENDOR = (0xFF, 0xFF, 0x00)
+SAHARA = (0xFF, 0xFF, 0xFF)
+QUALCOMM = 0x05C6
 ADB_ENDPOINT = 1
 """0x01 out, 0x81 in; other interfaces use higher numbers."""
 
 
 class Mode(StrEnum):
-    """What a phone is on the bus as; all but the last four are a user's choice in its settings."""
+    """What a phone is on the bus as; all but the last five are a user's choice in its settings."""
 
     ADB = "adb"
     MTP = "mtp"
@@ -43,6 +45,7 @@ class Mode(StrEnum):
     FASTBOOT = "fastboot"
     RECOVERY = "recovery"
     SIDELOAD = "sideload"
+    EDL = "edl"
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,10 @@ class _Shape:
     triples: tuple[tuple[int, int, int], ...]
     banner: str = "device"
     """How its CNXN begins."""
+    vendor: int = 0
+    """Whose it says it is, where that is not the phone's maker; it has no serial then."""
+    name: str = ""
+    """Its product string, where that is not the phone's model."""
 
 
 _SHAPES = {
@@ -63,9 +70,11 @@ _SHAPES = {
     Mode.TETHERING: _Shape(0x4EE3, (RNDIS, CDC_DATA)),
     Mode.TETHERING_ADB: _Shape(0x4EE4, (RNDIS, CDC_DATA, ADB)),
     Mode.CHARGING: _Shape(0x4EE9, (VENDOR,)),
-    Mode.FASTBOOT: _Shape(0x4EE0, (FASTBOOT,)),
+    Mode.FASTBOOT: _Shape(0x4EE0, (FASTBOOT,), name="Android"),
     Mode.RECOVERY: _Shape(0xD001, (ADB,), "recovery"),
     Mode.SIDELOAD: _Shape(0xD001, (ADB,), "sideload"),
+    # A Qualcomm chip's boot ROM (usb.ids 05c6:9008, "Qualcomm HS-USB QDLoader 9008").
+    Mode.EDL: _Shape(0x9008, (SAHARA,), vendor=QUALCOMM, name="QUSB__BULK"),
 }
 _NAMES = {ADB: "ADB Interface", FASTBOOT: "fastboot", STILL_IMAGE: "MTP"}
 
@@ -162,11 +171,11 @@ class AndroidPhone(FakePhone):
         self.answered_at = None
         shape = _SHAPES[self.mode]
         description = Description(
-            vendor=self.vendor,
+            vendor=shape.vendor or self.vendor,
             product=shape.product,
             manufacturer="Google" if self.vendor == GOOGLE else "Lab",
-            name="Android" if self.mode is Mode.FASTBOOT else self.properties["ro.product.model"],
-            serial=self.usb_serial,
+            name=shape.name or self.properties["ro.product.model"],
+            serial="" if shape.vendor else self.usb_serial,
             configurations=(
                 Configuration(
                     tuple(

@@ -1,0 +1,121 @@
+"""What lockdownd's errors mean for an operator: a reason and a remedy for each. Pure.
+
+The names: libimobiledevice, `src/lockdown.c` (`lockdownd_error_to_string` and its inverse), and
+what newer phones answer beyond it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+QUOTE = 160
+"""Characters of an error that a reason quotes."""
+
+NOT_PAIRED = "not trusted: unlock the phone and tap Trust"
+_RECORD = (
+    "not trusted: the phone refuses this host's pairing record; "
+    "unlock it, plug it in anew and tap Trust"
+)
+_PASSCODE = "locked: enter the passcode on the phone"
+_SESSION = "its lockdownd ended the session; if it stays so, plug the phone in anew or restart it"
+
+DAMAGED = "DamagedPairRecord"
+"""No word of lockdownd's: what is kept for a pairing record is none."""
+
+_SETTLED = {
+    "PasswordProtected": _PASSCODE,
+    "PasscodeRequired": _PASSCODE,
+    "DeviceLocked": _PASSCODE,
+    "EscrowLocked": (
+        f"{_PASSCODE}: it was not unlocked since it was started, or its escrow keys are locked"
+    ),
+    "UserDeniedPairing": (
+        "not trusted: somebody tapped Don't Trust; plug the phone in anew and tap Trust"
+    ),
+    "PairingDialogResponsePending": f"{NOT_PAIRED}: it is asking right now",
+    "PairingProhibitedOverThisConnection": (
+        "not trusted: it pairs over a cable only; plug it into this host and tap Trust"
+    ),
+    "TrustedPeerRequired": NOT_PAIRED,
+    "NotTrusted": NOT_PAIRED,
+    "InvalidHostID": _RECORD,
+    "MissingHostID": _RECORD,
+    DAMAGED: (
+        "not trusted: this host's pairing record of the phone is damaged; remove it (`idevicepair "
+        "unpair`), plug the phone in anew and tap Trust"
+    ),
+    "InvalidPairRecord": _RECORD,
+    "MissingPairRecord": _RECORD,
+    "SavePairRecordFailed": (
+        "not trusted: the phone could not keep the pairing record; free space on it, restart it "
+        "and tap Trust"
+    ),
+    "MCProtected": (
+        "managed: its management profile keeps this host out; allow pairing with computers in "
+        "the MDM, or supervise it from this host"
+    ),
+    "PairingProhibitedByMCProfile": (
+        "managed: its management profile forbids pairing with computers; allow it in the MDM, "
+        "plug the phone in anew and tap Trust"
+    ),
+    "MCChallengeRequired": (
+        "managed: it is supervised and asks for its supervisor's certificate; pair it with that, "
+        "or allow pairing with any computer in the MDM"
+    ),
+    "FMiPProtected": (
+        "locked: Find My protects it (lost mode or activation lock); unlock it by its owner's "
+        "Apple account"
+    ),
+    "InvalidActivationRecord": "not activated: finish its set-up, with a network, and plug it in",
+    "MissingActivationRecord": "not activated: finish its set-up, with a network, and plug it in",
+}
+"""Those that are the phone's standing word on this host."""
+
+_PASSING = {
+    "SessionActive": (
+        "busy: another session is open on that connection; if it stays so, restart the phone"
+    ),
+    "ServiceLimit": (
+        "busy: too many services run on it; end what else uses it from a computer, or restart it"
+    ),
+    "SessionInactive": _SESSION,
+    "MissingSessionID": _SESSION,
+    "InvalidSessionID": _SESSION,
+    "InvalidConnection": _SESSION,
+    "InvalidService": "its lockdownd does not know the service; restart the phone",
+    "MissingService": "its lockdownd does not know the service; restart the phone",
+    "ServiceProhibited": "its lockdownd forbids the service; look at its restrictions, restart it",
+    "GetProhibited": "it tells nothing of itself; look at its restrictions, restart it",
+    "MissingValue": "it has no value for what it was asked; restart the phone",
+    "InternalError": "its lockdownd has an error of its own; restart the phone",
+    "InvalidResponse": "its lockdownd did not understand; restart the phone",
+    "UnknownRequest": "its lockdownd did not understand; restart the phone",
+    "InvalidRequest": "its lockdownd did not understand; restart the phone",
+}
+"""Those that may be chance: of a phone that was ready one proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error that lockdownd answered."""
+
+    request: str
+    code: str
+    """As it said it."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether that is the phone's standing word, which asking again would not change."""
+        return self.code in _SETTLED
+
+    @property
+    def reason(self) -> str:
+        """Why the phone cannot be used, and what to do; an unknown code as it is."""
+        if self.settled:
+            return _SETTLED[self.code]
+        known = _PASSING.get(self.code, "")
+        if known.startswith("busy"):
+            return known
+        said = f"{self.request}: {self.code}"[:QUOTE]
+        what = known or "unlock the phone and plug it in anew; if it stays so, restart it"
+        return f"refused: it answered {said}; {what}"

@@ -1,0 +1,301 @@
+"""A random walk of a whole host: what the receivers are told is compared with a model of ten lines.
+
+Phones are plugged, unplugged, trusted, taken and given back; the file is reloaded, equal and
+changed; the agent is ended by SIGTERM and SIGKILL and finds other phones when it is back; endpoints
+fail and recover. Each step is waited for, so the model knows every callback there must be.
+
+Runs only inside a namespace of its own; test_walk.py brings it there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agent.derive import CALLS_BACK
+from agent.model import DeviceState
+from tests.fakes.fake_adb_host import Listed
+from tests.fakes.receiver import Receiver, answer, hang_up, raw, reset
+from tests.fakes.usage_servers import FakeAppium
+from tests.process.kit import AgentProcess
+from tests.process.usb_inner import Host, loopback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["loopback"]  # the fixture that this module's test needs, too
+
+PHONES = 5
+STEPS = int(os.environ.get("WALK_STEPS", "18"))
+CONFIG = """
+[hold]
+offline = "1s"
+unplugged = "700ms"
+arrival = "500ms"
+[flap]
+transitions = 1000000
+[android]
+adb_server = "{adb}"
+start_server = false
+probe_interval = "0s"
+[ios]
+enabled = false
+[usage]
+interval = "200ms"
+appium = ["{appium}"]
+wda = false
+uiautomator2 = false
+[delivery]
+timeout = "{timeout}"
+[[webhooks]]
+id = 1
+name = "all"
+url = "{first}"
+events = ["online", "offline", "utilizing", "unplugged"]
+[[webhooks]]
+id = 2
+name = "cable"
+url = "{second}"
+events = ["online", "unplugged"]
+[[webhooks]]
+id = 3
+name = "newest"
+url = "{third}"
+events = ["online", "offline", "utilizing", "unplugged"]
+backlog = "latest"
+"""
+EVENTS = {1: frozenset(DeviceState), 2: frozenset({DeviceState.ONLINE, DeviceState.UNPLUGGED})}
+FAULTS = (
+    answer(503),
+    answer(429, ("Retry-After: 1",)),
+    reset(),
+    hang_up(),
+    raw(b"nonsense\r\n\r\n", close=True),
+)
+
+
+@dataclass
+class ModelPhone:
+    """One phone as it really is, and what receivers must have been told of it."""
+
+    serial: str
+    port: str
+    plugged: bool = False
+    adb: str = ""
+    """What adb says of it while it is plugged; "": nothing, its debugging is off."""
+    lease: str = ""
+    """The id of the lease on it."""
+    session: bool = False
+    """An Appium session uses it."""
+    state: DeviceState | None = None
+    told: list[DeviceState] = field(default_factory=list)
+
+    @property
+    def due(self) -> DeviceState | None:
+        """The state it must come to; None: never seen."""
+        if not self.plugged:
+            return None if self.state is None else DeviceState.UNPLUGGED
+        if self.adb != "device":
+            return DeviceState.OFFLINE
+        return DeviceState.UTILIZING if self.lease or self.session else DeviceState.ONLINE
+
+    def settle(self) -> None:
+        """It has come to that state."""
+        due = self.due
+        if due is not None and due is not self.state:
+            if (self.state, due) in CALLS_BACK:
+                self.told.append(due)
+            self.state = due
+
+
+class Walk:
+    """The host, the agent, the receivers and the model, and the steps that change them."""
+
+    def __init__(self, host: Host, agent: AgentProcess, seed: int) -> None:
+        self.host = host
+        self.agent = agent
+        self.dice = random.Random(seed)
+        self.phones = [ModelPhone(f"R58M{n}", f"1-{n + 1}") for n in range(PHONES)]
+        self.receivers = {1: host.receiver, 2: Receiver(), 3: Receiver()}
+        self.appium = FakeAppium()
+        self.reloads = 0
+        self.steps: list[str] = []
+
+    def config(self) -> str:
+        """The file as it must be now; every reload that changes anything changes its paths."""
+        urls = [self.receivers[id_].url(f"/{self.reloads}") for id_ in (1, 2, 3)]
+        return CONFIG.format(
+            adb=self.host.adb.address,
+            appium=self.appium.url,
+            timeout=f"{5 + self.reloads % 7}s",
+            first=urls[0],
+            second=urls[1],
+            third=urls[2],
+        )
+
+    # --- steps -----------------------------------------------------------------------------
+
+    async def step(self) -> None:
+        """Something happens, and is seen."""
+        what: Callable[[], Any] = self.dice.choices(
+            (self.cables, self.leases, self.sessions, self.reload, self.restart, self.faults),
+            (5, 3, 3, 2, 3, 2),
+        )[0]
+        self.steps.append(what.__name__)
+        await what()
+        await self.settled()
+
+    async def cables(self) -> None:
+        """Some phones are plugged, unplugged, trusted or not."""
+        for phone in self.dice.sample(self.phones, self.dice.randrange(1, PHONES)):
+            self.turn(phone)
+
+    def turn(self, phone: ModelPhone) -> None:
+        """One phone changes."""
+        self.steps.append(f"  {phone.serial}")
+        self.session(phone, begins=False)  # none outlives what happens to its phone
+        if phone.plugged and self.dice.random() < 0.5:
+            phone.plugged, phone.adb = False, ""
+            self.host.unplug(phone.port)
+            self.host.adb.remove(phone.serial)
+            return
+        if not phone.plugged:
+            phone.plugged = True
+            self.host.plug(phone.port, phone.serial, model="Rack")
+        phone.adb = self.dice.choice(("", "unauthorized", "device", "device"))
+        if phone.adb:
+            number = self.phones.index(phone) + 1
+            listed = Listed(phone.serial, phone.adb, port=phone.port, transport_id=number)
+            self.host.adb.set(listed)
+        else:
+            self.host.adb.remove(phone.serial)
+
+    async def leases(self) -> None:
+        """Some online phones are taken, some leases given back."""
+        for phone in self.dice.sample(self.phones, self.dice.randrange(1, PHONES)):
+            if phone.lease:
+                status, _ = await self.agent.api("DELETE", f"/v1/leases/{phone.lease}")
+                assert status == 200
+                phone.lease = ""
+            elif phone.state is DeviceState.ONLINE:
+                body = {"udid": phone.serial, "holder": "walker", "ttl": 3600}
+                status, lease = await self.agent.api("POST", "/v1/leases", body)
+                assert status == 201, lease
+                phone.lease = lease["id"]
+
+    async def sessions(self) -> None:
+        """Some Appium sessions begin, some end."""
+        for phone in self.dice.sample(self.phones, self.dice.randrange(1, PHONES)):
+            if phone.session or phone.state is DeviceState.ONLINE:
+                self.session(phone, begins=not phone.session)
+
+    def session(self, phone: ModelPhone, *, begins: bool) -> None:
+        """One session begins or ends."""
+        phone.session = begins
+        self.appium.sessions.pop(phone.serial, None)
+        if begins:
+            self.appium.sessions[phone.serial] = {"appium:udid": phone.serial}
+
+    async def reload(self) -> None:
+        """An equal file, or one whose URLs and limits are others."""
+        if self.dice.random() < 0.6:
+            self.reloads += 1
+            self.agent.write(self.config())
+        status, answered = await self.agent.api("POST", "/v1/reload")
+        assert status == 200, answered
+
+    async def restart(self) -> None:
+        """An end, of a kill in the middle of what goes on; it may find other phones then."""
+        match self.dice.randrange(4):
+            case 0:
+                await self.cables()  # what comes of it is committed before the end, or never seen
+                await self.agent.kill()
+            case 1:
+                await self.agent.kill()
+                await self.cables()
+            case 2:
+                assert await self.agent.stop() == 0
+                await self.cables()
+            case _:
+                assert await self.agent.stop() == 0
+        await self.agent.start()
+
+    async def faults(self) -> None:
+        """Some endpoint fails, or is well again."""
+        receiver = self.dice.choice(list(self.receivers.values()))
+        receiver.default = self.dice.choice((answer(204), answer(204), *FAULTS))
+
+    # --- judging ---------------------------------------------------------------------------
+
+    async def settled(self) -> None:
+        """Wait until every phone is shown in the state that it must come to."""
+        for phone in self.phones:
+            phone.settle()
+            if phone.state is not None:
+                await self.agent.until_device(phone.serial, "state", phone.state)
+                await self.agent.until_device(phone.serial, "since", "T")  # it counts
+
+    async def judge(self) -> None:
+        """Every callback of the model arrived in order, and no other."""
+        for receiver in self.receivers.values():
+            receiver.default = answer(204)
+        self.reloads += 1
+        self.agent.write(self.config())
+        assert (await self.agent.api("POST", "/v1/reload"))[0] == 200, "what waits is tried at once"
+        await self.agent.until_delivered()
+        for phone in self.phones:
+            for id_, events in EVENTS.items():
+                expected = [state for state in phone.told if state in events]
+                assert self.heard(id_, phone.serial) == expected, (id_, phone, self.steps)
+            newest = self.heard(3, phone.serial)
+            rest = iter(phone.told)
+            assert all(state in rest for state in newest), (newest, phone, self.steps)
+            assert newest[-1:] == phone.told[-1:], (newest, phone, self.steps)
+
+    def heard(self, id_: int, serial: str) -> list[DeviceState]:
+        """What that receiver was told of the phone; a message that came twice counts once."""
+        first: dict[str, bytes] = {}
+        for request in self.receivers[id_].requests:
+            assert first.setdefault(request.headers["webhook-id"], request.body) == request.body
+        bodies = [json.loads(body) for body in first.values()]
+        return [
+            DeviceState(body["eventDescription"].lower())
+            for body in bodies
+            if body["deviceUdid"] == serial
+        ]
+
+
+async def test_the_receivers_are_told_what_the_model_says() -> None:
+    seed = int(os.environ.get("WALK_SEED", "0")) or random.randrange(1, 10**6)
+    print("seed", seed)
+    with tempfile.TemporaryDirectory(prefix="da-") as name:
+        place = Path(name)
+        host = Host(place)
+        host.sysfs.start_udevd()
+        agent = AgentProcess(place, "")
+        walk = Walk(host, agent, seed)
+        for receiver in walk.receivers.values():
+            await receiver.start()
+        await walk.appium.start()
+        async with host.adb, agent:
+            agent.write(walk.config())
+            await agent.start()
+            try:
+                for _ in range(STEPS):
+                    await walk.step()
+                await walk.judge()
+            except AssertionError as error:
+                error.add_note("\n".join((f"seed {seed}", *walk.steps, *agent.log[-60:])))
+                raise
+            assert await agent.stop() == 0
+            assert not any("Traceback" in line for line in agent.log), agent.log
+        for receiver in walk.receivers.values():
+            await receiver.close()
+        await walk.appium.stop()
+        host.net.close()
+        host.sysfs.clear()
