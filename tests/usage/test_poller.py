@@ -577,4 +577,5 @@ async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str
         assert not faults
         source.in_use["one"] = {"D": "session 2"}
         await bench.until("D", Usage.IN_USE)
-    assert [each["event"] for each in logs if each["log_level"] == "error"] == ["task.failed"]
+    told = [each["event"] for each in logs if each["log_level"] == "error"]
+    assert told in (["usage.bug"], ["task.failed"])
