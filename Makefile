@@ -62,7 +62,7 @@ lock: setup-dev ## Rewrite requirements/*.txt from pyproject.toml
 	requirements/lock
 
 check-wheels: setup-dev ## Ask whether all that is locked is ready-made for every machine (minutes)
-	$(BIN)/python requirements/check-wheels
+	$(BIN)/python requirements/check-wheels $(MACHINES)
 
 bench: setup-dev ## Measure everything in benchmarks/ and print it as ratios
 	$(BIN)/python -m benchmarks
