@@ -10,7 +10,7 @@ CONFIG ?= config/agent.toml
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
 .PHONY: help run demo install uninstall deb test test-long test-packaging test-appium lab lint \
-	format lock bench clean setup setup-dev
+	format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ format: setup-dev ## Let ruff format the tree
 
 lock: setup-dev ## Rewrite requirements/*.txt from pyproject.toml
 	requirements/lock
+
+check-wheels: setup-dev ## Ask whether all that is locked is ready-made for every machine (minutes)
+	$(BIN)/python requirements/check-wheels $(MACHINES)
 
 bench: setup-dev ## Measure everything in benchmarks/ and print it as ratios
 	$(BIN)/python -m benchmarks

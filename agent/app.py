@@ -25,7 +25,7 @@ from agent.clock import wall_ms
 from agent.config import Tls
 from agent.deliver.client import Client, tls_context
 from agent.deliver.dispatcher import Dispatcher
-from agent.errors import AgentError, StartError, StoreError, UnusableError
+from agent.errors import AgentError, InternalError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
 from agent.pace import Clocks
@@ -44,13 +44,14 @@ from agent.service.webhooks import Webhooks
 from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
+from agent.tasks import Steps, Tasks, kind_of
 from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from agent.config import Config, Webhook
@@ -102,7 +103,7 @@ class App:
         self._starting: asyncio.Future[None] | None = None
         self._reload_lock = asyncio.Lock()
         self._status_timer: asyncio.TimerHandle | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks(self._status_soon)
         self._state_dir = config.state_dir(environ)
         self._is_ready = asyncio.Event()
         self._seen = asyncio.Event()
@@ -167,7 +168,7 @@ class App:
         self._heed_signals()
         self._recovered_from = self._store.health.recovered_from
         self._live.webhooks = await self._identified(config)
-        self._spawn(self._cancel_deleted(self._store.retain_webhooks(self._live.webhooks)))
+        self._cancel_deleted()
 
         self._client = Client()
         stack.push_async_callback(self._client.close)
@@ -191,28 +192,8 @@ class App:
             self._recheck,
             self._seen.set,
         )
-        self._bridges = Bridges(
-            connect_iphone=for_usage.connect_iphone,
-            adb_forwards=for_usage.adb_forwards,
-            adb_host=for_usage.adb_host,
-            find=self._pipeline.find,
-        )
-        self._poller = Poller(
-            phones=self._pipeline.phones,
-            resolve=self._pipeline.find,
-            changed=self._pipeline.use,
-            wall_ms=wall_ms,
-            call_later=loop.call_later,
-        )
         self._sources = Supervisor(self._pipeline.observe)
-        self._leases = Leases(
-            self._store,
-            self._poller.lease,
-            wall_ms=wall_ms,
-            call_later=loop.call_later,
-            candidates=partial(candidates, self._pipeline),
-            candidate=partial(candidate, self._pipeline),
-        )
+        self._build_usage()
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
         usage = usage_plans_of(config, self._bridges)
@@ -245,13 +226,42 @@ class App:
         stack.callback(settle.cancel)
         if not plans:
             self._seen.set()
-        self._spawn(self._look_at_usage())
-        self._spawn(self._announce(settle))
-        self._spawn(self._feed_watchdog())
-        if self._file is not None:
-            self._spawn(self._watch(self._file).run())
+        self._begin_background(settle)
         stack.push_async_callback(self._end_background)
         stack.callback(self._fall_silent)
+
+    def _build_usage(self) -> None:
+        """What tells whether a phone is in use, over the pipeline's phones."""
+        loop = asyncio.get_running_loop()
+        self._bridges = Bridges(
+            connect_iphone=for_usage.connect_iphone,
+            adb_forwards=for_usage.adb_forwards,
+            adb_host=for_usage.adb_host,
+            find=self._pipeline.find,
+        )
+        self._poller = Poller(
+            phones=self._pipeline.phones,
+            resolve=self._pipeline.find,
+            changed=self._pipeline.use,
+            wall_ms=wall_ms,
+            call_later=loop.call_later,
+        )
+        self._leases = Leases(
+            self._store,
+            self._poller.lease,
+            wall_ms=wall_ms,
+            call_later=loop.call_later,
+            candidates=partial(candidates, self._pipeline),
+            candidate=partial(candidate, self._pipeline),
+        )
+
+    def _begin_background(self, settle: asyncio.TimerHandle) -> None:
+        self._tasks.finish("first look at usage", self._look_at_usage)
+        self._tasks.finish("start", partial(self._announce, settle))
+        if self._notifier.watchdog_interval:
+            self._tasks.keep("watchdog", self._feed_watchdog)
+        if self._file is not None:
+            self._tasks.keep("watch of the configuration file", self._watch(self._file).run)
 
     def _fall_silent(self) -> None:
         """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
@@ -278,7 +288,7 @@ class App:
         live = self._live
         devices = Devices(self._pipeline, self._store)
         self._events = Events(self._pipeline, self._store)
-        self._health = Health(self._pipeline, self._store, self._poller)
+        self._health = Health(self._pipeline, self._store, self._poller, self._tasks)
         return Services(
             live=live,
             devices=devices,
@@ -324,13 +334,12 @@ class App:
 
     async def _feed_watchdog(self) -> None:
         """While the loop turns, decisions are on time and the dispatcher lives, say so."""
-        interval = self._notifier.watchdog_interval
-        while interval:
+        while True:
             if self._pipeline.overdue() < OVERDUE_LIMIT and self._dispatcher.alive:
                 self._notifier.alive()
             else:
                 log.error("watchdog.starved", overdue_s=self._pipeline.overdue())
-            await asyncio.sleep(interval)
+            await asyncio.sleep(self._notifier.watchdog_interval)
 
     async def _close_pipeline(self) -> None:
         """What is decided gets stored; bounded, because a full disk may never take it."""
@@ -341,35 +350,47 @@ class App:
     async def _end_background(self) -> None:
         if self._status_timer is not None:
             self._status_timer.cancel()
-        for task in self._background:
-            task.cancel()
-        if self._background:
-            await asyncio.wait(self._background, timeout=STOP_LIMIT / 5)
+        await self._tasks.close(STOP_LIMIT / 5)
 
     # --- reload ----------------------------------------------------------------------------
 
     async def reload(self, by: ReloadBy = "request") -> Json:
         """Parse, validate, build, then swap; whatever fails, everything is as it was.
 
+        It is done to its end, though its caller may be cancelled: a client that hangs up must not
+        leave half of it behind.
+
         Args:
             by: who wants it, for operators; "file" asks only if what is in the file is new.
 
         Raises:
             ConfigError: every mistake in the file.
+            InternalError: a fault of the agent; the message says what is in force.
             AgentError: an address cannot be listened on, an id belongs to another webhook.
         """
+        return await self._tasks.whole("reload", self._reload_alone(by))
+
+    async def _reload_alone(self, by: ReloadBy) -> Json:
         async with self._reload_lock:
             if by == "file" and not self._looks.wanted:
                 return {}  # another reload came first
             if self._is_ready.is_set():
                 self._notifier.reloading()
             try:
-                result = await self._reload()
+                result, failed = await self._reload()
             except AgentError as error:
                 self._refuse(error, by)
                 raise
+            except Exception as error:
+                log.exception("reload.failed", by=by)
+                fault = InternalError(f"internal error ({kind_of(error)}): see the log")
+                self._refuse(fault, by)
+                raise fault from None
             else:
-                self._note(LastReload(at_ms=wall_ms(), by=by))
+                last = LastReload(ok=not failed, at_ms=wall_ms(), by=by, failed=failed)
+                self._note(last)
+                if failed:
+                    raise InternalError(last.problem())
                 log.info("reload.done", by=by, **result)
                 return result
             finally:
@@ -377,17 +398,20 @@ class App:
                     self._notifier.ready()
                 self._tell_status()
 
-    def _refuse(self, error: AgentError, by: ReloadBy) -> None:
-        self._note(LastReload(ok=False, at_ms=wall_ms(), error=str(error), by=by))
+    def _refuse(self, error: AgentError, by: ReloadBy, text: str | None = None) -> None:
+        """Text: the fingerprint of what is refused, where that was not loaded."""
+        self._note(LastReload(ok=False, at_ms=wall_ms(), error=str(error), by=by), text)
         log.error("reload.refused", by=by, error=str(error), hint="the old configuration stays")
 
-    def _note(self, reload: LastReload) -> None:
+    def _note(self, reload: LastReload, text: str | None = None) -> None:
         self._health.reloaded = reload
         if self._file is not None:
-            self._looks.loaded(self._file.loaded, ok=reload.ok)
+            text = self._file.loaded if text is None else text
+            self._looks.loaded(text, ok=reload.in_force)
         self._status_soon()
 
-    async def _reload(self) -> Json:
+    async def _reload(self) -> tuple[Json, tuple[str, ...]]:
+        """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
         new = await asyncio.to_thread(self._load)
         usage = usage_plans_of(new, self._bridges)
@@ -406,38 +430,47 @@ class App:
                 undo.push_async_callback(tcp.discard)
             webhooks = await self._identified(new)  # the last: names are stored with it
             undo.pop_all()
-        # From here on nothing can fail.
+        # From here on nothing stops it half-way: each part takes its own of the new configuration,
+        # whatever comes of the others.
         changed = [
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
         ]
         self._live.config, self._live.webhooks = new, webhooks
+        steps = Steps()
         self._api.hosts = new.api.hosts
         if unix is not None:
-            self._api.use_unix(unix)
+            steps.do("api", partial(self._api.use_unix, unix))
         if new.api.listen != old.api.listen:
-            self._api.use_tcp(tcp)
+            steps.do("api", partial(self._api.use_tcp, tcp))
         self._store.retention = new.delivery.retention
-        self._dispatcher.reconfigure(
-            webhooks,
-            max_age=new.delivery.max_age,
-            concurrency=new.delivery.concurrency,
-            timeout=new.delivery.timeout,
-            drain_rate=new.delivery.drain_rate,
-        )
-        self._pipeline.reconfigure(new, webhooks)
-        self._leases.turn(on=new.usage.leases)
-        self._events.refresh()
-        self._spawn(self._cancel_deleted(self._store.retain_webhooks(self._live.webhooks)))
-        await self._poller.swap(new.usage.interval, usage, made)
-        restarted = await self._sources.swap(sources)
+        steps.do("delivery", partial(self._reconfigure_delivery, new, webhooks))
+        # Without a pause between these: what a source was told to leave out must not be heard by a
+        # pipeline that knows of it already, nor the other way round.
+        dropped = self._sources.drop(sources)
+        steps.do("devices", partial(self._pipeline.reconfigure, new, webhooks))
+        steps.do("leases", partial(self._leases.turn, on=new.usage.leases))
+        steps.do("events", self._events.refresh)
+        steps.do("delivery", self._cancel_deleted)
+        restarted = await steps.wait("sources", self._sources.swap(sources, dropped))
+        await steps.wait("usage", self._poller.swap(new.usage.interval, usage, made))
         restart = _needs_restart(self._at_start, new, self._environ)
         if restart:
             log.warning("reload.needs_restart", keys=restart)
-        return {
+        result = {
             "changed": changed,
-            "restarted_sources": restarted,
+            "restarted_sources": restarted or [],
             "needs_restart": restart,
         }
+        return result, steps.failed
+
+    def _reconfigure_delivery(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
+        self._dispatcher.reconfigure(
+            webhooks,
+            max_age=config.delivery.max_age,
+            concurrency=config.delivery.concurrency,
+            timeout=config.delivery.timeout,
+            drain_rate=config.delivery.drain_rate,
+        )
 
     def _watch(self, file: ConfigFile) -> ConfigWatch:
         return ConfigWatch(
@@ -445,25 +478,35 @@ class App:
             self._looks,
             enabled=lambda: self._live.config.agent.watch_config,
             reload=partial(self.reload, "file"),
-            refuse=partial(self._refuse, by="file"),
+            refuse=lambda error, text: self._refuse(error, "file", text),
         )
 
-    async def _cancel_deleted(self, cancelling: asyncio.Task[int]) -> None:
-        """Cancel what waits for webhooks that are gone; a failing disk may take its time."""
-        try:
-            cancelled = await cancelling
-        except StoreError as error:
-            log.error("webhooks.not_cancelled", error=str(error))  # noqa: TRY400 - says it all
-            return
-        if cancelled:
-            log.warning("webhooks.cancelled", callbacks=cancelled, hint="their webhooks are gone")
+    def _cancel_deleted(self) -> None:
+        """Cancel what waits for webhooks that are gone; a failing disk may take its time.
+
+        What is in force counts from this very call on.
+        """
+        cancelling = self._store.retain_webhooks(self._live.webhooks)
+
+        async def tell() -> None:
+            try:
+                cancelled = await cancelling
+            except StoreError as error:
+                log.error("webhooks.not_cancelled", error=str(error))  # noqa: TRY400 - says it all
+                return
+            if cancelled:
+                log.warning(
+                    "webhooks.cancelled", callbacks=cancelled, hint="their webhooks are gone"
+                )
+
+        self._tasks.finish("cancelling for webhooks that are gone", tell)
 
     def _reload_on_signal(self) -> None:
         async def work() -> None:
             with contextlib.suppress(AgentError):  # said in the log already
                 await self.reload("signal")
 
-        self._spawn(work())
+        self._tasks.finish("reload by signal", work)
 
     async def _identified(self, config: Config) -> dict[int, Webhook]:
         """The webhooks by id; those without one get theirs, once and for ever."""
@@ -473,7 +516,7 @@ class App:
                 ids = await self._store.webhook_ids(wanted)
         except TimeoutError:
             why = self._store.health.error or "the disk is too slow"
-            self._spawn(self._keep_names())
+            self._tasks.finish("names of webhooks", self._keep_names)
             raise StartError(f"new webhooks need ids, which cannot be stored now: {why}") from None
         return {
             id_: webhook.model_copy(update={"id": id_})
@@ -508,7 +551,7 @@ class App:
     def _on_health(self, health: StoreHealth) -> None:
         if health.recovered_from != self._recovered_from:
             self._recovered_from = health.recovered_from
-            self._spawn(self._store_again())
+            self._tasks.finish("restoring what memory knows", self._store_again)
         self._status_soon()
 
     def _on_change(self, udid: str) -> None:
@@ -528,11 +571,6 @@ class App:
     def _tell_status(self) -> None:
         self._status_timer = None
         self._notifier.status(self._health.status_line())
-
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
 
 
 def _needs_restart(old: Config, new: Config, environ: Mapping[str, str]) -> list[str]:

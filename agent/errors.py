@@ -55,7 +55,11 @@ class EditError(AgentError):
 
 
 class CannotWriteError(AgentError):
-    """The configuration file may not be written by this process."""
+    """The configuration file cannot be written by this process; `why` says it without a remedy."""
+
+    def __init__(self, message: str, why: str = "") -> None:
+        self.why = why or message
+        super().__init__(message)
 
 
 class FileBusyError(CannotWriteError):
@@ -132,3 +136,7 @@ class BusyError(AgentError):
 
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""
+
+
+class InternalError(AgentError):
+    """A fault of the agent itself; its log has the details."""

@@ -45,3 +45,37 @@ def test_the_sandbox_is_tight(analyze: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout[-300:]
+
+
+def test_who_mounts_the_sockets_directory_keeps_it_over_restarts() -> None:
+    """A bind mount of it in a container would show the removed one for ever."""
+    said = dict(
+        line.split("=", 1) for line in UNIT.read_text().splitlines() if line.startswith("Runtime")
+    )
+    assert said == {
+        "RuntimeDirectory": "device-agent",
+        "RuntimeDirectoryMode": "0750",
+        "RuntimeDirectoryPreserve": "yes",
+    }
+
+
+@pytest.mark.parametrize("theirs", ["g plugdev 46\n", "g plugdev - -\n", ""])
+def test_the_user_is_made_without_a_word_against_the_distribution(
+    tmp_path: Path, theirs: str
+) -> None:
+    """Debian's own basic.conf names plugdev as well."""
+    if shutil.which("systemd-sysusers") is None:
+        pytest.skip("systemd-sysusers is not installed")
+    for name in ("etc", "usr/lib/sysusers.d"):
+        (tmp_path / name).mkdir(parents=True)
+    places = tmp_path / "usr/lib/sysusers.d"
+    (places / "basic.conf").write_text(theirs)
+    shutil.copy(UNIT.parent / "device-agent.sysusers.conf", places / "device-agent.conf")
+    done = subprocess.run(
+        ["systemd-sysusers", f"--root={tmp_path}"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if not line.startswith("Creating ")] == []
+    groups = (tmp_path / "etc/group").read_text().splitlines()
+    assert next(line for line in groups if line.startswith("plugdev:")).endswith(":device-agent")
+    assert "device-agent:" in (tmp_path / "etc/passwd").read_text()

@@ -40,13 +40,17 @@ class Listener:
     """HOST:PORT as bound; "" for a unix socket."""
     path: Path | None = None
     """Of a unix socket."""
+    inode: int = 0
+    """Of its file, which may be another agent's by the end."""
 
     async def discard(self) -> None:
         """Stop serving; requests under way get half a second to end."""
         self.listening.close()
         self.runner.app[STOPPING].set()  # it is not the holders who leave
-        if self.path is not None:
-            self.path.unlink(missing_ok=True)
+        if self.path is not None:  # Python 3.13 has done so by now, earlier ones have not
+            with contextlib.suppress(OSError):
+                if self.path.lstat().st_ino == self.inode:
+                    self.path.unlink()
         await self.runner.cleanup()
 
 
@@ -92,18 +96,15 @@ class ApiServer:
         except OSError as error:
             await runner.cleanup()
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
-        # The mode must be right from the first instant, not after a chmod.
-        mask = os.umask(0o117)
         try:
             assert runner.server is not None
             gate = Gate(runner.server, self._limits.unix, self._limits)
-            listening = await loop.create_unix_server(gate, path, backlog=self._limits.backlog)
+            sock, inode = _bound(path)
+            listening = await loop.create_unix_server(gate, sock=sock, backlog=self._limits.backlog)
         except OSError as error:
             await runner.cleanup()
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
-        finally:
-            os.umask(mask)
-        return Listener(runner, listening, path=path)
+        return Listener(runner, listening, path=path, inode=inode)
 
     async def open_tcp(self, address: str) -> Listener:
         """Serve reading, and changes by token, at HOST:PORT.
@@ -174,6 +175,25 @@ async def _runner(app: web.Application) -> web.AppRunner:
     )
     await runner.setup()
     return runner
+
+
+def _bound(path: Path) -> tuple[socket.socket, int]:
+    """A socket at that path for the owner and the group, and its file's inode.
+
+    Nobody else can reach it at any time: its file is made for the owner alone (Linux takes the
+    socket's mode), and opened to the group before anything listens. The umask is the process's, and
+    stays as it is.
+    """
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        os.fchmod(sock.fileno(), 0o600)
+        sock.bind(str(path))
+        path.chmod(0o660)
+        return sock, path.lstat().st_ino
+    except OSError:
+        sock.close()
+        raise
 
 
 def _refuse_if_answered(path: Path) -> None:

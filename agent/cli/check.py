@@ -31,12 +31,17 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
     """Check FILE (or the --config one): all mistakes as `file:line:col: message`, exit code 2.
 
     Warnings (no TLS, secrets that others can read, a webhook that is never called …) come after
-    them, marked as such, and leave the exit code 0.
+    them, marked as such, and leave the exit code 0; so does what a reload would do to the webhooks
+    of the agent that runs with that file: cancel what waits, or move them to another organisation.
     """
     path = file or config_path
     config, problems, warnings = check(path)
     if config is None:
         problems = said_to_outsiders(ConfigError(problems), path).problems
+    else:
+        from agent.cli.foresee import foreseen  # noqa: PLC0415 - the client's libraries take 100 ms
+
+        warnings += foreseen(config, path)
     if as_json:
         answer = {
             "ok": not problems,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import tomli
 
+from agent.config.journal import whole
 from agent.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 def read(path: Path) -> str:
     """The text of a file. Raises ConfigError, which says how to make it readable."""
     try:
-        data = path.read_bytes()
+        data = whole(path, path.read_bytes())
     except FileNotFoundError:
         reason = (
             "no such file: create it (agent.example.toml shows every key), or give another path"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,8 +13,11 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.config.document import read
+from agent.config.journal import torn_by, whole
 from agent.config.loader import parse
+from agent.config.rewrite import rewrite
 from agent.config.warn import warnings
+from agent.disk import UNSUPPORTED, sync_directory
 from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError, FileBusyError
 
 if TYPE_CHECKING:
@@ -31,6 +35,8 @@ _WRITTEN_IN = 0.2
 """Seconds that a file may be empty while somebody writes it in place."""
 _TRIES = 5
 """Times that a change is made anew because an editor saved the file meanwhile."""
+_IN_PLACE = UNSUPPORTED | {errno.EBUSY, errno.EXDEV, errno.EEXIST}
+"""What `rename` answers of a file that is mounted by itself, and on odd file systems."""
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -64,7 +70,7 @@ class ConfigFile:
         return config, warnings(config, text, str(self.path))
 
     def look(self) -> tuple[str, str]:
-        """Its text as it is now, and the fingerprint of that; unreadable: no text."""
+        """Its text as it is now, and the fingerprint of that; unreadable: no text, and its own."""
         try:
             text = read(self.path)
         except ConfigError as error:
@@ -74,6 +80,10 @@ class ConfigFile:
 
 def _fingerprint(text: str) -> str:
     return hashlib.sha256(text.encode(errors="replace")).hexdigest()
+
+
+EMPTY = _fingerprint("")
+"""Of a file that is there, and has nothing in it."""
 
 
 class FileChanger:
@@ -99,7 +109,23 @@ class FileChanger:
             FileBusyError: another command does not end within LOCK_LIMIT.
         """
         read(path)  # says what is wrong, were it missing
-        return cls(path, _lock(path.resolve()))
+        real = path.resolve()
+        file = cls(path, _lock(real))
+        try:
+            file._mend()
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _mend(self) -> None:
+        """Bring a change to its end that a crash cut off; readers have taken it for done."""
+        try:
+            torn = torn_by(self.real, self.real.read_bytes())
+            if torn is not None:
+                rewrite(self.real, *torn)
+        except OSError as error:
+            raise _cannot(self._path, error) from None
 
     def change(self, wanted: Change) -> Config:
         """Replace the file, at once, by one that can be used. May be called again.
@@ -160,32 +186,42 @@ class FileChanger:
 
     def _read(self) -> bytes:
         try:
-            return self.real.read_bytes()
+            return whole(self.real, self.real.read_bytes())
         except OSError as error:
             raise _cannot(self._path, error) from None
 
     def _replace(self, before: bytes, after: bytes) -> bool:
         """Write beside it and rename: whoever reads sees the old file or the new one, whole.
 
-        False: it is not `before` any more, and stays as it is.
+        Where that cannot be (it is a mount, or its owner cannot be kept), it is rewritten in place,
+        safe against a crash all the same. False: it is not `before` any more, and stays as it is.
         """
         new = self.real.with_name(f".{self.real.name}.{secrets.token_hex(4)}")
         try:
             try:
-                _write_like(self.real, new, after)
+                alike = _write_like(self.real, new, after)
                 if self._read() != before:
                     return False
-                new.rename(self.real)
+                if not (alike and _renamed(new, self.real)):
+                    new.unlink()
+                    rewrite(self.real, before, after)
             finally:
                 new.unlink(missing_ok=True)
-            directory = os.open(self.real.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
         except OSError as error:
             raise _cannot(self._path, error) from None
         return True
+
+
+def _renamed(new: Path, real: Path) -> bool:
+    """False: nothing can take the file's place here."""
+    try:
+        new.rename(real)
+    except OSError as error:
+        if error.errno not in _IN_PLACE:
+            raise
+        return False
+    sync_directory(real.parent)
+    return True
 
 
 def _text(data: bytes, path: Path) -> str:
@@ -198,7 +234,10 @@ def _text(data: bytes, path: Path) -> str:
 
 
 def _lock(path: Path) -> int:
-    """The directory is locked: the file itself is another one after a change."""
+    """The directory is locked: the file itself is another one after a change.
+
+    On a file system without locks what is read is compared before it is replaced, as ever.
+    """
     try:
         handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
@@ -214,29 +253,55 @@ def _lock(path: Path) -> int:
             os.close(handle)
             raise FileBusyError(f"{path} is being changed by another command: try again") from None
         except OSError as error:
-            os.close(handle)
-            raise _cannot(path, error) from None
+            if error.errno not in UNSUPPORTED | {errno.ENOLCK}:
+                os.close(handle)
+                raise _cannot(path, error) from None
         return handle
 
 
-def _write_like(old: Path, new: Path, data: bytes) -> None:
-    """A new file with the old one's owner, mode and attributes; on the disk when this returns."""
+def _write_like(old: Path, new: Path, data: bytes) -> bool:
+    """A new file with the old one's owner, mode and attributes; on the disk when this returns.
+
+    False: the owner cannot be kept.
+    """
     was = old.stat()
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(handle, "wb") as file:
-        if (was.st_uid, was.st_gid) != (os.geteuid(), os.getegid()):
-            os.fchown(handle, was.st_uid, was.st_gid)
-        os.fchmod(handle, stat.S_IMODE(was.st_mode))
+        try:
+            made = os.fstat(handle)
+            if (was.st_uid, was.st_gid) != (made.st_uid, made.st_gid):
+                os.fchown(handle, was.st_uid, was.st_gid)
+            if stat.S_IMODE(was.st_mode) != stat.S_IMODE(made.st_mode):
+                os.fchmod(handle, stat.S_IMODE(was.st_mode))
+        except OSError:
+            return False
         with contextlib.suppress(OSError):  # access lists: not every file system has them
             for name in os.listxattr(old):
                 os.setxattr(handle, name, os.getxattr(old, name))
         file.write(data)
         file.flush()
         os.fsync(handle)
+    return True
 
 
 def _cannot(path: Path, error: OSError) -> CannotWriteError:
-    return CannotWriteError(
-        f"cannot change {path} ({error.strerror}): use sudo, or edit it as its owner, then "
-        "'device-agent reload'"
-    )
+    """With the remedy that is true here: `sudo` is none for root, nor for a read-only mount."""
+    match error.errno:
+        case errno.EROFS:
+            remedy = (
+                "mount its directory writable (in a container: the directory, not the one file), "
+                "or change the file where it comes from, then 'device-agent reload'"
+            )
+        case errno.ENOSPC | errno.EDQUOT:
+            remedy = "free space on its disk, and try again"
+        case errno.EACCES | errno.EPERM if os.geteuid() != 0:
+            remedy = "use sudo, or edit it as its owner, then 'device-agent reload'"
+        case errno.EACCES | errno.EPERM:
+            remedy = (
+                "root may write everything but that: look for an immutable flag (lsattr), for who "
+                "owns the network share, or for what this container may not do"
+            )
+        case _:
+            remedy = "look at its disk and what the kernel says of it (dmesg), and try again"
+    why = f"cannot change {path} ({error.strerror})"
+    return CannotWriteError(f"{why}: {remedy}", why)

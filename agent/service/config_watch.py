@@ -12,6 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from agent.config import parse
+from agent.config.file import EMPTY
 from agent.errors import AgentError, ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ class ConfigWatch:
         looks: what was seen of it; told of every reload by whoever does it.
         enabled: whether it is wanted now.
         reload: loads the file, unless that is not `wanted` any more.
-        refuse: says that the file is not loaded, and why.
+        refuse: says that the text with this fingerprint is not loaded, and why; tells `looks`.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class ConfigWatch:
         *,
         enabled: Callable[[], bool],
         reload: Callable[[], Awaitable[object]],
-        refuse: Callable[[AgentError], None],
+        refuse: Callable[[AgentError, str], None],
     ) -> None:
         self._file = file
         self._looks = looks
@@ -118,21 +119,22 @@ class ConfigWatch:
             return
         if action is Action.TRY and not await asyncio.to_thread(self._usable, text):
             return
-        emptied = not text.strip() and self._file.path.exists()
+        emptied = not text.strip() and (text or fingerprint == EMPTY)
         if emptied and fingerprint != self._looks.in_force:
             # Cut to nothing, as by a full disk: all webhooks gone, and what waits for them.
-            self._looks.loaded(fingerprint, ok=False)
-            self._refuse(_emptied(self._file))
+            self._refuse(_emptied(self._file), fingerprint)
             return
         with contextlib.suppress(AgentError):  # said, with its reasons, by the reload
             await self._reload()
 
     def _usable(self, text: str) -> bool:
+        if not text.strip():
+            return False
         try:
             parse(text, str(self._file.path))
-        except ConfigError:
+        except Exception:  # noqa: BLE001 - whatever it is, the reload that is insisted on says it
             return False
-        return bool(text.strip())
+        return True
 
 
 def _emptied(file: ConfigFile) -> ConfigError:

@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from agent.pipeline import Pipeline
     from agent.service.rows import Json
     from agent.store import Store
+    from agent.tasks import Tasks
     from agent.usage.poller import Poller, SourceReport
 
 
 ReloadBy = Literal["start", "request", "edit", "signal", "file"]
 """Who wanted it: the start itself; `device-agent reload` or the API; a webhook's edit by the API;
 SIGHUP; or nobody, the file had changed."""
+
+
+IN_FORCE = "the new configuration is in force"
+"""So begins what is said of a reload that a part of the agent did not take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +36,28 @@ class LastReload:
     at_ms: int = 0
     error: str = ""
     by: ReloadBy = "start"
+    failed: tuple[str, ...] = ()
+    """The parts of the agent that did not take it, by a fault of theirs; all others did."""
+
+    @property
+    def in_force(self) -> bool:
+        """Whether what was loaded counts, be it not everywhere."""
+        return self.ok or bool(self.failed)
 
     def row(self) -> Json:
         """As JSON."""
-        return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": self.error}
+        error = self.problem().removeprefix("reload: ") if self.failed else self.error
+        return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": error}
 
     def problem(self) -> str:
         """One line for operators; "" for a good one."""
         if self.ok:
             return ""
+        if self.failed:
+            return (
+                f"reload: {IN_FORCE} since {iso(self.at_ms)}, but not in "
+                f"{', '.join(self.failed)}: internal error, see the log and restart the agent"
+            )
         first, *more = self.error.splitlines()
         others = f" (and {len(more)} more: device-agent check)" if more else ""
         return f"reload: refused at {iso(self.at_ms)}, the old configuration stays: {first}{others}"
@@ -48,10 +66,11 @@ class LastReload:
 class Health:
     """Reads all parts; `reloaded` is told of reloads."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, poller: Poller) -> None:
+    def __init__(self, pipeline: Pipeline, store: Store, poller: Poller, tasks: Tasks) -> None:
         self._pipeline = pipeline
         self._poller = poller
         self._store = store
+        self._tasks = tasks
         self.started_ms = self.loaded_ms = wall_ms()
         """Of the agent, and of the configuration in force."""
         self._reloaded = LastReload()
@@ -64,7 +83,7 @@ class Health:
     @reloaded.setter
     def reloaded(self, reloaded: LastReload) -> None:
         self._reloaded = reloaded
-        if reloaded.ok:
+        if reloaded.in_force:
             self.loaded_ms = reloaded.at_ms
 
     @property
@@ -125,6 +144,7 @@ class Health:
             problems.append(f"store: was corrupt and set aside as {store.recovered_from}")
         if not self.reloaded.ok:
             problems.append(self.reloaded.problem())
+        problems += self._tasks.problems
         return problems
 
     def _has_iphones(self) -> bool:

@@ -84,7 +84,7 @@ class WebhookEditor:
                 raise
             except CannotWriteError as error:
                 raise CannotWriteError(
-                    f"the agent may not do that ({error}): 'device-agent webhooks', run on its "
+                    f"the agent may not do that ({error.why}): 'device-agent webhooks', run on its "
                     "host by who may write the file, does it"
                 ) from None
             log.info("config.written", file=str(file.real), webhook=_name(wanted))

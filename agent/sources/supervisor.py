@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
-    from agent.model import Emit
+    from agent.model import Emit, Observation
     from agent.sources.base import DeviceSource
 
 log = structlog.get_logger(__name__)
 
 END_LIMIT = 1.0
 """Seconds that sources get to end."""
+HEALTHY = 60.0
+"""Seconds that a source has to run to be forgiven its earlier failures."""
 RECHECK_LIMIT = 2.0
 """Seconds for a source to read the whole truth anew; what it has not told by then comes late."""
 
@@ -39,6 +42,8 @@ class Plan:
 
 
 Plans = dict[SourceName, Plan]
+Dropped = dict[SourceName, "asyncio.Task[None]"]
+"""Sources that were told to end."""
 
 
 def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
@@ -75,11 +80,15 @@ def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> Pl
 class Supervisor:
     """Runs sources, each in a task of its own; `emit` takes what they see.
 
+    A source that ran for `healthy` seconds before it failed is started again at once (a second
+    later), whatever was before.
+
     All methods run on the event loop's thread.
     """
 
-    def __init__(self, emit: Emit) -> None:
+    def __init__(self, emit: Emit, healthy: float = HEALTHY) -> None:
         self._emit = emit
+        self._healthy = healthy
         self._running: dict[SourceName, tuple[Plan, asyncio.Task[None]]] = {}
         self._sources: dict[SourceName, DeviceSource] = {}
 
@@ -88,22 +97,31 @@ class Supervisor:
         for name, plan in plans.items():
             self._start(name, plan)
 
-    async def swap(self, plans: Plans) -> list[str]:
-        """Restart what changed; what did not is not touched. Returns their names."""
-        changed = []
-        for name in SourceName:
-            old, new = self._running.get(name), plans.get(name)
-            if old is not None and new is not None and old[0].settings == new.settings:
-                continue
-            if old is not None:
-                await _cancel([old[1]])
+    def drop(self, plans: Plans) -> Dropped:
+        """End what these plans change or leave out: nothing of it is heard from now on.
+
+        For `swap`, which starts them anew; between the two the caller lets the new settings count.
+        """
+        dropped: Dropped = {}
+        for name, (plan, task) in list(self._running.items()):
+            if name not in plans or plans[name].settings != plan.settings:
+                task.cancel()
                 del self._running[name]
-                self._emit(Down(name, "its configuration changed: reconnecting"))
-                changed.append(str(name))
-            if new is not None:
-                self._start(name, new)
-                changed.append(str(name))
-        return sorted(set(changed))
+                self._sources.pop(name, None)
+                dropped[name] = task
+        return dropped
+
+    async def swap(self, plans: Plans, dropped: Dropped | None = None) -> list[str]:
+        """Restart what changed; what did not is not touched. Returns their names."""
+        dropped = self.drop(plans) if dropped is None else dropped
+        for name in dropped.keys() & plans.keys():
+            self._emit(Down(name, "its configuration changed: reconnecting"))
+        started = plans.keys() - self._running.keys()
+        await _cancel(list(dropped.values()))  # one of a kind: they share what they talk to
+        for name in SourceName:
+            if name in started:
+                self._start(name, plans[name])
+        return sorted({str(name) for name in dropped.keys() | started})
 
     def recheck(self, name: SourceName) -> Awaitable[None] | None:
         """Have a source tell the whole truth anew: done when it has, or after `RECHECK_LIMIT`.
@@ -133,18 +151,46 @@ class Supervisor:
 
     async def _supervise(self, name: SourceName, plan: Plan) -> None:
         """Run a source for ever; one that breaks its promise not to raise is started again."""
-        for delay in backoff(first=1.0, cap=60.0):
+        loop = asyncio.get_running_loop()
+        me = asyncio.current_task()
+        assert me is not None
+        delays = backoff(first=1.0, cap=60.0)
+        while True:
+            began = loop.time()
+            reason = "the source ended by itself"
+            error: BaseException | None = None
+            source = None
             try:
                 source = self._sources[name] = plan.make()
-                await source.run(self._emit)
-                reason = "the source ended by itself"
-            except Exception as error:
-                log.exception("source.failed", source=str(name), retry_in_s=delay)
-                reason = f"internal error ({type(error).__name__}): see the log"
+                await source.run(partial(self._hear, name, me))
+            except asyncio.CancelledError as cancelled:
+                if me.cancelling():
+                    raise
+                error = cancelled  # of something that it waited for
+            except Exception as failure:  # noqa: BLE001 - logged below
+                error = failure
             finally:
-                self._sources.pop(name, None)
-            self._emit(Down(name, reason))
+                if source is not None and self._sources.get(name) is source:
+                    del self._sources[name]
+            if error is not None:
+                reason = f"internal error ({type(error).__name__}): see the log"
+            if loop.time() - began >= self._healthy:
+                delays = backoff(first=1.0, cap=60.0)
+            delay = next(delays)
+            log.error(
+                "source.failed", source=str(name), reason=reason, retry_in_s=delay, exc_info=error
+            )
+            try:
+                self._hear(name, me, Down(name, reason))
+            except Exception:
+                log.exception("source.not_heard", source=str(name))
             await asyncio.sleep(delay)
+
+    def _hear(self, name: SourceName, task: asyncio.Task[None], observation: Observation) -> None:
+        """Only who runs now is heard: one that ends slowly must not speak for its successor."""
+        running = self._running.get(name)
+        if running is not None and running[1] is task:
+            self._emit(observation)
 
 
 async def _cancel(tasks: list[asyncio.Task[None]]) -> None:

@@ -15,6 +15,7 @@ import struct
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from agent.disk import sync_directory
 from agent.store.faults import CorruptError
 from agent.store.migrate import migrate, scripts, version
 
@@ -135,7 +136,7 @@ def create(path: Path) -> None:
     new = beside(path, ".new")
     build(new)
     new.rename(path)
-    sync(path.parent)
+    sync_directory(path.parent)
 
 
 def install(path: Path) -> bool:
@@ -146,7 +147,7 @@ def install(path: Path) -> bool:
     for suffix in COMPANIONS:
         beside(path, suffix).unlink(missing_ok=True)
     ready.replace(path)
-    sync(path.parent)
+    sync_directory(path.parent)
     return True
 
 
@@ -170,7 +171,7 @@ def discard(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Fsync a file or directory."""
+    """Fsync a file."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)

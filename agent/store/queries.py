@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from agent.config.carried import InForce, carried, unsure
 from agent.errors import IdTakenError
 from agent.model import (
     Attempt,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
+    from agent.config.carried import Carried
     from agent.store.rows import DeliveryQuery
 
 log = structlog.get_logger(__name__)
@@ -321,7 +323,7 @@ def retain_webhooks(
     CANCEL_ROWS callbacks at most. Returns how many of which webhook; fewer than CANCEL_ROWS
     together: that was all.
     """
-    if {id_ for (id_,) in conn.execute(sql.WEBHOOKS_IN_FORCE)} != keep:
+    if {id_ for (id_,) in conn.execute(sql.IDS_IN_FORCE)} != keep:
         conn.execute(sql.NONE_IN_FORCE)
         conn.executemany(sql.IN_FORCE, [(id_,) for id_ in keep])
     gone = [webhook for (webhook,) in conn.execute(sql.PENDING_WEBHOOKS) if webhook not in keep]
@@ -374,12 +376,25 @@ def webhook_ids(
 
     Explicit ids first: one of them must not be given to a name that stands above it in the file. An
     explicit id whose webhook is in force by a name that the configuration has no more stays that
-    webhook's, under its new name; the id of one that is not in force is nobody else's.
+    webhook's, under its new name; the id of one that is not in force is nobody else's. One without
+    an explicit id that has another organisation than before, and nothing else new, is the same.
     """
     names = {(org_id, name) for org_id, name, _ in wanted}
     for org_id, name, explicit in wanted:
         if explicit is not None:
             _take_explicit(conn, org_id, name, explicit, names)
+    for moved in _carried(conn, wanted):
+        (old,) = moved.old
+        log.warning(
+            "webhook.moved",
+            webhook=moved.name,
+            id=old.id,
+            org_id=moved.org_id,
+            before=old.org_id,
+            hint="it keeps its id, and what waits for it",
+        )
+        conn.execute(sql.NOT_GIVEN, (moved.org_id, moved.name))
+        conn.execute(sql.MOVE_WEBHOOK, (moved.org_id, old.id))
     return [
         _given(conn, org_id, name) if explicit is None else explicit
         for org_id, name, explicit in wanted
@@ -390,6 +405,8 @@ def known_webhook_ids(
     conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
 ) -> list[int] | None:
     """The same, where nothing has to be written for it; None otherwise."""
+    if _carried(conn, wanted):
+        return None
     ids = []
     for org_id, name, explicit in wanted:
         known = conn.execute(sql.WEBHOOK_OF_NAME, (org_id, name)).fetchone()
@@ -397,6 +414,17 @@ def known_webhook_ids(
             return None
         ids.append(int(known[0]))
     return ids
+
+
+def _carried(
+    conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
+) -> list[Carried]:
+    """Raises IdTakenError where it cannot be told which webhook is meant."""
+    found = carried(map(InForce._make, conn.execute(sql.WEBHOOKS_IN_FORCE)), wanted)
+    for each in found:
+        if not each.sure:
+            raise IdTakenError(unsure(each))
+    return found
 
 
 def _take_explicit(

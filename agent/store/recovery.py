@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.disk import sync_directory
 from agent.store import files
 from agent.store.faults import explain
 from agent.store.salvage import Report, salvage, working_copy
@@ -52,7 +53,7 @@ def recover(path: Path, error: Exception) -> Path:
         for suffix in ("", *files.COMPANIONS):
             if files.beside(path, suffix).exists():
                 files.keep_copy(files.beside(path, suffix), files.beside(aside, suffix))
-        files.sync(path.parent)
+        sync_directory(path.parent)
     except BaseException:
         files.discard(aside)
         raise
@@ -61,7 +62,7 @@ def recover(path: Path, error: Exception) -> Path:
         if copy is not None:
             files.discard(copy)
     new.rename(files.beside(path, ".ready"))
-    files.sync(path.parent)
+    sync_directory(path.parent)
     files.install(path)
     log.error(
         "store.corrupt",
@@ -79,7 +80,7 @@ def set_wal_aside(path: Path) -> Path:
     """Take a WAL that is none out of SQLite's way, which would ignore and overwrite it silently."""
     aside = files.beside(_aside(path), "-wal")
     files.beside(path, "-wal").rename(aside)
-    files.sync(path.parent)
+    sync_directory(path.parent)
     log.error(
         "store.corrupt",
         file=str(files.beside(path, "-wal")),

@@ -158,7 +158,13 @@ UPDATE webhooks
 SET org_id = ?, name = ?, explicit = 1, taken = 1 + (SELECT max(taken) FROM webhooks)
 WHERE id = ?
 """
-WEBHOOKS_IN_FORCE: Final = "SELECT id FROM webhooks WHERE in_force = 1"
+IDS_IN_FORCE: Final = "SELECT id FROM webhooks WHERE in_force = 1"
+WEBHOOKS_IN_FORCE: Final = "SELECT id, org_id, name FROM webhooks WHERE in_force = 1"
+# What the name once had stands back behind what comes to it now.
+NOT_GIVEN: Final = "UPDATE webhooks SET explicit = 1 WHERE org_id = ? AND name = ?"
+MOVE_WEBHOOK: Final = """
+UPDATE webhooks SET org_id = ?, taken = 1 + (SELECT max(taken) FROM webhooks) WHERE id = ?
+"""
 NONE_IN_FORCE: Final = "UPDATE webhooks SET in_force = 0 WHERE in_force = 1"
 IN_FORCE: Final = "UPDATE webhooks SET in_force = 1 WHERE id = ?"
 # The id given to the name; for one that always had explicit ids, the last of those.

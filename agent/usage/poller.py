@@ -12,12 +12,14 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from agent.errors import AgentError
 from agent.model import Usage, UsageReading
+from agent.tasks import kept
 from agent.usage.base import READ_LIMIT, Incomplete, UsageSource
 from agent.usage.fusion import STRENGTH, Fusion
 
@@ -239,7 +241,8 @@ class Poller:
             self._fusion.source(name)
             if old is not None:
                 await self._inherit(running, old)
-            running.task = loop.create_task(self._manage(running), name=f"usage {name}")
+            manage = kept(f"usage {name}", partial(self._manage, running))
+            running.task = loop.create_task(manage, name=f"usage {name}")
 
     async def _inherit(self, running: _Running, old: _Running) -> None:
         """A target that it asks as well keeps its voice; the first listing drops the others."""
@@ -373,7 +376,7 @@ class Poller:
         follower.target = target
         if follower.task is None:
             self._tell(self._fusion.know(voice, target.udid))
-            follow = self._follow(running.source, follower)
+            follow = kept(f"usage {target.key}", partial(self._follow, running.source, follower))
             follower.task = asyncio.get_running_loop().create_task(follow, name=target.key)
 
     # --- one target ------------------------------------------------------------------------

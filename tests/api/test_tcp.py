@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import socket
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import aiohttp
@@ -14,8 +17,7 @@ from agent.errors import StartError
 from tests.api.nobody import Nobody
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-    from pathlib import Path
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from agent.service.services import Services
 
@@ -121,6 +123,58 @@ async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
                 assert response.status == 413
     finally:
         await server.close()
+
+
+@pytest.fixture
+def umask() -> Iterator[Callable[[int], None]]:
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+def umask_now() -> str:
+    status = Path("/proc/self/status").read_text()
+    return next(line.split()[1] for line in status.splitlines() if line.startswith("Umask"))
+
+
+@pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
+async def test_the_umask_decides_nothing_and_stays(
+    tmp_path: Path, umask: Callable[[int], None], mask: int
+) -> None:
+    """It is the whole process's: whoever makes a file meanwhile would get another mode."""
+    umask(mask)
+    path = tmp_path / "s"
+    modes, masks = set(), set()
+
+    async def look() -> None:
+        while True:
+            if path.exists():
+                modes.add(path.stat().st_mode & 0o777)
+            masks.add(umask_now())
+            await asyncio.sleep(0)
+
+    looking = asyncio.create_task(look())
+    await asyncio.sleep(0)
+    server = ApiServer(cast("Services", Nobody()))
+    server.use_unix(await server.open_unix(path))
+    looking.cancel()
+    await asyncio.wait({looking})
+    assert oct(path.stat().st_mode & 0o777) == "0o660"
+    assert (modes | {0o660}, masks) == ({0o660}, {f"{mask:04o}"})
+    await server.close()
+    assert not path.exists()
+
+
+async def test_a_socket_that_is_another_s_by_now_is_left(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first, second = (ApiServer(cast("Services", Nobody())) for _ in range(2))
+    first.use_unix(await first.open_unix(path))
+    path.rename(tmp_path / "moved")
+    second.use_unix(await second.open_unix(path))
+    await first.close()
+    assert path.exists()
+    await second.close()
+    assert not path.exists()
 
 
 async def test_the_socket_is_for_owner_and_group_only(tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from tests.fakes.unix import KEEP_SOCKET
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
@@ -95,7 +97,7 @@ class FakeAdbHost:
     async def start(self) -> None:
         assert self._server is None
         if self._path:
-            self._server = await asyncio.start_unix_server(self._serve, self._path)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, **KEEP_SOCKET)
             return
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]

@@ -40,6 +40,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.fakes.unix import KEEP_SOCKET
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -144,7 +146,7 @@ class FakeUsbmuxd:
         if "/" in self.address:
             self.listen()
             self._server = await asyncio.start_unix_server(
-                self._serve, sock=self._socket, backlog=self.backlog
+                self._serve, sock=self._socket, backlog=self.backlog, **KEEP_SOCKET
             )
             self._socket = None
         else:

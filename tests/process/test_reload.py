@@ -384,3 +384,192 @@ async def test_what_waits_goes_to_the_new_url_and_a_deleted_webhook_s_is_cancell
         await agent.until(lambda: any("webhooks.cancelled" in x for x in agent.log), "cancelled")
         await agent.until_delivered()
         assert [request.target for request in receiver.requests] == ["/new"]
+
+
+async def test_leases_turned_off_while_somebody_waits(place: Path, receiver: Receiver) -> None:
+    """By the file watch, which goes on watching; and the rest of the file counts, too."""
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(host.address, receiver), watch=True) as agent,
+    ):
+        await agent.start()
+        host.set(Listed("ce09"), Listed("r58m"))
+        for udid in ("ce09", "r58m"):
+            await agent.until_device(udid, "state", "online")
+        code, held = await agent.api("POST", "/v1/leases", {"udid": "ce09", "holder": "first"})
+        assert code == 201, held
+        waiting = [
+            asyncio.create_task(
+                agent.api("POST", "/v1/leases", {"udid": "ce09", "holder": who, "wait": 60})
+            )
+            for who in ("second", "third")
+        ]
+        await agent.until_metric(r"lease_requests_waiting 2\.0")
+        text = agent.path.read_text()
+        off = text.replace("[usage]", "[usage]\nleases = false")
+        agent.path.write_text(off.replace('name = "board"', 'name = "hall"'))
+        for each in waiting:
+            async with asyncio.timeout(LIMIT):
+                code, answered = await each
+            assert (code, answered["error"]["code"]) == (403, "leases_off")
+        await until_reloads(agent, "file")
+        assert (await status(agent))["ok"]
+        assert (await agent.api("GET", "/v1/leases"))[1] == {"leases": []}
+        rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+        assert [row["name"] for row in rows] == ["hall"]
+        await agent.until_device("ce09", "state", "online")
+
+        agent.path.write_text(text)
+        await until_reloads(agent, "file", "file")
+        code, _ = await agent.api("POST", "/v1/leases", {"udid": "ce09", "holder": "again"})
+        assert code == 201
+        assert not any("Traceback" in line for line in agent.log)
+
+
+@pytest.mark.parametrize("bad", ["", "\n \n", "[[", "[agent]\nnonsense = 1\n", None])
+async def test_the_old_text_put_back_ends_every_refusal(
+    place: Path, receiver: Receiver, bad: str | None
+) -> None:
+    """None: the file is taken away. Each is said once, and the old text is noticed."""
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(host.address, receiver), watch=True) as agent,
+    ):
+        await agent.start()
+        good = agent.path.read_text()
+        for number in (1, 2):
+            if bad is None:
+                agent.path.unlink()
+            else:
+                agent.path.write_text(bad)
+            await until_reloads(agent, *["file"] * (2 * number - 1))
+            assert not (await status(agent))["ok"]
+            if number == 2:  # three more looks: it is not said again
+                await agent.until(lambda: len(agent.log) > 0, "its log")
+                other = place / "other"
+                other.mkdir()
+                async with AgentProcess(other, config(host.address, receiver), watch=True) as late:
+                    await late.start()
+                    late.path.write_text(late.path.read_text() + "# a remark\n")
+                    await until_reloads(late, "file")
+            agent.path.write_text(good)
+            await until_reloads(agent, *["file"] * (2 * number))
+            assert (await status(agent))["ok"]
+
+
+async def test_a_file_that_may_not_be_read_is_not_called_empty(
+    place: Path, receiver: Receiver
+) -> None:
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(host.address, receiver), watch=True) as agent,
+    ):
+        await agent.start()
+        good = agent.path.read_text()
+        agent.path.unlink()
+        agent.path.mkdir()  # root may read everything else
+        await until_reloads(agent, "file")
+        assert "empty" not in (await status(agent))["error"]
+        agent.path.rmdir()
+        agent.path.write_text(good)
+        await until_reloads(agent, "file", "file")
+        assert (await status(agent))["ok"]
+
+
+async def test_who_hangs_up_in_mid_reload_leaves_a_whole_one(
+    place: Path, receiver: Receiver
+) -> None:
+    """The client goes away as soon as it has asked, and the reload is done to its end."""
+    async with FakeAdbHost() as host, AgentProcess(place, config(host.address, receiver)) as agent:
+        await agent.start()
+        text = config(host.address, receiver)
+        agent.write(
+            text.replace('name = "board"', 'name = "hall"').replace(
+                'probe_interval = "0s"', 'probe_interval = "40s"'
+            )
+        )
+        _, writer = await asyncio.open_unix_connection(str(agent.socket))
+        writer.write(b"POST /v1/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        writer.transport.abort()
+        await until_reloads(agent, "request")
+        rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+        assert [row["name"] for row in rows] == ["hall"]
+        host.set(Listed("ce09"))
+        await agent.until_device("ce09", "state", "online")
+
+
+async def test_another_organisation_cancels_nothing_and_check_says_so_beforehand(
+    place: Path, receiver: Receiver
+) -> None:
+    """The default's change by a reload, and by a restart; ids and what waits stay."""
+    receiver.default = answer(503)
+    async with FakeAdbHost() as host, AgentProcess(place, "") as agent:
+        own = (
+            '[[webhooks]]\nname = "own"\norg_id = 7\nurl = "{url}"\nevents = ["online"]\n'
+        ).format(url=receiver.url("/own"))
+        agent.write(config(host.address, receiver) + own)
+        text = agent.path.read_text().replace("[agent]", "[agent]\norg_id = 2")
+        agent.path.write_text(text)
+        await agent.start()
+        host.set(Listed("ce09"))
+        await receiver.until(lambda: len(receiver.requests) == 2, "both refused")
+
+        async def webhooks() -> list[tuple[int, int, str]]:
+            rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+            return [(row["id"], row["orgId"], row["name"]) for row in rows]
+
+        assert await webhooks() == [(1, 2, "board"), (2, 7, "own")]
+        agent.path.write_text(text.replace("org_id = 2", "org_id = 3"))
+        code, out, err = await agent.cli("check")
+        assert code == 0, err
+        assert (
+            "agent.toml:2:1: agent.org_id: a reload moves one webhook from organisation 2 to 3: "
+            "ids stay, and what waits is sent as it was made, for 2 (warning)"
+        ) in err
+        assert out.endswith("good: 2 webhooks, 0 devices\n")
+        code, _, err = await agent.cli("reload")
+        assert (code, err) == (0, "")
+        assert await webhooks() == [(1, 3, "board"), (2, 7, "own")]
+        assert any("webhook.moved" in line for line in agent.log)
+        assert "a reload" not in (await agent.cli("check"))[2]
+
+        # A restart finds another default, and an organisation of its own that is new.
+        assert await agent.stop() == 0
+        agent.path.write_text(
+            text.replace("org_id = 2", "org_id = 4").replace("org_id = 7", "org_id = 8")
+        )
+        await agent.start()
+        assert await webhooks() == [(1, 4, "board"), (2, 8, "own")]
+        assert not any("cancelled" in line for line in agent.log)
+
+        # What ends is said beforehand, too; and refused where it cannot be told what is meant.
+        new = text.replace('name = "own"', 'name = "other"').replace("org_id = 2", "org_id = 4")
+        agent.path.write_text(new)
+        code, _, err = await agent.cli("check")
+        assert code == 0
+        assert "a reload deletes webhook 'own', which is in force and not in this file, and " in err
+        assert (
+            "cancels what waits for it, of one device; should it only have a new name, say" in err
+        )
+        twice = text.replace("org_id = 2", "org_id = 5").replace('name = "own"', 'name = "board"')
+        agent.path.write_text(twice)
+        assert (
+            "a reload is refused: webhook 'board' (organisation 5)" in (await agent.cli("check"))[2]
+        )
+        code, answered = await agent.api("POST", "/v1/reload")
+        assert (code, answered["error"]["code"]) == (409, "id_taken")
+        assert await webhooks() == [(1, 4, "board"), (2, 8, "own")]
+
+        receiver.default = answer(204)
+        agent.path.write_text(
+            text.replace("org_id = 2", "org_id = 4")
+            .replace("org_id = 7", "org_id = 8")
+            .replace("/board", "/new/board")
+            .replace("/own", "/new/own")
+        )
+        assert (await agent.cli("reload"))[0] == 0
+        await agent.until_delivered()
+        rows = (await agent.api("GET", "/v1/deliveries"))[1]["deliveries"]
+        assert {row["state"] for row in rows} == {"delivered"}
+        assert {json.loads(r.body)["orgId"] for r in receiver.requests} == {2, 7}, "byte-identical"

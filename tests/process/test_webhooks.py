@@ -281,6 +281,29 @@ async def test_an_agent_that_may_not_write_says_who_may(place: Path, receiver: R
             assert row["status"] == "disabled", "which is not in the sandbox"
 
 
+@pytest.mark.netns
+@pytest.mark.skipif(not user_namespaces_work(), reason="no private mount namespaces here")
+async def test_a_file_that_is_mounted_by_itself_is_changed_in_place(
+    place: Path, receiver: Receiver
+) -> None:
+    """As containers do it: nothing can be renamed over it."""
+    path = place / "agent.toml"
+    bind = f'mount --bind {path} {path} && exec "$@"'
+    unshare = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
+    async with FakeAdbHost() as host:
+        agent = AgentProcess(place, config(host, receiver), (*unshare, "sh", "-c", bind, "sh"))
+        async with agent:
+            await agent.start(ready=False)
+            await agent.until(lambda: any("agent.ready" in line for line in agent.log), "ready")
+            body = {"name": "new", "url": receiver.url("/new"), "events": ["online"]}
+            assert (await agent.api("POST", "/v1/webhooks", body))[0] == 201
+            assert 'name = "new"' in path.read_text()
+            assert (await agent.api("PATCH", "/v1/webhooks/new", {"enabled": False}))[0] == 200
+            assert (await agent.api("DELETE", "/v1/webhooks/new"))[0] == 200
+            assert 'name = "new"' not in path.read_text()
+            assert not [each for each in place.iterdir() if each.name.startswith(".")]
+
+
 async def talk(arguments: Sequence[str | Path], says: Sequence[tuple[str, str]]) -> tuple[int, str]:
     """Run on a terminal, answering each question; the exit code and all that was shown."""
     master, slave = pty.openpty()

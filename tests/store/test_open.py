@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -267,3 +268,45 @@ async def test_what_a_full_store_holds_is_all_there(tmp_path: Path) -> None:
     assert len(await store.lanes()) == 30
     assert len(await rows(store)) == 3_000
     await store.close()
+
+
+_ALL_STEPS = """
+import asyncio, sys
+from pathlib import Path
+from agent.store import Store
+async def main():
+    for number in (1, 2, 3):
+        store = Store.open(Path(sys.argv[1]))
+        await store.webhook_ids([(1, f"a{number}", None)])
+        await store.close()
+        if number == 1:  # made anew from what can be read
+            Path(sys.argv[1], "state.db").write_bytes(b"no database at all" * 1000)
+    print(bool(store.health.recovered_from or list(Path(sys.argv[1]).glob("*corrupt*"))))
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(
+    shutil.which("strace") is None
+    or subprocess.run(["strace", "-qq", "true"], capture_output=True, check=False).returncode != 0,
+    reason="needs strace, and to be allowed to trace",
+)
+@pytest.mark.parametrize("error", ["EINVAL", "EOPNOTSUPP"])
+def test_a_file_system_that_cannot_sync_directories(tmp_path: Path, error: str) -> None:
+    """CIFS, 9p and some of FUSE: they keep names by themselves."""
+    state = tmp_path / "state"
+    state.mkdir()
+    seen = tmp_path / "seen"
+    done = subprocess.run(
+        [
+            *("strace", "-f", "-qq", "-o", seen, "-P", state, "-e", "trace=fsync"),
+            *("-e", f"inject=fsync:error={error}", sys.executable, "-c", _ALL_STEPS, state),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "True"
+    assert seen.read_text().count(f"-1 {error}") >= 3, "it was asked"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.errors import StoreError
+from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
 from tests.fakes.recorder import LIMIT
@@ -384,6 +384,35 @@ async def test_what_is_in_force_survives_a_restart(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="id 2"):
         await again.webhook_ids([(1, "b2", 2)])
     await again.close()
+
+
+async def test_another_organisation_makes_no_other_webhook(tmp_path: Path) -> None:
+    """Not by a restart, nor back again, nor where the new key once had another id."""
+    store = Store.open(tmp_path)
+    asked: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None)]
+    assert await store.webhook_ids(asked) == [1, 2]
+    await store.retain_webhooks([1, 2])
+    await store.retain_webhooks([])  # deleted
+    old: list[tuple[int, str, int | None]] = [(2, "a", None), (2, "b", None), (2, "c", 9)]
+    assert await store.webhook_ids(old) == [3, 4, 9]
+    await store.retain_webhooks([3, 4, 9])
+    await store.record(device(), None, [callback("m-1", webhook_id=3)])
+    await store.close()
+    store = Store.open(tmp_path)
+    new: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None), (3, "c", None)]
+    assert await store.webhook_ids(new) == [3, 4, 9]
+    assert await store.retain_webhooks([3, 4, 9]) == 0, "nothing is cancelled"
+    assert await store.webhook_ids(new) == [3, 4, 9]
+    await store.retain_webhooks([4, 9])
+    assert await store.webhook_ids(new) == [3, 4, 9], "deleted and made again"
+    await store.retain_webhooks([3, 4, 9])
+    assert await store.webhook_ids(old[:2]) == [3, 4]
+    await store.retain_webhooks([3, 4])
+    both: list[tuple[int, str, int | None]] = [(5, "a", None), (6, "a", None), (2, "b", None)]
+    with pytest.raises(IdTakenError, match="cannot be told whether it is webhook 3"):
+        await store.webhook_ids(both)
+    assert await store.webhook_ids([(5, "a", 3), (6, "a", None), (2, "b", None)]) == [3, 5, 4]
+    await store.close()
 
 
 async def test_close_commits_what_is_queued(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from agent.model import Platform, Usage, UsageReading
 from agent.usage.base import Incomplete, Phone, Target, UsageUnknownError
@@ -552,3 +553,29 @@ async def test_nothing_is_asked_after_close(bench: Bench) -> None:
     assert source.closed
     before = asyncio.all_tasks()
     assert {task.get_name() for task in before} & {"usage appium", "one"} == set()
+
+
+@pytest.mark.parametrize("where", ["follower", "manager"])
+async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str) -> None:
+    source = Scripted()
+    faults = [KeyError("once")]
+
+    def faulty() -> list[Phone]:
+        if where == "manager" and faults:
+            raise faults.pop()
+        return [D, E]
+
+    def take(udid: str, reading: UsageReading) -> None:
+        if where == "follower" and faults:
+            raise faults.pop()
+        bench.take(udid, reading)
+
+    bench.poller._changed, bench.poller._phones = take, faulty  # as App hands them in
+    source.in_use["one"] = {"D": "session 1"}
+    with structlog.testing.capture_logs() as logs:
+        await bench.run(source)
+        assert not faults
+        source.in_use["one"] = {"D": "session 2"}
+        await bench.until("D", Usage.IN_USE)
+    told = [each["event"] for each in logs if each["log_level"] == "error"]
+    assert told in (["usage.bug"], ["task.failed"])

@@ -19,6 +19,8 @@ bug"). The agent has one connection, and keeps others out."""
 LITTLE = 1024**3
 """Bytes free: below it the disk needs a look."""
 NOTHING = 64 * 1024**2
+NOTHING_SHARE, LITTLE_SHARE = 0.05, 0.1
+"""Of a small disk."""
 """Bytes free: below it the store will soon not be written."""
 SHARE = 0.02
 """Of the inodes."""
@@ -121,7 +123,7 @@ def _disk(store: StoreFacts, user: User, *, known: bool) -> Finding:  # noqa: PL
             f"user {user.name} may not write {directory}",
             f"sudo install -d -m 0700 -o {user.name} {directory}, or set [agent] state_dir",
         )
-    if store.free < NOTHING:
+    if store.free < min(NOTHING, store.total * NOTHING_SHARE):
         return _HOST.fail("disk", found, "make room now: what happens is soon kept in memory only")
     if store.inodes and store.inodes_free < store.inodes * SHARE:
         return _HOST.warn(
@@ -129,7 +131,7 @@ def _disk(store: StoreFacts, user: User, *, known: bool) -> Finding:  # noqa: PL
             f"{found}, but only {store.inodes_free} of {store.inodes} inodes",
             "delete small files: df -i shows where",
         )
-    if store.free < LITTLE:
+    if store.free < min(LITTLE, store.total * LITTLE_SHARE):
         return _HOST.warn("disk", found, "make room; [delivery] retention says how much is kept")
     return _HOST.ok("disk", found)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, Section
 from agent.doctor.metrics import number
+from agent.service.health import IN_FORCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,6 +167,8 @@ def _last_reload(config: ConfigFacts, agent: AgentFacts) -> Finding:
     if not reload["ok"]:
         first, _, rest = reload["error"].partition("\n")
         more = f" (and {len(rest.splitlines())} more)" if rest else ""
+        if first.startswith(IN_FORCE):
+            return _CONFIG.fail("last reload", first, "sudo systemctl restart device-agent")
         return _CONFIG.fail(
             "last reload",
             f"refused at {reload['at']}, the old configuration is in force: {first}{more}",
