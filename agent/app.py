@@ -168,7 +168,7 @@ class App:
         self._heed_signals()
         self._recovered_from = self._store.health.recovered_from
         self._live.webhooks = await self._identified(config)
-        self._tasks.finish("cancelling for webhooks that are gone", self._cancel_deleted)
+        self._cancel_for(self._live.webhooks)
 
         self._client = Client()
         stack.push_async_callback(self._client.close)
@@ -224,6 +224,7 @@ class App:
 
         self.services = self._build_services()
         self._api = ApiServer(self.services)
+        self._api.hosts = config.api.hosts
         stack.push_async_callback(self._api.close)
         self._api.use_unix(await self._api.open_unix(config.socket_path(self._environ)))
         if config.api.listen:
@@ -430,6 +431,7 @@ class App:
             name for name in type(new).model_fields if getattr(new, name) != getattr(old, name)
         ]
         self._live.config, self._live.webhooks = new, webhooks
+        self._api.hosts = new.api.hosts
         steps = Steps()
         if unix is not None:
             steps.do("api", partial(self._api.use_unix, unix))
@@ -443,7 +445,7 @@ class App:
         steps.do("devices", partial(self._pipeline.reconfigure, new, webhooks))
         steps.do("leases", partial(self._leases.turn, on=new.usage.leases))
         steps.do("events", self._events.refresh)
-        self._tasks.finish("cancelling for webhooks that are gone", self._cancel_deleted)
+        self._cancel_for(webhooks)
         restarted = await steps.wait("sources", self._sources.swap(sources, dropped))
         await steps.wait("usage", self._poller.swap(new.usage.interval, usage, made))
         restart = _needs_restart(self._at_start, new, self._environ)
@@ -474,10 +476,16 @@ class App:
             refuse=lambda error, text: self._refuse(error, "file", text),
         )
 
-    async def _cancel_deleted(self) -> None:
+    def _cancel_for(self, webhooks: Mapping[int, Webhook]) -> None:
+        """These are in force, and queued as such here and now."""
+        cancelling = self._store.retain_webhooks(webhooks)
+        name = "cancelling for webhooks that are gone"
+        self._tasks.finish(name, partial(self._cancel_deleted, cancelling))
+
+    async def _cancel_deleted(self, cancelling: asyncio.Task[int]) -> None:
         """Cancel what waits for webhooks that are gone; a failing disk may take its time."""
         try:
-            cancelled = await self._store.retain_webhooks(self._live.webhooks)
+            cancelled = await cancelling
         except StoreError as error:
             log.error("webhooks.not_cancelled", error=str(error))  # noqa: TRY400 - says it all
             return

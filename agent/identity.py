@@ -1,26 +1,32 @@
-"""Which sightings are the same phone, and what its readings are. No clock, no I/O, no await.
+"""Who a phone is: which of its sightings belong together, and under which UDID. No clock, no I/O.
 
-A device is keyed by its UDID: the serial on Android, the UDID in its dashed form on iOS. One phone
-is seen by udev (by USB serial and port path) and by adb or usbmux (by serial, sometimes with the
-port path); `Identities` joins them:
+`joining` groups sightings by what they say alone; here a group gets its UDID:
 
-- by serial, compared dash- and case-insensitively for iOS;
-- by port path, where the serial says nothing: junk serials, iPhones in recovery or DFU mode;
-- `serial@port` once two phones with one serial were seen at the same time. That lasts, restarts
-  included: a serial that was shared once cannot be trusted again. The phone that had the plain
-  serial before is renamed (`take_renames`), so that it makes no transition by that.
+- A phone that is there keeps the one it has. A better spelling, or the serial that a phone tells
+  late, changes it only as long as no transition of it counted (`take_renames`).
+- A phone that comes gets its serial (`udid` says how serials compare); the one that it had before,
+  where the store knows that serial.
+- Once two phones of one serial were there at the same time, that serial is not trusted again,
+  restarts included. The first keeps the plain serial, the second is `serial@path`; from then on
+  each is known by the port that it hangs at (`places`), and a further port is a further phone. On
+  the network the address stands for the port, and is the key.
+- Without a serial it is `no-serial@path`, or its address.
+- A mode whose serial is no UDID (Apple's recovery, EDL, download mode) is whoever was at that port
+  last, unless that one is elsewhere, or had left before the agent started; else nobody.
+- A USB device that is no phone by its descriptors makes no clash and takes no serial from a phone;
+  it is a phone only in that phone's place, or if nothing else can be meant.
 
-A mode switch changes product ids, interfaces and DEVPATHs but neither serial nor port, so none of
-those is part of any key. What a source said is dropped when it goes down; the device stays known.
+Bus numbers change at a reboot, so ports are remembered by their lasting path where udev tells it.
+What a source said is dropped when it goes down; the device stays known.
 """
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from agent.joining import FAR_MODES, Group, Key, Seen, join
 from agent.model import (
     Bridge,
     Changed,
@@ -35,59 +41,38 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
+from agent.places import Places
+from agent.udid import (
+    canonical,
+    digits,
+    is_junk,
+    is_network,
+    is_off_usb,
+    is_placeholder,
+    lasting_path,
+    listed,
+    may_be,
+    recovery_udid,
+    serial_key,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
-_HEX_40 = re.compile(r"[0-9a-fA-F]{40}")
-_HEX_24 = re.compile(r"([0-9a-fA-F]{8})-?([0-9a-fA-F]{16})")
-_JUNK = re.compile(
-    r"\s*|\?+|_+|0+|f+|\(no serial number\)|no serial number|unknown|null", re.IGNORECASE
-)
-_EMULATOR = re.compile(r"emulator-\d+")
-_NETWORK = re.compile(
-    r"(?:\[[0-9a-fA-F:.%\w]+\]|[\w.-]+):\d{1,5}|.+\._adb(?:-tls-connect)?\._tcp\.?"
-)
+__all__ = [
+    "BRIDGE_OF",
+    "Facts",
+    "Identities",
+    "Known",
+    "canonical",
+    "is_junk",
+    "is_network",
+    "is_off_usb",
+    "listed",
+]
 
 BRIDGE_OF = {Platform.ANDROID: SourceName.ADB, Platform.IOS: SourceName.USBMUX}
 """Which source bridges to a platform's phones."""
-
-
-def canonical(serial: str, platform: Platform | None) -> str:
-    """The UDID as it is shown and stored.
-
-    iOS: 40 hex digits in lower case, or 8-16 upper case with the dash that USB serials and older
-    usbmuxd leave out. Android serials stay as they are: they are case-sensitive.
-    """
-    serial = serial.strip().strip("\x00")
-    if platform is not Platform.IOS:
-        return serial
-    if _HEX_40.fullmatch(serial):
-        return serial.lower()
-    if match := _HEX_24.fullmatch(serial):
-        return f"{match[1]}-{match[2]}".upper()
-    return serial
-
-
-def listed(udid: str) -> str:
-    """The UDID of a device listed in the config, where its platform is not known yet."""
-    ios = _HEX_40.fullmatch(udid.strip()) or _HEX_24.fullmatch(udid.strip())
-    return canonical(udid, Platform.IOS if ios else None)
-
-
-def is_junk(serial: str) -> bool:
-    """Whether a serial says nothing of who the phone is; udev writes `_` for odd characters."""
-    return _JUNK.fullmatch(serial.strip().strip("\x00")) is not None
-
-
-def is_network(serial: str) -> bool:
-    """Is that the address of a phone on the network? `emulator-5554` is none."""
-    return _NETWORK.fullmatch(serial) is not None
-
-
-def is_off_usb(serial: str) -> bool:
-    """Whether adb reaches that serial without a USB cable: an emulator, or a network phone."""
-    return _EMULATOR.fullmatch(serial) is not None or is_network(serial)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +85,14 @@ class Known:
     port: str = ""
     name: str = ""
     model: str = ""
+    path: str = ""
+    address: str = ""
+    serial: str = ""
+    shared: bool = False
+    ways: str = ""
+    there: bool = True
+    """Whether it had not left when the agent stopped."""
+    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,27 +106,32 @@ class Facts:
     model: str = ""
     port: str = ""
     shared_serial: bool = False
-    """Two phones have this serial: the key carries the port path."""
+    """Two phones have this serial: it alone does not say which is meant."""
+    path: str = ""
+    """The port's name that outlives reboots; "" where udev did not tell it."""
+    address: str = ""
+    """Where adb last reached it on the network."""
+    serial: str = ""
+    """As it is compared (`udid.serial_key`)."""
+    ways: str = ""
+    """How it was seen since it last came: by which sources, over USB or the network."""
 
 
 @dataclass(slots=True)
 class _Device:
     facts: Facts
-    members: dict[tuple[SourceName, str], Sighting] = field(default_factory=dict)
+    members: dict[Key, Sighting] = field(default_factory=dict)
     off_usb: bool = False
-    network: bool = False
-    """Reached over the network alone, when last seen."""
-    udev_only: bool = False
-    """USB was turned off while udev alone could tell of it, and no bridge has listed it since."""
     on_usb: bool = False
     """udev saw it, when udev last saw anything."""
     left_usb: bool = False
     """udev saw it leave, and it has not become ready since: a list that still has it is stale."""
     beyond_udev: bool = False
     """It has answered its bridge while udev did not see it, and udev has not seen it since."""
-
-
-_Key = tuple[SourceName, str]
+    told: bool = False
+    """Whether it counts as there: its UDID must not change."""
+    counted: bool = False
+    """Whether it ever counted: it is stored, and its UDID is its for good."""
 
 
 class Identities:
@@ -143,6 +141,7 @@ class Identities:
         sources: the enabled ones; the others stay unknown for ever.
         known: devices of the store and of the config.
         remote: the bridges whose servers run on other hosts, so that udev cannot see their phones.
+        network: the sources whose phones on the network count; of the others' nothing is taken.
     """
 
     def __init__(
@@ -151,22 +150,34 @@ class Identities:
         sources: Iterable[SourceName],
         known: Iterable[Known] = (),
         remote: Iterable[SourceName] = (),
+        network: Collection[SourceName] = frozenset(SourceName),
     ) -> None:
         self._enabled = frozenset(sources)
+        self._network = frozenset(network)
         self._remote = frozenset(remote)
         self._udev_missing = False
         self._udev_spoke = False
         self._waiting = set(self._enabled)
         self._down: dict[SourceName, str] = dict.fromkeys(self._enabled, "not connected yet")
         self._sightings: dict[SourceName, dict[str, Sighting]] = {name: {} for name in SourceName}
-        self._by_serial: defaultdict[str, set[_Key]] = defaultdict(set)
-        self._by_port: defaultdict[str, set[_Key]] = defaultdict(set)
-        self._owner: dict[_Key, str] = {}
+        self._by_serial: defaultdict[str, set[Key]] = defaultdict(set)
+        self._by_port: defaultdict[str, set[Key]] = defaultdict(set)
+        self._owner: dict[Key, str] = {}
         self._devices: dict[str, _Device] = {}
-        self._at_port: dict[str, str] = {}
+        self._of_serial: defaultdict[str, dict[str, None]] = defaultdict(dict)
+        """The devices that have a serial, in the order in which they became known."""
         self._shared: set[str] = set()
+        self._ports = Places()
+        self._addresses = Places()
+        self._paths: dict[str, str] = {}
+        """The lasting path of every port that udev showed."""
+        self._beside: set[Key] = set()
+        """Things that stood beside the phone of their serial: they are not that phone."""
+        self._listed: set[str] = set()
         self._renames: list[tuple[str, str]] = []
-        for device in known:
+        self._newly_shared: set[str] = set()
+        self._begun = not self._waiting
+        for device in sorted(known, key=lambda each: each.since_ms):
             self.know(device)
 
     # --- what others ask -------------------------------------------------------------------
@@ -198,8 +209,36 @@ class Identities:
         """Who the device is; KeyError when unknown."""
         return self._devices[udid].facts
 
+    def is_seen(self, udid: str) -> bool:
+        """Whether any source sees it now."""
+        return bool(self._devices[udid].members)
+
+    def is_hidden(self, udid: str) -> bool:
+        """Whether only what is turned off knows of it, so that nothing can be said."""
+        ways = set(self._devices[udid].facts.ways.split())
+        return bool(ways) and ways.isdisjoint(self._ways())
+
+    def aliases(self, udid: str) -> tuple[str, ...]:
+        """What else the device is called: its serial in every spelling, its addresses, its place.
+
+        The serial of two phones is an alias of both; `serial@path` is one of them.
+        """
+        device = self._devices[udid]
+        facts = device.facts
+        names: list[str] = []
+        if facts.shared_serial and facts.serial:
+            names += [f"{facts.serial}@{place}" for place in (facts.path, facts.port) if place]
+        if facts.address and self._addresses.at(facts.address)[:1] == [udid]:
+            names.append(facts.address)
+        names += [s.usb_serial for s in device.members.values()]
+        names.append(facts.serial)
+        for sighting in device.members.values():
+            if sighting.source is SourceName.ADB:
+                names += [sighting.serial, sighting.address]
+        return tuple(name for name in dict.fromkeys(names) if name != udid and not is_junk(name))
+
     def take_renames(self) -> list[tuple[str, str]]:
-        """(old, new) UDIDs since the last call: the same phone under its new key."""
+        """(old, new) UDIDs since the last call: the same phone, which no transition told of."""
         renames, self._renames = self._renames, []
         return renames
 
@@ -207,11 +246,9 @@ class Identities:
 
     def know(self, known: Known) -> None:
         """Remember a device that no source has shown yet."""
-        if known.udid in self._devices or known.udid in self._shared:
+        if known.udid in self._devices:
             return
-        serial, at, port = known.udid.rpartition("@")
-        if at and port == known.port and not is_junk(serial):
-            self._shared.add(self._serial_key(serial, known.platform))
+        serial, shared = _serial_of_key(known)
         self._devices[known.udid] = _Device(
             Facts(
                 known.udid,
@@ -219,57 +256,100 @@ class Identities:
                 name=known.name,
                 model=known.model,
                 port=known.port,
-                shared_serial=bool(at),
+                shared_serial=shared,
+                path=known.path,
+                address=known.address,
+                serial=serial,
+                ways=known.ways,
             ),
-            off_usb=is_off_usb(known.udid),
-            network=is_network(known.udid),
+            off_usb=is_off_usb(known.udid) or (bool(known.address) and not known.port),
+            told=known.platform is not None and known.there,
+            counted=known.platform is not None,
         )
-        if known.port:
-            self._at_port.setdefault(known.port, known.udid)
+        self._of_serial[serial][known.udid] = None
+        if serial and shared:
+            self._shared.add(serial)
+        if place := _place(known.path, known.port):
+            self._ports.recall(known.udid, place, there=known.there)
+        if known.address:
+            self._addresses.recall(known.udid, known.address, there=known.there)
+
+    def know_listed(self, udids: Iterable[str]) -> set[str]:
+        """Remember the devices of the config; returns those that it names no more: forgotten.
+
+        One that is known under another name (its address, its serial as udev spells it) is no
+        device of its own. One that was seen stays known.
+        """
+        wanted = {listed(udid) for udid in udids}
+        forgotten = set()
+        for udid in self._listed - wanted:
+            device = self._devices.get(udid)
+            if device is not None and device.facts.platform is None:
+                self._erase(udid)
+                forgotten.add(udid)
+        self._listed = wanted
+        for udid in sorted(wanted):
+            serial = _listed_serial(udid)
+            if not self._addresses.at(udid) and not (serial and self._of_serial.get(serial)):
+                self.know(Known(udid))
+        return forgotten
 
     def forget(self, udid: str) -> None:
         """Drop a device that nothing lists and no source sees."""
         device = self._devices.get(udid)
         if device is not None and not device.members:
-            del self._devices[udid]
+            self._erase(udid)
+
+    def count(self, udid: str, *, there: bool) -> None:
+        """A transition of it counts: from now on it keeps its UDID until it has left."""
+        device = self._devices[udid]
+        device.told, device.counted = there, True
 
     def reconfigure(
         self,
         *,
         sources: Iterable[SourceName],
         remote: Iterable[SourceName],
+        network: Collection[SourceName] = frozenset(SourceName),
     ) -> set[str]:
-        """Enable and disable sources; an added one is down (not waited for) until it speaks."""
-        touched: set[str] = set()
-        wanted = frozenset(sources)
-        if SourceName.UDEV in self._enabled - wanted:
-            for device in self._devices.values():
-                device.udev_only = not _listed(device) and self._may_be_on_usb(device)
+        """Enable and disable sources; an added one is down (not waited for) until it speaks.
+
+        What a source that is turned off saw is not absent: see `is_hidden`.
+        """
+        wanted, before = frozenset(sources), self._ways()
         for source in self._enabled - wanted:
-            touched |= self.apply(Down(source, "turned off in the configuration"))
-            del self._down[source]
+            self._down.pop(source, None)
+            self._waiting.discard(source)
         for source in wanted - self._enabled:
             self._down[source] = "not connected yet"
-        self._enabled = wanted
-        self._remote = frozenset(remote)
+        added = (frozenset(network) - self._network) & self._enabled & wanted
+        self._enabled, self._network = wanted, frozenset(network)
+        touched = self._turn_off(before - self._ways())
+        if self._remote != frozenset(remote):
+            self._remote = frozenset(remote)
+            touched |= self._reindex()
+        for source in sorted(added):
+            # Its phones on the network are there or not: that it does not list them yet says nil.
+            touched |= self.apply(Down(source, "its configuration changed: reconnecting"))
+        for device in self._devices.values():
+            self._place(device)
         return touched
 
-    def cut_off(self, udid: str, network: Collection[Platform]) -> bool:
-        """Whether nothing that is turned on can see that device as it was last seen.
-
-        Args:
-            udid: a known one.
-            network: the platforms whose network phones are wanted.
-        """
-        device = self._devices[udid]
-        platform = device.facts.platform
-        if platform is None:
-            return False
-        return (
-            BRIDGE_OF[platform] not in self._enabled
-            or (device.network and platform not in network)
-            or (device.udev_only and SourceName.UDEV not in self._enabled)
-        )
+    def _turn_off(self, ended: Collection[str]) -> set[str]:
+        """Drop what was seen in these ways, and note of whom nothing else was."""
+        touched: set[str] = set()
+        lost: defaultdict[str, set[str]] = defaultdict(set)
+        for source, seen in self._sightings.items():
+            for sighting in [each for each in seen.values() if _way(each) in ended]:
+                owner = self._owner.get((source, sighting.address))
+                if owner is not None:
+                    lost[owner].add(_way(sighting))
+                touched |= self._drop(source, sighting.address)
+        for udid, ways in lost.items():
+            if (device := self._devices.get(udid)) is not None:
+                left = {_way(sighting) for sighting in device.members.values()}
+                device.facts = replace(device.facts, ways=" ".join(sorted(left or ways)))
+        return touched
 
     def apply(self, observation: Observation) -> set[str]:
         """Take one observation; returns the UDIDs whose readings or facts may have changed."""
@@ -281,7 +361,7 @@ class Identities:
             if isinstance(observation, Down):
                 self._udev_missing = observation.missing and not self._udev_spoke
         answered = self._answered(observation)
-        touched = self._apply(observation)
+        touched = self._apply(observation) | self._begin()
         left = source is SourceName.UDEV and isinstance(observation, (Gone, Snapshot))
         for udid in touched:
             if udid in self._devices:
@@ -301,7 +381,6 @@ class Identities:
 
     def _weigh(self, device: _Device, answered: Sighting | None, *, left: bool) -> None:
         """Note what udev's word on the device is worth beside its bridge's."""
-        device.udev_only &= not _listed(device)
         if SourceName.UDEV not in self._enabled or SourceName.UDEV in self._down:
             return
         if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
@@ -331,9 +410,7 @@ class Identities:
                 touched = set() if was_up else self._concerned(source)
                 for address in [a for a in self._sightings[source] if a not in now]:
                     touched |= self._drop(source, address)
-                for sighting in sightings:
-                    touched |= self._put(sighting)
-                return touched
+                return touched | self._put(*sightings)
             case Down(reason=reason):
                 self._down[source] = reason
                 self._waiting.discard(source)
@@ -349,7 +426,7 @@ class Identities:
             self._down[source] = "it has said nothing since the start"
             touched |= self._concerned(source)
         self._waiting.clear()
-        return touched
+        return touched | self._begin()
 
     def readings(self, udid: str) -> Readings:
         """Presence and bridge of a device as the sources stand now; its usage is not known here."""
@@ -380,36 +457,55 @@ class Identities:
 
     # --- joining ---------------------------------------------------------------------------
 
-    def _put(self, sighting: Sighting) -> set[str]:
-        key = (sighting.source, sighting.address)
-        old = self._sightings[sighting.source].get(sighting.address)
-        if old == sighting:
-            return set()
-        neighbours = self._unindex(key, old) if old is not None else set()
-        self._sightings[sighting.source][sighting.address] = sighting
-        if serial := self._serial_of(sighting):
-            self._by_serial[serial].add(key)
-            neighbours |= self._by_serial[serial]
-        if sighting.port:
-            self._by_port[sighting.port].add(key)
-            neighbours |= self._by_port[sighting.port]
-        return self._settle(neighbours | {key}) | self._owners({key})
+    def _put(self, *sightings: Sighting) -> set[str]:
+        """Take them, all of them before it is decided whose they are."""
+        touched: set[str] = set()
+        changed: set[Key] = set()
+        ways = self._ways()
+        for sighting in sightings:
+            key = (sighting.source, sighting.address)
+            old = self._sightings[sighting.source].get(sighting.address)
+            if _way(sighting) not in ways:
+                touched |= self._drop(*key)
+            elif old is not None and key in self._owner and _joins_alike(old, sighting):
+                if old != sighting:
+                    touched |= self._renew(key, sighting)
+            elif old != sighting:
+                changed |= {key} | (self._unindex(key, old) if old is not None else set())
+                self._sightings[sighting.source][sighting.address] = sighting
+                self._index(key, sighting)
+        return touched | self._settle(changed)
 
     def _drop(self, source: SourceName, address: str) -> set[str]:
         old = self._sightings[source].pop(address, None)
         if old is None:
             return set()
         key = (source, address)
+        self._beside.discard(key)
         neighbours = self._unindex(key, old) - {key}
-        touched = self._assign(key, None)
+        if (owner := self._owner.get(key)) is not None:
+            # Who hangs at its last port without a serial may be it, now that it is nowhere else.
+            port = self._devices[owner].facts.port
+            neighbours |= self._by_port.get(port, set()) | set(self._devices[owner].members)
+            neighbours.discard(key)
+        touched = self._release(key)
         return touched | self._settle(neighbours)
 
-    def _unindex(self, key: _Key, sighting: Sighting) -> set[_Key]:
+    def _index(self, key: Key, sighting: Sighting) -> None:
+        if serial := _serial_of(sighting):
+            self._by_serial[serial].add(key)
+        if port := self._port_of(sighting):
+            self._by_port[port].add(key)
+            path = lasting_path(sighting.address) if key[0] is SourceName.UDEV else ""
+            if path:
+                self._paths[port] = path
+
+    def _unindex(self, key: Key, sighting: Sighting) -> set[Key]:
         """Take a sighting out of both indexes; returns who stood beside it."""
-        neighbours: set[_Key] = set()
+        neighbours: set[Key] = set()
         for index, value in (
-            (self._by_serial, self._serial_of(sighting)),
-            (self._by_port, sighting.port),
+            (self._by_serial, _serial_of(sighting)),
+            (self._by_port, self._port_of(sighting)),
         ):
             if value:
                 index[value].discard(key)
@@ -418,123 +514,417 @@ class Identities:
                     del index[value]
         return neighbours
 
-    def _settle(self, keys: set[_Key]) -> set[str]:
-        """Decide anew whose each of these sightings is, and each at their ports."""
-        touched: set[str] = set()
-        ports = {self._sighting(key).port for key in keys} - {""}
-        keys = keys.union(*(self._by_port[port] for port in ports))
-        # Good serials first: junk ones and recovery modes lean on who stands at their port.
-        for key in sorted(keys, key=lambda k: (self._leans_on_port(self._sighting(k)), k)):
-            touched |= self._assign(key, self._resolve(self._sighting(key)))
+    def _reindex(self) -> set[str]:
+        """Where adb's ports are has changed."""
+        self._by_serial.clear()
+        self._by_port.clear()
+        keys = {(source, at) for source, seen in self._sightings.items() for at in seen}
+        for key in keys:
+            self._index(key, self._sighting(key))
+        return self._settle(keys)
+
+    def _settle(self, keys: Iterable[Key]) -> set[str]:
+        """Decide anew whose these sightings are, and those of the same phones, ports, serials.
+
+        Not before every source has spoken: who hangs where it hung before the start goes first.
+        """
+        if not self._begun:
+            return set()
+        every = sorted(self._component(keys))
+        groups = join(
+            [self._seen(key) for key in every], watched=self._watched, shared=self._doubtful
+        )
+        wanted: dict[Key, tuple[str, Group]] = {}
+        taken: set[str] = set()
+        component = set(every)
+        for group in sorted(groups, key=self._rank):
+            udid = self._name(group, taken, component)
+            if udid is not None:
+                if udid not in self._devices:
+                    self._meet(udid, group)
+                taken.add(udid)
+                wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
+        touched, self._newly_shared = self._newly_shared, set()
+        for key in every:
+            if key not in wanted:
+                touched |= self._release(key)
+            elif (udid := wanted[key][0]) != self._owner.get(key):
+                touched |= self._release(key, udid, wanted[key][1].serial)
+        for key in every:
+            if key in wanted:
+                touched |= self._assign(key, *wanted[key])
         return touched
 
-    def _resolve(self, sighting: Sighting) -> str | None:
-        """The UDID a sighting belongs to; None while that cannot be told."""
-        serial = self._serial_of(sighting)
-        if not serial:
-            return self._resolve_by_port(sighting)
-        if sighting.network and sighting.source is SourceName.ADB and not sighting.usb_serial:
-            return None  # `ip:port` says where, not who: its ro.serialno will
-        group = [self._sighting(key) for key in self._by_serial[serial]]
-        if serial not in self._shared and _clash(group):
-            self._share(serial, group)
-        if serial in self._shared:
-            port = sighting.port
-            return f"{serial}@{port}" if port else None
-        if sighting.usb is UsbKind.OTHER and not self._is_phone(serial, group):
-            return None
-        return serial
+    def _doubtful(self, serial: str) -> bool:
+        """Whether that serial is of more than one device that we know."""
+        return serial in self._shared or len(self._of_serial.get(serial, ())) > 1
 
-    def _resolve_by_port(self, sighting: Sighting) -> str | None:
-        port = sighting.port
-        if not port:
+    def _begin(self) -> set[str]:
+        """Once every source has spoken: decide whose all those sightings are."""
+        if self._begun or self._waiting:
+            return set()
+        self._begun = True
+        return self._settle([(name, at) for name, seen in self._sightings.items() for at in seen])
+
+    def _component(self, keys: Iterable[Key]) -> set[Key]:
+        """Every sighting that may have a say in whose these are."""
+        found: set[Key] = set()
+        todo = list(keys)
+        while todo:
+            key = todo.pop()
+            if key in found or key[1] not in self._sightings[key[0]]:
+                continue
+            found.add(key)
+            sighting = self._sighting(key)
+            if port := self._port_of(sighting):
+                todo += self._by_port[port]
+            devices = {self._owner.get(key)}
+            if serial := _serial_of(sighting):
+                todo += self._by_serial[serial]
+                devices.update(self._of_serial.get(serial, ()))
+            for udid in devices - {None}:
+                todo += self._devices[udid or ""].members
+        return found
+
+    def _seen(self, key: Key) -> Seen:
+        sighting = self._sighting(key)
+        serial = _serial_of(sighting)
+        owner = self._owner.get(key)
+        if owner is not None and self._is_makeshift(owner):
+            owner = None
+        return Seen(key, sighting, serial, self._port_of(sighting), owner)
+
+    def _rank(self, group: Group) -> tuple[bool, bool, bool, bool, Key]:
+        """Who is named before whom: it takes the UDID that both might have."""
+        known = self._of_serial.get(group.serial, ()) if group.serial else ()
+        address = group.seen[0].sighting.address
+        at_home = any(self._is_at(udid, group) for udid in known) or (
+            group.far and any(self._devices[udid].facts.address == address for udid in known)
+        )
+        return (
+            not group.serial,
+            not group.phone,
+            group.owner is None,
+            not at_home,
+            min(each.key for each in group.seen),
+        )
+
+    # --- naming ----------------------------------------------------------------------------
+
+    def _name(self, group: Group, taken: Collection[str], component: Collection[Key]) -> str | None:
+        """The UDID of the phone that a group is; None: no phone, or nobody we can name."""
+
+        def free(udid: str) -> bool:
+            device = self._devices.get(udid)
+            return (
+                device is not None
+                and udid not in taken
+                and all(key in component for key in device.members)
+            )
+
+        owners = dict.fromkeys(self._owner.get(each.key, "") for each in group.seen)
+        keeps = [udid for udid in owners if free(udid) and self._keeps(udid, group)]
+        if keeps:
+            return self._respell(max(keeps, key=lambda udid: self._devices[udid].told), group)
+        if group.serial and not group.phone:
+            return self._thing(group, free)
+        if not group.serial:
+            return self._without_serial(group, free)
+        newcomer = self._newcomer(group, free)
+        return None if newcomer is None else self._respell(newcomer, group)
+
+    def _keeps(self, udid: str, group: Group) -> bool:
+        """Whether a group that was that device until now is it still."""
+        facts = self._devices[udid].facts
+        sightings = [each.sighting for each in group.seen]
+        if facts.platform and any(s.platform not in {None, facts.platform} for s in sightings):
+            return False
+        if not group.serial:
+            alike = not (facts.serial and any(_is_plain(s) for s in sightings))
+        elif facts.serial and not group.fits(facts.serial):
+            alike = False  # another phone hangs there by now
+        elif group.port and not facts.serial and self._of_serial.get(group.serial):
+            alike = False  # one that we know
+        else:
+            alike = not self._is_makeshift(udid) and (group.phone or self._is_at(udid, group))
+        return alike and self._may_hang_at(udid, group)
+
+    def _may_hang_at(self, udid: str, group: Group) -> bool:
+        """Whether one that is known by its place is known by that one."""
+        facts, path = self._devices[udid].facts, self._paths.get(group.port, "")
+        if not group.port or (facts.serial and not facts.shared_serial):
+            return True
+        if not path:
+            return facts.port in {"", group.port}
+        if not facts.path and not self._devices[udid].counted:
+            return not udid.endswith(f"@{group.port}")  # named by a bus number, for want of better
+        return facts.path in {"", path}
+
+    def _newcomer(self, group: Group, free: Callable[[str], bool]) -> str | None:
+        """Of a phone with a serial that was not there."""
+        serial, address = group.serial, group.seen[0].sighting.address
+        known = list(self._of_serial.get(serial, ()))
+        here = [udid for udid in known if free(udid)]
+        if group.far and address in here:
+            return address
+        if serial not in self._shared:
+            # One that was told by its address before it told its serial is that address's alone.
+            plain = [udid for udid in known if self._devices[udid].facts.address != udid]
+            if all(udid in here or not (group.far or udid in plain) for udid in known):
+                mine = [udid for udid in here if udid in plain]
+                if not mine:
+                    return self._unused(_spelled(group))
+                return min(mine, key=lambda udid: not self._is_at(udid, group))
+            self._share(serial)
+        return self._twin(group, here)
+
+    def _twin(self, group: Group, here: list[str]) -> str | None:
+        """Which of several phones of one serial came: the one of that place, or a new one."""
+        address = group.seen[0].sighting.address
+        if group.far:
+            mine = [udid for udid in here if self._devices[udid].facts.address == address]
+            return mine[0] if mine else self._unused(address)
+        if group.port:
+            return self._by_port_alone(group, here, _spelled(group))
+        if here and not group.seen[0].numbered:
+            # One of them, and which will be told with its port; where udev is not there, perhaps.
+            return None if self._watched else here[0]
+        return self._unused(address)
+
+    def _thing(self, group: Group, free: Callable[[str], bool]) -> str | None:
+        """Of a USB device that is no phone by its descriptors: a known one in an odd mode?"""
+        known = list(self._of_serial.get(group.serial, ()))
+        here = [udid for udid in known if free(udid)]
+        if at := self._of_place(group, here, exact=True):
+            return at
+        keys = {each.key for each in group.seen}
+        if here != known:
+            self._beside |= keys
+        alike = [key for key in self._by_serial[group.serial] if key[0] is SourceName.UDEV]
+        if len(here) != 1 or here != known or keys & self._beside or len(alike) > 1:
             return None
-        owners = {self._owner.get(key) for key in self._by_port[port] if self._serial_at(key)}
-        owners.discard(None)
-        if owners:
-            return min(owner for owner in owners if owner)
-        if sighting.usb is UsbKind.APPLE_RECOVERY:
-            # Its serial is not the UDID: it is whoever was at this port before, or nobody we know.
-            before = self._at_port.get(port)
-            known = self._devices.get(before) if before else None
-            return before if known and known.facts.platform is Platform.IOS else None
+        moved = bool(self._ports.of(here[0]))
+        return None if moved and is_placeholder(group.serial) else here[0]
+
+    def _without_serial(self, group: Group, free: Callable[[str], bool]) -> str | None:
+        sighting = group.seen[0].sighting
+        if sighting.usb in FAR_MODES:
+            return self._holder(group, sighting, free)
         if sighting.usb is UsbKind.OTHER:
             return None
-        return f"no-serial@{port}"
+        if group.port:
+            nameless = [udid for udid in self._of_serial.get("", ()) if free(udid)]
+            return self._by_port_alone(group, nameless, "no-serial")
+        address = sighting.address
+        before = self._addresses.at(address) if group.far else []
+        if before and free(before[0]):
+            return before[0]
+        return address if address in self._devices and free(address) else self._unused(address)
 
-    def _share(self, serial: str, group: list[Sighting]) -> None:
-        """Two phones have this serial: from now on the port path is part of its key."""
+    def _holder(self, group: Group, sighting: Sighting, free: Callable[[str], bool]) -> str | None:
+        """Who was at that port last, if it may be that phone in a mode that does not say."""
+        udid = self._ports.last(_place(self._paths.get(group.port, ""), group.port))
+        if udid is None or not free(udid):
+            return None
+        platform = self._devices[udid].facts.platform
+        if platform is None or sighting.platform not in {None, platform}:
+            return None
+        return udid if may_be(sighting.serial, udid) else None
+
+    def _by_port_alone(self, group: Group, here: list[str], head: str) -> str | None:
+        """Who hung at that port of these, or a new one; None: udev, which is late, will tell."""
+        path = self._paths.get(group.port, "")
+        if self._watched and not path and any(self._devices[udid].facts.path for udid in here):
+            return None
+        if at := self._of_place(group, here):
+            return at
+        return self._unused(f"{head}@{path or group.port}")
+
+    def _is_at(self, udid: str, group: Group) -> bool:
+        return self._of_place(group, [udid], exact=True) is not None
+
+    def _of_place(self, group: Group, udids: list[str], *, exact: bool = False) -> str | None:
+        """Which of these devices was last where the group hangs; the newest of several."""
+        if not group.port or not udids:
+            return None
+        path = self._paths.get(group.port, "")
+        for place in filter(None, (path, f"port {group.port}")):
+            for udid in self._ports.at(place):
+                if udid in udids and (place == path or self._devices[udid].counted):
+                    return udid
+        # Where udev does not tell, or a store is from before it was asked, the kernel's name of the
+        # port is all there is; but for its bus number, that one lasts.
+        old = [udid for udid in udids if not (path and self._devices[udid].facts.path)]
+        same = [udid for udid in old if self._devices[udid].facts.port == group.port]
+        if same or exact:
+            return same[0] if same else None
+        alike = digits(group.port)
+        same = [udid for udid in old if digits(self._devices[udid].facts.port) == alike]
+        return same[0] if len(same) == 1 else None
+
+    def _share(self, serial: str) -> None:
+        """Two phones have this serial: from now on it does not say which of them is meant."""
         self._shared.add(serial)
-        device = self._devices.get(serial)
-        if device is None or device.facts.platform is None:
-            return
-        ports = sorted(sighting.port for sighting in group if sighting.port)
-        port = device.facts.port if device.facts.port in ports else ports[0]
-        renamed = f"{serial}@{port}"
-        del self._devices[serial]
-        device.facts = replace(device.facts, udid=renamed, port=port, shared_serial=True)
-        self._devices[renamed] = device
-        for key in device.members:
-            self._owner[key] = renamed
-        self._at_port[port] = renamed
-        self._renames.append((serial, renamed))
+        for udid in self._of_serial[serial]:
+            device = self._devices[udid]
+            device.facts = replace(device.facts, shared_serial=True)
+            self._newly_shared.add(udid)
 
-    def _assign(self, key: _Key, udid: str | None) -> set[str]:
-        """Make the sighting that device's, or nobody's; returns the devices it touched."""
-        touched: set[str] = set()
-        old = self._owner.get(key)
-        if old is not None and old != udid:
-            del self._owner[key]
-            left = self._devices[old]
-            left.members.pop(key, None)
-            self._place(left)
-            touched.add(old)
-        if udid is None:
-            return touched
-        sighting = self._sighting(key)
+    def _respell(self, udid: str, group: Group) -> str:
+        """As adb spells it, as long as nobody was told of another spelling."""
         device = self._devices.get(udid)
-        if device is None:
-            device = self._devices[udid] = _Device(Facts(udid, sighting.platform))
-        if device.members.get(key) == sighting and old == udid:
-            return touched
-        device.members[key] = sighting
-        self._owner[key] = udid
+        if device is None or device.counted:
+            return udid
+        if group.lacks(SourceName.ADB) or serial_key(udid, None) != group.serial:
+            return udid
+        spelled = _spelled(group)
+        if spelled == udid or spelled in self._devices:
+            return udid
+        self._rename(udid, spelled)
+        return spelled
+
+    def _meet(self, udid: str, group: Group) -> None:
+        """A device that nobody knew."""
+        platform = group.seen[0].sighting.platform
+        self._devices[udid] = _Device(Facts(udid, platform, serial=group.serial))
+        self._of_serial[group.serial][udid] = None
+
+    def _unused(self, udid: str) -> str:
+        """That name, or one like it that no device has."""
+        number, name = 2, udid
+        while (device := self._devices.get(name)) is not None:
+            if device.facts.platform is None and not device.members:
+                self._erase(name)  # the config's word on that very device
+                break
+            name, number = f"{udid}+{number}", number + 1
+        return name
+
+    def _is_makeshift(self, udid: str) -> bool:
+        """Whether its UDID only stands for one that is not known yet, and was not told."""
+        device = self._devices[udid]
+        return not device.facts.serial and not device.told
+
+    def _rename(self, old: str, new: str) -> None:
+        device = self._devices.pop(old)
+        device.facts = replace(device.facts, udid=new)
+        self._devices[new] = device
+        for key in device.members:
+            self._owner[key] = new
+        if old in (mine := self._of_serial.get(device.facts.serial, {})):
+            del mine[old]
+            mine[new] = None
+        self._ports.rename(old, new)
+        self._addresses.rename(old, new)
+        self._renames.append((old, new))
+
+    def _erase(self, udid: str) -> None:
+        device = self._devices.pop(udid)
+        self._of_serial.get(device.facts.serial, {}).pop(udid, None)
+        self._ports.forget(udid)
+        self._addresses.forget(udid)
+
+    # --- membership ------------------------------------------------------------------------
+
+    def _release(self, key: Key, new: str | None = None, serial: str = "") -> set[str]:
+        """Take the sighting from the device that it was of; it is of `new` now, with that serial.
+
+        What was only a name for the time being goes over to the new one.
+        """
+        old = self._owner.pop(key, None)
+        if old is None:
+            return set()
+        device = self._devices[old]
+        device.members.pop(key, None)
         self._place(device)
-        device.facts = _learn(device.facts, sighting, shared="@" in udid)
-        if device.facts.port:
-            self._at_port[device.facts.port] = udid
-        return touched | {udid}
+        same = self._is_makeshift(old) or device.facts.serial == serial
+        if new is not None and same and not device.members and not device.counted:
+            self._erase(old)
+            self._renames.append((old, new))
+        return {old}
+
+    def _assign(self, key: Key, udid: str, group: Group) -> set[str]:
+        """Make the sighting that device's; returns the devices that it touched."""
+        sighting = self._sighting(key)
+        device = self._devices[udid]
+        before, old = device.facts, device.members.get(key)
+        if old != sighting:
+            if not device.members:
+                device.facts = replace(device.facts, ways="")
+            device.members[key] = sighting
+            self._owner[key] = udid
+            self._place(device)
+        device.facts = self._learned(device.facts, sighting, group)
+        if device.facts.serial != before.serial:
+            del self._of_serial[before.serial][udid]
+            self._of_serial[device.facts.serial][udid] = None
+        if group.port:
+            self._ports.put(udid, _place(device.facts.path, group.port))
+        if sighting.network and sighting.source is SourceName.ADB:
+            self._addresses.put(udid, sighting.address)
+            self._drop_ghost(sighting.address, udid)
+        changed = device.facts != before or device.members.get(key) is not old
+        return {udid} if changed else set()
+
+    def _drop_ghost(self, address: str, udid: str) -> None:
+        """An address that the config lists is no device of its own once a phone is there."""
+        ghost = self._devices.get(address)
+        if ghost is not None and address != udid and ghost.facts.platform is None:
+            self._erase(address)
+            self._renames.append((address, udid))
+
+    def _learned(self, facts: Facts, sighting: Sighting, group: Group) -> Facts:
+        """Keep the newest word on each fact; a source that does not know says nothing."""
+        port = (
+            group.port or (sighting.port if sighting.source in self._remote else "") or facts.port
+        )
+        path = self._paths.get(port, facts.path if port == facts.port else "")
+        far = sighting.network and sighting.source is SourceName.ADB
+        serial = facts.serial or group.serial
+        learned = Facts(
+            facts.udid,
+            # Apple's always have one: what is left is an Android phone with debugging off.
+            sighting.platform or facts.platform or Platform.ANDROID,
+            port=port,
+            shared_serial=serial in self._shared,
+            path=path,
+            address=sighting.address if far else facts.address,
+            serial=serial,
+            ways=" ".join(sorted({*facts.ways.split(), _way(sighting)})),
+        )
+        told = _told(facts, sighting)
+        learned = replace(learned, name=told.name, model=told.model)
+        return facts if learned == facts else learned
+
+    def _renew(self, key: Key, sighting: Sighting) -> set[str]:
+        """It says something new of the same phone: whose it is stays as it is."""
+        self._sightings[key[0]][key[1]] = sighting
+        udid = self._owner[key]
+        device = self._devices[udid]
+        device.members[key] = sighting
+        device.facts = _told(device.facts, sighting)
+        return {udid}
 
     def _place(self, device: _Device) -> None:
         """Note whether the device is off USB; without a sighting the last word stays."""
         if device.members:
             device.off_usb = all(_off_usb(s) for s in device.members.values())
-            device.network = all(s.network for s in device.members.values())
 
-    def _is_phone(self, serial: str, group: list[Sighting]) -> bool:
-        return serial in self._devices or any(s.usb is not UsbKind.OTHER for s in group)
+    def _port_of(self, sighting: Sighting) -> str:
+        """Where it hangs on this host; "" where that is not told, or it is another host's port."""
+        local = sighting.source not in self._remote and not sighting.network
+        return sighting.port if local else ""
 
-    def _serial_of(self, sighting: Sighting) -> str:
-        """The key a sighting's serial gives; "" where it says nothing of who the phone is."""
-        if sighting.usb is UsbKind.APPLE_RECOVERY:
-            return ""
-        serial = sighting.usb_serial or sighting.serial
-        return "" if is_junk(serial) else self._serial_key(serial, sighting.platform)
+    @property
+    def _watched(self) -> bool:
+        return SourceName.UDEV in self._enabled and SourceName.UDEV not in self._down
 
-    def _serial_key(self, serial: str, platform: Platform | None) -> str:
-        return canonical(serial, platform)
+    def _ways(self) -> set[str]:
+        """How phones can be seen, as far as it is turned on; see `_way`."""
+        far = {f"{source}-network" for source in self._enabled & self._network}
+        return {str(source) for source in self._enabled} | far
 
-    def _serial_at(self, key: _Key) -> str:
-        return self._serial_of(self._sighting(key))
-
-    def _leans_on_port(self, sighting: Sighting) -> bool:
-        return not self._serial_of(sighting)
-
-    def _sighting(self, key: _Key) -> Sighting:
+    def _sighting(self, key: Key) -> Sighting:
         return self._sightings[key[0]][key[1]]
-
-    def _owners(self, keys: Iterable[_Key]) -> set[str]:
-        return {owner for key in keys if (owner := self._owner.get(key)) is not None}
 
     def _concerned(self, source: SourceName) -> set[str]:
         """The devices whose readings hang on that source."""
@@ -602,6 +992,87 @@ class Identities:
         return Bridge.ABSENT, _not_seen(platform, device)
 
 
+def _serial_of_key(known: Known) -> tuple[str, bool]:
+    """The serial that a known device's UDID holds, and whether another phone has it, too."""
+    head, at, place = known.udid.rpartition("@")
+    if at and place in {known.port, known.path}:
+        serial = serial_key(head, known.platform)
+        return ("", False) if head == "no-serial" else (serial, bool(serial))
+    if known.serial or known.platform is None:
+        return known.serial or _listed_serial(known.udid), known.shared
+    if known.udid == known.address or is_network(known.udid) or known.udid.startswith("no-serial@"):
+        return "", known.shared
+    return serial_key(known.udid, known.platform), known.shared
+
+
+def _listed_serial(udid: str) -> str:
+    """The serial that a device listed in the config is meant by; "" for an address."""
+    if is_network(udid):
+        return ""
+    plain = listed(udid)
+    return plain if plain != udid.strip() else serial_key(plain, None)
+
+
+def _serial_of(sighting: Sighting) -> str:
+    """The serial as it is compared; "" where it says nothing of who the phone is."""
+    if sighting.usb is UsbKind.APPLE_RECOVERY:
+        return recovery_udid(sighting.serial)
+    if sighting.usb is UsbKind.EMERGENCY:
+        return ""
+    if sighting.network and sighting.source is SourceName.ADB:
+        return serial_key(sighting.usb_serial, sighting.platform)
+    return serial_key(sighting.usb_serial or sighting.serial, sighting.platform)
+
+
+def _place(path: str, port: str) -> str:
+    """What a USB port is remembered by; the kernel's name only where there is no better one."""
+    return path or (f"port {port}" if port else "")
+
+
+def _joins_alike(old: Sighting, new: Sighting) -> bool:
+    """Whether all that sightings are joined by is the same in both."""
+    return (old.serial, old.port, old.usb_serial, old.usb, old.platform, old.network) == (
+        new.serial,
+        new.port,
+        new.usb_serial,
+        new.usb,
+        new.platform,
+        new.network,
+    )
+
+
+def _told(facts: Facts, sighting: Sighting) -> Facts:
+    """Keep the newest word on name and model; a source that does not know says nothing."""
+    # udev's model is a descriptor string; what the phone itself says to its bridge is better.
+    weak = sighting.source is SourceName.UDEV and (facts.model or sighting.usb in FAR_MODES)
+    name = sighting.name or facts.name
+    model = facts.model if weak else sighting.model or facts.model
+    if (name, model) == (facts.name, facts.model):
+        return facts
+    return replace(facts, name=name, model=model)
+
+
+def _is_plain(sighting: Sighting) -> bool:
+    """Whether udev sees a phone in a mode in which it would tell its serial, if it had one."""
+    return sighting.source is SourceName.UDEV and sighting.usb not in FAR_MODES
+
+
+def _way(sighting: Sighting) -> str:
+    return f"{sighting.source}-network" if sighting.network else str(sighting.source)
+
+
+def _spelled(group: Group) -> str:
+    """The UDID that the serial of a group gives: adb's spelling before any other."""
+    named = [each for each in group.seen if each.serial]
+    best = min(named, key=lambda each: each.sighting.source is not SourceName.ADB)
+    sighting = best.sighting
+    if sighting.usb is UsbKind.APPLE_RECOVERY:
+        return best.serial
+    far = sighting.network and sighting.source is SourceName.ADB
+    serial = sighting.usb_serial if far else sighting.usb_serial or sighting.serial
+    return canonical(serial, sighting.platform)
+
+
 def _off_usb(sighting: Sighting) -> bool:
     """Whether udev of this host cannot be expected to see that phone."""
     if sighting.source is SourceName.UDEV:
@@ -652,32 +1123,6 @@ def _unseen(device: _Device) -> str:
         )
     reason = next((s.reason for s in _listed(device) if s.reason), "not ready")
     return f"this host's udev does not see it, and {name} says: {reason}"
-
-
-def _clash(group: list[Sighting]) -> bool:
-    """Whether one source sees one serial at two ports at the same time: two phones."""
-    ports: defaultdict[SourceName, set[str]] = defaultdict(set)
-    for sighting in group:
-        if sighting.port:
-            ports[sighting.source].add(sighting.port)
-    return any(len(at) > 1 for at in ports.values())
-
-
-def _learn(facts: Facts, sighting: Sighting, *, shared: bool) -> Facts:
-    """Keep the newest word on each fact; a source that does not know says nothing."""
-    # udev's model is a descriptor string; what the phone itself says to its bridge is better.
-    model = sighting.model if sighting.source is not SourceName.UDEV or not facts.model else ""
-    # Only a device known by its serial gets a sighting without a platform, and Apple's always
-    # have one: what is left is an Android phone with debugging off.
-    learned = Facts(
-        facts.udid,
-        sighting.platform or facts.platform or Platform.ANDROID,
-        name=sighting.name or facts.name,
-        model=model or facts.model,
-        port=sighting.port or facts.port,
-        shared_serial=shared,
-    )
-    return facts if learned == facts else learned
 
 
 def _not_seen(platform: Platform, device: _Device) -> str:

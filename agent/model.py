@@ -204,6 +204,8 @@ class Device:
     port: str = ""
     tags: tuple[str, ...] = ()
     visibility: Visibility = Visibility.PRIVATE
+    aliases: tuple[str, ...] = ()
+    """What else it is called: its serial, where twins share one; its address on the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +235,16 @@ class DeviceRecord:
     port: str = ""
     reason: str = ""
     holder: str = ""
+    path: str = ""
+    """The port's name that outlives reboots: `pci-0000:00:14.0-usb-0:4.2`."""
+    address: str = ""
+    """Where adb last reached it on the network."""
+    serial: str = ""
+    """As it is compared, where that is not the UDID itself."""
+    shared: bool = False
+    """Whether another phone has that serial too."""
+    ways: str = ""
+    """How it was seen since it last came: `adb udev`, `adb-network`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,3 +307,12 @@ class Lease:
     expires_ms: int
     taken: str = ""
     """From whom it was taken, and why; "": it was free."""
+
+
+def alike(udid: str) -> str:
+    """The same for a UDID as people write it: with or without dashes, in any case.
+
+    Behind an `@` stands a port of this host, where a dash tells two ports apart.
+    """
+    name, at, port = udid.strip().rpartition("@")
+    return (name or port).replace("-", "").casefold() + (at + port if name else "")

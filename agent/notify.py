@@ -8,8 +8,13 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from agent.text import fitting, printable
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+STATUS_SIZE = 2000
+"""Bytes. systemd ignores a whole message of more than 4096."""
 
 
 class Notifier:
@@ -27,7 +32,7 @@ class Notifier:
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it. MONOTONIC_USEC is what systemd >= 253 asks for."""
-        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._send("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
         """The stop begins."""
@@ -38,12 +43,13 @@ class Notifier:
         self._send("WATCHDOG=1")
 
     def status(self, text: str) -> None:
-        """What `systemctl status` shows; sent only when it differs from the last."""
+        """What `systemctl status` shows, on one line; sent only when it differs from the last."""
+        text = fitting(printable(text, STATUS_SIZE), STATUS_SIZE)
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")
 
-    def _send(self, message: str) -> None:
+    def _send(self, *assignments: str) -> None:
         if not self._address:
             return
         # "@" stands for the NUL of an abstract address.
@@ -55,7 +61,8 @@ class Notifier:
         ):
             sock.setblocking(False)
             sock.connect(address)
-            sock.send(message.encode())
+            # A line break in one would be a further assignment: WATCHDOG=trigger ends the unit.
+            sock.send("\n".join(printable(each, 2 * STATUS_SIZE) for each in assignments).encode())
 
 
 def _watchdog_interval(environ: Mapping[str, str]) -> float:

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,7 +27,7 @@ from agent.deliver.payload import new_message_id, render
 from agent.deliver.route import wants
 from agent.derive import CALLS_BACK, Policy, Step, Track, is_here, quiet, step
 from agent.errors import StoreError
-from agent.identity import BRIDGE_OF, Identities, Known, listed
+from agent.identity import BRIDGE_OF, Identities, Known
 from agent.model import (
     Callback,
     Device,
@@ -44,6 +44,7 @@ from agent.model import (
     Visibility,
 )
 from agent.pace import Pace, Questions
+from agent.udid import udev_spelling
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
@@ -72,9 +73,6 @@ class Recorder(Protocol):
         callbacks: Sequence[Callback],
     ) -> Awaitable[tuple[Callback, ...]]:
         """Commit all or nothing; queued by the call, resolves when durable."""
-
-    def rename_device(self, old: str, new: DeviceRecord) -> Awaitable[None]:
-        """Keep the device under a new UDID."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +165,6 @@ class Pipeline:
         self._host = host
         self._policy = policy_of(config)
         self._platforms = platforms_of(config)
-        self._networks = networks_of(config)
         self._tracked: dict[str, _Tracked] = {}
         self._pace = Pace(clocks, self._step_all, self._on_gap)
         self._questions = Questions(self._pace, recheck, self._count_due)
@@ -175,7 +172,7 @@ class Pipeline:
         self._commits: set[asyncio.Future[Any]] = set()
         self._on_seen = on_seen or self.settle
         self._seen = False
-        self._named: dict[str, str | None] | None = None
+        self._names: _Names | None = None
         self._settled = False
         self._stopped = False
         self._settling = asyncio.Event()
@@ -188,6 +185,7 @@ class Pipeline:
             sources=sources_of(config),
             known=map(_known, records),
             remote=remote_bridges(config),
+            network=networks_of(config),
         )
         for record in records:
             self._tracked[record.udid] = _Tracked(
@@ -206,7 +204,7 @@ class Pipeline:
         if isinstance(observation, Snapshot) and source not in self._identities.waiting:
             self.counts.reconnects[source] += source in self._identities.down
         touched = self._identities.apply(observation)
-        self._named = None
+        self._names = None
         self._follow_renames()
         if self._settled:
             self._step_all(touched)
@@ -240,20 +238,27 @@ class Pipeline:
         A phone that nothing can see any more, because what saw it is turned off, is shown no more,
         and makes no transition.
         """
-        shown = [udid for udid in self._identities.udids if self._shown(udid)]
+        before = {udid for udid in self._identities.udids if self._shown(udid)}
         self._config = config
         self._webhooks = dict(webhooks)
         self._policy = policy_of(config)
         self._platforms = platforms_of(config)
-        self._networks = networks_of(config)
-        self._identities.reconfigure(sources=sources_of(config), remote=remote_bridges(config))
+        touched = self._identities.reconfigure(
+            sources=sources_of(config), remote=remote_bridges(config), network=networks_of(config)
+        )
+        self._names = None
         self._know_listed()
-        self._forget_unlisted()
+        self._follow_renames()
         if self._settled:
             self._step_all(self._identities.udids)
-        for udid in shown:
-            if udid in self._identities and not self._shown(udid):
-                self._show(udid)
+        for udid in touched:
+            tracked = self._tracked.get(udid)
+            if tracked is not None and tracked.stored is not None and not self._derives(udid):
+                # A restart, too, is to know that nothing that is turned on has seen it.
+                self._refresh(udid, tracked, tracked.track)
+        after = {udid for udid in self._identities.udids if self._shown(udid)}
+        for udid in before ^ after:
+            self._show(udid)
 
     # --- output ----------------------------------------------------------------------------
 
@@ -321,16 +326,22 @@ class Pipeline:
 
         Letter case and dashes do not matter. None: no device of ours, or more than one.
         """
-        if self._named is None:
-            self._named = {}
-            for udid in self._identities.udids:
-                serial = (
-                    udid.rpartition("@")[0] if self._identities.facts(udid).shared_serial else ""
-                )
-                for alias in {udid, serial, self._identities.reached(udid)} - {""}:
-                    key = fold(alias)
-                    self._named[key] = udid if self._named.get(key, udid) == udid else None
-        return self._named.get(fold(name))
+        found = self.named(name)
+        if len(found) > 1:  # of twins the one that is there: adb, too, takes it for the one meant
+            found = tuple(udid for udid in found if self._identities.is_seen(udid))
+        return found[0] if len(found) == 1 else None
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """The UDIDs of the devices that a name means: its very spelling, else whatever the case.
+
+        The serial of twins means both.
+        """
+        if self._names is None:
+            self._names = _Names(
+                (udid, {udid, *self._identities.aliases(udid), self._identities.reached(udid)})
+                for udid in self._identities.udids
+            )
+        return self._names.find(name)
 
     def readings(self, udid: str) -> Readings:
         """What all sources together say now of one device that `view` knows."""
@@ -376,34 +387,26 @@ class Pipeline:
     # --- inside ----------------------------------------------------------------------------
 
     def _know_listed(self) -> None:
-        for entry in self._config.devices:
-            self._identities.know(Known(listed(entry.udid)))
-
-    def _forget_unlisted(self) -> None:
-        """A device that only the file named, and names no more, was never there."""
-        listed_now = {listed(entry.udid) for entry in self._config.devices}
-        for udid in self._identities.udids:
-            if udid not in listed_now and self._identities.facts(udid).platform is None:
-                self._identities.forget(udid)
-                self._tracked.pop(udid, None)
-                self._named = None
-                self._show(udid)
+        for udid in self._identities.know_listed(entry.udid for entry in self._config.devices):
+            self._tracked.pop(udid, None)
+            self._show(udid)
+        self._names = None
 
     def _follow_renames(self) -> None:
+        """What was known of a phone under a name that no transition told goes to its new one."""
         for old, new in self._identities.take_renames():
-            log.warning(
-                "identity.shared_serial",
-                serial=old,
-                udid=new,
-                hint="two phones have one serial: they are told apart by their port",
-            )
+            log.info("identity.renamed", udid=new, before=old)
             tracked = self._tracked.pop(old, None)
-            if tracked is not None:
+            known = self._tracked.get(new)
+            if tracked is not None and known is None:
                 self._tracked[new] = tracked
                 self._pace.move(old, new)
-                if tracked.stored is not None:
-                    tracked.stored = replace(tracked.stored, udid=new)
-                    self._rename(old, tracked.stored)
+                if old in self._due:
+                    self._due.add(new)
+            elif tracked is not None and known is not None and known.usage == UsageReading():
+                known.usage = tracked.usage
+            self._pace.wake(old, None)
+            self._due.discard(old)
             for watcher in self._rename_watchers:
                 watcher(old, new)
             self._show(old)
@@ -521,6 +524,7 @@ class Pipeline:
         state = outcome.entered
         assert state is not None
         at_ms = self._clocks.wall_ms()
+        self._identities.count(udid, there=state is not DeviceState.UNPLUGGED)
         device = self._device(udid)
         transition = Transition(
             udid,
@@ -638,20 +642,6 @@ class Pipeline:
         if transition is not None:
             self._tell_stored()
 
-    def _rename(self, old: str, record: DeviceRecord) -> None:
-        renamed = asyncio.ensure_future(self._store.rename_device(old, record))
-        self._commits.add(renamed)
-        renamed.add_done_callback(partial(self._renamed, record))
-
-    def _renamed(self, record: DeviceRecord, renamed: asyncio.Future[None]) -> None:
-        self._commits.discard(renamed)
-        try:
-            renamed.result()
-        except StoreError as error:
-            _say(log.error, "store.refused", udid=record.udid, error=str(error))
-            return
-        self._tell_stored()
-
     def _derives(self, udid: str) -> bool:
         """Whether states are derived for that device: seen, enabled, and not ignored."""
         if udid not in self._identities:
@@ -660,16 +650,23 @@ class Pipeline:
         return facts.platform in self._platforms and self._shown(udid)
 
     def _shown(self, udid: str) -> bool:
-        if self._identities.cut_off(udid, self._networks):
-            return False
-        return self._visibility(udid) is not Visibility.IGNORE
+        return not self._is_off(udid) and self._visibility(udid) is not Visibility.IGNORE
+
+    def _is_off(self, udid: str) -> bool:
+        """Whether what could tell of it is turned off: its state is kept, and nobody's business."""
+        platform = self._identities.facts(udid).platform
+        if platform is not None and platform not in self._platforms:
+            return True
+        tracked = self._tracked.get(udid)
+        state = tracked.track.state if tracked is not None else None
+        return state not in {None, DeviceState.UNPLUGGED} and self._identities.is_hidden(udid)
 
     def _entry(self, udid: str) -> DeviceEntry | None:
-        """What the file says of the device; of the plain serial, where twins share one."""
-        entry = self._config.device(udid)
-        if entry is None and self._identities.facts(udid).shared_serial:
-            entry = self._config.device(udid.rpartition("@")[0])
-        return entry
+        """What the file says of the device: of its UDID, else of its address or serial."""
+        if not self._config.devices:
+            return None
+        names = (udid, *self._identities.aliases(udid))
+        return next((entry for name in names if (entry := self._config.device(name))), None)
 
     def _visibility(self, udid: str) -> Visibility:
         entry = self._entry(udid)
@@ -693,6 +690,7 @@ class Pipeline:
             port=facts.port,
             tags=entry.tags if entry else (),
             visibility=self._visibility(udid),
+            aliases=self._identities.aliases(udid),
         )
 
     def _record(self, udid: str, track: Track, since_ms: int) -> DeviceRecord:
@@ -709,6 +707,11 @@ class Pipeline:
             port=facts.port,
             reason=track.reason,
             holder=track.holder,
+            path=facts.path,
+            address=facts.address,
+            serial=facts.serial if facts.serial != udid else "",
+            shared=facts.shared_serial,
+            ways=facts.ways,
         )
 
     def _view(self, udid: str) -> DeviceView:
@@ -727,6 +730,10 @@ class Pipeline:
             reason = "; ".join(filter(None, (reason, f"held by {holder}")))
         if facts.shared_serial:
             reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
+        if facts.address == udid and not facts.serial:
+            reason = "; ".join(
+                filter(None, (reason, "shown by its address: it told no serial yet"))
+            )
         return DeviceView(
             udid,
             device.name,
@@ -779,9 +786,40 @@ def _shown_state(track: Track) -> DeviceState:
     return track.state or track.candidate or unseen
 
 
+class _Names:
+    """Which devices a name means."""
+
+    def __init__(self, devices: Iterable[tuple[str, set[str]]]) -> None:
+        self._exact: defaultdict[str, list[str]] = defaultdict(list)
+        for udid, names in devices:
+            for name in names - {""}:
+                self._exact[name].append(udid)
+        self._folded: dict[str, set[str]] | None = None
+
+    def find(self, name: str) -> tuple[str, ...]:
+        """The very spelling goes before a likeness."""
+        exact = self._exact.get(name.strip())
+        return tuple(exact) if exact else tuple(sorted(self._alike.get(fold(name), ())))
+
+    @property
+    def _alike(self) -> dict[str, set[str]]:
+        """Made only when it is asked for: it takes its time."""
+        if self._folded is None:
+            self._folded = {}
+            for name, udids in self._exact.items():
+                self._folded.setdefault(fold(name), set()).update(udids)
+        return self._folded
+
+
 def fold(name: str) -> str:
-    """A UDID as it is compared: iPhones' are written with and without their dash, in any case."""
-    return name.strip().replace("-", "").casefold()
+    """A UDID as it is compared where its very spelling is nobody's.
+
+    iPhones' are written with and without their dash, and in any case; serials as adb or as udev
+    spells them. What stands behind an `@` is a port, where each dash and letter counts.
+    """
+    name = name.strip()
+    serial, at, place = name.rpartition("@") if "@" in name else (name, "", "")
+    return udev_spelling(serial).replace("-", "").casefold() + at + place
 
 
 def policy_of(config: Config) -> Policy:
@@ -819,13 +857,13 @@ def platforms_of(config: Config) -> frozenset[Platform]:
     return frozenset(platform for platform, enabled in on.items() if enabled)
 
 
-def networks_of(config: Config) -> frozenset[Platform]:
-    """The platforms whose network phones a configuration wants."""
-    on = {
-        Platform.ANDROID: config.android.network_devices,
-        Platform.IOS: config.ios.network_devices,
+def networks_of(config: Config) -> frozenset[SourceName]:
+    """The sources whose phones on the network are wanted."""
+    wanted = {
+        SourceName.ADB: config.android.network_devices,
+        SourceName.USBMUX: config.ios.network_devices,
     }
-    return frozenset(platform for platform, enabled in on.items() if enabled)
+    return frozenset(source for source, on in wanted.items() if on)
 
 
 def remote_bridges(config: Config) -> frozenset[SourceName]:
@@ -886,4 +924,17 @@ def _restored(record: DeviceRecord) -> Track:
 
 
 def _known(record: DeviceRecord) -> Known:
-    return Known(record.udid, record.platform, record.port, record.name, record.model)
+    return Known(
+        record.udid,
+        record.platform,
+        record.port,
+        record.name,
+        record.model,
+        path=record.path,
+        address=record.address,
+        serial=record.serial,
+        shared=record.shared,
+        ways=record.ways,
+        there=record.state is not DeviceState.UNPLUGGED,
+        since_ms=record.since_ms,
+    )

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,3 +41,43 @@ async def in_thread(work: Callable[[], T], name: str) -> T:
 
     threading.Thread(target=body, name=name, daemon=True).start()
     return await future
+
+
+class SharedThread(Generic[T]):
+    """Work that is the same for all who ask: those who come while it runs share what comes of it.
+
+    However often it is asked for, a hanging file system costs one thread for each HANGS seconds,
+    and no more than MOST.
+    """
+
+    HANGS: Final = 60.0
+    """Seconds after which another thread is tried: what one hangs on may be gone for the next."""
+    MOST: Final = 5
+
+    def __init__(self) -> None:
+        self._running: list[asyncio.Future[T]] = []
+        self._began = 0.0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no thread is at work."""
+        return all(each.done() for each in self._running)
+
+    async def run(self, work: Callable[[], T], name: str) -> T:
+        """What the work returns, or raises; who is cancelled leaves the thread to the others."""
+        now = asyncio.get_running_loop().time()
+        self._running = [each for each in self._running if not each.done()]
+        if not self._running or (
+            now - self._began >= self.HANGS and len(self._running) < self.MOST
+        ):
+            self._began = now
+            fresh = asyncio.ensure_future(in_thread(work, name))
+            fresh.add_done_callback(_heard)
+            self._running.append(fresh)
+        return await asyncio.shield(self._running[-1])
+
+
+def _heard(future: asyncio.Future[T]) -> None:
+    """An error nobody waited for is no bug to be logged."""
+    if not future.cancelled():
+        future.exception()

@@ -50,9 +50,6 @@ class _NoStore:
         del record, transition, callbacks
         return ()
 
-    async def rename_device(self, old: str, new: DeviceRecord) -> None:
-        """Nothing."""
-
 
 class _House:
     """So many phones, and their next observations."""

@@ -173,20 +173,20 @@ def test_two_phones_of_one_serial_are_told_apart_by_port() -> None:
     see(identities, usb(serial, "1-1"), adb(serial, "1-1"))
     assert identities.udids == (serial,)
     see(identities, usb(serial, "1-2"))
-    assert identities.take_renames() == [(serial, f"{serial}@1-1")]
     see(
         identities,
         Gone(ADB, serial),
         adb(serial, "1-1", tid="1"),
         adb(serial, "1-2", Bridge.NOT_READY, tid="2"),
     )
-    assert set(identities.udids) == {f"{serial}@1-1", f"{serial}@1-2"}
-    assert both(identities, f"{serial}@1-1") == (Presence.PRESENT, Bridge.READY)
+    assert identities.take_renames() == [], "nobody is renamed while it is there"
+    assert set(identities.udids) == {serial, f"{serial}@1-2"}
+    assert both(identities, serial) == (Presence.PRESENT, Bridge.READY)
     assert both(identities, f"{serial}@1-2") == (Presence.PRESENT, Bridge.NOT_READY)
-    assert identities.facts(f"{serial}@1-1").shared_serial
-    see(identities, Gone(UDEV, "/devices/1-2"), Gone(ADB, f"{serial}#2"))
-    assert both(identities, f"{serial}@1-2")[0] is Presence.ABSENT
-    assert both(identities, f"{serial}@1-1") == (Presence.PRESENT, Bridge.READY)
+    assert identities.facts(serial).shared_serial
+    see(identities, Gone(UDEV, "/devices/1-1"), Gone(ADB, f"{serial}#1"))
+    assert both(identities, serial)[0] is Presence.ABSENT
+    assert both(identities, f"{serial}@1-2") == (Presence.PRESENT, Bridge.NOT_READY)
 
 
 def test_a_shared_serial_is_remembered_over_a_restart() -> None:
@@ -231,9 +231,10 @@ def test_a_network_phone_is_who_its_serialno_says() -> None:
     row = Sighting(
         ADB, "10.0.0.7:5555", "10.0.0.7:5555", Platform.ANDROID, bridge=Bridge.READY, network=True
     )
-    assert see(identities, row) == set()
+    assert see(identities, row) == {"10.0.0.7:5555"}, "shown by its address until it tells"
     see(identities, replace(row, usb_serial="ce09"))
     assert identities.udids == ("ce09",)
+    assert identities.take_renames() == [("10.0.0.7:5555", "ce09")]
     assert both(identities, "ce09") == (Presence.UNKNOWN, Bridge.READY)
     see(identities, usb("ce09", "1-4"))
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.READY)
@@ -292,6 +293,267 @@ def test_who_leans_on_a_port_follows_its_owner_to_a_new_key() -> None:
     assert both(identities, "r58m@1-3") == (Presence.PRESENT, Bridge.READY)
 
 
+SERIAL = "0123456789ABCDEF"
+
+
+def at(
+    serial: str, bus: int, port: str, controller: str = "14", kind: UsbKind = UsbKind.ADB
+) -> Sighting:
+    """On udev, below a controller that a reboot may give another bus number."""
+    sighting = usb(serial, f"{bus}-{port}", kind)
+    devpath = f"/devices/pci0000:00/0000:00:{controller}.0/usb{bus}/{bus}-{port}"
+    return replace(sighting, address=devpath)
+
+
+def far(address: str, serialno: str = "", bridge: Bridge = Bridge.READY) -> Sighting:
+    return Sighting(
+        ADB,
+        address,
+        address,
+        Platform.ANDROID,
+        bridge=bridge,
+        network=True,
+        usb_serial=serialno,
+    )
+
+
+@pytest.mark.parametrize(
+    ("adbs", "udevs"),
+    [
+        ("ZUG 5S", "ZUG_5S"),
+        (" ZUG  5S ", "ZUG_5S"),
+        ("a/b(c)d&e", "a_b_c_d_e"),
+        ("SN#1+2-3.4:5=6@7_8", "SN#1+2-3.4:5=6@7_8"),
+        ("GER\u00c4T\u00e9", "GER\u00c4T\u00e9"),
+        ("tab\tbed", "tab_bed"),
+    ],
+)
+@pytest.mark.parametrize("port", ["1-4", ""])
+@pytest.mark.parametrize("first", ["adb", "udev"])
+def test_one_serial_in_the_spelling_of_adb_and_of_udev(
+    adbs: str, udevs: str, port: str, first: str
+) -> None:
+    identities = house()
+    both_say = [adb(adbs, port), usb(udevs, "1-4")]
+    see(identities, *(both_say if first == "adb" else reversed(both_say)))
+    assert identities.udids == (adbs.strip(),), "adb's spelling is the UDID"
+    assert both(identities, adbs.strip()) == (Presence.PRESENT, Bridge.READY)
+
+
+def test_a_spelling_that_counted_stays() -> None:
+    identities = house()
+    see(identities, usb("ZUG_5S", "1-4", UsbKind.MTP))
+    identities.count("ZUG_5S", there=True)
+    see(identities, adb("ZUG 5S", "1-4"))
+    assert identities.udids == ("ZUG_5S",)
+    assert "ZUG 5S" in identities.aliases("ZUG_5S")
+    again = house(Known("ZUG_5S", Platform.ANDROID))
+    see(again, adb("ZUG 5S", "1-4"))
+    assert again.udids == ("ZUG_5S",)
+
+
+def test_a_port_that_both_name_joins_what_no_rule_of_spelling_does() -> None:
+    identities = house()
+    see(identities, usb("GERT", "1-4"), adb("GER\u00c4T", "1-4"))
+    assert len(identities.udids) == 1
+
+
+def test_a_list_that_is_late_joins_nobody_to_the_phone_at_its_old_port() -> None:
+    identities = house()
+    see(identities, usb("r58m", "1-1"), adb("r58m", "1-1"))
+    see(identities, Gone(UDEV, "/devices/1-1"), usb("ce09", "1-1"))
+    assert both(identities, "ce09") == (Presence.PRESENT, Bridge.ABSENT)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+def test_a_modem_and_a_disk_with_a_phones_serial_are_none(order: tuple[int, ...]) -> None:
+    identities = house()
+    things = [
+        usb(SERIAL, "1-1"),
+        usb(SERIAL, "1-2", UsbKind.OTHER),
+        usb(SERIAL, "1-3", UsbKind.OTHER),
+    ]
+    see(identities, *(things[n] for n in order), adb(SERIAL, "1-1"))
+    assert identities.udids == (SERIAL,)
+    assert identities.take_renames() == []
+    assert identities.facts(SERIAL).port == "1-1"
+    assert not identities.facts(SERIAL).shared_serial
+    see(identities, Gone(ADB, SERIAL), Gone(UDEV, "/devices/1-1"))
+    assert both(identities, SERIAL)[0] is Presence.ABSENT, "the modem is not the phone"
+
+
+def test_a_modem_alone_is_not_the_phone_that_hung_elsewhere() -> None:
+    identities = house(Known(SERIAL, Platform.ANDROID, "1-1"))
+    see(identities, usb(SERIAL, "1-2", UsbKind.OTHER))
+    assert both(identities, SERIAL)[0] is Presence.ABSENT
+
+
+def test_a_phone_in_an_odd_mode_is_itself_at_its_port() -> None:
+    identities = house()
+    see(identities, usb(SERIAL, "1-1"), usb(SERIAL, "1-2", UsbKind.OTHER))
+    see(identities, Gone(UDEV, "/devices/1-1"), usb(SERIAL, "1-1", UsbKind.OTHER))
+    assert both(identities, SERIAL)[0] is Presence.PRESENT
+    assert identities.facts(SERIAL).port == "1-1"
+
+
+def test_two_network_phones_of_one_serial_are_two() -> None:
+    identities = house()
+    see(identities, far("10.0.0.7:5555", "ce09"), far("10.0.0.8:5555", "ce09"))
+    assert set(identities.udids) == {"ce09", "10.0.0.8:5555"}
+    see(identities, Gone(ADB, "10.0.0.7:5555"))
+    assert identities.readings("ce09").bridge is Bridge.ABSENT
+    assert identities.readings("10.0.0.8:5555").bridge is Bridge.READY
+    see(identities, Gone(ADB, "10.0.0.8:5555"))
+    see(identities, far("10.0.0.8:5555", "ce09"), far("10.0.0.7:5555", "ce09"))
+    assert identities.readings("ce09").bridge is Bridge.READY, "each has its address's UDID again"
+    assert identities.facts("ce09").address == "10.0.0.7:5555"
+
+
+@pytest.mark.parametrize("serialno", ["", "unknown", "0000000000"])
+def test_a_network_phone_without_a_serial_is_its_address(serialno: str) -> None:
+    identities = house()
+    see(identities, far("10.0.0.7:5555", serialno), far("[fe80::1]:5555", serialno))
+    assert set(identities.udids) == {"10.0.0.7:5555", "[fe80::1]:5555"}
+    assert both(identities, "10.0.0.7:5555") == (Presence.UNKNOWN, Bridge.READY)
+
+
+def test_a_network_phone_that_was_told_keeps_its_address_until_it_left() -> None:
+    identities = house()
+    see(identities, far("10.0.0.7:5555", bridge=Bridge.NOT_READY))
+    identities.count("10.0.0.7:5555", there=True)
+    see(identities, far("10.0.0.7:5555", "ce09"))
+    assert identities.udids == ("10.0.0.7:5555",)
+    assert "ce09" in identities.aliases("10.0.0.7:5555")
+
+
+def test_a_network_phone_listed_offline_after_a_restart_is_who_was_there() -> None:
+    identities = house(Known("ce09", Platform.ANDROID, address="10.0.0.7:5555"))
+    see(identities, far("10.0.0.7:5555", bridge=Bridge.NOT_READY))
+    assert identities.udids == ("ce09",)
+    assert identities.readings("ce09").bridge is Bridge.NOT_READY
+
+
+def test_one_phone_by_its_mdns_name_and_its_address_is_one() -> None:
+    identities = house()
+    see(
+        identities, far("adb-ce09-Ab1._adb-tls-connect._tcp", "ce09"), far("10.0.0.7:37001", "ce09")
+    )
+    assert identities.udids == ("ce09",)
+
+
+def test_an_emergency_mode_is_who_was_at_that_port_last() -> None:
+    identities = house()
+    see(identities, usb("ce09", "1-4"), adb("ce09", "1-4"))
+    see(identities, Gone(ADB, "ce09"), Gone(UDEV, "/devices/1-4"))
+    edl = Sighting(UDEV, "/devices/1-4", "", None, "1-4", UsbKind.EMERGENCY, reason="in EDL mode")
+    see(identities, edl)
+    assert both(identities, "ce09") == (Presence.PRESENT, Bridge.ABSENT)
+    assert "EDL" in identities.readings("ce09").bridge_reason
+    see(identities, usb("ce09", "1-2"))
+    assert identities.facts("ce09").port == "1-2", "it is elsewhere: the other one is nobody"
+    assert identities.udids == ("ce09",)
+
+
+def test_an_iphone_that_moved_is_not_the_one_in_recovery_at_its_old_port() -> None:
+    identities = house()
+    see(identities, usb(UDID, "1-1", UsbKind.APPLE), mux(UDID))
+    see(identities, Gone(UDEV, "/devices/1-1"), usb(UDID, "1-2", UsbKind.APPLE))
+    see(identities, usb("CPID:8030 ECID:0001", "1-1", UsbKind.APPLE_RECOVERY))
+    see(identities, Gone(UDEV, "/devices/1-2"), Gone(USBMUX, "1"))
+    assert both(identities, UDID)[0] is Presence.ABSENT
+
+
+def test_whose_place_it_was_before_the_last_one_is_nobodys() -> None:
+    other = "00008101-001A2B3C4D5E6F70"
+    identities = house()
+    see(identities, usb(other, "1-1", UsbKind.APPLE), Gone(UDEV, "/devices/1-1"))
+    see(identities, usb(UDID, "1-1", UsbKind.APPLE), Gone(UDEV, "/devices/1-1"))
+    see(identities, usb(UDID, "1-2", UsbKind.APPLE))
+    see(identities, usb("CPID:8030 ECID:0001", "1-1", UsbKind.APPLE_RECOVERY))
+    assert both(identities, other)[0] is Presence.ABSENT
+
+
+@pytest.mark.parametrize(("there", "present"), [(True, Presence.PRESENT), (False, Presence.ABSENT)])
+def test_over_a_restart_a_port_is_only_whose_who_had_not_left(
+    there: bool, present: Presence
+) -> None:
+    identities = house(Known(UDID, Platform.IOS, "1-1", there=there))
+    see(identities, usb("CPID:8030 ECID:0001", "1-1", UsbKind.APPLE_RECOVERY))
+    assert both(identities, UDID)[0] is present
+
+
+def test_of_two_that_the_store_has_at_a_port_the_later_one_holds_it() -> None:
+    first, second = "00008101-001A2B3C4D5E6F70", "00008110-001A2B3C4D5E6F70"
+    identities = house(
+        Known(second, Platform.IOS, "1-1", since_ms=2),
+        Known(first, Platform.IOS, "1-1", since_ms=1),
+    )
+    see(identities, usb("CPID:8030 ECID:0001", "1-1", UsbKind.APPLE_RECOVERY))
+    assert both(identities, second)[0] is Presence.PRESENT
+    assert both(identities, first)[0] is Presence.ABSENT
+
+
+def test_a_recovery_serial_that_tells_who_it_is_is_believed() -> None:
+    identities = house(Known("00008101-000A1234A1B2C3D4", Platform.IOS, "1-1"))
+    whole = "CPID:8030_CPRV:11_ECID:001A2B3C4D5E6F70_IBFL:3C"
+    see(identities, usb(whole, "1-1", UsbKind.APPLE_RECOVERY))
+    assert both(identities, UDID)[0] is Presence.PRESENT
+    assert both(identities, "00008101-000A1234A1B2C3D4")[0] is Presence.ABSENT
+
+
+def test_bus_numbers_exchanged_at_a_reboot_change_nobody() -> None:
+    before = house()
+    see(before, at(SERIAL, 1, "1"), at(SERIAL, 2, "1", "15"), at("", 1, "2"))
+    names = {before.facts(udid).path: udid for udid in before.udids}
+    assert not any("@1-" in udid or "@2-" in udid for udid in before.udids)
+    after = house(
+        *(
+            Known(
+                udid,
+                Platform.ANDROID,
+                facts.port,
+                path=facts.path,
+                serial=facts.serial,
+                shared=facts.shared_serial,
+            )
+            for udid in before.udids
+            for facts in (before.facts(udid),)
+        )
+    )
+    see(after, at(SERIAL, 2, "1"), at(SERIAL, 1, "1", "15"), at("", 2, "2"))
+    assert {after.facts(udid).path: udid for udid in after.udids} == names
+    assert all(both(after, udid)[0] is Presence.PRESENT for udid in after.udids)
+
+
+def test_an_old_store_is_carried_over_although_the_buses_changed() -> None:
+    old = [
+        Known(f"{SERIAL}@1-4.2", Platform.ANDROID, "1-4.2"),
+        Known(f"{SERIAL}@2-1", Platform.ANDROID, "2-1"),
+        Known("no-serial@2-3", Platform.ANDROID, "2-3"),
+    ]
+    identities = house(*old)
+    see(identities, at(SERIAL, 2, "4.2"), at(SERIAL, 1, "1", "15"), at("", 1, "3", "15"))
+    assert set(identities.udids) == {known.udid for known in old}
+    assert all(both(identities, udid)[0] is Presence.PRESENT for udid in identities.udids)
+    assert identities.facts(f"{SERIAL}@2-1").path == "pci-0000:00:15.0-usb-0:1"
+
+
+def test_what_is_turned_off_is_hidden_not_absent() -> None:
+    identities = house()
+    see(identities, far("10.0.0.7:5555", "ce09"), usb("r58m", "1-1", UsbKind.MTP))
+    on = {"sources": (UDEV, ADB, USBMUX), "remote": ()}
+    identities.reconfigure(**on, network=())  # type: ignore[arg-type]
+    assert identities.is_hidden("ce09")
+    assert not identities.is_hidden("r58m")
+    see(identities, far("10.0.0.7:5555", "ce09"))
+    assert not identities.is_seen("ce09"), "it is not wanted"
+    identities.reconfigure(**on, network=(ADB,))  # type: ignore[arg-type]
+    assert not identities.is_hidden("ce09")
+    assert identities.readings("ce09").bridge is Bridge.UNKNOWN, "adb has not said yet"
+    identities.reconfigure(sources=(ADB, USBMUX), remote=(), network=(ADB,))
+    assert identities.is_hidden("r58m")
+
+
 PORTS = ("1-1", "1-2", "1-3")
 SERIALS = ("ce09", "r58m", "0123", "", "????????????", UDID)
 KINDS = (UsbKind.ADB, UsbKind.MTP, UsbKind.FASTBOOT, UsbKind.OTHER)
@@ -341,19 +603,38 @@ def test_applying_an_observation_again_changes_nothing(observations: list[Observ
         assert {udid: identities.readings(udid) for udid in identities.udids} == before
 
 
-@given(st.lists(SIGHTINGS, max_size=8, unique_by=lambda s: (s.source, s.address)), st.randoms())
-def test_the_order_of_arrival_does_not_matter(sightings: list[Sighting], random: object) -> None:
-    """Once all have spoken, the devices on the bench are the same whatever came first."""
+BENCHES = st.dictionaries(
+    st.sampled_from(("1-1", "1-2", "1-3", "1-4")),
+    st.tuples(
+        st.sampled_from(SERIALS[:3]),
+        st.sampled_from((Bridge.READY, Bridge.NOT_READY, None)),
+    ),
+)
 
-    def present(order: list[Sighting]) -> dict[str, tuple[Presence, Bridge]]:
+
+@given(BENCHES, st.randoms())
+def test_the_order_of_arrival_does_not_matter(
+    bench: dict[str, tuple[str, Bridge | None]], random: object
+) -> None:
+    """Once all have spoken, the phones on the bench are the same whatever came first."""
+    sightings = [
+        usb(serial, port, UsbKind.ADB if bridge else UsbKind.MTP)
+        for port, (serial, bridge) in bench.items()
+    ] + [adb(serial, port, bridge, tid=port) for port, (serial, bridge) in bench.items() if bridge]
+
+    def present(order: list[Sighting]) -> list[tuple[str, str, Presence, Bridge]]:
         identities = house()
         see(identities, *order)
-        return {
-            udid: state
+        # Which of two twins came first, and has the plain serial, is a matter of order.
+        return sorted(
+            (udid.partition("@")[0], identities.facts(udid).port, *state)
             for udid in identities.udids
             if (state := both(identities, udid)) != (Presence.ABSENT, Bridge.ABSENT)
-        }
+        )
 
     shuffled = list(sightings)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert present(sightings) == present(shuffled)
+    assert present(shuffled) == sorted(
+        (serial, port, Presence.PRESENT, bridge or Bridge.ABSENT)
+        for port, (serial, bridge) in bench.items()
+    )

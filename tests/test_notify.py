@@ -46,3 +46,33 @@ def test_without_a_manager_nothing_happens(tmp_path: Path) -> None:
 )
 def test_the_watchdog_interval(environ: dict[str, str], seconds: float) -> None:
     assert Notifier(environ).watchdog_interval == seconds
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "adb: no such service\nWATCHDOG=trigger",
+        "a\r\nMAINPID=1\n\nSTOPPING=1",
+        "\ud800 half a character, \x00 and \x1b[2J, \u2028\x85\u202e",
+        "x" * 100_000,
+        "\U0001f4f1" * 50_000,
+        "",
+    ],
+    ids=lambda text: ascii(text[:20]),
+)
+def test_whatever_a_status_says_it_is_one_line_that_systemd_takes(
+    tmp_path: Path, text: str
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "n"))
+        notifier = Notifier({"NOTIFY_SOCKET": str(tmp_path / "n")})
+        notifier.status("before")
+        notifier.status(text)
+        notifier.alive()
+        assert manager.recv(65536) == b"STATUS=before"
+        told = manager.recv(65536)
+        assert manager.recv(65536) == b"WATCHDOG=1"
+    assert len(told) < 4096, "more is ignored as a whole"
+    (line,) = told.decode().split("\n")
+    assert line.startswith("STATUS=")
+    assert line.isprintable()

@@ -304,7 +304,7 @@ enabled = false
         ]
 
 
-async def test_twins_are_renamed_without_a_callback(tmp_path: Path) -> None:
+async def test_a_twin_renames_nobody(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("0123", "1-1"), adb("0123", "1-1"))
         h.see(usb("0123", "1-2"))
@@ -313,13 +313,18 @@ async def test_twins_are_renamed_without_a_callback(tmp_path: Path) -> None:
         h.see(replace(adb("0123", "1-2"), address="0123#2"))
         h.wait(60)
         assert await h.came() == [("0123", "Online"), ("0123@1-2", "Online")]
-        assert {record.udid for record in await h.store.devices()} == {"0123@1-1", "0123@1-2"}
-        assert "shared" in h.state("0123@1-1")[1]
+        assert {record.udid for record in await h.store.devices()} == {"0123", "0123@1-2"}
+        assert "shared" in h.state("0123")[1]
+        assert "shared" in h.state("0123@1-2")[1]
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.pipeline.observe(Gone(ADB, "0123#1"))
+        h.wait(60)
+        assert (await h.came())[2:] == [("0123", "Unplugged")], "it ends as it began"
     async with house(tmp_path, settled=False) as h:
         h.pipeline.observe(Snapshot(UDEV, (usb("0123", "1-1"),)))
         h.pipeline.observe(Snapshot(ADB, (adb("0123", "1-1"),)))
         h.wait(60)
-        assert await h.came() == [("0123@1-2", "Unplugged")]
+        assert sorted(await h.came()) == [("0123", "Online"), ("0123@1-2", "Unplugged")]
 
 
 async def test_a_reload_without_a_difference_calls_nobody_back(tmp_path: Path) -> None:
@@ -426,7 +431,7 @@ async def test_twins_keep_what_the_file_says_of_their_serial(tmp_path: Path) -> 
         h.wait(60)
         assert await h.came() == []
         shown = {view.udid: (view.name, view.state) for view in h.pipeline.views()}
-        assert shown["0123@1-1"] == shown["0123@1-2"] == ("Twin", DeviceState.ONLINE)
+        assert shown["0123"] == shown["0123@1-2"] == ("Twin", DeviceState.ONLINE)
 
 
 async def test_a_phone_that_just_appeared_is_shown_as_what_it_is_about_to_be(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import pwd
 import socket
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from agent.users import user_name_off_loop
 
 if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
 _UCRED = struct.Struct("iII")
 """`struct ucred` of unix(7): pid, uid, gid."""
-_NAME_LIMIT = 1.0
-"""Seconds for a user's name, which may come from a directory server."""
-_names: dict[int, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +57,4 @@ async def caller_of(request: web.Request) -> Caller:
         peer = transport.get_extra_info("peername") or ("gone", 0)
         return Caller("{}:{}".format(*peer[:2]))
     pid, uid = credentials_of(sock)
-    return Caller(uid=uid, pid=pid, user=await _user(uid))
-
-
-async def _user(uid: int) -> str:
-    """The user's name; "" where there is none, or it cannot be had now."""
-    if uid not in _names:
-        try:
-            async with asyncio.timeout(_NAME_LIMIT):
-                _names[uid] = (await asyncio.to_thread(pwd.getpwuid, uid)).pw_name
-        except TimeoutError:
-            return ""
-        except KeyError:
-            _names[uid] = ""
-    return _names[uid]
+    return Caller(uid=uid, pid=pid, user=await user_name_off_loop(uid))

@@ -51,7 +51,11 @@ async def events(request: web.Request) -> web.StreamResponse:
     reader = await desk.open(_selection(request), _place(request))
     readers.add(reader)
     response = web.StreamResponse(
-        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        headers={
+            "Content-Type": "text/event-stream",
+            "Cache-Control": "no-store",
+            "X-Accel-Buffering": "no",  # nginx would keep events until it has some kilobytes
+        }
     )
     try:
         await response.prepare(request)

@@ -151,7 +151,11 @@ async def _tied(request: web.Request, lease_id: str, status: int) -> web.StreamR
         _notice_a_vanished_host(request, lease["ttl"])
         response = web.StreamResponse(
             status=status,
-            headers={"Content-Type": "application/x-ndjson", "Cache-Control": "no-store"},
+            headers={
+                "Content-Type": "application/x-ndjson",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",
+            },
         )
         await response.prepare(request)
         line: Json = lease

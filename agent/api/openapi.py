@@ -16,7 +16,8 @@ Schema = dict[str, Any]
 
 ABOUT = """\
 HTTP/JSON on the agent's unix socket for everything, and on a TCP address for reading; what changes
-something is taken over TCP only with the token of `[api] token`. Times are UTC with milliseconds
+something is taken over TCP only with the token of `[api] token`, nowhere from web pages of another
+origin, and with bodies in `application/json` alone. Times are UTC with milliseconds
 (`2026-01-06T04:52:36.963Z`), durations seconds unless they are named otherwise. Every error is
 `{"error": {"code", "message"}}`: the code is for programs, the message for people.
 """
@@ -123,7 +124,8 @@ def _change(
     errors = {
         400: "it makes no sense",
         401: "wrong token",
-        403: "no token is set, or leases are off",
+        403: "no token is set, leases are off, or a page of another origin asks",
+        415: "the body is no application/json",
     }
     if "body" in more:
         errors |= {408: "the body came too slowly", 413: "the body is larger than 64 KiB"}
@@ -163,7 +165,7 @@ def _operation(
         },
         "default": {
             "description": "500: the agent failed at it; 503: it is busy; 400, 403: "
-            "a request that is no HTTP, or asks by a foreign name (Host).",
+            "a request that is no HTTP, or asks by a foreign name (Host; see `[api] hosts`).",
             "content": _json(_ref("Error")),
         },
     }
@@ -433,7 +435,7 @@ def _delivery_paths() -> Schema:
             "post": _change(
                 "deliveries",
                 "replayDeliveries",
-                "Send finished callbacks again: those that match, by default the dead ones.",
+                "Send finished callbacks again, oldest first: all that match, by default the dead.",
                 _object("*", replayed=_array(_text(), "Their ids, oldest first.")),
                 body=_object(
                     webhook=_text("By name or id."),

@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from agent.errors import AgentError
+from agent.text import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from agent.api.caller import Caller
     from agent.api.limits import Limits
     from agent.service.services import Services
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
+NAMES: web.AppKey[Callable[[], Sequence[str]]] = web.AppKey("names")
+"""Under which it may be asked, in lower case, besides literal addresses and localhost."""
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
 
@@ -33,12 +38,12 @@ async def body_of(request: web.Request) -> dict[str, Any]:
     limit = request.app[LIMITS].body
     try:
         async with asyncio.timeout(limit):
-            text = await request.text()
+            text = (await request.read()).decode()  # whatever it says of itself: RFC 8259
     except TimeoutError:
         raise web.HTTPRequestTimeout(text=f"the body did not come within {limit:g} s") from None
     except (web.RequestPayloadError, ConnectionError) as error:
         raise BadRequestError(f"the body did not come whole: {error}") from None
-    except (UnicodeDecodeError, LookupError):
+    except UnicodeDecodeError:
         raise BadRequestError("the body is no JSON: it must be in UTF-8") from None
     try:
         body = json.loads(text or "{}")
@@ -54,6 +59,9 @@ def text_of(body: dict[str, Any], key: str, default: str | None = None) -> str:
     value = body.get(key, default)
     if not isinstance(value, str):
         raise BadRequestError(f"{key!r} must be a string")
+    if whole(value) != value:
+        # JSON can name it, and nothing can store it.
+        raise BadRequestError(f"{key!r} holds half a character (a lone surrogate)")
     return value
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -13,11 +12,14 @@ from aiohttp import web
 from agent.api import events, leases
 from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
+from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, SERVICES, STOPPING, body_of, text_of
+from agent.api.request import CALLER, LIMITS, NAMES, SERVICES, STOPPING, body_of, text_of
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from aiohttp.typedefs import Handler
 
     from agent.api.limits import Limits
@@ -25,17 +27,29 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_READING = {"GET", "HEAD"}
 
+def build(
+    services: Services,
+    limits: Limits,
+    *,
+    trusted: bool,
+    names: Callable[[], Sequence[str]] = tuple,
+) -> web.Application:
+    """The application.
 
-def build(services: Services, limits: Limits, *, trusted: bool) -> web.Application:
-    """The application. Trusted: the unix socket, whose mode says who may; else TCP."""
-    middlewares = [_to_the_end, _audit, _errors]
+    Args:
+        services: what is served.
+        limits: what a client may.
+        trusted: the unix socket, whose mode says who may; else TCP.
+        names: those of `[api] hosts` that are in force.
+    """
+    middlewares = [_to_the_end, _audit, _errors, guard]
     if not trusted:
-        middlewares = [_host_check, *middlewares, _token_check]
+        middlewares.append(_token_check)
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[SERVICES] = services
     app[LIMITS] = limits
+    app[NAMES] = names
     app[STOPPING] = asyncio.Event()
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
@@ -182,7 +196,7 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
 @web.middleware
 async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Who changed what, or tried to. Renewals, which come every few seconds, at level debug."""
-    if request.method in _READING:
+    if request.method in READING:
         return await handler(request)
     caller = request[CALLER] = await caller_of(request)
     status: int | str = "gone"
@@ -216,24 +230,9 @@ async def _to_the_end(request: web.Request, handler: Handler) -> web.StreamRespo
 
 
 @web.middleware
-async def _host_check(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Only literal addresses and localhost: a web page that rebinds its name gets nothing."""
-    host = request.host.rpartition(":")[0] if request.host.count(":") == 1 else request.host
-    host = host.partition("]")[0].lstrip("[") if host.startswith("[") else host
-    if host != "localhost":
-        try:
-            ipaddress.ip_address(host)
-        except ValueError:
-            return error_answer(
-                403, "bad_host", f"ask by address or as localhost, not as {host!r} (Host header)"
-            )
-    return await handler(request)
-
-
-@web.middleware
 async def _token_check(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Over TCP anybody on the host may read; changing needs the token."""
-    if request.method in _READING:
+    if request.method in READING:
         return await handler(request)
     token = request.app[SERVICES].tcp_token()
     if token is None:
@@ -241,6 +240,7 @@ async def _token_check(request: web.Request, handler: Handler) -> web.StreamResp
             403, "no_token", "changes are taken on the unix socket, or here with [api] token set"
         )
     given = request.headers.get("Authorization", "")
-    if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
+    # What is no UTF-8 came as half characters (PEP 383).
+    if not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
         return error_answer(401, "bad_token", "changes over TCP need 'Authorization: Bearer TOKEN'")
     return await handler(request)

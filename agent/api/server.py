@@ -20,6 +20,7 @@ from agent.api.routes import build
 from agent.errors import StartError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.service.services import Services
@@ -66,9 +67,14 @@ class ApiServer:
     def __init__(self, services: Services, limits: Limits = _LIMITS) -> None:
         self._services = services
         self._limits = limits
+        self.hosts: Sequence[str] = ()
+        """`[api] hosts`: names under which it may be asked, on all listeners."""
         self._unix: Listener | None = None
         self._tcp: Listener | None = None
         self._ending: set[asyncio.Task[None]] = set()
+
+    def _build(self, *, trusted: bool) -> web.Application:
+        return build(self._services, self._limits, trusted=trusted, names=lambda: self.hosts)
 
     @property
     def address(self) -> str:
@@ -82,7 +88,7 @@ class ApiServer:
             StartError: another agent answers there, or the place cannot be written.
         """
         _refuse_if_answered(path)
-        runner = await _runner(build(self._services, self._limits, trusted=True))
+        runner = await _runner(self._build(trusted=True))
         loop = asyncio.get_running_loop()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
@@ -107,7 +113,7 @@ class ApiServer:
             StartError: the port is in use or not ours to bind.
         """
         host, _, port = address.rpartition(":")
-        runner = await _runner(build(self._services, self._limits, trusted=False))
+        runner = await _runner(self._build(trusted=False))
         try:
             assert runner.server is not None
             listening = await asyncio.get_running_loop().create_server(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from agent import __version__
+from agent.cli import out
 from agent.cli.common import group_config_option
-from agent.errors import AgentError
+from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +83,18 @@ def command() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an operator's error is one line (or one per mistake), exit 1."""
+    out.prepare()
     try:
         command.main(arguments, prog_name="device-agent", standalone_mode=True)
+    except ConfigError as error:
+        out.echo_err(out.lines(f"device-agent: {error}"))
+        sys.exit(1)
     except AgentError as error:
-        click.echo(f"device-agent: {error}", err=True)
+        out.say(error)
+        sys.exit(1)
+    except OSError as error:
+        # A pipe whose reader left is click's. A full disk is no bug either.
+        if error.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
+            raise
+        out.say(f"cannot write: {error.strerror}")
         sys.exit(1)

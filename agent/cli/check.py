@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import BAD_CONFIG, config_option
+from agent.cli.common import BAD_CONFIG, config_option, said_to_outsiders
+from agent.cli.out import echo_err, lines, printable
 from agent.config import check, format_problems
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +36,9 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
     """
     path = file or config_path
     config, problems, warnings = check(path)
-    if config is not None:
+    if config is None:
+        problems = said_to_outsiders(ConfigError(problems), path).problems
+    else:
         from agent.cli.foresee import foreseen  # noqa: PLC0415 - the client's libraries take 100 ms
 
         warnings += foreseen(config, path)
@@ -50,9 +54,8 @@ def command(file: Path | None, config_path: Path, as_json: bool) -> None:
             if group:
                 _show([replace(each, message=each.message + mark) for each in group], colour)
         if config is not None:
-            click.echo(
-                f"{path}: good: {len(config.webhooks)} webhooks, {len(config.devices)} devices"
-            )
+            found = f"{len(config.webhooks)} webhooks, {len(config.devices)} devices"
+            click.echo(printable(f"{path}: good: {found}"))
     sys.exit(BAD_CONFIG if problems else 0)
 
 
@@ -73,7 +76,7 @@ def _show(problems: Sequence[Problem], colour: str) -> None:
         style = partial(click.style, fg=colour, bold=True)
         click.echo(format_problems(problems, _text_of, width, style), err=True)
     else:
-        click.echo(format_problems(problems), err=True)
+        echo_err(lines(format_problems(problems)))
 
 
 def _text_of(file: str) -> str:

@@ -8,13 +8,16 @@ import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
+from urllib.parse import quote
 
 import click
 import tomli
 
+from agent.cli.out import echo_err, lines, printable
 from agent.config import Config, load
 from agent.config.document import read
-from agent.errors import ApiError, ConfigError
+from agent.errors import ApiError, ConfigError, Problem
+from agent.users import group_name
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Sequence
@@ -24,6 +27,8 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 INSTALLED = Path("/etc/device-agent/agent.toml")
 CHECKOUT = Path("config/agent.toml")
 INSTALLED_SOCKET = Path("/run/device-agent/control.sock")
+GROUP = "device-agent"
+"""Who may read the installed file, and use the socket."""
 _META = "agent.cli.config"
 REQUEST_LIMIT = 30.0
 """Seconds to wait for the running agent's answer."""
@@ -84,12 +89,41 @@ def load_or_exit(path: Path) -> Config:
     try:
         return load(path)
     except ConfigError as error:
-        exit_bad_config(error)
+        exit_bad_config(said_to_outsiders(error, path))
+
+
+def said_to_outsiders(error: ConfigError, path: Path) -> ConfigError:
+    """The error; where this user may not read the file, with what to do about that."""
+    try:
+        path.open("rb").close()
+    except PermissionError as denied:
+        reason = f"cannot be read ({denied.strerror}): {join_group(path)}"
+        return ConfigError([Problem(str(path), 1, 1, reason)])
+    except OSError:
+        pass
+    return error
+
+
+def join_group(path: Path) -> str:
+    """What somebody has to do who may not use that file or socket of the agent's."""
+    for each in (path, *path.parents):
+        try:
+            gid = each.stat().st_gid
+        except OSError:  # in a directory that is not ours to look into
+            continue
+        break
+    else:
+        gid = 0
+    group = (group_name(gid) if gid else "") or GROUP
+    return (
+        f"use sudo, or join the group {group} "
+        f"(sudo usermod --append --groups {group} USER, then log in anew)"
+    )
 
 
 def exit_bad_config(error: ConfigError) -> NoReturn:
     """Every mistake, a line each, and exit 2."""
-    click.echo(str(error), err=True)
+    echo_err(lines(str(error)))
     sys.exit(BAD_CONFIG)
 
 
@@ -124,12 +158,12 @@ def _load_leniently(path: Path) -> Config:
         try:
             config = whereabouts(read(path), path.parent)
         except ConfigError:  # missing, or not ours to read
-            exit_bad_config(error)
+            exit_bad_config(said_to_outsiders(error, path))
         if not _is_there(socket_for(config, path)):
             exit_bad_config(error)
         count = len(error.problems)
         mistakes = "a mistake" if count == 1 else f"{count} mistakes"
-        click.echo(f"{path} has {mistakes}: see 'device-agent check'", err=True)
+        echo_err(printable(f"{path} has {mistakes}: see 'device-agent check'"))
         return config
 
 
@@ -155,6 +189,28 @@ def whereabouts(text: str, base: Path) -> Config:
         return Config.model_validate(said, context={"base": base})
     except ValueError:
         return Config()
+
+
+def quoted(text: str) -> str:
+    """A part of a path. What the command line gave that is no text goes as the bytes it was."""
+    return quote(text, safe="", errors="surrogateescape")
+
+
+def typed(value: Any, errors: str = "replace") -> Any:
+    """Texts of the command line, whose bytes are UTF-8 whatever the locale makes of them.
+
+    Args:
+        value: a text, or what holds some.
+        errors: what becomes of bytes that are none; `surrogateescape` leaves them.
+    """
+    match value:
+        case str():
+            return value.encode(errors="surrogateescape").decode(errors=errors)
+        case dict():
+            return {typed(key, errors): typed(each, errors) for key, each in value.items()}
+        case list() | tuple():
+            return [typed(each, errors) for each in value]
+    return value
 
 
 class Event(NamedTuple):
@@ -203,7 +259,7 @@ class AgentClient:
         limit = self._aiohttp.ClientTimeout(total=REQUEST_LIMIT + patience)
         try:
             async with self._session.request(
-                method, path, json=body, params=query, timeout=limit
+                method, path, json=typed(body), params=typed(query), timeout=limit
             ) as response:
                 answer, refused = await response.json(), not response.ok
         except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
@@ -238,7 +294,7 @@ class AgentClient:
         limit = self._aiohttp.ClientTimeout(total=None)
         try:
             async with asyncio.timeout(REQUEST_LIMIT + patience):
-                answer = await self._session.request(method, path, json=body, timeout=limit)
+                answer = await self._session.request(method, path, json=typed(body), timeout=limit)
             async with answer:
                 if not answer.ok:
                     async with asyncio.timeout(REQUEST_LIMIT):
@@ -268,7 +324,7 @@ class AgentClient:
         try:
             async with asyncio.timeout(REQUEST_LIMIT):
                 answer = await self._session.get(
-                    "/v1/events", params=query, headers=headers, timeout=limit
+                    "/v1/events", params=typed(list(query)), headers=headers, timeout=limit
                 )
             async with answer:
                 if not answer.ok:
@@ -293,11 +349,8 @@ class AgentClient:
 
     def _unreachable(self, error: Exception) -> str:
         if isinstance(error, PermissionError) or "ermission" in str(error):
-            return (
-                f"not allowed to use the agent's socket {self._path}: use sudo, or join the group "
-                "that owns it"
-            )
-        if not self._path.exists():
+            return f"not allowed to use the agent's socket {self._path}: {join_group(self._path)}"
+        if not _is_there(self._path):
             return (
                 f"no agent runs with this configuration (no socket {self._path}): start it with "
                 "'device-agent run' or 'systemctl start device-agent'"

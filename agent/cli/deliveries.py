@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option
+from agent.cli.common import ask, config_option, group_config_option, quoted
+from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -76,21 +77,23 @@ def list_(config_path: Path, limit: int, as_json: bool, **filters: str | None) -
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
 def show(config_path: Path, message_id: str, as_json: bool) -> None:
     """Show one callback: its body and every attempt."""
-    row = ask(config_path, "GET", f"/v1/deliveries/{message_id}")["delivery"]
+    row = ask(config_path, "GET", f"/v1/deliveries/{quoted(message_id)}")["delivery"]
     if as_json:
         click.echo(json.dumps({"delivery": row}, indent=2))
         return
-    click.echo(f"{row['id']}  {click.style(row['state'], fg=_COLOURS[row['state']], bold=True)}")
-    click.echo(f"to      {row['webhookName'] or '(gone)'} (id {row['webhookId']})")
+    click.echo(
+        f"{printable(row['id'])}  {click.style(row['state'], fg=_COLOURS[row['state']], bold=True)}"
+    )
+    click.echo(f"to      {printable(row['webhookName']) or '(gone)'} (id {row['webhookId']})")
     click.echo(f"created {row['created']}")
     if row["due"]:
         click.echo(f"due     {row['due']}")
-    click.echo(f"body    {row['body']}")
+    click.echo(f"body    {printable(row['body'], LONG)}")
     for number, attempt in enumerate(row["tries"], start=1):
         what = attempt["error"] or f"answered {attempt['status']}"
-        click.echo(f"\n#{number}  {attempt['at']}  {attempt['duration_ms']} ms  {what}")
+        click.echo(f"\n#{number}  {attempt['at']}  {attempt['duration_ms']} ms  {printable(what)}")
         if attempt["answer"]:
-            click.echo("    " + attempt["answer"].replace("\n", "\n    "))
+            click.echo(lines(attempt["answer"], indent="    | "))
 
 
 @command.command()
@@ -101,8 +104,9 @@ def show(config_path: Path, message_id: str, as_json: bool) -> None:
 def replay(config_path: Path, message_id: str | None, as_json: bool, **filters: str | None) -> None:
     """Send finished callbacks again: the one with ID, or the dead ones that match.
 
-    They keep their id and body, so receivers can tell them from new ones; one that is replayed and
-    fails is retried as if it were new. At most 1,000 at a time.
+    Oldest first, all of them. They keep their id and body, so receivers can tell them from new
+    ones. One that is older than `max_age` of [delivery] gets one attempt, and is dead again if that
+    fails; a younger one is retried until then. What was for a webhook that is gone stays.
     """
     query = {key: value for key, value in filters.items() if value is not None}
     if message_id:

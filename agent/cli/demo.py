@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -74,13 +75,17 @@ class _Screen:
         """A callback came in."""
         body = got.content
         self.came.append((body["deviceUdid"], body["eventDescription"]))
+        self._news.set()
+        with contextlib.suppress(OSError):  # nobody reads on: what is said next ends the story
+            self._show(got, body)
+
+    def _show(self, got: Received, body: dict[str, Any]) -> None:
         seal = "signature good" if got.verified else f"signature BAD: {got.why_not}"
         click.echo(
             f"   {click.style('→ callback', fg='green')} "
             f"{click.style(body['eventActivity'], bold=True)}  {body['deviceName']}  ({seal})"
         )
         click.echo(click.style(f"     {got.body.decode()}", dim=True))
-        self._news.set()
 
     async def expect(self, phone: Phone, description: str) -> None:
         """Wait for the next callback; it must be that one."""

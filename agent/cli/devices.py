@@ -9,13 +9,14 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option
+from agent.cli.common import ask, config_option, quoted, typed
+from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
-from agent.cli.table import columns, printable, terminal
+from agent.cli.table import columns, terminal
+from agent.model import alike
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,18 +57,23 @@ class Filters:
         )
 
     def rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Those that are to be shown."""
-        return [row for row in rows if self.fit(row, row["state"])]
+        """Those that are to be shown; who writes a UDID as it is means no other one."""
+        udids = {row["udid"] for row in rows}
+        exact = udids.intersection(self.named)
+        meant = {alike(udid) for udid in exact}
+        return [
+            row
+            for row in rows
+            if self.fit(row, row["state"])
+            and (row["udid"] in exact or alike(row["udid"]) not in meant)
+        ]
 
 
 def _is_called(row: dict[str, Any], text: str) -> bool:
     if row["name"].casefold() == text.casefold():
         return True
-    return bool(_folded(row["udid"]) == _folded(text))
-
-
-def _folded(udid: str) -> str:
-    return udid.strip().replace("-", "").casefold()
+    serial = row["udid"].rpartition("@")[0]  # of a twin: its serial means both of them
+    return alike(text) in {alike(row["udid"]), alike(serial)}
 
 
 @click.command()
@@ -93,7 +99,8 @@ def command(
     as it changes, until Ctrl-C; elsewhere each transition is a line, or with --json each message a
     JSON object. An agent that restarts is waited for, and what was missed meanwhile is told.
     """
-    filters = Filters(named, states, platform, tags)
+    named = tuple(map(typed, named))
+    filters = Filters(named, states, platform, tuple(map(typed, tags)))
     if watch:
         from agent.cli.watch import watch as stay  # noqa: PLC0415 - most calls do not stay
 
@@ -102,7 +109,7 @@ def command(
     if named and not rows:
         # It exists, and the other options leave it out; or the agent says which are near.
         for text in named:
-            ask(config_path, "GET", f"/v1/devices/{quote(text, safe='')}")
+            ask(config_path, "GET", f"/v1/devices/{quoted(text)}")
     if as_json:
         click.echo(json.dumps({"devices": rows}, indent=2))
         return
@@ -110,7 +117,7 @@ def command(
     room = size.columns if size else None
     click.echo(table(rows, time.time(), room) if rows else "no devices")
     if len(named) == 1 and len(rows) == 1:
-        udid = quote(rows[0]["udid"], safe="")
+        udid = quoted(rows[0]["udid"])
         click.echo(_history(ask(config_path, "GET", f"/v1/devices/{udid}")["transitions"]))
     say_refused_reload(config_path)
 
@@ -136,7 +143,7 @@ def table(rows: list[dict[str, Any]], now: float, room: int | None = None) -> st
 
 def transition_line(row: dict[str, Any]) -> str:
     """One transition: when, which device, from what to what, and why."""
-    return f"{row['at']}  {printable(row['name'])}  {row['udid']}  {_move(row)}".rstrip()
+    return f"{row['at']}  {printable(row['name'])}  {printable(row['udid'])}  {_move(row)}".rstrip()
 
 
 def _history(transitions: list[dict[str, Any]]) -> str:

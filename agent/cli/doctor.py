@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import config_option, socket_for, whereabouts
+from agent.cli.out import echo_err, say
 from agent.config import Config, check
 from agent.config.document import read
 from agent.doctor import bundle as support
@@ -67,9 +68,9 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
         try:
             support.write(bundle, facts, findings, config, log, os.environ)
         except AgentError as error:
-            click.echo(f"device-agent: {error}", err=True)
+            say(error)
             sys.exit(EXIT_CODES[Verdict.FAIL])
-        click.echo(f"support bundle: {bundle}: look through it before you hand it on", err=True)
+        echo_err(f"support bundle: {bundle}: look through it before you hand it on")
     sys.exit(EXIT_CODES[worst(findings)])
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agent.cli.out import say
 from agent.config import parse_duration
 from agent.errors import ApiError
+from agent.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -122,13 +123,13 @@ async def patiently(
                 raise
             if not said:
                 said = True
-                click.echo(f"device-agent: waiting on, behind others now: {error}", err=True)
+                say(f"waiting on, behind others now: {error}")
         await asyncio.sleep(AGAIN)
         left = max(0.0, end - now())
 
 
 def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+    """As `getpass.getuser`, which may wait for ever for a directory."""
+    named = (os.environ.get(key, "") for key in ("LOGNAME", "USER", "LNAME", "USERNAME"))
+    uid = os.getuid()
+    return next(filter(None, named), "") or user_name(uid) or str(uid)

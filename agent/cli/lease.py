@@ -6,13 +6,20 @@ import asyncio
 import json
 import time
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 import click
 
-from agent.cli.common import AgentClient, ask, config_option, group_config_option, socket_of
+from agent.cli.common import (
+    AgentClient,
+    ask,
+    config_option,
+    group_config_option,
+    quoted,
+    socket_of,
+)
 from agent.cli.devices import since
 from agent.cli.holding import Seconds, patiently, request_body, wish_options
+from agent.cli.out import LONG, echo_err, printable
 from agent.cli.table import columns
 
 if TYPE_CHECKING:
@@ -52,11 +59,9 @@ def acquire(
     if as_json:
         click.echo(json.dumps(lease, indent=2))
         return
-    click.echo(lease["id"])
-    click.echo(
-        f"{lease['udid']} is held by {lease['holder']} for {lease['ttl']:g} s unless renewed",
-        err=True,
-    )
+    click.echo(printable(lease["id"]))
+    held = f"{lease['udid']} is held by {lease['holder']} for {lease['ttl']:g} s unless renewed"
+    echo_err(printable(held, LONG))
 
 
 async def _acquire(path: Path, body: dict[str, Any]) -> Any:
@@ -74,7 +79,7 @@ async def _acquire(path: Path, body: dict[str, Any]) -> Any:
 @click.argument("lease_id", metavar="ID")
 def renew(config_path: Path, lease_id: str, *, as_json: bool) -> None:
     """Let a lease last another TTL from now."""
-    lease = ask(config_path, "POST", f"/v1/leases/{quote(lease_id, safe='')}/renew")
+    lease = ask(config_path, "POST", f"/v1/leases/{quoted(lease_id)}/renew")
     click.echo(json.dumps(lease, indent=2) if as_json else f"lasts until {lease['expires']}")
 
 
@@ -84,8 +89,10 @@ def renew(config_path: Path, lease_id: str, *, as_json: bool) -> None:
 @click.argument("lease_id", metavar="ID")
 def release(config_path: Path, lease_id: str, *, as_json: bool) -> None:
     """End a lease."""
-    lease = ask(config_path, "DELETE", f"/v1/leases/{quote(lease_id, safe='')}")
-    click.echo(json.dumps(lease, indent=2) if as_json else f"{lease['udid']} is released")
+    lease = ask(config_path, "DELETE", f"/v1/leases/{quoted(lease_id)}")
+    click.echo(
+        json.dumps(lease, indent=2) if as_json else printable(f"{lease['udid']} is released")
+    )
 
 
 @command.command("list")

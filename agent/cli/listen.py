@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.out import LONG, echo_err, printable
 from agent.cli.receiver import Received, Receiver
 
 
@@ -32,11 +33,20 @@ def command(host: str, port: int, secret_file: Path | None, as_json: bool) -> No
 
 
 async def _listen(host: str, port: int, secret: str, as_json: bool) -> None:
-    receiver = Receiver(lambda got: click.echo(as_line(got) if as_json else as_text(got)), secret)
+    ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(got: Received) -> None:
+        try:
+            click.echo(as_line(got) if as_json else as_text(got))
+        except OSError as error:  # nobody reads on
+            if not ended.done():
+                ended.set_exception(error)
+
+    receiver = Receiver(take, secret)
     url = await receiver.start(host, port)
     try:
-        click.echo(f"listening at {url} (Ctrl-C ends)", err=True)
-        await asyncio.Event().wait()
+        echo_err(f"listening at {url} (Ctrl-C ends)")
+        await ended
     finally:
         await receiver.stop()
 
@@ -49,8 +59,7 @@ def as_line(got: Received) -> str:
             "timestamp": got.headers.get("webhook-timestamp", ""),
             "verified": got.verified,
             "body": got.content,
-        },
-        ensure_ascii=False,
+        }
     )
 
 
@@ -62,10 +71,11 @@ def as_text(got: Received) -> str:
     elif got.verified:
         seal = click.style("  signature good", fg="green")
     else:
-        seal = click.style(f"  signature BAD: {got.why_not}", fg="red")
+        seal = click.style(f"  signature BAD: {printable(got.why_not)}", fg="red")
     headline = "POST " + got.path
     if isinstance(content, dict) and "deviceName" in content:
         headline = f"{content.get('eventDescription')}  {content['deviceName']}"
     body = content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
     message_id = got.headers.get("webhook-id", "")
-    return f"{click.style(headline, bold=True)}{seal}\n  {message_id}\n  {body}"
+    headline = click.style(printable(headline), bold=True)
+    return f"{headline}{seal}\n  {printable(message_id)}\n  {printable(body, LONG)}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import BAD_CONFIG, ask, config_option
+from agent.cli.out import echo_err, lines, printable
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
@@ -26,13 +27,13 @@ def command(config_path: Path) -> None:
         result = ask(config_path, "POST", "/v1/reload")
     except ApiError as error:
         if error.code == "bad_config":
-            click.echo(str(error), err=True)
+            echo_err(lines(str(error)))
             sys.exit(BAD_CONFIG)
         raise
     changed = ", ".join(result["changed"]) or "nothing"
-    click.echo(f"reloaded: {changed} changed")
+    click.echo(printable(f"reloaded: {changed} changed"))
     for key in result["needs_restart"]:
-        click.echo(f"{key} takes effect at the next start", err=True)
+        echo_err(printable(f"{key} takes effect at the next start"))
 
 
 def say_refused_reload(config_path: Path) -> None:
@@ -40,9 +41,8 @@ def say_refused_reload(config_path: Path) -> None:
     last = ask(config_path, "GET", "/v1/status")["reload"]
     if last["ok"]:
         return
-    click.echo(
+    echo_err(
         click.style(f"the last reload was refused at {last['at']}", fg="red")
-        + " and what was in force stays:",
-        err=True,
+        + " and what was in force stays:"
     )
-    click.echo(last["error"], err=True)
+    echo_err(lines(last["error"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ def command(config_path: Path) -> None:
     except ConfigError as error:
         exit_bad_config(error)
     log.configure(config.agent.log_level, config.agent.log_format, sys.stderr, os.environ)
+    logging.captureWarnings(
+        capture=True
+    )  # else they are written to stderr, and wait for its reader
     _say(warnings)
 
     def reload() -> Config:

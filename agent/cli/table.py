@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from agent.cli.out import can_write, printable
+from agent.text import CUT
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _GAP = "  "
-_CUT = "…"
 
 
 def columns(
@@ -29,7 +31,7 @@ def columns(
 
     Args:
         headings: one per column.
-        rows: the cells; control characters, which a phone's name may have, are shown as `?`.
+        rows: the cells; what is not printable, which a phone's name may have, is shown as `?`.
         coloured: the column that has colours.
         colours: the colour of that column in each row; None for none.
         room: how wide it may be; None: as wide as it needs to be.
@@ -67,11 +69,6 @@ def _shrink(widths: list[int], room: int, order: Sequence[tuple[int, int]]) -> N
             widths[column] = max(least, widths[column] - excess)
 
 
-def printable(text: str) -> str:
-    """What moves no cursor and changes no colour."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
-
-
 def width(text: str) -> int:
     """Columns of a terminal that printable text takes."""
     if text.isascii():
@@ -80,7 +77,7 @@ def width(text: str) -> int:
 
 
 def _columns_of(character: str) -> int:
-    if unicodedata.combining(character):
+    if unicodedata.category(character) in {"Mn", "Me"}:  # accents, and selectors of emoji
         return 0
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
@@ -89,13 +86,14 @@ def fitted(text: str, room: int) -> str:
     """Exactly that wide: cut, with an ellipsis, or padded."""
     if (space := room - width(text)) >= 0:
         return text + " " * space
+    cut = CUT if can_write(CUT) else "~"
     kept, used = "", 0
     for character in text:
         used += _columns_of(character)
         if used > room - 1:
             break
         kept += character
-    return kept + _CUT + " " * (room - 1 - width(kept))
+    return kept + cut + " " * (room - 1 - width(kept))
 
 
 def terminal() -> os.terminal_size | None:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import AgentClient, config_option, socket_of
+from agent.cli.common import AgentClient, config_option, quoted, socket_of
 from agent.cli.holding import AGAIN, Seconds, patiently, request_body, wish_options
+from agent.cli.out import say
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ async def _release(client: AgentClient, lease: dict[str, Any]) -> None:
     if not lease["id"]:
         return  # lost with the agent, and not taken anew yet
     try:
-        await client.ask("DELETE", f"/v1/leases/{lease['id']}")
+        await client.ask("DELETE", f"/v1/leases/{quoted(lease['id'])}")
     except ApiError as error:
         if error.code != "unknown_lease":  # it was said when it ended
-            _say(f"the lease ends by itself: {error}")
+            say(f"the lease ends by itself: {error}")
 
 
 async def _keep(
@@ -117,18 +118,18 @@ async def _keep(
             async for line in lines:
                 said = False
                 if "ended" in line:
-                    _say(f"{lease['udid']} is no longer ours: {line['ended']}")
+                    say(f"{lease['udid']} is no longer ours: {line['ended']}")
                     return
                 if "id" in line:
                     lease.update(line)
         except ApiError as error:
             if not said:
                 said = True
-                _say(f"not tied to the lease of {lease['udid']} now, trying again: {error}")
+                say(f"not tied to the lease of {lease['udid']} now, trying again: {error}")
             if error.code == "unknown_lease":
                 lease["id"] = ""
         await asyncio.sleep(AGAIN)
-        path, again = f"/v1/leases/{lease['id']}/tie", None
+        path, again = f"/v1/leases/{quoted(lease['id'])}/tie", None
         if not lease["id"]:
             path, again = "/v1/leases", body | {"udid": lease["udid"], "wait": 0.0}
             again.pop("any", None)
@@ -162,7 +163,7 @@ async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:
         missing = isinstance(error, FileNotFoundError) or (
             "/" not in run[0] and shutil.which(run[0], os.F_OK) is None
         )
-        _say(f"cannot run {run[0]!r}: {os.strerror(errno.ENOENT) if missing else error.strerror}")
+        say(f"cannot run {run[0]!r}: {os.strerror(errno.ENOENT) if missing else error.strerror}")
         return 127 if missing else 126
     for each in early:
         with contextlib.suppress(ProcessLookupError):
@@ -183,7 +184,3 @@ def _in_foreground() -> bool:
         return False
     finally:
         os.close(terminal)
-
-
-def _say(text: str) -> None:
-    click.echo(f"device-agent: {text}", err=True)

@@ -15,8 +15,10 @@ import click
 
 from agent.cli.common import AgentClient, socket_of
 from agent.cli.devices import table, tally, transition_line
-from agent.cli.table import fitted, printable, terminal
+from agent.cli.out import can_write, printable, say
+from agent.cli.table import fitted, terminal
 from agent.errors import ApiError
+from agent.text import CUT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,11 +135,11 @@ class JsonLines:
 
     def gone(self, why: str) -> None:
         """Say so on stderr."""
-        _say(f"{why}; waiting for it")
+        say(f"{why}; waiting for it")
 
     def back(self) -> None:
         """Say so on stderr."""
-        _say("the agent is back")
+        say("the agent is back")
 
 
 class Lines(JsonLines):
@@ -146,7 +148,7 @@ class Lines(JsonLines):
     def take(self, event: Event) -> None:
         """Print it, where it is a transition that fits."""
         if event.kind == "reset":
-            _say(event.data["reason"])
+            say(event.data["reason"])
         elif event.kind == "transition" and self._filters.fit(
             event.data, event.data["from"], event.data["to"]
         ):
@@ -156,10 +158,6 @@ class Lines(JsonLines):
 def _print(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()
-
-
-def _say(text: str) -> None:
-    click.echo(f"device-agent: {text}", err=True)
 
 
 class Screen:
@@ -203,7 +201,8 @@ class Screen:
         """As it was before."""
         if self._timer is not None:
             self._timer.cancel()
-        _write("\x1b[?25h\x1b[?1049l")
+        with contextlib.suppress(OSError):
+            _write("\x1b[?25h\x1b[?1049l")
 
     def soon(self) -> None:
         """Draw, but not too often."""
@@ -216,6 +215,12 @@ class Screen:
 
     def draw(self) -> None:
         """All of it, over what is there; each line to its end, and what is below goes."""
+        try:
+            self._draw()
+        except OSError:  # the terminal is gone
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    def _draw(self) -> None:
         size = terminal()
         if size is not None:
             lines = self.lines(size.columns, size.lines, time.time())
@@ -236,7 +241,8 @@ class Screen:
         space = max(2, high - len(head) - 1)
         if len(body) > space:
             hidden = len(body) - space + 1
-            more = f"… and {hidden} more: --state, --tag, or a higher window"
+            dots = CUT if can_write(CUT) else "..."
+            more = f"{dots} and {hidden} more: --state, --tag, or a higher window"
             body = [*body[: space - 1], fitted(more, wide).rstrip()]
         return [*head, "", *body][:high]
 

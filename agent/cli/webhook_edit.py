@@ -15,7 +15,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 import tomli
 
-from agent.cli.common import ask, config_option, exit_bad_config, load_or_exit
+from agent.cli.common import (
+    ask,
+    config_option,
+    exit_bad_config,
+    load_or_exit,
+    said_to_outsiders,
+    typed,
+)
+from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
 from agent.config.mistakes import translated
@@ -181,7 +189,7 @@ def edit(
     fields = _fields(options) | dict.fromkeys(unset)
     if name is not None:
         fields["name"] = name
-    known = _named(config_path, webhook, org_id)
+    known, org_id = _named(config_path, webhook, org_id)
     if not fields and _interactive():
         fields = _asked(known, (), None)
         if not fields:
@@ -204,7 +212,7 @@ def delete(
     config_path: Path, webhook: str, org_id: int | None, *, yes: bool, as_json: bool
 ) -> None:
     """Delete a webhook; what waits for it is cancelled. Its id is never given to another."""
-    known = _named(config_path, webhook, org_id)
+    known, org_id = _named(config_path, webhook, org_id)
     if not yes:
         if not _interactive():
             raise click.UsageError("there is no terminal to ask at: say --yes")
@@ -219,7 +227,7 @@ def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
     @_ORG
     @_JSON
     def command(config_path: Path, webhook: str, org_id: int | None, *, as_json: bool) -> None:
-        known = _named(config_path, webhook, org_id)
+        known, org_id = _named(config_path, webhook, org_id)
         # Where it says nothing it is enabled, and the file stays as it is.
         fields = {} if enabled and "enabled" not in known else {"enabled": enabled}
         _apply(config_path, known["name"], org_id, fields, f"{name}d", as_json=as_json)
@@ -347,33 +355,56 @@ def _ask_text(
 # --- the file, and the agent ------------------------------------------------------------------
 
 
-def _named(config_path: Path, webhook: str, org_id: int | None) -> dict[str, Any]:
-    """What the file says of it. An id the agent gave is not in the file: the agent is asked."""
+def _named(
+    config_path: Path, webhook: str, org_id: int | None
+) -> tuple[dict[str, Any], int | None]:
+    """What the file says of it, and its organisation.
+
+    An id that the agent gave is not in the file: the agent is asked.
+    """
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
-    load_or_exit(config_path)
+    webhook = typed(webhook)
+    config = load_or_exit(config_path)
     text, file = config_path.read_text(encoding="utf-8-sig"), str(config_path)
-    try:
-        return webhook_of(text, file, webhook, org_id)
-    except UnknownWebhookError:
-        row = _row(config_path, webhook, org_id) if webhook.isdigit() else None
-        if row is None:
-            raise
-        return webhook_of(text, file, row["name"], row["orgId"])
-    except EditError as error:
-        raise EditError(f"{error}: say which with --org") from None
+    meant = {
+        (config.org_of(each), each.name): each.id
+        for each in config.webhooks
+        if webhook in {each.name, str(each.id)} and org_id in {None, config.org_of(each)}
+    }
+    if webhook.isdecimal():
+        for row in _rows(config_path, org_id):
+            if str(row["id"]) == webhook:
+                meant[row["orgId"], row["name"]] = row["id"]
+    if len({name for _, name in meant}) > 1:
+        shown = " and ".join(f"{name!r} (id {id_})" for (_, name), id_ in meant.items())
+        raise UnknownWebhookError(
+            f"{webhook!r} is the name of one webhook and the id of another, {shown}: give the name "
+            "or the id that is its own"
+        )
+    if len(meant) > 1:
+        orgs = ", ".join(str(org) for org, _ in meant)
+        raise EditError(
+            f"{len(meant)} webhooks are called {webhook!r}, of the organisations {orgs}: say which "
+            "with --org"
+        )
+    for org, name in meant:
+        return webhook_of(text, file, name, org), org
+    return webhook_of(text, file, webhook, org_id), org_id  # it says what there is
 
 
-def _row(config_path: Path, webhook: str, org_id: int | None) -> dict[str, Any] | None:
-    """The running agent's row; None: no agent, or it has no such webhook."""
+def _rows(config_path: Path, org_id: int | None) -> list[dict[str, Any]]:
+    """The running agent's rows, of that organisation; none where no agent answers."""
     try:
-        rows = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
+        rows: list[dict[str, Any]] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
     except ApiError:
-        return None
-    found: list[dict[str, Any]] = [
-        row for key in ("name", "id") for row in rows if str(row[key]) == webhook
-    ]
-    return next((row for row in found if org_id in {None, row["orgId"]}), None)
+        return []
+    return [row for row in rows if org_id in {None, row["orgId"]}]
+
+
+def _row(config_path: Path, name: str, org_id: int | None) -> dict[str, Any] | None:
+    """The running agent's row of the webhook with that name; None: no agent, or it has none."""
+    return next((row for row in _rows(config_path, org_id) if row["name"] == name), None)
 
 
 def _kept_id(config_path: Path, name: str, org_id: int | None) -> dict[str, Any]:
@@ -402,12 +433,13 @@ def _apply(
     from agent.config.file import FileChanger  # noqa: PLC0415 - as above
 
     gone = _row(config_path, name, org_id) if fields is None else None
+    fields = typed(fields, "surrogateescape")  # refused below, where it is no text
     try:
         with FileChanger.open(config_path) as file:
             config = file.change(Change(name, org_id, fields))
             running = _load_live(config_path, file)
     except ConfigError as error:
-        exit_bad_config(error)
+        exit_bad_config(said_to_outsiders(error, config_path))
     if fields is None:
         row = {"id": gone["id"] if gone else None, "name": name}
     else:
@@ -417,7 +449,7 @@ def _apply(
         click.echo(json.dumps(row, indent=2))
     else:
         shown = f" (id {row['id']})" if row["id"] is not None else ""
-        click.echo(f"webhook {name!r}{shown} {verb} in {config_path}")
+        click.echo(printable(f"webhook {name!r}{shown} {verb} in {config_path}"))
 
 
 def _said(config: Config, name: str, org_id: int | None) -> dict[str, Any]:
@@ -435,17 +467,17 @@ def _load_live(config_path: Path, file: FileChanger) -> bool:
         result = ask(config_path, "POST", "/v1/reload")
     except ApiError as error:
         if error.code == "unreachable":
-            click.echo(f"written, and not in force yet: {error}", err=True)
+            echo_err(printable(f"written, and not in force yet: {error}"))
             return False
         try:
             file.put_back()
         except AgentError as second:
-            click.echo(f"device-agent: {second}", err=True)
+            say(second)
         else:
             # The agent stays with what it has, and knows that the file says the same again.
             with suppress(ApiError):
                 ask(config_path, "POST", "/v1/reload")
         raise
     for key in result["needs_restart"]:
-        click.echo(f"{key} takes effect at the next start", err=True)
+        echo_err(printable(f"{key} takes effect at the next start"))
     return True

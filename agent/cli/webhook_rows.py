@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from agent.cli.common import ask, load_or_exit
+from agent.cli.out import echo_err, printable
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def rows(config_path: Path) -> list[dict[str, Any]]:
     except ApiError as error:
         if error.code != "unreachable":
             raise
-        click.echo(f"as the file says: {error}", err=True)
+        echo_err(printable(f"as the file says: {error}"))
         config = load_or_exit(config_path)
         return [row_of(config, webhook) for webhook in config.webhooks]
     return found

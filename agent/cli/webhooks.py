@@ -6,11 +6,11 @@ import json
 import sys
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
-from urllib.parse import quote
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option
+from agent.cli.common import ask, config_option, group_config_option, quoted, typed
+from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import rows
@@ -66,7 +66,14 @@ def list_(config_path: Path, as_json: bool) -> None:
 def show(config_path: Path, name: str, _as_json: bool) -> None:
     """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
     found = rows(config_path)
-    row = next((row for key in ("name", "id") for row in found if str(row[key]) == name), None)
+    name = typed(name)
+    meant = [row for row in found if name in {row["name"], str(row["id"])}]
+    if len(meant) > 1:
+        shown = " or ".join(
+            f"{row['name']!r} (id {row['id']}, organisation {row['orgId']})" for row in meant
+        )
+        raise UnknownWebhookError(f"{name!r} may be {shown}: give the name or id that is its own")
+    row = meant[0] if meant else None
     if row is None:
         names = [row["name"] for row in found]
         near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
@@ -85,16 +92,17 @@ def test(config_path: Path, name: str, as_json: bool) -> None:
     Its device is `device-agent-test`. It is sent once, whether the webhook is enabled or not, and
     not stored.
     """
-    answer = ask(config_path, "POST", f"/v1/webhooks/{quote(name, safe='')}/test")
+    answer = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
-        click.echo(f"sent {answer['id']} to {answer['url']}\n  {answer['body']}")
+        click.echo(printable(f"sent {answer['id']} to {answer['url']}"))
+        click.echo(f"  {printable(answer['body'], LONG)}")
         if answer["ok"]:
             verdict = click.style(f"answered {answer['status']}", fg="green")
         else:
-            verdict = click.style(answer["error"], fg="red")
+            verdict = click.style(printable(answer["error"]), fg="red")
         click.echo(f"{verdict} in {answer['duration_ms']} ms")
         if answer["answer"]:
-            click.echo("  " + answer["answer"].replace("\n", "\n  "))
+            click.echo(lines(answer["answer"], indent="  | "))
     sys.exit(0 if answer["ok"] else 1)

@@ -42,6 +42,7 @@ from agent.config.fields import (
     url_or_table,
 )
 from agent.config.values import (
+    check_hosts,
     check_listen,
     check_no_repeats,
     check_servers,
@@ -242,6 +243,10 @@ class Api(Section):
     )
     listen: Annotated[str, AfterValidator(check_listen)] = Field(
         default="127.0.0.1:9178", description="HOST:PORT for reading and metrics. Empty: no TCP."
+    )
+    hosts: Annotated[Texts, AfterValidator(check_hosts)] = Field(
+        default=(),
+        description="Names under which it may be asked besides literal addresses and localhost.",
     )
     token: SecretValue | None = Field(
         default=None,

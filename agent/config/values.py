@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from agent.secrets import Kind
+from agent.udid import udev_spelling
 
 if TYPE_CHECKING:
     from agent.secrets import Secret
@@ -92,9 +93,9 @@ _IOS_UDID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{16}|[0-9a-f]{40}", re.IGNORECASE)
 def udid_key(udid: str) -> str:
     """The same for all spellings of one device: iOS UDIDs come with or without dash, in any case.
 
-    Other ids stay what they are.
+    Other ids are as udev spells them: `ZUG 5S` is `ZUG_5S`.
     """
-    return udid.replace("-", "").lower() if is_ios_udid(udid) else udid
+    return udid.replace("-", "").lower() if is_ios_udid(udid) else udev_spelling(udid)
 
 
 def is_ios_udid(udid: str) -> bool:
@@ -158,6 +159,23 @@ def check_listen(text: str) -> str:
     if text:
         split_host_port(text)
     return text
+
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+
+
+def check_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Host names as a Host header has them, in lower case, without port; all that are asked by."""
+    result = []
+    for name in names:
+        text = name.lower().removesuffix(".")
+        if not all(_LABEL.fullmatch(label) for label in text.split(".")):
+            raise ValueError(
+                "each is a host name alone, without scheme, port, path or *: "
+                "'agent.lab.example', or 'rack-1'"
+            )
+        result.append(text)
+    return check_no_repeats(tuple(result))
 
 
 def _split_url(url: str) -> tuple[SplitResult, str, int | None]:

@@ -14,6 +14,7 @@ from agent.config.model import Config, DeviceEntry, Tls, Webhook
 from agent.config.values import is_ios_udid, split_host_port
 from agent.config.warn_files import exposed_files
 from agent.model import Platform, Visibility
+from agent.udid import is_network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,11 +129,15 @@ def _is_silent(config: Config, pattern: str) -> bool:
 
 
 def _may_match(webhook: Webhook, device: DeviceEntry) -> bool:
-    """Generous: a UDID's spelling and the `@PORT` of twins are only known when it is plugged in."""
+    """Generous: its `@PORT` or its address is only known when a phone is there."""
     tagged = not webhook.tags or not set(webhook.tags).isdisjoint(device.tags)
     patterns = [pattern.replace("-", "").lower() for pattern in webhook.devices]
     udid = device.udid.replace("-", "").lower()
-    fits = not patterns or any("@" in each or fnmatchcase(udid, each) for each in patterns)
+    fits = (
+        not patterns
+        or is_network(device.udid)
+        or any("@" in each or is_network(each) or fnmatchcase(udid, each) for each in patterns)
+    )
     # An Android serial may look like the UDID of an iPhone; the other way round it cannot.
     possible = webhook.platforms != (Platform.IOS,) or is_ios_udid(device.udid)
     return tagged and fits and possible

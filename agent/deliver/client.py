@@ -5,12 +5,16 @@ hold up another; the environment's proxies (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PRO
 it is built, unless the webhook names its own or none. No redirects, no cookies, no decompression,
 no `.netrc`.
 
-The status decides. Of the answer's body at most BODY_LIMIT bytes are read, for at most BODY_TIME
-seconds; an endless, dripping, broken or oversized body costs the connection, never a success.
+The status decides, as soon as it is there (see `answers`). Of the answer's body at most BODY_LIMIT
+bytes are read, for at most PATIENCE seconds; an endless, dripping, broken or oversized body costs
+the connection, never a success.
 
 An attempt is one request, with one exception: when a kept-alive connection turns out to have been
 closed by the endpoint (no byte of an answer came), the same request goes out once more, at once,
-on a new one. Receivers tell such twins by their `webhook-id`, as they do retries.
+on a new one, never on another kept one. Receivers tell such twins by their `webhook-id`, as they
+do retries.
+
+Files are read in threads, under the attempt's limit: one that hangs holds up its webhook only.
 
 What an answer or an error tells is free of secrets, of userinfo and of query strings, even when
 the endpoint echoes what it was sent.
@@ -25,13 +29,15 @@ import functools
 import html
 import ipaddress
 import json
+import os
 import socket
 import ssl
 import time
+from contextvars import ContextVar
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, quote_plus, unquote
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies
 
 import aiohttp
 import aiohttp.abc
@@ -39,10 +45,14 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent import __version__
+from agent.deliver import no_proxy
+from agent.deliver.answers import Connection, Connector, Head
 from agent.deliver.policy import EXCERPT, Answer, ErrorKind
 from agent.deliver.signing import PREFIX, Signer
 from agent.errors import AgentError, SecretError
 from agent.resolver import ThreadResolver
+from agent.secrets import Kind
+from agent.threads import SharedThread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -51,18 +61,22 @@ if TYPE_CHECKING:
 
     from agent.config import BasicAuth, Webhook
     from agent.model import Callback
+    from agent.secrets import Secret
 
 BODY_LIMIT: Final = 16 * 1024
 """Bytes of an answer's body that are read at most."""
-BODY_TIME: Final = 2.0
-"""Seconds that its body is waited for at most, once the status is there."""
+PATIENCE: Final = 2.0
+"""Seconds that the rest of its head is waited for, once the status is there; then, its body."""
 TLS_TIME: Final = 10.0
 """Seconds for reading certificates."""
+AT_ONCE: Final = 0.01
+"""Seconds of preparing an attempt that are not taken off its limit."""
 CONNECT_SHARE: Final = 0.9
 """Of an attempt's time: a connection that takes longer leaves no time for an answer."""
 KEEPALIVE: Final = 15.0
 """Seconds an idle connection is kept: less than servers and NATs commonly do."""
 _LINK_LOCAL: Final = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
+_PRINTABLE: Final = "".join(map(chr, range(0x21, 0x7F)))
 _SHORTEST_REDACTED: Final = 4
 """Shorter secrets would turn an excerpt into stars, and guard nothing."""
 
@@ -76,11 +90,15 @@ class Client:
         version: str = __version__,
         resolver: aiohttp.abc.AbstractResolver | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE,
     ) -> None:
+        self._patience = patience
         self._user_agent = f"device-agent/{version}"
         self._resolver = resolver or ThreadResolver()
         self._monotonic = monotonic
         self._endpoints: dict[int | None, _Endpoint] = {}
+        self._contexts: dict[tuple[object, ...], SharedThread[ssl.SSLContext]] = {}
+        """By what they are made of: those whose files are being read."""
         self._retired: set[_Endpoint] = set()
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -98,10 +116,13 @@ class Client:
         fields: dict[str, Any]
         try:
             if endpoint is None:
-                endpoint = await self._make(webhook)
+                endpoint = await self._make(webhook, limit)
             endpoint.users += 1
-            headers = endpoint.headers(callback, now_ms // 1000, private)
-            fields = await endpoint.post(callback.body, headers, limit, private)
+            values = await endpoint.secrets(limit)
+            headers = endpoint.headers(callback, now_ms // 1000, private, values)
+            spent = self._monotonic() - started
+            left = limit - spent if spent > AT_ONCE else limit
+            fields = await endpoint.post(callback.body, headers, left, private)
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
             kind, detail = _explain(error, webhook.url, limit)
             fields = {"kind": kind, "detail": redact(detail, private)}
@@ -130,17 +151,10 @@ class Client:
         self._retired.clear()
         await asyncio.gather(*self._closing, *[endpoint.close() for endpoint in endpoints])
 
-    async def _make(self, webhook: Webhook) -> _Endpoint:
+    async def _make(self, webhook: Webhook, limit: float) -> _Endpoint:
         context: ssl.SSLContext | bool = True
         if _own_tls(webhook):
-            try:
-                async with asyncio.timeout(TLS_TIME):
-                    # Reading certificates takes milliseconds of file and CPU time: off the loop.
-                    context = await asyncio.to_thread(tls_context, webhook)
-            except TimeoutError:
-                raise AgentError(
-                    f"the files under tls could not be read within {TLS_TIME:g} s"
-                ) from None
+            context = await self._tls(webhook, limit)
             endpoint = self._known(webhook)  # another attempt may have been faster
             if endpoint is not None:
                 return endpoint
@@ -148,9 +162,28 @@ class Client:
         if replaced is not None:
             self._retire(replaced)
         endpoint = self._endpoints[webhook.id] = _Endpoint(
-            webhook, context, self._resolver, self._user_agent
+            webhook, context, self._resolver, self._user_agent, self._patience
         )
         return endpoint
+
+    async def _tls(self, webhook: Webhook, limit: float) -> ssl.SSLContext:
+        """Reading certificates takes milliseconds of file and CPU time, or for ever."""
+        tls = webhook.tls
+        made_of = (tls.ca, tls.cert, tls.key, tls.verify)
+        reading = self._contexts.setdefault(made_of, SharedThread())
+        seconds = min(limit, TLS_TIME)
+        try:
+            async with asyncio.timeout(seconds):
+                context = await reading.run(functools.partial(tls_context, webhook), "read tls")
+        except TimeoutError:
+            raise AgentError(
+                f"the files under tls could not be read within {seconds:g} s:"
+                " does their file system hang?"
+            ) from None
+        finally:
+            if reading.idle:
+                self._contexts.pop(made_of, None)
+        return context
 
     def _known(self, webhook: Webhook) -> _Endpoint | None:
         endpoint = self._endpoints.get(webhook.id)
@@ -211,6 +244,37 @@ class _ForbiddenAddressError(OSError):
     """A destination that callbacks never go to."""
 
 
+class _StaleError(Exception):
+    """A kept-alive connection had been closed by the endpoint: no byte of an answer came."""
+
+
+class _Sending:
+    """What is known of one request on its way, whatever comes of it."""
+
+    __slots__ = ("connection", "opened")
+
+    def __init__(self) -> None:
+        self.opened = False
+        """Whether a socket was opened for it; if not, it went over a kept one."""
+        self.connection: Connection | None = None
+        """Over which it went: not the one to the proxy, whose answer is none."""
+
+
+_SENDING: Final[ContextVar[_Sending]] = ContextVar("sending")
+"""Found by what aiohttp calls in the same task, or in tasks made by it."""
+
+
+class _Response(aiohttp.ClientResponse):
+    """aiohttp's; tells over which connection it is expected."""
+
+    async def start(self, connection: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
+        """Wait for the head."""
+        protocol = connection.protocol
+        assert isinstance(protocol, Connection)
+        _SENDING.get().connection = protocol
+        return await super().start(connection)
+
+
 class _Endpoint:
     """One webhook's session, and what stays the same from attempt to attempt."""
 
@@ -220,7 +284,9 @@ class _Endpoint:
         tls: ssl.SSLContext | bool,
         resolver: aiohttp.abc.AbstractResolver,
         user_agent: str,
+        patience: float,
     ) -> None:
+        self._patience = patience
         self.webhook = webhook
         self._user_agent = user_agent
         self.users = 0
@@ -228,11 +294,15 @@ class _Endpoint:
         self._tls = tls
         url = URL(webhook.url)
         # aiohttp would send the URL's userinfo in Latin-1; everything else is UTF-8.
-        self._url = url.with_user(None)
+        self._url = as_written(webhook.url)
+        self._base = url.with_user(None)
         self._userinfo = _basic_auth(url)
-        self._opened = 0
-        self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
+        self._secrets = _secrets(webhook)
+        self._in_files = any(each.kind in {Kind.FILE, Kind.CREDENTIAL} for each in self._secrets)
+        self._reading: SharedThread[dict[Secret, str]] = SharedThread()
+        self._resolver = resolver
         self._timeout = aiohttp.ClientTimeout()
+        self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._proxy, credentials, private = proxy_for(webhook, self._url)
         self._private = [*private_parts(url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
@@ -243,31 +313,63 @@ class _Endpoint:
         if self._proxy is not None and self._url.host and not self._link_local:
             # The socket factory sees the proxy only; an address in the URL can still be told.
             refuse_address(self._url.host)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+        self._session = self._open(keepalive_timeout=KEEPALIVE)
+        self._afresh: aiohttp.ClientSession | None = None
+        """For what must not go over a kept connection; made when it is needed."""
+
+    def _open(self, **more: Any) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            connector=Connector(
+                self._patience,
                 limit=0,  # the dispatcher bounds concurrency; a pool queue would eat the timeout
-                keepalive_timeout=KEEPALIVE,
-                resolver=resolver,
+                resolver=self._resolver,
                 socket_factory=self._open_socket,
+                **more,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             # trust_env would look into the environment and .netrc in a thread at every request.
             trust_env=False,
             read_bufsize=BODY_LIMIT,
+            response_class=_Response,
         )
 
-    def headers(self, callback: Callback, timestamp: int, private: list[str]) -> CIMultiDict[str]:
+    async def secrets(self, limit: float) -> dict[Secret, str]:
+        """The values of all that the webhook uses, read anew. Raises SecretError."""
+        if not self._secrets:
+            return {}
+        if not self._in_files:
+            return {each: each.read() for each in self._secrets}
+
+        def read() -> dict[Secret, str]:
+            return {each: each.read() for each in self._secrets}
+
+        try:
+            async with asyncio.timeout(limit):
+                return await self._reading.run(read, "read secrets")
+        except TimeoutError:
+            places = ", ".join(str(e) for e in self._secrets if e.kind is not Kind.INLINE)
+            raise SecretError(
+                f"not read within {limit:g} s: {places}; does the file system hang?"
+            ) from None
+
+    def headers(
+        self,
+        callback: Callback,
+        timestamp: int,
+        private: list[str],
+        values: Mapping[Secret, str],
+    ) -> CIMultiDict[str]:
         """All headers of an attempt; puts what must not be shown into `private`.
 
         Own headers come first: none of them can take the place of those that make the callback.
-        Raises SecretError.
+        Raises SecretError: a secret that is no key.
         """
         webhook = self.webhook
         private += self._private
         headers: CIMultiDict[str] = CIMultiDict()
         for name, secret in webhook.headers:
-            headers[name] = value = secret.read()
+            headers[name] = value = values[secret]
             private.append(value)
         headers["User-Agent"] = self._user_agent
         headers["Accept-Encoding"] = "identity"
@@ -276,7 +378,7 @@ class _Endpoint:
         headers["webhook-id"] = callback.message_id
         headers["webhook-timestamp"] = str(timestamp)
         if webhook.secret:
-            texts = tuple([secret.read() for secret in webhook.secret])
+            texts = tuple([values[secret] for secret in webhook.secret])
             private += (text.removeprefix(PREFIX) for text in texts)
             known, signer = self._signer
             if signer is None or texts != known:
@@ -288,11 +390,11 @@ class _Endpoint:
         auth = webhook.auth
         if auth is not None:
             if auth.type == "basic":
-                password = auth.password.read()
+                password = values[auth.password]
                 value = aiohttp.encode_basic_auth(auth.username, password)
                 private += (password, value.removeprefix("Basic "))
             else:
-                token = auth.token.read()
+                token = values[auth.token]
                 value = f"Bearer {token}"
                 private.append(token)
             headers["Authorization"] = value
@@ -300,13 +402,13 @@ class _Endpoint:
             headers["Authorization"] = self._userinfo
         headers.update(self._with_request)
         if webhook.proxy_auth is not None:
-            self._authorise_to_proxy(webhook.proxy_auth, headers, private)
+            password = values[webhook.proxy_auth.password]
+            self._authorise_to_proxy(webhook.proxy_auth, password, headers, private)
         return headers
 
     def _authorise_to_proxy(
-        self, auth: BasicAuth, headers: CIMultiDict[str], private: list[str]
+        self, auth: BasicAuth, password: str, headers: CIMultiDict[str], private: list[str]
     ) -> None:
-        password = auth.password.read()
         value = aiohttp.encode_basic_auth(auth.username, password)
         private += (password, value.removeprefix("Basic "))
         if self._tunnel:
@@ -319,51 +421,82 @@ class _Endpoint:
         self, body: bytes, headers: CIMultiDict[str], limit: float, private: list[str]
     ) -> dict[str, Any]:
         """One POST; returns the fields of an `Answer`. Raises what aiohttp raises."""
-        if self._timeout.total != limit:
-            self._timeout = aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT_SHARE)
-        opened = self._opened
+        end = time.monotonic() + limit
         try:
-            response = await self._send(body, headers)
-        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as error:
-            # No socket was opened meanwhile, so this went over a kept-alive one that had died.
-            if isinstance(error, aiohttp.ClientConnectorError) or self._opened != opened:
-                raise
-            response = await self._send(body, headers)
+            head, response = await self._send(self._session, body, headers, limit)
+        except _StaleError:
+            if self._afresh is None:
+                self._afresh = self._open(force_close=True)
+            left = end - time.monotonic()
+            head, response = await self._send(self._afresh, body, headers, left)
         try:
-            excerpt = await _excerpt(response.content, private)
-            status = response.status
-            fields: dict[str, Any] = {"status": status, "excerpt": excerpt}
-            if status >= HTTPStatus.MULTIPLE_CHOICES or status < HTTPStatus.OK:
-                fields["retry_after"] = response.headers.get("Retry-After", "")
-                if status < HTTPStatus.BAD_REQUEST:
-                    location = response.headers.get("Location", "")
-                    fields["target"] = _target(self._url, location, private)[:EXCERPT]
-            return fields
+            excerpt = (
+                ""
+                if response is None
+                else await _excerpt(response.content, private, self._patience)
+            )
         finally:
-            # Keeps the connection if the body was read to its end, drops it otherwise.
-            response.close()
+            if response is not None:
+                # Keeps the connection if the body was read to its end, drops it otherwise.
+                response.close()
+        fields: dict[str, Any] = {"status": head.status, "excerpt": excerpt}
+        if head.status >= HTTPStatus.MULTIPLE_CHOICES or head.status < HTTPStatus.OK:
+            fields["retry_after"] = head.retry_after
+            if head.status < HTTPStatus.BAD_REQUEST:
+                fields["target"] = _target(self._base, head.location, private)[:EXCERPT]
+        return fields
 
     async def close(self) -> None:
-        """Close the session and its connections."""
+        """Close the sessions and their connections."""
         await self._session.close()
+        if self._afresh is not None:
+            await self._afresh.close()
 
-    async def _send(self, body: bytes, headers: CIMultiDict[str]) -> aiohttp.ClientResponse:
-        return await self._session.post(
-            self._url,
-            data=body,
-            headers=headers,
-            allow_redirects=False,
-            timeout=self._timeout,
-            ssl=self._tls,
-            proxy=self._proxy,
-            proxy_headers=self._proxy_headers,
-        )
+    async def _send(
+        self, session: aiohttp.ClientSession, body: bytes, headers: CIMultiDict[str], limit: float
+    ) -> tuple[Head, aiohttp.ClientResponse | None]:
+        """One request; no response: it broke off behind its status. Raises likewise."""
+        if limit <= 0:
+            raise TimeoutError
+        if self._timeout.total != limit:
+            self._timeout = aiohttp.ClientTimeout(total=limit, connect=limit * CONNECT_SHARE)
+        sending = _Sending()
+        _SENDING.set(sending)
+        try:
+            response = await session.post(
+                self._url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                ssl=self._tls,
+                proxy=self._proxy,
+                proxy_headers=self._proxy_headers,
+            )
+        except Exception as error:
+            connection = sending.connection
+            if connection is not None and connection.answered is not None:
+                return connection.answered, None
+            if (
+                isinstance(
+                    error, aiohttp.ServerDisconnectedError | aiohttp.ClientOSError | ConnectionError
+                )
+                and not isinstance(error, aiohttp.ClientConnectorError)
+                and not sending.opened
+                and (connection is None or not connection.heard)
+            ):
+                raise _StaleError from error
+            raise
+        assert sending.connection is not None
+        return sending.connection.answered or Head(response.status), response
 
     def _open_socket(self, address: AddrInfoType) -> socket.socket:
         family, kind, proto, _, where = address
         if not self._link_local:
             refuse_address(str(where[0]))
-        self._opened += 1
+        sending = _SENDING.get(None)
+        if sending is not None:
+            sending.opened = True
         return socket.socket(family, kind, proto)
 
 
@@ -388,6 +521,41 @@ def refuse_address(host: str) -> None:
         )
 
 
+def as_written(text: str) -> URL:
+    """A checked URL, to be sent with its path and query as they stand in the file.
+
+    A signature in a query may be one of its very spelling (`%2F`, `%7E`, a bare `?`). Only what no
+    request line can carry is percent-encoded. Userinfo and fragment are left out.
+    """
+    parsed = URL(text)
+    _, _, rest = text.partition("://")
+    start = next((place for place, each in enumerate(rest) if each in "/?#"), len(rest))
+    target = rest[start:].partition("#")[0]
+    if not target.startswith("/"):
+        target = "/" + target
+    host = parsed.raw_host or ""
+    host = f"[{host}]" if ":" in host else host
+    port = parsed.explicit_port
+    return URL.build(
+        scheme=parsed.scheme,
+        authority=host if port is None else f"{host}:{port}",
+        # yarl would drop a bare `?`: for it, all of this is a path.
+        path=quote(target, safe=_PRINTABLE),
+        encoded=True,
+    )
+
+
+def _secrets(webhook: Webhook) -> list[Secret]:
+    """All secrets that an attempt of it needs."""
+    found = [secret for _, secret in webhook.headers]
+    found += webhook.secret or ()
+    if webhook.auth is not None:
+        found.append(webhook.auth.password if webhook.auth.type == "basic" else webhook.auth.token)
+    if webhook.proxy_auth is not None:
+        found.append(webhook.proxy_auth.password)
+    return found
+
+
 def bare_url(url: URL) -> str:
     """A URL without userinfo, query and fragment: fit for messages."""
     return str(url.with_user(None).with_query(None).with_fragment(None))
@@ -396,10 +564,12 @@ def bare_url(url: URL) -> str:
 def proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], list[str]]:
     """The webhook's proxy, else the environment's as urllib reads it; its credentials; secrets.
 
+    Which hosts go past the environment's, `no_proxy` says.
+
     The credentials are a header, the secrets those of the proxy's own URL, for redaction.
     """
     text = webhook.proxy
-    if text is None and not proxy_bypass(url.host or ""):
+    if text is None and not no_proxy.bypasses(url.host or "", url.port, os.environ):
         text = getproxies().get(url.scheme)
     if not text:
         return None, {}, []
@@ -437,20 +607,20 @@ def _target(url: URL, location: str, private: list[str]) -> str:
         return "an unreadable address"
 
 
-async def _excerpt(content: aiohttp.StreamReader, private: list[str]) -> str:
+async def _excerpt(content: aiohttp.StreamReader, private: list[str], patience: float) -> str:
     """The start of an answer's text; whatever is wrong with the body is not the caller's matter."""
     chunks: list[bytes] = []
     size = 0
     try:
         if not content.is_eof():
-            async with asyncio.timeout(BODY_TIME):
+            async with asyncio.timeout(patience):
                 while size < BODY_LIMIT and not content.at_eof():
                     chunk = await content.readany()
                     chunks.append(chunk)
                     size += len(chunk)
         else:
             chunks.append(content.read_nowait())
-    except (aiohttp.ClientError, OSError):  # TimeoutError is an OSError
+    except Exception:  # noqa: BLE001, S110 - the status is there: nothing behind it can undo it
         pass
     data = b"".join(chunks)
     if not data:
@@ -533,10 +703,10 @@ def _explain(  # noqa: C901, PLR0911, PLR0912 - a table: one line for each kind 
             return ErrorKind.TLS, f"TLS with {where} failed: {_os_words(error.__cause__)}"
         case aiohttp.ServerDisconnectedError():
             return ErrorKind.RESET, f"{where} closed the connection without an answer"
-        case aiohttp.ClientOSError():
+        case aiohttp.ClientOSError() | ConnectionError():
             return ErrorKind.RESET, f"connection to {where} lost: {_os_words(error)}"
         case aiohttp.ClientResponseError():
-            return ErrorKind.BAD_HTTP, f"{where} does not answer in HTTP, or with too long headers"
+            return ErrorKind.BAD_HTTP, f"{where} does not answer in HTTP"
         case aiohttp.InvalidURL():
             return ErrorKind.CONFIG, f"the webhook's url cannot be used: {where}"
         case aiohttp.ClientPayloadError():
@@ -556,7 +726,7 @@ def explain_connect(error: OSError, where: str) -> tuple[ErrorKind, str]:
         return ErrorKind.FORBIDDEN, words
     if error.errno == errno.ECONNREFUSED:
         return ErrorKind.REFUSED, f"{where} refuses connections: nothing listens there"
-    if error.errno in {errno.ECONNRESET, errno.EPIPE}:
+    if isinstance(error, ConnectionResetError | BrokenPipeError):  # asyncio's have no errno
         return ErrorKind.RESET, f"connection to {where} lost: {words}"
     return ErrorKind.UNREACHABLE, f"cannot connect to {where}: {words}"
 

@@ -31,11 +31,19 @@ duplicates for the next start.
    only when their list is empty and they are not `more`; and until `start` has taken the
    store's lanes in, `notify` only notes which lanes to load.
 
-**Failing webhooks.** After BREAK_AFTER failures in a row, with no success in between, a webhook
-gets one slot instead of `concurrency`; its first success gives the others back and wakes the
-lanes that wait for a retry (but not those whose endpoint asked for the delay), oldest head first.
-From then until nothing of it is pending it is sent `drain_rate` callbacks a second at most.
-Answer 410 pauses a webhook: nothing is sent until a probe is due or it is edited.
+4. Every `await` may take long, and anything may happen meanwhile: rows are notified, the webhook
+is edited, disabled, paused or found failing, all of it stops. So whatever was asked before an
+await is asked again after it (`_choose`), a lane's list changes only by methods of the lane, and
+what an attempt learns of its webhook counts only if the webhook was not edited since (`edition`,
+which an equal webhook of a new configuration leaves alone).
+
+**Failing webhooks.** From the first failure that no success followed, an endpoint is probed: at
+least every 15 s in the first 10 minutes, and every minute in the first hour, the lane that has
+waited longest is sent before its due time (but none whose endpoint asked for the delay). After
+BREAK_AFTER failures in a row a webhook gets one slot instead of `concurrency`; its first success
+gives the others back and wakes the lanes that wait for a retry (with the same exception), oldest
+head first. From then until nothing of it is pending it is sent `drain_rate` callbacks a second at
+most. Answer 410 pauses a webhook: nothing is sent until a probe is due or it is edited.
 """
 
 from __future__ import annotations
@@ -52,10 +60,21 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 import structlog
 
 from agent.clock import wall_ms
-from agent.deliver.policy import Dead, Delivered, Paused, Retry, decide, due_in, failure_kind
+from agent.deliver.policy import (
+    LONGEST,
+    Dead,
+    Delivered,
+    Paused,
+    Retry,
+    decide,
+    due_in,
+    failure_kind,
+    probe_every,
+    step_of,
+)
 from agent.errors import StoreError
 from agent.histogram import Histogram
-from agent.model import Attempt, CallbackState
+from agent.model import Attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -81,6 +100,8 @@ JUMP_MS: Final = 60_000
 """The wall clock is ahead of the monotonic one by so much: it was set, it did not just drift."""
 STORE_RETRY: Final = 5.0
 """Seconds before a refused store operation is tried again."""
+LOOK_AGAIN: Final = 1.0
+"""Seconds after which a probe is thought of again that came upon an attempt under way."""
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: from a receiver on the same host to the longest timeouts that make sense."""
 
@@ -176,14 +197,32 @@ class _Lane:
         if rowid > self.tail:
             if len(self.queue) < PREFETCH:
                 self.queue.append(callback)
+                self.hook.queued += 1
                 self.tail = rowid
             else:
                 self.more = True
         elif all(known.rowid != rowid for known in self.queue):
             self.drop()
 
+    def loaded(self, rows: Sequence[Callback]) -> None:
+        """These are the lane's first; it held nothing."""
+        self.queue.extend(rows)
+        self.hook.queued += len(rows)
+        if rows:
+            self.oldest_ms = rows[0].created_ms
+        self.tail = rows[-1].rowid if rows else 0
+        self.more = len(rows) >= PREFETCH or self.seen > self.tail
+
+    def pop(self) -> Callback:
+        """The head, to be sent."""
+        callback = self.queue.popleft()
+        self.hook.queued -= 1
+        self.oldest_ms = callback.created_ms
+        return callback
+
     def drop(self) -> None:
         """Hold nothing: the store knows."""
+        self.hook.queued -= len(self.queue)
         self.queue.clear()
         self.more = True
 
@@ -193,12 +232,27 @@ class _Hook:
     id: int
     webhook: Webhook | None
     """None: disabled or deleted, so nothing is sent."""
+    edition: int = 0
+    """Counts edits: changes of value, and being turned off and on."""
     lanes: dict[str, _Lane] = field(default_factory=dict)
     ready: deque[_Lane] = field(default_factory=deque)
+    waiting: dict[_Lane, None] = field(default_factory=dict)
+    """A set in order: the lanes in that stage, the longest waiting one first."""
+    queued: int = 0
+    """Callbacks in the lanes' queues, together."""
     in_flight: int = 0
     unrecorded: int = 0
     failures: int = 0
     failing_since_ms: int = 0
+    recoveries: int = 0
+    down_since: float | None = None
+    """Monotonic seconds of the first failure that no success followed."""
+    tried_at: float = 0.0
+    """Monotonic seconds of its last attempt's start."""
+    asked_until: float = 0.0
+    """Monotonic seconds before which it asked not to be tried again."""
+    nudge: Timer | None = None
+    """To probe it before its heads are due."""
     paused: str = ""
     probe: Timer | None = None
     draining: bool = False
@@ -220,8 +274,10 @@ class _Outcome(NamedTuple):
     """What came of one attempt, on its way into the store."""
 
     lane: _Lane
-    webhook: Webhook
-    """As it was for this attempt."""
+    edition: int
+    """Of the webhook, for this attempt."""
+    recoveries: int
+    """Of the webhook, when it was decided."""
     callback: Callback
     attempt: Attempt
     decision: Decision
@@ -290,6 +346,7 @@ class Dispatcher:
         self._deadlines: dict[_Lane, float] = {}
         self._clock_offset = 0
         self._running = False
+        self._stopped = False
 
     @property
     def alive(self) -> bool:
@@ -303,6 +360,8 @@ class Dispatcher:
         A retry's due time is kept over restarts, see `policy.due_in`.
         """
         pending = await self._store.lanes()
+        if self._stopped:
+            return
         now = self._now_ms()
         self._clock_offset = now - round(self._monotonic() * 1000)
         self._running = True
@@ -315,6 +374,8 @@ class Dispatcher:
             )
             delay = due_in(found.head.due_ms, found.head.attempts, now)
             if delay > 0:
+                # It failed before the start, and nothing is known of its endpoint since.
+                hook.down_since = hook.tried_at = self._monotonic()
                 self._wait(lane, found.head.rowid, delay)
             else:
                 self._make_ready(lane)
@@ -371,7 +432,7 @@ class Dispatcher:
         self._webhooks = dict(webhooks)
         for hook in list(self._hooks.values()):
             if hook.id not in webhooks and not hook.lanes:
-                self._unpause(hook)
+                _cancel_timers(hook)
                 del self._hooks[hook.id]
         for webhook_id in webhooks:
             self._hook(webhook_id)
@@ -381,12 +442,15 @@ class Dispatcher:
 
     def _swap(self, hook: _Hook) -> None:
         before, hook.webhook = hook.webhook, self._sending(hook.id)
+        if hook.webhook != before:
+            hook.edition += 1
         if hook.webhook is None:
             for lane in hook.lanes.values():
                 lane.drop()
         elif hook.webhook != before:
             self._unpause(hook)
             hook.failures = hook.failing_since_ms = 0
+            self._up(hook)
             self._wake(hook, asked_too=True)
         self._pump(hook)
 
@@ -397,10 +461,9 @@ class Dispatcher:
         still be open.
         """
         self._running = False
+        self._stopped = True
         for hook in self._hooks.values():
-            self._unpause(hook)
-            if hook.drain_timer is not None:
-                hook.drain_timer.cancel()
+            _cancel_timers(hook)
             for lane in hook.lanes.values():
                 _cancel_timer(lane)
         end = time.monotonic() + grace
@@ -414,9 +477,14 @@ class Dispatcher:
     def stats(self) -> dict[int, WebhookStats]:
         """By id, of all webhooks that are configured or still have something pending.
 
-        Costs time in proportion to the lanes.
+        Costs time in proportion to the webhooks: what it says is counted as it changes.
         """
         return {hook.id: _stats(hook) for hook in self._hooks.values()}
+
+    def stats_of(self, webhook_id: int) -> WebhookStats | None:
+        """Of one of them; None before the start."""
+        hook = self._hooks.get(webhook_id)
+        return None if hook is None else _stats(hook)
 
     def figures(self, webhook_id: int) -> tuple[WebhookStats, WebhookFigures]:
         """How one webhook's delivery stands, and what it has counted.
@@ -447,6 +515,7 @@ class Dispatcher:
 
     def _make_ready(self, lane: _Lane) -> None:
         _cancel_timer(lane)
+        lane.hook.waiting.pop(lane, None)
         lane.stage = _Stage.READY
         lane.hook.ready.append(lane)
 
@@ -460,9 +529,8 @@ class Dispatcher:
         """The lane whose turn it is, with a slot taken for it; None if there is no lane or slot."""
         if not hook.ready or hook.webhook is None or hook.paused or not self._running:
             return None
-        slots = 1 if hook.failures >= BREAK_AFTER else self._concurrency
         if (
-            hook.in_flight >= slots
+            hook.in_flight >= self._slots(hook)
             or hook.in_flight + hook.unrecorded >= UNRECORDED * self._concurrency
         ):
             return None
@@ -472,6 +540,9 @@ class Dispatcher:
         lane.stage = _Stage.BUSY
         hook.in_flight += 1
         return lane
+
+    def _slots(self, hook: _Hook) -> int:
+        return 1 if hook.failures >= BREAK_AFTER else self._concurrency
 
     def _may_drain(self, hook: _Hook) -> bool:
         """Whether a draining webhook's next callback may go; sets the pace, and a timer if not."""
@@ -514,31 +585,25 @@ class Dispatcher:
         """Send the lane's head once, and hand what came of it to the store."""
         hook = lane.hook
         try:
-            if not lane.queue:
-                await self._load(lane)
-            webhook = hook.webhook
-            if webhook is None:
-                lane.drop()
-            elif webhook.backlog == "latest" and lane.queue:
-                await self._skip_to_newest(lane)
-            callback = lane.queue.popleft() if lane.queue else None
-            if callback is not None:
-                assert webhook is not None
-                lane.oldest_ms = callback.created_ms
+            chosen = await self._choose(lane)
+            if chosen is not None:
+                webhook, callback = chosen
+                edition = hook.edition
                 limit = webhook.timeout or self._timeout
                 self._deadlines[lane] = time.monotonic() + limit + OVERDUE
+                hook.tried_at = self._monotonic()
                 answer = await self._client.attempt(webhook, callback, self._now_ms(), limit=limit)
         finally:
             hook.in_flight -= 1
             self._deadlines.pop(lane, None)
-        if callback is None:
+        if chosen is None:
             self._go_on(lane)
             return
-        assert webhook is not None
         now = self._now_ms()
         made = callback.attempts + 1
         created = self._created_ms(callback, now)
-        decision = decide(answer, made, created, now, self._jitter(), self._max_age)
+        step = step_of(made, (now - created) / 1000)
+        decision = decide(answer, made, created, now, self._jitter(), self._max_age, step)
         attempt = Attempt(
             callback.message_id,
             answer.started_ms,
@@ -548,15 +613,48 @@ class Dispatcher:
             answer.excerpt,
         )
         _count(hook, answer, decision)
-        if hook.webhook is webhook:
+        if hook.edition == edition:
             self._judge(hook, webhook, callback, decision, now)
         self._on_attempt(callback, attempt, decision)
         hook.unrecorded += 1
-        self._settle(_Outcome(lane, webhook, callback, attempt, decision, now))
+        self._settle(_Outcome(lane, edition, hook.recoveries, callback, attempt, decision, now))
+
+    async def _choose(self, lane: _Lane) -> tuple[Webhook, Callback] | None:
+        """The lane's head, taken off it, and how to send it; None: nothing is sent now.
+
+        After each wait all is asked anew.
+        """
+        hook = lane.hook
+        failed = False
+        while True:
+            webhook = hook.webhook
+            if (
+                webhook is None
+                or hook.paused
+                or not self._running
+                or hook.in_flight > self._slots(hook)
+            ):
+                return None
+            if not lane.queue:
+                if not lane.more:
+                    return None
+                lane.seen = 0
+                rows = await self._store.pending(hook.id, lane.udid, 0, PREFETCH)
+                lane.loaded(rows)
+                continue
+            failed = failed or bool(lane.queue[0].attempts) or hook.failures >= BREAK_AFTER
+            if webhook.backlog == "latest" and failed and (len(lane.queue) > 1 or lane.more):
+                # All that came while its elder failed: one of them is the newest.
+                skipped = await self._store.supersede(hook.id, lane.udid)
+                lane.drop()
+                hook.superseded += skipped
+                log.info("callback.superseded", webhook_id=hook.id, udid=lane.udid, skipped=skipped)
+                continue
+            return webhook, lane.pop()
 
     def _settle(self, outcome: _Outcome) -> None:
         """Have an outcome made durable, however long the store takes to accept it."""
-        _, _, callback, attempt, decision, _ = outcome
+        _, _, _, callback, attempt, decision, _ = outcome
         stored = asyncio.ensure_future(
             self._store.finish(callback, attempt, decision.state, decision.due_ms)
         )
@@ -568,7 +666,7 @@ class Dispatcher:
         self._outcomes.discard(stored)
         if stored.cancelled():
             return
-        lane, webhook, callback, _, decision, now = outcome
+        lane, edition, recoveries, callback, _, decision, now = outcome
         hook = lane.hook
         error = stored.exception()
         if isinstance(error, StoreError):
@@ -583,10 +681,11 @@ class Dispatcher:
             return
         if isinstance(decision, Retry | Paused):
             lane.drop()
-            if hook.webhook is webhook:
-                # Storing may have taken long; a clock set back meanwhile must not count.
+            asked = isinstance(decision, Paused) or decision.asked
+            # Storing may have taken long: what was edited, or has recovered, is tried at once.
+            if hook.edition == edition and (asked or hook.recoveries == recoveries):
+                # A clock set back meanwhile must not count.
                 delay = min(decision.due_ms - now, decision.due_ms - self._now_ms()) / 1000
-                asked = isinstance(decision, Retry) and decision.asked
                 self._wait(lane, callback.rowid, max(0.0, delay), asked=asked)
                 self._pump(hook)
                 return
@@ -604,44 +703,6 @@ class Dispatcher:
         jump = now - round(self._monotonic() * 1000) - self._clock_offset
         return min(now, callback.created_ms + jump) if jump > JUMP_MS else callback.created_ms
 
-    async def _load(self, lane: _Lane) -> None:
-        lane.seen = 0
-        rows = await self._store.pending(lane.hook.id, lane.udid, 0, PREFETCH)
-        lane.queue.extend(rows)
-        if rows:
-            lane.oldest_ms = rows[0].created_ms
-        lane.tail = rows[-1].rowid if rows else 0
-        lane.more = len(rows) >= PREFETCH or lane.seen > lane.tail
-
-    async def _skip_to_newest(self, lane: _Lane) -> None:
-        """After failures (of the head, or of the webhook): cancel all but the lane's newest."""
-        if not lane.queue[0].attempts and lane.hook.failures < BREAK_AFTER:
-            return
-        skipped = 0
-        while len(lane.queue) > 1 or lane.more:
-            newest = lane.queue.pop()
-            skipped += len(lane.queue)
-            await asyncio.gather(*[self._cancel(old) for old in lane.queue])
-            lane.queue = deque([newest])
-            if lane.more:
-                lane.queue.clear()
-                await self._load(lane)
-        lane.hook.superseded += skipped
-        if skipped:
-            log.info(
-                "callback.superseded", webhook_id=lane.hook.id, udid=lane.udid, skipped=skipped
-            )
-
-    async def _cancel(self, callback: Callback) -> None:
-        while True:
-            try:
-                await self._store.finish(callback, None, CallbackState.CANCELLED)
-            except StoreError as error:
-                _tell_unrecorded(callback, error)
-                await asyncio.sleep(STORE_RETRY)
-            else:
-                return
-
     def _go_on(self, lane: _Lane) -> None:
         hook = lane.hook
         if lane.queue:
@@ -651,28 +712,64 @@ class Dispatcher:
         else:
             del hook.lanes[lane.udid]
             hook.draining = hook.draining and bool(hook.lanes)
+            if hook.waiting:
+                self._nudge_in(hook, LONGEST)
         self._pump(hook)
 
     # --- waiting and failing ---------------------------------------------------------------
 
     def _wait(self, lane: _Lane, head: int, delay: float, *, asked: bool = False) -> None:
         lane.stage = _Stage.WAITING
+        lane.hook.waiting[lane] = None
         lane.head = head
         lane.asked = asked
         if self._running:
             lane.timer = self._later(delay, self._due, lane)
+            if not asked:
+                self._nudge_in(lane.hook, delay)
 
     def _due(self, lane: _Lane) -> None:
         lane.timer = None
         self._make_ready(lane)
         self._pump(lane.hook)
 
+    def _nudge_in(self, hook: _Hook, delay: float) -> None:
+        """A lane waits for so long: see that its endpoint is probed earlier, while it fails."""
+        if hook.down_since is None or hook.nudge is not None or not self._running:
+            return
+        now = self._monotonic()
+        every = probe_every(now - hook.down_since)
+        if every is None:
+            return
+        left = max(0.0, hook.tried_at + every - now, hook.asked_until - now)
+        if left < delay:
+            hook.nudge = self._later(left, self._nudge, hook)
+
+    def _nudge(self, hook: _Hook) -> None:
+        """Send the lane that has waited longest, before it is due."""
+        hook.nudge = None
+        if hook.down_since is None or hook.paused or hook.webhook is None:
+            return
+        left = hook.asked_until - self._monotonic()
+        if hook.in_flight or left > 0:
+            hook.nudge = self._later(max(left, LOOK_AGAIN), self._nudge, hook)
+            return
+        lane = next((lane for lane in hook.waiting if not lane.asked), None)
+        if lane is not None:
+            self._make_ready(lane)
+            self._pump(hook)
+
+    @staticmethod
+    def _up(hook: _Hook) -> None:
+        """Nothing is known against its endpoint."""
+        hook.down_since = None
+        hook.asked_until = 0.0
+        if hook.nudge is not None:
+            hook.nudge.cancel()
+            hook.nudge = None
+
     def _wake(self, hook: _Hook, *, asked_too: bool) -> None:
-        waiting = [
-            lane
-            for lane in hook.lanes.values()
-            if lane.stage is _Stage.WAITING and (asked_too or not lane.asked)
-        ]
+        waiting = [lane for lane in hook.waiting if asked_too or not lane.asked]
         for lane in sorted(waiting, key=lambda lane: lane.head):
             self._make_ready(lane)
 
@@ -682,14 +779,21 @@ class Dispatcher:
         """What the outcome says of the webhook as a whole."""
         if isinstance(decision, Delivered):
             hook.last_success_ms = now
+            self._up(hook)
             failing, hook.failures = hook.failures >= BREAK_AFTER, 0
             if failing:
                 log.info("webhook.recovered", webhook=webhook.name, webhook_id=hook.id)
                 hook.failing_since_ms = 0
                 hook.draining = True
+                hook.recoveries += 1
                 self._wake(hook, asked_too=False)
             return
         hook.failures += 1
+        if hook.down_since is None:
+            hook.down_since = hook.tried_at
+        if isinstance(decision, Retry) and decision.asked:
+            asked = (decision.due_ms - now) / 1000
+            hook.asked_until = max(hook.asked_until, self._monotonic() + asked)
         hook.last_error = decision.why
         hook.last_error_ms = now
         place = {
@@ -733,9 +837,9 @@ class Dispatcher:
 
 def _stats(hook: _Hook) -> WebhookStats:
     return WebhookStats(
-        pending=sum(len(lane.queue) for lane in hook.lanes.values()) + hook.in_flight,
+        pending=hook.queued + hook.in_flight,
         lanes=len(hook.lanes),
-        waiting=sum(lane.stage is _Stage.WAITING for lane in hook.lanes.values()),
+        waiting=len(hook.waiting),
         in_flight=hook.in_flight,
         unrecorded=hook.unrecorded,
         failures=hook.failures,
@@ -766,6 +870,14 @@ def _tell_unrecorded(callback: Callback, error: StoreError) -> None:
         message_id=callback.message_id,
         reason=str(error),
     )
+
+
+def _cancel_timers(hook: _Hook) -> None:
+    for timer in (hook.probe, hook.drain_timer, hook.nudge):
+        if timer is not None:
+            timer.cancel()
+    hook.probe = hook.drain_timer = hook.nudge = None
+    hook.paused = ""
 
 
 def _cancel_timer(lane: _Lane) -> None:

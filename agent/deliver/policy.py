@@ -12,6 +12,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
+from itertools import accumulate
 from typing import Final
 
 from agent.model import CallbackState
@@ -21,6 +22,11 @@ SCHEDULE: Final = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 360
 LONGEST: Final = SCHEDULE[-1]
 """Seconds: the clamp of `Retry-After`, and the time between probes of a paused webhook."""
 JITTER: Final = 0.1
+PROBES: Final = ((600.0, 14.0), (3600.0, 55.0))
+"""An endpoint that has failed for less than … seconds is tried every … seconds: a moment more often
+than each 15 seconds and each minute, for the attempt's own sake."""
+_DUE: Final = tuple(accumulate(SCHEDULE))
+"""Seconds after its first attempt at which a callback's 2nd, 3rd, … attempt is due."""
 EXCERPT: Final = 1024
 """Characters kept of an answer's text, and of any message."""
 
@@ -109,12 +115,14 @@ def decide(
     now_ms: int,
     jitter: float,
     max_age: float,
+    step: int | None = None,
 ) -> Decision:
     """What to do after an attempt.
 
     `attempts_made` counts this attempt (1: the first one failed); `jitter` is in [0, 1);
-    `max_age` in seconds. A callback is dead only after an attempt past its max_age, so that each
-    gets at least one however long the agent or the endpoint was away.
+    `max_age` in seconds; `step` is its place in the schedule, where that is not `attempts_made`.
+    A callback is dead only after an attempt past its max_age, so that each gets at least one
+    however long the agent or the endpoint was away.
     """
     if answer.status is not None and HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return DELIVERED
@@ -124,7 +132,7 @@ def decide(
         return Dead(
             f"{why}; given up: older than {_words(max_age)}, after {attempts_made} attempts"
         )
-    scheduled = delay(attempts_made) * (1 + JITTER * (2 * jitter - 1))
+    scheduled = delay(attempts_made if step is None else step) * (1 + JITTER * (2 * jitter - 1))
     if answer.status == HTTPStatus.GONE:
         return Paused(
             f"{why}: the endpoint says it is gone for good; paused until the webhook is edited,"
@@ -141,6 +149,22 @@ def delay(attempts_made: int) -> float:
     if attempts_made <= 0:
         return 0.0
     return SCHEDULE[min(attempts_made, len(SCHEDULE)) - 1]
+
+
+def step_of(attempts_made: int, age: float) -> int:
+    """A callback's place in the schedule: its attempts, but never beyond what its age allows.
+
+    Probes are attempts, too. They must not carry the callbacks of an endpoint that was away for an
+    hour to the steps of ten hours. `age` in seconds; below zero it says nothing (a clock set back).
+    """
+    if age < 0:
+        return attempts_made
+    return min(attempts_made, 1 + sum(due * (1 - JITTER) <= age for due in _DUE))
+
+
+def probe_every(failing: float) -> float | None:
+    """Seconds between attempts at an endpoint that has failed for so many; None: no more probes."""
+    return next((every for until, every in PROBES if failing < until), None)
 
 
 def due_in(due_ms: int, attempts: int, now_ms: int) -> float:

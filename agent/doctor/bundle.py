@@ -94,7 +94,7 @@ def _pack(file: Any, host: str, texts: Mapping[str, str]) -> None:
     folder = f"device-agent-{host}-{time.strftime('%Y%m%d-%H%M%S')}"
     with tarfile.open(fileobj=file, mode="w:gz") as archive:
         for name, text in texts.items():
-            data = text.encode()
+            data = text.encode(errors="backslashreplace")
             entry = tarfile.TarInfo(f"{folder}/{name}")
             entry.size, entry.mtime, entry.mode = len(data), now, 0o600
             archive.addfile(entry, io.BytesIO(data))

@@ -7,7 +7,7 @@ import re
 
 def number(text: str, name: str, **labels: str) -> float | None:
     """The value of the first sample with that name and (at least) these labels; None: none."""
-    for line in text.splitlines():
+    for line in text.split("\n"):
         match = re.fullmatch(rf"{re.escape(name)}(?:\{{(.*)\}})? ([^ ]+)(?: \d+)?", line)
         if match is None:
             continue

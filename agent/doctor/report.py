@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.doctor.finding import Verdict, worst
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 WIDEST = 16
 """Columns of a check's name at most; a longer one has a line of its own."""
+LONGEST = 4000
+"""Characters of what was found, and of what to do."""
 NARROWEST = 40
 """Columns that the text keeps, however narrow the terminal is."""
 
@@ -55,7 +58,7 @@ def page(
     names = max(fitting, default=0)
     indent = " " * (2 + 4 + 2 + names + 2)
     room = max(NARROWEST, width - len(indent))
-    lines = [header]
+    lines = [_clean(header)]
     for section, members in groupby(findings, key=lambda each: each.section):
         lines += ["", paint(None, section)]
         for each in members:
@@ -79,8 +82,8 @@ def _wrapped(text: str, room: int) -> list[str]:
 
 
 def _clean(text: str) -> str:
-    """Without control characters: phones name themselves, and this goes to a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text)
+    """Printable: phones name themselves, and this goes to a terminal."""
+    return printable(text, LONGEST)
 
 
 def verdict(

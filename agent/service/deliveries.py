@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import structlog
 
 from agent.clock import wall_ms
 from agent.config import parse_duration
-from agent.errors import UnknownDeliveryError
+from agent.errors import StoreError, UnknownDeliveryError
 from agent.model import CallbackState
 from agent.service.rows import iso
 from agent.store import DeliveryQuery
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 MAX_ROWS = 1000
 """Rows of one answer."""
+ALL = 1 << 62
+"""More than there can be."""
 
 
 class Deliveries:
@@ -71,18 +74,33 @@ class Deliveries:
         }
 
     async def replay(self, query: dict[str, str]) -> list[str]:
-        """Make finished callbacks that match pending again; their ids. Raises likewise."""
+        """Make all finished callbacks that match pending again, oldest first; their ids.
+
+        Dead ones, unless the query says otherwise. Those whose webhook is gone are left alone. What
+        was made pending is sent, whatever becomes of the rest.
+
+        Raises:
+            ValueError, UnknownWebhookError, UnknownDeviceError: as `rows`.
+            StoreError: in the middle of it; says how many will be sent.
+        """
         if "id" not in query:
             query = {"state": "dead", **query}
-        wanted = self._query({"limit": str(MAX_ROWS), **query})
-        rows = await self._store.deliveries(wanted)
-        # Oldest first: a lane sends in stored order whatever comes here, but the answer reads so.
-        again = [row.callback for row in reversed(rows) if row.state is not CallbackState.PENDING]
-        for callback in again:
-            await self._store.finish(callback, None, CallbackState.PENDING)
-        self._dispatcher.notify(again)
-        log.info("deliveries.replayed", count=len(again), **query)
-        return [callback.message_id for callback in again]
+        wanted = self._query(query)
+        if "limit" not in query:
+            wanted = replace(wanted, limit=ALL)
+        ids: list[str] = []
+        again = self._store.revive(wanted, lambda: self._live.webhooks, self._dispatcher.notify)
+        try:
+            async for callback in again:
+                ids.append(callback.message_id)  # noqa: PERF401 - those before an error count
+        except StoreError as error:
+            log.warning("deliveries.replay_broke_off", count=len(ids), reason=str(error), **query)
+            raise StoreError(
+                f"{len(ids)} callbacks will be sent again, the oldest that match; the others are"
+                f" as they were ({error}): repeat the replay when the store is well"
+            ) from error
+        log.info("deliveries.replayed", count=len(ids), **query)
+        return ids
 
     def _row(self, row: DeliveryRow) -> Json:
         callback = row.callback

@@ -6,16 +6,20 @@ import difflib
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownDeviceError
-from agent.pipeline import fold
+from agent.model import alike
 from agent.service.rows import Place, iso
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.pipeline import DeviceView, Pipeline
     from agent.service.rows import Json
     from agent.store import Store, StoredTransition
 
 SHOWN = 50
 """Transitions that one device is shown with."""
+_FEW = 5
+"""Devices that are named where none is near."""
 
 
 class Devices:
@@ -61,28 +65,40 @@ class Devices:
         return str(view.platform) if view and view.platform else None
 
     def udid(self, text: str) -> str:
-        """The device meant; letter case and dashes do not matter.
+        """The device meant: of that very UDID; else of the only one that is written alike.
+
+        Letter case and dashes do not matter, but behind an `@`; a serial or an address of the phone
+        will do.
 
         Raises:
-            UnknownDeviceError: none is; the message names the nearest.
+            UnknownDeviceError: none is, or more than one; the message names them, or the nearest.
         """
-        views = self._pipeline.views()
-        by_fold = {fold(view.udid): view.udid for view in views}
-        if (found := by_fold.get(fold(text))) is not None:
-            return found
-        near = difflib.get_close_matches(fold(text), list(by_fold), n=3, cutoff=0.5)
-        by_name = [v.udid for v in views if v.name.casefold() == text.casefold()]
-        names = {view.udid: view.name for view in views}
-        shown = [f"{udid} ({names[udid]})" for udid in [*by_name, *(by_fold[n] for n in near)]]
-        if not views:
-            hint = "no device is known yet"
-        elif shown:
-            hint = f"did you mean {' or '.join(dict.fromkeys(shown))}?"
-        else:
-            hint = f"known: {', '.join(v.udid for v in views[:5])}" + (
-                f" and {len(views) - 5} more" if len(views) > 5 else ""  # noqa: PLR2004 - as shown
-            )
-        raise UnknownDeviceError(f"no device {text!r}: {hint}")
+        if self._pipeline.view(text) is not None:
+            return text
+        meant = [view for udid in self._pipeline.named(text) if (view := self._pipeline.view(udid))]
+        if len(meant) == 1:
+            return meant[0].udid
+        if meant:
+            which = " or ".join(map(_called, meant))
+            raise UnknownDeviceError(f"{text!r} may be {which}: write its UDID as it is here")
+        raise UnknownDeviceError(f"no device {text!r}: {_nearest(text, self._pipeline.views())}")
+
+
+def _nearest(text: str, views: Sequence[DeviceView]) -> str:
+    if not views:
+        return "no device is known yet"
+    written = {alike(view.udid): view for view in views}
+    by_name = [view for view in views if view.name.casefold() == text.casefold()]
+    near = difflib.get_close_matches(alike(text), list(written), n=3, cutoff=0.5)
+    shown = dict.fromkeys(map(_called, [*by_name, *(written[each] for each in near)]))
+    if shown:
+        return f"did you mean {' or '.join(shown)}?"
+    more = f" and {len(views) - _FEW} more" if len(views) > _FEW else ""
+    return f"known: {', '.join(view.udid for view in views[:_FEW])}{more}"
+
+
+def _called(view: DeviceView) -> str:
+    return f"{view.udid} ({view.name})"
 
 
 def device_row(view: DeviceView) -> Json:

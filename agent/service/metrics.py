@@ -21,6 +21,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from agent.model import DeviceState, Platform
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -70,6 +71,12 @@ def _agent(numbers: Numbers) -> Iterator[Metric]:
         "config_last_reload_success_timestamp_seconds",
         "When the configuration in force was loaded.",
         numbers.loaded_ms / 1000,
+    )
+
+    yield _counter(
+        "log_dropped_lines",
+        "Lines of the log that could not be written.",
+        numbers.log_dropped,
     )
 
 
@@ -199,7 +206,7 @@ def _callbacks(
     )
     for labels, hook in hooks:
         tally = hook.figures.durations
-        durations.add_metric(labels, _buckets(tally), tally.total)
+        durations.add_metric(_shown(labels), _buckets(tally), tally.total)
     yield durations
     yield _counters(
         "callback_attempt_failures",
@@ -294,6 +301,11 @@ def _buckets(tally: Tally) -> list[tuple[str, float]]:
     return list(zip(bounds, tally.cumulative(), strict=True))
 
 
+def _shown(labels: _Labels) -> _Labels:
+    """Printable: the format itself escapes quotes and line feeds, and nothing else."""
+    return tuple(map(printable, labels))
+
+
 def _gauge(name: str, text: str, value: float) -> Metric:
     return _gauges(name, text, (), [((), value)])
 
@@ -305,7 +317,7 @@ def _counter(name: str, text: str, value: float) -> Metric:
 def _gauges(name: str, text: str, labels: _Labels, rows: _Rows) -> Metric:
     gauges = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
     for values, number in rows:
-        gauges.add_metric(values, number)
+        gauges.add_metric(_shown(values), number)
     return gauges
 
 
@@ -313,5 +325,5 @@ def _counters(name: str, text: str, labels: _Labels, rows: _Rows) -> Metric:
     """The format adds `_total` to the name."""
     counters = CounterMetricFamily(_PREFIX + name, text, labels=labels)
     for values, number in rows:
-        counters.add_metric(values, number)
+        counters.add_metric(_shown(values), number)
     return counters

@@ -20,6 +20,7 @@ import structlog
 from agent import __version__
 from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
+from agent.log import dropped as log_dropped
 from agent.pipeline import sources_of
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class Numbers:
     leases: int
     waiting: int
     usage: list[SourceReport]
+    log_dropped: int
     process: Process
 
 
@@ -156,6 +158,7 @@ class Scraper:
             leases=len(self._leases.all()),
             waiting=self._leases.waiting,
             usage=self._poller.report(),
+            log_dropped=log_dropped(),
             process=_process(),
         )
 

@@ -39,7 +39,7 @@ class Webhooks:
         webhook = self._live.webhooks[id_]
         return {
             **settings_row(webhook, id_, self._live.config.org_of(webhook)),
-            **_delivery_state(webhook, self._dispatcher.stats().get(id_)),
+            **_delivery_state(webhook, self._dispatcher.stats_of(id_)),
         }
 
     async def test(self, name: str) -> Json:

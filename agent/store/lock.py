@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import pwd
 from typing import TYPE_CHECKING
 
 from agent.errors import StoreError, StoreLockedError
+from agent.users import user_name
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,10 +19,7 @@ LOCK_NAME = "lock"
 def unusable(directory: Path, reason: str) -> StoreError:
     """The error for a directory that cannot be used: who we are, what is missing, what to do."""
     uid, gid = os.geteuid(), os.getegid()
-    try:
-        user = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        user = str(uid)
+    user = user_name(uid) or str(uid)
     return StoreError(
         f"cannot use the state directory {directory}: {reason}. The agent runs as user {user}"
         f" (uid {uid}, gid {gid}) and must be able to create and write files there. Create it with"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -27,7 +27,7 @@ from agent.model import (
 )
 from agent.store import sql
 from agent.store.faults import CorruptError
-from agent.store.rows import DeliveryRow, PendingLane, StoredTransition
+from agent.store.rows import DeliveryRow, PendingLane, Revived, StoredTransition
 
 if TYPE_CHECKING:
     import sqlite3
@@ -42,6 +42,8 @@ WINDOW_ROWS = 5_000
 """How many callbacks one step of a deliveries listing looks at: a few milliseconds' worth."""
 CANCEL_ROWS = 2_000
 """How many callbacks one change cancels: tens of milliseconds' worth."""
+REVIVE_ROWS = 500
+"""How many callbacks one change makes pending again."""
 BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
 _NO_HEADERS = "[]"
@@ -64,12 +66,27 @@ def put_meta(conn: sqlite3.Connection, key: str, value: int) -> None:
 def devices(conn: sqlite3.Connection) -> list[DeviceRecord]:
     """All devices ever seen, by UDID."""
     try:
-        return [
-            DeviceRecord(udid, Platform(platform), DeviceState(state), *rest)
-            for udid, platform, state, *rest in conn.execute(sql.DEVICES)
-        ]
+        return [_device(row) for row in conn.execute(sql.DEVICES)]
     except ValueError as error:
         raise CorruptError(f"a device's row makes no sense: {error}") from error
+
+
+_IDENTITY: Final = ("path", "address", "serial", "shared", "ways")
+"""The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
+
+
+def _device(row: tuple[Any, ...]) -> DeviceRecord:
+    udid, platform, state, *told, identity = row
+    known = json.loads(identity) if identity else {}
+    if not isinstance(known, dict):
+        raise ValueError(f"{udid}: its identity is no JSON object")  # noqa: TRY004 - as the others
+    return DeviceRecord(
+        udid,
+        Platform(platform),
+        DeviceState(state),
+        *told,
+        **{name: known[name] for name in _IDENTITY if name in known},
+    )
 
 
 def record(
@@ -123,13 +140,6 @@ def _transition(row: TransitionColumns) -> StoredTransition:
     return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
 
 
-def rename_device(conn: sqlite3.Connection, old: str, device: DeviceRecord) -> None:
-    """Put the device's row under its new UDID and give it the old one's history."""
-    _put_device(conn, device)
-    conn.execute(sql.MOVE_TRANSITIONS, (device.udid, old))
-    conn.execute(sql.DROP_DEVICE, (old,))
-
-
 def _put_device(conn: sqlite3.Connection, device: DeviceRecord) -> None:
     _one(conn, sql.PUT_DEVICE, device_row(device))
 
@@ -140,6 +150,7 @@ def _one(conn: sqlite3.Connection, statement: str, row: tuple[Any, ...]) -> sqli
 
 def device_row(device: DeviceRecord) -> tuple[Any, ...]:
     """A row of PUT_DEVICE."""
+    identity = {name: value for name in _IDENTITY if (value := getattr(device, name))}
     return (
         device.udid,
         device.platform.value,
@@ -150,6 +161,7 @@ def device_row(device: DeviceRecord) -> tuple[Any, ...]:
         device.port,
         device.reason,
         device.holder,
+        json.dumps(identity) if identity else "",
     )
 
 
@@ -324,6 +336,39 @@ def retain_webhooks(
     return cancelled
 
 
+def supersede(conn: sqlite3.Connection, webhook_id: int, udid: str, now: int) -> int:
+    """Cancel all that one lane has pending but the newest; CANCEL_ROWS at most. How many."""
+    return conn.execute(sql.SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS)).rowcount
+
+
+def last_id(conn: sqlite3.Connection) -> int:
+    """The newest callback's id; 0 where there is none."""
+    return int(conn.execute(sql.LAST_ID).fetchone()[0])
+
+
+def revive(
+    conn: sqlite3.Connection,
+    query: DeliveryQuery,
+    webhooks: frozenset[int],
+    after: int,
+    limit: int,
+) -> Revived:
+    """Make finished callbacks of these webhooks that match pending again, oldest first.
+
+    Looks at the WINDOW_ROWS ids above `after`, and takes REVIVE_ROWS or `limit` of them at most.
+    """
+    window = conn.execute(sql.WINDOW_UP, (after, WINDOW_ROWS - 1)).fetchone()
+    high = last_id(conn) if window is None else int(window[0])
+    limit = min(limit, REVIVE_ROWS)
+    found = conn.execute(
+        sql.FINISHED, {**_filters(query), "low": after, "high": high, "limit": limit}
+    )
+    rows = [_callback(row) for row in found]
+    again = tuple(row for row in rows if row.webhook_id in webhooks)
+    conn.executemany(sql.REVIVE, [(row.rowid,) for row in again])
+    return Revived(again, rows[-1].rowid if len(rows) == limit else high)
+
+
 def webhook_ids(
     conn: sqlite3.Connection, wanted: Sequence[tuple[int, str, int | None]]
 ) -> list[int]:
@@ -456,22 +501,22 @@ def deliveries(
 ) -> list[DeliveryRow]:
     """Callbacks that match, with low <= id < high, newest first."""
     rows = conn.execute(
-        sql.DELIVERIES,
-        {
-            "low": low,
-            "high": high,
-            "limit": limit,
-            "webhook_id": query.webhook_id,
-            "udid": query.udid,
-            "state": None if query.state is None else query.state.value,
-            "message_id": query.message_id,
-            "since_ms": query.since_ms,
-        },
+        sql.DELIVERIES, {**_filters(query), "low": low, "high": high, "limit": limit}
     )
     return [
         DeliveryRow(_callback(row[:10]), CallbackState(row[10]), row[11], row[12], row[13])
         for row in rows
     ]
+
+
+def _filters(query: DeliveryQuery) -> dict[str, Any]:
+    return {
+        "webhook_id": query.webhook_id,
+        "udid": query.udid,
+        "state": None if query.state is None else query.state.value,
+        "message_id": query.message_id,
+        "since_ms": query.since_ms,
+    }
 
 
 def attempts(conn: sqlite3.Connection, message_id: str) -> list[Attempt]:

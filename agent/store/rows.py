@@ -78,6 +78,16 @@ class DeliveryQuery:
 
 
 @dataclass(frozen=True, slots=True)
+class Revived:
+    """One step of a replay."""
+
+    callbacks: tuple[Callback, ...]
+    """Pending again, oldest first."""
+    last: int
+    """Rowid up to which all was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryRow:
     """One callback and what became of it."""
 

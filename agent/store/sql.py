@@ -19,19 +19,18 @@ GET_META: Final = "SELECT value FROM meta WHERE key = ?"
 PUT_META: Final = "UPDATE meta SET value = ? WHERE key = ?"
 
 DEVICES: Final = """
-SELECT udid, platform, state, since_ms, name, model, port, reason, holder FROM devices ORDER BY udid
+SELECT udid, platform, state, since_ms, name, model, port, reason, holder, identity
+FROM devices ORDER BY udid
 """
 PUT_DEVICE: Final = """
-INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder)
+INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder, identity)
 VALUES {rows}
 ON CONFLICT (udid) DO UPDATE SET
     platform = excluded.platform, state = excluded.state, since_ms = excluded.since_ms,
     name = excluded.name, model = excluded.model, port = excluded.port,
-    reason = excluded.reason, holder = excluded.holder
+    reason = excluded.reason, holder = excluded.holder,
+    identity = excluded.identity
 """
-
-MOVE_TRANSITIONS: Final = "UPDATE transitions SET udid = ? WHERE udid = ?"
-DROP_DEVICE: Final = "DELETE FROM devices WHERE udid = ?"
 
 ADD_TRANSITION: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
@@ -136,6 +135,16 @@ UPDATE callbacks SET state = 'cancelled', finished_ms = ?
 WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ? LIMIT ?)
 """
 
+# Of one lane all but the newest, oldest first.
+SUPERSEDE: Final = """
+UPDATE callbacks SET state = 'cancelled', finished_ms = ?1
+WHERE id IN (
+    SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3 AND id < (
+        SELECT max(id) FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3
+    ) ORDER BY id LIMIT ?4
+)
+"""
+
 WEBHOOK_OF_ID: Final = "SELECT org_id, name, in_force FROM webhooks WHERE id = ?"
 TAKE_WEBHOOK: Final = """
 INSERT INTO webhooks (id, org_id, name, explicit, taken)
@@ -188,6 +197,23 @@ WHERE c.id >= :low AND c.id < :high
   AND (:message_id IS NULL OR c.message_id = :message_id)
   AND (:since_ms IS NULL OR c.created_ms >= :since_ms)
 ORDER BY c.id DESC LIMIT :limit
+"""
+LAST_ID: Final = "SELECT coalesce(max(id), 0) FROM callbacks"
+# The same windows, upwards, and what is finished in them.
+WINDOW_UP: Final = "SELECT id FROM callbacks WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+FINISHED: Final = """
+SELECT message_id, webhook_id, udid, created_ms, body, headers, device_state, id, attempts, 0
+FROM callbacks
+WHERE id > :low AND id <= :high AND state <> 'pending'
+  AND (:webhook_id IS NULL OR webhook_id = :webhook_id)
+  AND (:udid IS NULL OR udid = :udid)
+  AND (:state IS NULL OR state = :state)
+  AND (:message_id IS NULL OR message_id = :message_id)
+  AND (:since_ms IS NULL OR created_ms >= :since_ms)
+ORDER BY id LIMIT :limit
+"""
+REVIVE: Final = """
+UPDATE callbacks SET state = 'pending', due_ms = 0, finished_ms = NULL WHERE id = ?
 """
 ID_OF_MESSAGE: Final = "SELECT id FROM callbacks WHERE message_id = ?"
 ATTEMPTS: Final = """

@@ -20,11 +20,17 @@ from agent.store.writer import Job, Settled, Writer
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Coroutine, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Sequence
     from pathlib import Path
 
     from agent.model import Attempt, Callback, CallbackState, DeviceRecord, Lease, Transition
-    from agent.store.rows import DeliveryQuery, DeliveryRow, PendingLane, StoredTransition
+    from agent.store.rows import (
+        DeliveryQuery,
+        DeliveryRow,
+        PendingLane,
+        Revived,
+        StoredTransition,
+    )
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -77,6 +83,7 @@ class Store:
         )
         self._told = self.health
         self._cancelled = 0
+        self._in_force: frozenset[int] = frozenset()
         self._sizes: dict[int, int] | None = None
         self._sizing: asyncio.Future[Any] | None = None
 
@@ -159,13 +166,6 @@ class Store:
             self._grown if kept else None,
         )
 
-    def rename_device(self, old: str, new: DeviceRecord) -> asyncio.Future[None]:
-        """Keep a device, its history included, under a new UDID.
-
-        Callbacks stay as they are: their bodies carry the old UDID, and their order hangs on it.
-        """
-        return self._change(lambda conn: queries.rename_device(conn, old, new))
-
     async def last_transition(self) -> tuple[int, int]:
         """Id and time in ms of the newest transition; (0, 0) where there is none."""
         return await self._ask(queries.last_transition)
@@ -224,24 +224,74 @@ class Store:
             return known
         return await self._change(lambda conn: queries.webhook_ids(conn, kept))
 
-    def retain_webhooks(self, keep: Collection[int]) -> Coroutine[Any, Any, int]:
+    def retain_webhooks(self, keep: Collection[int]) -> asyncio.Task[int]:
         """These are in force; cancel what is pending for all others: returns how many callbacks.
 
-        A large backlog is cancelled in several transactions; other changes go on between them.
+        In force from the call on, before it is awaited: to be called in the same turn of the loop
+        as whatever makes callbacks for other webhooks. A large backlog is cancelled in several
+        transactions; other changes go on between them, and each goes by what was called last.
         """
-        cancel = partial(queries.retain_webhooks, keep=frozenset(keep), now=self._now_ms())
-        return self._until_all(cancel, self._change(cancel, self._gone))
+        self._in_force = frozenset(keep)
+        return asyncio.create_task(self._until_all(self._cancel_others()), name="retain")
 
-    async def _until_all(
-        self,
-        cancel: Callable[[sqlite3.Connection], list[tuple[int, int]]],
-        first: asyncio.Future[list[tuple[int, int]]],
-    ) -> int:
+    async def _until_all(self, first: asyncio.Future[list[tuple[int, int]]]) -> int:
         last = total = sum(count for _, count in await first)
         while last == queries.CANCEL_ROWS:
-            last = sum(count for _, count in await self._change(cancel, self._gone))
+            last = sum(count for _, count in await self._cancel_others())
             total += last
         return total
+
+    def _cancel_others(self) -> asyncio.Future[list[tuple[int, int]]]:
+        return self._change(
+            partial(queries.retain_webhooks, keep=self._in_force, now=self._now_ms()), self._gone
+        )
+
+    def supersede(self, webhook_id: int, udid: str) -> asyncio.Future[int]:
+        """Cancel what one lane has pending, but for its newest; returns how many callbacks.
+
+        At most a few thousand at once: to be asked for until nothing older is left.
+        """
+        return self._change(
+            partial(queries.supersede, webhook_id=webhook_id, udid=udid, now=self._now_ms()),
+            lambda count: self._moved(webhook_id, -count),
+        )
+
+    async def revive(
+        self,
+        query: DeliveryQuery,
+        webhooks: Callable[[], Collection[int]],
+        told: Callable[[Sequence[Callback]], None],
+    ) -> AsyncIterator[Callback]:
+        """Make finished callbacks that match pending again, oldest first, `query.limit` at most.
+
+        Those of other webhooks than `webhooks` says, asked at each step, are left as they are. What
+        is pending again is told on the loop in commit order, before it is yielded, and also if
+        whoever waits for it has gone.
+        """
+        after, end = 0, await self._ask(queries.last_id)
+        if query.message_id is not None:
+            wanted = query.message_id
+            rowid = await self._ask(lambda conn: queries.id_of_message(conn, wanted))
+            after, end = (0, 0) if rowid is None else (rowid - 1, rowid)
+        left = query.limit
+
+        def revived(step: Revived) -> None:
+            self._grown(step.callbacks)
+            told(step.callbacks)
+
+        while after < end and left > 0:
+            change = partial(
+                queries.revive,
+                query=query,
+                webhooks=frozenset(webhooks()),
+                after=after,
+                limit=left,
+            )
+            step = await self._change(change, revived)
+            after = step.last
+            left -= len(step.callbacks)
+            for callback in step.callbacks:
+                yield callback
 
     async def leases(self) -> list[Lease]:
         """All leases, oldest first, expired ones included."""

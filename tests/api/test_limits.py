@@ -29,7 +29,7 @@ LIMIT = 20.0
 """Seconds before a wait fails the test."""
 SHORT = Limits(idle=0.3, body=0.3, linger=0.3, unread=0.5, slow=0.3, tcp=3, unix=3)
 JSON = b"Content-Type: application/json\r\n"
-POST = b"POST /v1/leases HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\n"
 
 
 class Client:
@@ -159,7 +159,9 @@ async def test_one_connection_too_many_is_told_so_and_the_next_one_is_served(
                 assert (await client.answer())[0] == 200
             status, body = await (await connect()).answer()
             assert (status, body["error"]["code"]) == (503, "busy")
-            clients[0].send(b"GET /-/healthy HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            clients[0].send(
+                b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+            )
             await clients[0].rest()
             client = await connect()
             client.send(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -169,21 +171,25 @@ async def test_one_connection_too_many_is_told_so_and_the_next_one_is_served(
 @pytest.mark.parametrize(
     ("request_", "status", "code"),
     [
-        (b"GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not_found"),
-        (b"PUT /v1/devices HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
-        (b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", 404, "not_found"),
+        (b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "not_found"),
+        (b"PUT /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n", 405, "method_not_allowed"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n", 404, "not_found"),
         (b"\x16\x03\x01\x02\x00\x01\r\n\r\n", 400, "bad_request"),
         (b"GET / HTTP/9\r\n\r\n", 400, "bad_request"),
-        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_request"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 10_000 + b"\r\n\r\n", 400, "bad_request"),
-        (b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: x\r\n\r\n", 400, "bad_request"),
-        (POST + b"Content-Length: 3\r\n\r\n{x}", 400, "bad_request"),
-        (POST + b"Content-Length: 2\r\n\r\n\xff\xfe", 400, "bad_request"),
-        (POST + b"Content-Length: 400001\r\n\r\n" + b"[" * 400_001, 413, "too_large"),
-        (POST + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000, 400, "bad_request"),
-        (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request"),
+        (b"GET /" + b"a" * 10_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 400, "bad_request"),
         (
-            POST + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 10_000 + b"\r\n\r\n",
+            400,
+            "bad_request",
+        ),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: x\r\n\r\n", 400, "bad_request"),
+        (POST + JSON + b"Content-Length: 3\r\n\r\n{x}", 400, "bad_request"),
+        (POST + JSON + b"Content-Length: 2\r\n\r\n\xff\xfe", 400, "bad_request"),
+        (POST + JSON + b"Content-Length: 400001\r\n\r\n" + b"[" * 400_001, 413, "too_large"),
+        (POST + JSON + b"Content-Length: 60000\r\n\r\n" + b"[" * 60_000, 400, "bad_request"),
+        (POST + JSON + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", 400, "bad_request"),
+        (
+            POST + JSON + b"Content-Encoding: gzip\r\nContent-Length: 4\r\n\r\nabcd",
             400,
             "bad_request",
         ),
@@ -205,17 +211,17 @@ async def test_what_is_wrong_is_said_in_one_shape(
 
 async def test_a_small_body_that_unpacks_to_a_large_one_is_too_large(place: Path) -> None:
     body = gzip.compress(b'{"udid": "' + b"a" * 5_000_000 + b'"}')
-    head = f"Host: a\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"Host: localhost\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
     async with served(place / "s") as (_, connect):
         client = await connect()
-        client.send(b"POST /v1/leases HTTP/1.1\r\n" + head.encode() + body)
+        client.send(b"POST /v1/leases HTTP/1.1\r\n" + JSON + head.encode() + body)
         assert (await client.answer())[0] == 413
 
 
 async def test_405_says_what_is_taken(place: Path) -> None:
     async with served(place / "s") as (_, connect):
         client = await connect()
-        client.send(b"PUT /v1/leases HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        client.send(b"PUT /v1/leases HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b"Allow: GET,HEAD,POST" in await client.rest()
 
 
@@ -224,9 +230,9 @@ async def test_who_changes_something_over_the_socket_is_in_the_log(place: Path) 
     with capture_logs() as lines:
         async with served(place / "s") as (_, connect):
             client = await connect()
-            client.send(b"POST /v1/deliveries/replay HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(b"POST /v1/deliveries/replay HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await client.answer())[0] == 200
-            client.send(b"GET /v1/devices HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.send(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert (await client.answer())[0] == 200
     (line,) = [line for line in lines if line["event"] == "api.change"]
     line.pop("log_level")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from dataclasses import replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -206,21 +207,34 @@ async def test_a_hanging_webhook_delays_no_other(house: House) -> None:
 
 async def test_retries_follow_the_schedule_with_the_same_message(house: House) -> None:
     receiver = await house.receiver()
-    receiver.default = answer(500, (), b"no")
+    refusal = answer(500, (), b"no")
+
+    async def refuse_one(request: Request, writer: asyncio.StreamWriter) -> None:
+        bad = request.headers["webhook-id"] == callback.message_id
+        await (refusal if bad else answer())(request, writer)
+
+    def tries() -> int:
+        return ids(receiver.requests).count(callback.message_id)
+
+    receiver.default = refuse_one
     dispatcher = await house.start(make_webhook(receiver.url()))
-    (callback,) = await house.commit(make_callback())
+    callback = make_callback()
+    await house.commit(callback)
     for number, seconds in enumerate((5, 30, 120, 600, 1800, 3600, 7200, 18000, 36000, 36000), 1):
-        await eventually(lambda: house.clock.armed)
+        await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+        # Another device's success: the endpoint is well, and is not probed.
+        (good,) = await house.commit(make_callback(udid="good"))
+        await house.settled(good, CallbackState.DELIVERED)
         assert house.clock.armed == [seconds]
-        assert len(receiver.requests) == number
+        assert tries() == number
         house.clock.advance(seconds - 0.1)
         assert dispatcher.stats()[1].waiting == 1
-        receiver.default = answer(204) if number == 10 else receiver.default
+        refusal = answer(204) if number == 10 else refusal
         house.clock.advance(0.1)
-        await receiver.until(lambda number=number: len(receiver.requests) == number + 1)
+        await receiver.until(lambda number=number: tries() == number + 1)
     await house.settled(callback, CallbackState.DELIVERED)
-    assert set(ids(receiver.requests)) == {callback.message_id}
-    assert {r.body for r in receiver.requests} == {callback.body}
+    mine = [r for r in receiver.requests if r.headers["webhook-id"] == callback.message_id]
+    assert {r.body for r in mine} == {callback.body}
     stored = await house.store.attempts(callback.message_id)
     assert [a.status for a in stored] == [500] * 10 + [204]
     assert stored[0].error == "HTTP 500 Internal Server Error"
@@ -262,8 +276,8 @@ HOSTILE: dict[str, tuple[Behaviour, str, float]] = {
     "no answer": (hang_up(), "closed the connection without an answer", 5),
     "reset": (reset(), "reset: ", 5),
     "no http": (raw(b"220 smtp ready\r\n", close=True), "does not answer in HTTP", 5),
-    "header bomb": (raw(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10**6), "too long headers", 5),
-    "dripping headers": (endless(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n", 0.05), "within 0.5 s", 5),
+    "header bomb": (raw(b"HTTP/1.1 500 X\r\n" + b"X: y\r\n" * 10**6), "HTTP 500", 5),
+    "dripping headers": (endless(b"HTTP/1.1 500 X\r\n", b"X: y\r\n", 0.05), "HTTP 500", 5),
     "for ever informational": (endless(b"", b"HTTP/1.1 103 X\r\n\r\n", 0.05), "within 0.5 s", 5),
     "silence": (hang(), "no answer from", 5),
     "1 GB": (
@@ -447,6 +461,10 @@ class GatedStore:
         self.loads.set()
         self.loading = 0
         self.lanes = store.lanes
+        self.refuse_skips = 0
+        self.skips = asyncio.Event()
+        self.skips.set()
+        self.skipping = 0
 
     async def finish(self, *outcome: Any) -> None:
         await self.gate.wait()
@@ -457,6 +475,15 @@ class GatedStore:
             self.broken -= 1
             raise RuntimeError("a bug")
         await self._store.finish(*outcome)
+
+    async def supersede(self, *lane: Any) -> int:
+        if self.refuse_skips:
+            self.refuse_skips -= 1
+            raise StoreError("too many changes wait")
+        count = await self._store.supersede(*lane)
+        self.skipping += 1
+        await self.skips.wait()
+        return count
 
     async def pending(self, *lane: Any) -> list[Callback]:
         if self.refuse_loads:
@@ -491,15 +518,15 @@ async def test_a_due_time_is_kept_over_a_restart(house: House) -> None:
     webhook = make_webhook(receiver.url())
     dispatcher = await house.start(webhook)
     await house.commit(make_callback(), make_callback())
-    for armed in (5, 30):
+    for armed in ([5], [14, 30]):  # its next try; before that, maybe, its endpoint's probe
         await eventually(lambda: house.clock.armed)
-        assert house.clock.armed == [armed]
+        assert house.clock.armed == armed
         house.clock.advance(5)
     await dispatcher.stop(0)
     await house.restart_store()
     await house.start(webhook)
-    assert house.clock.armed == [25]
-    house.clock.advance(25)
+    assert house.clock.armed == [14, 25]
+    house.clock.advance(14)
     await receiver.until(lambda: len(receiver.requests) == 4)
 
 
@@ -675,6 +702,92 @@ async def test_an_edit_during_a_failing_attempt_counts_at_once(house: House) -> 
     assert dispatcher.stats()[1].paused == ""
 
 
+@pytest.mark.parametrize(
+    ("refusal", "waits"),
+    [
+        (answer(429, ("Retry-After: 3600",)), [3600]),
+        (answer(503), [5]),
+        (answer(410), [36000, 36000]),
+    ],
+    ids=["429", "503", "410"],
+)
+@pytest.mark.parametrize("reloads", [1, 3])
+async def test_a_reload_of_an_equal_file_in_mid_attempt_changes_nothing(
+    house: House, refusal: Behaviour, waits: list[float], reloads: int
+) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate, refusal)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    await house.commit(make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    for _ in range(reloads):
+        dispatcher.reconfigure({1: make_webhook(receiver.url())})
+    gate.set()
+    await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+    assert house.clock.armed == waits
+    assert len(receiver.requests) == 1
+    stats = dispatcher.stats()[1]
+    assert (stats.failures > 0, bool(stats.paused)) == (True, len(waits) == 2)
+
+
+async def test_an_edit_that_was_taken_back_in_mid_attempt_is_tried_at_once(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.script.append(after(gate, answer(410)))
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    (callback,) = await house.commit(make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    dispatcher.reconfigure({1: make_webhook(receiver.url("/other"))})
+    dispatcher.reconfigure({1: webhook})
+    gate.set()
+    await house.settled(callback, CallbackState.DELIVERED)
+    assert dispatcher.stats()[1].paused == ""
+
+
+@pytest.mark.parametrize("how", ["edited", "disabled", "stopped"])
+async def test_what_changed_while_a_load_was_under_way_counts_for_its_attempt(
+    house: House, how: str
+) -> None:
+    old, new = await house.receiver(), await house.receiver()
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.loads.clear()
+    (callback,) = await house.commit(make_callback())
+    webhook = make_webhook(old.url())
+    dispatcher = await house.start(webhook, store=gated)
+    await eventually(lambda: gated.loading, "the load's read")
+    if how == "edited":
+        dispatcher.reconfigure({1: make_webhook(new.url())})
+        gated.loads.set()
+        await house.settled(callback, CallbackState.DELIVERED)
+        assert len(new.requests) == 1
+    elif how == "disabled":
+        dispatcher.reconfigure({1: webhook.model_copy(update={"enabled": False})})
+        gated.loads.set()
+        await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
+    else:
+        stopping = asyncio.create_task(dispatcher.stop(LIMIT))
+        await asyncio.sleep(0)
+        gated.loads.set()
+        await stopping
+    assert not old.requests
+
+
+async def test_a_stop_while_the_start_reads_the_store_leaves_it_stopped(house: House) -> None:
+    receiver = await house.receiver()
+    await house.commit(make_callback())
+    dispatcher = house.make(make_webhook(receiver.url()))
+    starting = asyncio.create_task(dispatcher.start())
+    await asyncio.sleep(0)
+    await dispatcher.stop(0)
+    await starting
+    assert not dispatcher.alive
+    await asyncio.sleep(0.05)
+    assert not receiver.requests
+
+
 async def test_a_higher_concurrency_is_used_at_once(house: House) -> None:
     receiver = await house.receiver()
     gate = asyncio.Event()
@@ -792,6 +905,99 @@ async def test_a_recovery_does_not_break_into_a_delay_that_was_asked_for(house: 
     assert house.clock.armed == [3600] * BREAK_AFTER
 
 
+@pytest.mark.parametrize("phones", [1, 3, 50])
+@pytest.mark.parametrize("away", [20, 60, 599, 2000])
+async def test_the_backlog_begins_within_a_probe_of_the_endpoints_return(
+    house: House, phones: int, away: int
+) -> None:
+    receiver = await house.receiver()
+    times: list[float] = []
+    back = False
+
+    async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
+        times.append(house.clock.seconds)
+        await (answer() if back else answer(503))(request, writer)
+
+    receiver.default = behave
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    stored = await house.commit(*[make_callback(udid=f"{n}") for n in range(phones)])
+
+    async def pass_by(seconds: int) -> None:
+        for _ in range(seconds):
+            await eventually(lambda: at_rest(dispatcher))
+            house.clock.advance(1)
+        await eventually(lambda: at_rest(dispatcher))
+
+    await pass_by(away)
+    allowed = 15 if away < 600 else 60
+    tried = [*times, float(away)]
+    assert max(b - a for a, b in pairwise(tried)) <= allowed
+    most = phones * 5 + (away // 14 if away < 600 else 43 + (away - 600) // 55 + 1)
+    assert len(times) <= most, "probes come one by one"
+    back = True
+    times.clear()
+    await pass_by(allowed)
+    assert times[0] - away <= allowed
+    for callback in stored:
+        await house.settled(callback, CallbackState.DELIVERED)
+    assert house.clock.armed == []
+
+
+def at_rest(dispatcher: Dispatcher) -> bool:
+    return all(not s.in_flight and not s.unrecorded for s in dispatcher.stats().values())
+
+
+@pytest.mark.parametrize("refusal", [429, 503])
+async def test_a_probe_waits_as_long_as_the_endpoint_asked(house: House, refusal: int) -> None:
+    receiver = await house.receiver()
+    receiver.script += [answer(500), answer(refusal, ("Retry-After: 100",))]
+    receiver.default = answer()
+    dispatcher = await house.start(make_webhook(receiver.url()), concurrency=1)
+    await house.commit(make_callback(udid="a"))
+    await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+    house.clock.advance(4)
+    await house.commit(make_callback(udid="b"))
+    await eventually(lambda: dispatcher.stats()[1].waiting == 2)
+    receiver.default = answer(500)
+    house.clock.advance(1)  # a's own second try, which its schedule has
+    await receiver.until(lambda: len(receiver.requests) == 3)
+    await eventually(lambda: at_rest(dispatcher))
+    house.clock.advance(29)
+    assert len(receiver.requests) == 3, "no probe before what it asked for"
+    house.clock.advance(100)
+    await receiver.until(lambda: len(receiver.requests) > 3)
+
+
+async def test_a_probed_callback_keeps_its_place_in_the_schedule(house: House) -> None:
+    """An hour of probes does not leave it waiting for ten."""
+    receiver = await house.receiver()
+    receiver.default = answer(503)
+    dispatcher = await house.start(make_webhook(receiver.url()))
+    await house.commit(make_callback())
+    for _ in range(400):
+        await eventually(lambda: at_rest(dispatcher))
+        house.clock.advance(10)
+    await eventually(lambda: at_rest(dispatcher))
+    assert len(receiver.requests) > 70
+    (due,) = house.clock.armed
+    assert due <= 3600
+    before = len(receiver.requests)
+    house.clock.advance(due)
+    await receiver.until(lambda: len(receiver.requests) == before + 1)
+
+
+async def test_no_probe_while_paused(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script += [answer(500), answer(410)]
+    receiver.default = answer()
+    dispatcher = await house.start(make_webhook(receiver.url()), concurrency=1)
+    await house.commit(make_callback(udid="a"), make_callback(udid="b"))
+    await eventually(lambda: dispatcher.stats()[1].waiting == 2)
+    house.clock.advance(9 * HOUR)
+    assert len(receiver.requests) == 2
+    assert dispatcher.stats()[1].paused
+
+
 async def test_one_bad_device_does_not_make_the_webhook_failing(house: House) -> None:
     receiver = await house.receiver()
 
@@ -822,6 +1028,44 @@ async def test_backlog_latest_sends_only_the_newest_after_failures(house: House)
     await house.settled(stored[-1], CallbackState.DELIVERED)
     assert ids(receiver.requests) == [stored[0].message_id, stored[-1].message_id]
     assert {await house.state(c) for c in stored[:-1]} == {CallbackState.CANCELLED}
+
+
+async def test_backlog_latest_keeps_what_is_notified_while_older_ones_are_cancelled(
+    house: House,
+) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(500))
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    dispatcher = await house.start(make_webhook(receiver.url(), backlog="latest"), store=gated)
+    stored = await house.commit(*[make_callback() for _ in range(5)])
+    await eventually(lambda: house.clock.armed)
+    gated.skips.clear()
+    house.clock.advance(5)
+    await eventually(lambda: gated.skipping, "the cancelling")
+    late = await house.commit(make_callback(), make_callback())
+    gated.skips.set()
+    await house.settled(late[-1], CallbackState.DELIVERED)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert ids(receiver.requests) == calls([stored[0], late[-1]])
+    assert {await house.state(c) for c in [*stored, late[0]]} == {CallbackState.CANCELLED}
+    assert await house.store.lanes() == []
+
+
+async def test_a_store_that_refuses_to_cancel_sets_the_lane_aside(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.script.append(answer(500))
+    gated = GatedStore(house.store)
+    gated.gate.set()
+    gated.refuse_skips = 1
+    dispatcher = await house.start(make_webhook(receiver.url(), backlog="latest"), store=gated)
+    stored = await house.commit(*[make_callback() for _ in range(3)])
+    for _ in range(2):
+        await eventually(lambda: house.clock.armed)
+        house.clock.advance(5)
+    await house.settled(stored[-1], CallbackState.DELIVERED)
+    await eventually(lambda: dispatcher.stats()[1].lanes == 0)
+    assert ids(receiver.requests) == calls([stored[0], stored[-1]])
 
 
 async def test_backlog_latest_sends_all_while_nothing_fails(house: House) -> None:

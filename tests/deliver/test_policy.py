@@ -22,7 +22,9 @@ from agent.deliver.policy import (
     delay,
     describe,
     due_in,
+    probe_every,
     retry_after_seconds,
+    step_of,
 )
 from agent.model import CallbackState
 from tests.deliver.kit import NOW_MS
@@ -180,6 +182,38 @@ def test_a_stored_due_time_is_kept_but_never_beyond_the_schedule(made: int) -> N
 
 def test_what_was_never_tried_is_due_at_once_whatever_the_clock_says() -> None:
     assert due_in(NOW_MS + HOUR_MS, 0, NOW_MS) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("made", "age", "step"),
+    [
+        (1, 0, 1),
+        (2, 5, 2),
+        (2, 4.6, 2),  # the jitter's share early
+        (3, 35, 3),
+        (4, 155, 4),
+        (9, 31355, 9),
+        (30, 60, 3),  # 27 of them were probes
+        (90, 3600, 6),
+        (500, 80000, 10),
+        (1, 70000, 1),  # it waited for its elders
+        (3, -86400, 3),
+    ],
+)
+def test_probes_do_not_move_a_callback_on_in_the_schedule(made: int, age: float, step: int) -> None:
+    assert step_of(made, age) == step
+    probed = decide(Answer(500), made, NOW_MS, NOW_MS, 0.5, 1e9, step)
+    assert probed.due_ms - NOW_MS == delay(step) * 1000
+
+
+def test_an_endpoint_is_probed_often_at_first_then_by_its_heads() -> None:
+    assert probe_every(0) == probe_every(599)
+    assert probe_every(600) == probe_every(3599)
+    assert probe_every(3600) is None
+    for failing, most in ((0, 15), (600, 60)):
+        every = probe_every(failing)
+        assert every is not None
+        assert every <= most
 
 
 def test_messages_are_bounded() -> None:

@@ -18,8 +18,12 @@ LIMIT = 20.0
 class Proxy:
     """Use as an async context manager; `asked` has the first line of every request."""
 
-    def __init__(self, expects: str = "") -> None:
+    def __init__(
+        self, expects: str = "", established: bytes = b"HTTP/1.1 200 Connected\r\n\r\n"
+    ) -> None:
         self.expects = expects
+        self.established = established
+        """What it answers to CONNECT."""
         self.asked: list[str] = []
         self.port = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -67,7 +71,7 @@ class Proxy:
         far_reader, far_writer = await asyncio.open_connection("127.0.0.1", url.port)
         try:
             if method == "CONNECT":
-                writer.write(b"HTTP/1.1 200 Connected\r\n\r\n")
+                writer.write(self.established)
             else:
                 kept = [line for line in lines if not line.lower().startswith("proxy-")]
                 path = url.path + (f"?{url.query}" if url.query else "")

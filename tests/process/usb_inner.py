@@ -175,10 +175,11 @@ async def test_two_phones_of_one_serial(house: House) -> None:
     await host.came(("0123", "Clone", "Online"))
     host.plug("1-2", "0123", model="Clone")
     host.adb.set(Listed("0123", port="1-2"))
-    await host.came(("0123@1-2", "Clone", "Online"))
-    assert set(await agent.devices()) == {"0123@1-1", "0123@1-2"}
+    second = "0123@pci-0000:00:14.0-usb-0:2"
+    await host.came((second, "Clone", "Online"))
+    assert set(await agent.devices()) == {"0123", second}
     host.unplug("1-1")
-    await host.came(("0123@1-1", "Clone", "Unplugged"))
+    await host.came(("0123", "Clone", "Unplugged"))  # it ends under the name it began with
 
 
 async def test_an_iphone_from_plug_over_trust_and_recovery_to_unplug(house: House) -> None:

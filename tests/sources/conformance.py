@@ -60,10 +60,10 @@ class Lab(ABC):
 
 
 @asynccontextmanager
-async def watching(lab: Lab) -> AsyncIterator[Recorder]:
+async def watching(lab: Lab, source: DeviceSource | None = None) -> AsyncIterator[Recorder]:
     """A running source and what it emits; it must end promptly when cancelled."""
     recorder = Recorder()
-    task = asyncio.create_task(lab.source().run(recorder))
+    task = asyncio.create_task((source or lab.source()).run(recorder))
     try:
         yield recorder
     finally:
@@ -174,6 +174,27 @@ class SourceConformance:
         await lab.hang()
         async with watching(lab) as recorder:
             assert isinstance(await recorder.next_after(0), Down)
+
+    async def test_asked_anew_it_has_told_the_truth_and_says_nothing_twice(self, lab: Lab) -> None:
+        await lab.start()
+        serial = await lab.add(1)
+        source = lab.source()
+        async with watching(lab, source) as recorder:
+            await recorder.until(lambda: serial in serials(recorder), "the phone")
+            async with asyncio.timeout(LIMIT):
+                await source.recheck()
+            assert serials(recorder) == {serial}
+            assert recorder.count(Gone) == recorder.count(Down) == 0
+
+    async def test_asked_anew_while_it_is_down_it_returns(self, lab: Lab) -> None:
+        source = lab.source()
+        async with asyncio.timeout(LIMIT):
+            await source.recheck()  # not begun
+        async with watching(lab, source) as recorder:
+            assert isinstance(await recorder.next_after(0), Down)
+            async with asyncio.timeout(LIMIT):
+                await source.recheck()
+            assert {type(o) for o in recorder.seen} == {Down}
 
     async def test_cancelling_leaves_no_descriptor_open(self, lab: Lab) -> None:
         await lab.start()

@@ -198,6 +198,9 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
     assert "TEMP B-TREE" not in pending
     assert "callbacks_pending (webhook_id>?)" in _plan(conn, sql.PENDING_WEBHOOKS)
     assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1, 1)
+    superseded = _plan(conn, sql.SUPERSEDE, 1, 1, "a", 1)
+    assert superseded.count("callbacks_pending (webhook_id=? AND udid=?") == 2
+    assert "TEMP B-TREE" not in superseded
     assert "callbacks_finished (finished_ms<?)" in _plan(conn, sql.EXPIRE_CALLBACKS, 1, 1)
     assert "transitions_by_age (at_ms<?)" in _plan(conn, sql.EXPIRE_TRANSITIONS, 1, 1)
     for statement, width in ((sql.FINISH_ALL_PENDING, 5), (sql.ADD_ATTEMPTS, 7)):
@@ -210,6 +213,8 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
         (sql.CANCEL, (1, 1, 1)),
         (sql.BACKLOG, ()),
         (sql.WINDOW, (1, 1)),
+        (sql.WINDOW_UP, (1, 1)),
+        (sql.SUPERSEDE, (1, 1, "a", 1)),
     ):
         plan = _plan(conn, query, *arguments)
         assert not _WHOLE_TABLE.search(plan), plan

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import uuid
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
+from tests.fakes.recorder import LIMIT
 from tests.store.samples import (
     EVERYTHING,
     attempt,
@@ -26,8 +28,10 @@ from tests.store.samples import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
+
+    from agent.model import Callback
 
 
 @pytest.fixture
@@ -185,6 +189,95 @@ async def test_a_large_backlog_is_cancelled_whole(store: Store) -> None:
     await put(store, "kept", 3)
     assert await store.retain_webhooks([3]) == 5_000
     assert set(await store.backlog()) == {3}
+
+
+async def test_each_step_of_a_cancelling_asks_what_is_in_force(store: Store) -> None:
+    """A webhook is deleted, and put back while its backlog is still being cancelled."""
+    for _ in range(5):
+        many = [callback(f"{uuid.uuid4()}", 1) for _ in range(2_000)]
+        await store.record(device(), None, many)
+    first = store.retain_webhooks([])
+    while (await store.backlog())[1][0] == 10_000:
+        pass  # each question is answered between two steps
+    again = store.retain_webhooks([1])  # in force from here on, before anything is awaited
+    (fresh,) = await store.record(device(), None, [callback("fresh", 1)])
+    cancelled = await first + await again
+    assert 2_000 <= cancelled < 10_000
+    assert (await rows(store))["fresh"].state is CallbackState.PENDING
+    assert (await store.backlog())[1][0] == 10_001 - cancelled
+    assert await store.retain_webhooks([1]) == 0
+    await deliver(store, fresh)
+
+
+async def test_a_lane_is_superseded_up_to_its_newest(store: Store) -> None:
+    many = [callback(f"m{n}") for n in range(4_500)]
+    await store.record(device(), None, many)
+    await put(store, "other lane", 1, "phone-2")
+    await put(store, "other webhook", 2)
+    counts = []
+    while count := await store.supersede(1, "phone-1"):
+        counts.append(count)
+    assert sum(counts) == 4_499
+    assert max(counts) <= 2_000
+    (left,) = await store.pending(1, "phone-1", 0, 10)
+    assert left.message_id == "m4499"
+    assert await store.pending_sizes() == {1: 2, 2: 1}
+    assert await store.supersede(1, "nobody") == 0
+
+
+async def test_a_replay_takes_all_that_match_oldest_first(store: Store) -> None:
+    made = await store.record(device(), None, [callback(f"m{n:04}") for n in range(2_500)])
+    await put(store, "gone", 2)
+    for each in [*made, *(await store.pending(2, "phone-1", 0, 1))]:
+        store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+    await put(store, "waits")
+    told: list[Callback] = []
+    query = DeliveryQuery(state=CallbackState.DEAD, limit=10_000)
+    sizes = await store.pending_sizes()
+    again = [each async for each in store.revive(query, lambda: {1}, told.extend)]
+    assert [each.message_id for each in again] == [f"m{n:04}" for n in range(2_500)]
+    assert told == again
+    assert all(each.attempts == 1 and each.due_ms == 0 for each in again)
+    assert (await rows(store))["gone"].state is CallbackState.DEAD
+    assert (await store.pending_sizes())[1] == sizes[1] + 2_500
+    assert len(await store.pending(1, "phone-1", 0, 10_000)) == 2_501
+    assert [each async for each in store.revive(query, lambda: {1}, told.extend)] == []
+
+
+@pytest.mark.parametrize("limit", [1, 700])
+async def test_a_replay_can_be_bounded_and_is_of_the_oldest(store: Store, limit: int) -> None:
+    for each in await store.record(device(), None, [callback(f"m{n:04}") for n in range(1_500)]):
+        store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+    query = DeliveryQuery(state=CallbackState.DEAD, limit=limit)
+    again = [each async for each in store.revive(query, lambda: {1}, lambda _: None)]
+    assert [each.message_id for each in again] == [f"m{n:04}" for n in range(limit)]
+
+
+async def test_what_is_revived_is_told_also_if_nobody_waits(store: Store) -> None:
+    for each in await store.record(device(), None, [callback(f"m{n}") for n in range(3)]):
+        await store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+    told: list[Callback] = []
+    heard = asyncio.Event()
+
+    def tell(callbacks: Sequence[Callback]) -> None:
+        told.extend(callbacks)
+        heard.set()
+
+    query = DeliveryQuery(state=CallbackState.DEAD)
+
+    async def replay() -> None:
+        async for _ in store.revive(query, lambda: {1}, tell):
+            pass
+
+    asker = asyncio.create_task(replay())
+    async with asyncio.timeout(LIMIT):
+        while not store.figures.queued:  # noqa: ASYNC110 - what is waited for tells nobody
+            await asyncio.sleep(0)
+        asker.cancel()  # its change is on its way already
+        await heard.wait()
+    await asyncio.gather(asker, return_exceptions=True)
+    assert [each.message_id for each in told] == ["m0", "m1", "m2"]
+    assert len(await store.pending(1, "phone-1", 0, 10)) == 3
 
 
 async def test_deliveries_are_filtered_newest_first(store: Store) -> None:

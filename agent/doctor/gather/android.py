@@ -15,6 +15,7 @@ from agent.doctor.gather.listeners import adb_servers, listeners_at
 from agent.errors import AgentError
 from agent.sources.adb_server import AdbStartError, find_adb, version_of
 from agent.sources.adb_wire import AdbClient, AdbError, AdbFailError, parse_rows
+from agent.users import entry
 
 if TYPE_CHECKING:
     from agent.config import Android
@@ -158,4 +159,5 @@ def _home_of(pid: int) -> str:
 
 
 def _home(user: User) -> str:
-    return str(Path(f"~{user.name}").expanduser()) if users.by_name(user.name) else ""
+    found = entry(user.name)
+    return found.pw_dir if found is not None else ""

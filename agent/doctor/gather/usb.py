@@ -6,7 +6,6 @@ descriptors say of it is read from `uevent` (PRODUCT, TYPE), which takes no lock
 
 from __future__ import annotations
 
-import grp
 import re
 import socket
 import stat
@@ -17,6 +16,7 @@ from agent.doctor.facts import Node, UsbDevice, UsbFacts
 from agent.doctor.gather.limit import in_thread
 from agent.model import UsbKind
 from agent.sources.usb_kind import classify, emergency_mode
+from agent.users import group_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -164,10 +164,7 @@ def _node(path: Path) -> Node | None:
         found = path.stat()
     except OSError:
         return None
-    try:
-        group = grp.getgrgid(found.st_gid).gr_name
-    except KeyError:
-        group = str(found.st_gid)
+    group = group_name(found.st_gid) or str(found.st_gid)
     return Node(str(path), stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid, group)
 
 

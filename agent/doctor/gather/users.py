@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 from pathlib import Path
 
 from agent.doctor.facts import User
+from agent.users import entry, groups_of, user_name
 
 PROC = Path("/proc")
 
 
 def name_of(uid: int) -> str:
     """The user's name; its number where it has none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
+    return user_name(uid) or str(uid)
 
 
 def by_name(name: str) -> User | None:
     """As the system's database knows it; None: it does not."""
-    try:
-        entry = pwd.getpwnam(name)
-    except KeyError:
+    found = entry(name)
+    if found is None:
         return None
-    return User(name, entry.pw_uid, frozenset(os.getgrouplist(name, entry.pw_gid)))
+    groups = groups_of(name, found.pw_gid) or frozenset({found.pw_gid})
+    return User(name, found.pw_uid, groups)
 
 
 def own() -> User:

@@ -1,0 +1,240 @@
+"""Which sightings are of one phone, by what they say alone: port, serial, address. Pure.
+
+`join` takes sightings that have a serial or a port in common and groups them. Who the phone of a
+group is (its UDID, what was there before) is `identity`'s matter.
+
+- What hangs at one port is one phone: udev's sighting, and adb's that names the same port with a
+  serial that may be the same one.
+- A sighting without a port joins the one phone of its serial. Where there are several it stays
+  with the one it was joined to, or is the one that is missing; else nobody can say whose it is.
+- A network phone joins the phone on USB with its `ro.serialno` only where no other has it.
+- A USB device that is no phone by its descriptors is a group of its own, unless adb speaks for it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from agent.model import SourceName, UsbKind
+from agent.udid import skeleton
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from agent.model import Sighting
+
+Key = tuple[SourceName, str]
+
+FAR_MODES = frozenset({UsbKind.APPLE_RECOVERY, UsbKind.EMERGENCY})
+"""What such a mode reports as its serial is no UDID."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A sighting, and what it is joined by."""
+
+    key: Key
+    sighting: Sighting
+    serial: str
+    """As `udid.serial_key` has it; "" where it does not say who the phone is."""
+    port: str
+    """On this host's USB; "" where it is not told, or is another host's."""
+    owner: str | None
+    """Whose it is by now, where that is settled."""
+
+    @property
+    def far(self) -> bool:
+        """Whether adb reaches it over the network."""
+        return self.sighting.network and self.sighting.source is SourceName.ADB
+
+    @property
+    def numbered(self) -> bool:
+        """Whether adb lists others of its serial, so that it goes by its transport id."""
+        return self.sighting.address != self.sighting.serial
+
+    @property
+    def way(self) -> str:
+        """How a network phone is reached: one phone may be listed once for each."""
+        return self.sighting.serial.rpartition("._adb")[2] if "._adb" in self.key[1] else ""
+
+
+@dataclass(slots=True)
+class Group:
+    """One phone, or one thing that may be one."""
+
+    seen: list[Seen] = field(default_factory=list)
+    port: str = ""
+    """Where it hangs; "" where that is not sure."""
+
+    @property
+    def serial(self) -> str:
+        """The first that is good, udev's before the others'."""
+        return next((each.serial for each in self.seen if each.serial), "")
+
+    @property
+    def owner(self) -> str | None:
+        """Whose it is by now, where that is settled."""
+        return next((each.owner for each in self.seen if each.owner is not None), None)
+
+    @property
+    def phone(self) -> bool:
+        """Whether anything in it says that it is a phone, and which one."""
+        return any(s.sighting.usb not in {UsbKind.OTHER, UsbKind.EMERGENCY} for s in self.seen)
+
+    @property
+    def far(self) -> bool:
+        """Whether it is reached over the network alone."""
+        return all(each.far for each in self.seen)
+
+    def lacks(self, source: SourceName) -> bool:
+        """Whether that source says nothing of it."""
+        return all(each.sighting.source is not source for each in self.seen)
+
+    def fits(self, serial: str) -> bool:
+        """Whether what hangs at its port may have that serial."""
+        mine = self.serial
+        if not mine or not serial or mine == serial:
+            return True
+        bones = skeleton(mine), skeleton(serial)
+        return not all(bones) or bones[0] == bones[1]
+
+
+def join(sightings: Iterable[Seen], *, watched: bool, shared: Callable[[str], bool]) -> list[Group]:
+    """Group them; a sighting of which nobody can say whose it is stands in no group.
+
+    Args:
+        sightings: in a lasting order, so that nothing hangs on which came first.
+        watched: udev sees this host's ports, so a port that it does not name is doubtful.
+        shared: whether more than one phone is known to have a serial.
+    """
+    groups, loose = _by_port(sightings, watched=watched)
+    of_serial: defaultdict[str, list[Seen]] = defaultdict(list)
+    for each in loose:
+        of_serial[each.serial].append(each)
+    groups += _nameless(of_serial.pop("", ()))
+    for serial, mine in of_serial.items():
+        phones = [g for g in groups if g.serial == serial and g.phone]
+        things = [g for g in groups if g.serial == serial and not g.phone]
+        before = len(phones)
+        cable = [each for each in mine if not each.far]
+        unseen = [each for each in cable if each.port]
+        _join_unseen(unseen, phones, shared=shared(serial))
+        plain = [each for each in cable if not each.port]
+        _join_plain(plain, phones, things)
+        _join_far([each for each in mine if each.far], phones, shared=shared(serial))
+        groups += phones[before:]
+    return groups
+
+
+def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], list[Seen]]:
+    """What hangs at one port; and the sightings whose place that does not tell."""
+    at: dict[str, Group] = {}
+    rest: list[Seen] = []
+    for each in sightings:
+        if each.sighting.source is SourceName.UDEV and each.port:
+            at.setdefault(each.port, Group(port=each.port)).seen.append(each)
+        else:
+            rest.append(each)
+    loose: list[Seen] = []
+    for each in rest:
+        group = at.get(each.port) if each.port else None
+        if each.port and group is None and not watched:
+            at[each.port] = Group([each], each.port)
+        elif group is None:
+            loose.append(each)
+        elif group.fits(each.serial):
+            group.seen.append(each)
+        else:
+            loose.append(replace(each, port=""))  # somebody else hangs there by now
+    return list(at.values()), loose
+
+
+def _nameless(sightings: Iterable[Seen]) -> Iterator[Group]:
+    """Without a serial each is for itself."""
+    for each in sightings:
+        yield Group([each], each.port)
+
+
+def _join_unseen(rows: list[Seen], phones: list[Group], *, shared: bool) -> None:
+    """Rows of adb at ports at which udev sees nobody: it was faster than udev, or is outdated."""
+    ports = {row.port for row in rows} | {
+        each.port
+        for group in phones
+        for each in group.seen
+        if each.sighting.source is SourceName.ADB
+    } - {""}
+    several = shared or len(ports) > 1
+    on_udev = list(phones)
+    new: dict[str, Group] = {}
+    for row in rows:
+        if several or not on_udev:
+            group = new.get(row.port)
+            if group is None:
+                group = new[row.port] = Group(port=row.port)
+                phones.append(group)
+            group.seen.append(row)
+        elif row.owner is not None and len(on_udev) == 1:
+            on_udev[0].seen.append(row)  # it has moved, and adb has not said so yet
+        # Else a second phone of that serial, or the first one's new place: udev will say which.
+
+
+def _join_plain(rows: list[Seen], phones: list[Group], things: list[Group]) -> None:
+    """Sightings on a cable that do not say on which."""
+    if not rows:
+        return
+    if not phones and len(things) == 1:
+        things[0].seen.extend(rows)  # no phone by its descriptors, but its bridge lists it
+        return
+    if len(phones) == 1:
+        phones[0].seen.extend(rows)
+    elif not phones:
+        phones.extend(_apart(rows))
+    else:
+        _share_out(rows, phones)
+
+
+def _apart(rows: list[Seen]) -> list[Group]:
+    """Rows of one serial that hang nowhere: adb's are a phone each, usbmux's are all one."""
+    if any(row.sighting.source is not SourceName.ADB for row in rows):
+        return [Group(rows)]
+    numbered = [Group([row]) for row in rows if row.numbered]
+    bare = [row for row in rows if not row.numbered]
+    if not numbered:
+        return [Group(bare)]
+    # adb's source is about to give the bare row a number: it is one of the others.
+    numbered[0].seen.extend(bare)
+    return numbered
+
+
+def _share_out(rows: list[Seen], phones: list[Group]) -> None:
+    """Each to the phone it was joined to; the others to those that are missing, if it is clear."""
+    left: list[Seen] = []
+    for row in rows:
+        home = next((g for g in phones if row.owner is not None and g.owner == row.owner), None)
+        (left if home is None else home.seen).append(row)
+    if not left:
+        return
+    lacking = [group for group in phones if group.lacks(left[0].sighting.source)]
+    alike = len({(row.sighting.bridge, row.sighting.reason) for row in left}) == 1
+    if len(left) == len(lacking) and (alike or len(left) == 1):
+        for row, group in zip(left, lacking, strict=True):
+            group.seen.append(row)
+
+
+def _join_far(rows: list[Seen], phones: list[Group], *, shared: bool) -> None:
+    """Phones on the network that have told their serial."""
+    ways = [row.way for row in rows]
+    several = shared or len(phones) > 1 or len(set(ways)) < len(ways)
+    homes = list(phones)
+    for row in rows:
+        home = next((g for g in phones if row.owner is not None and g.owner == row.owner), None)
+        if home is None and not several and homes:
+            strangers = {row.owner, homes[0].owner} - {None}
+            home = homes[0] if len(strangers) < 2 else None  # noqa: PLR2004 - two owners
+        if home is None:
+            home = Group()
+            phones.append(home)
+            homes.append(home)
+        home.seen.append(row)

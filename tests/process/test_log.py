@@ -1,0 +1,84 @@
+"""The agent goes on, and loses no callback, where its log cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.process.kit import AgentProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fakes.receiver import Receiver
+
+CONFIG = """
+[usb]
+enabled = false
+[ios]
+enabled = false
+[hold]
+offline = "0s"
+unplugged = "0s"
+[android]
+adb_server = "{adb}"
+start_server = false
+[[webhooks]]
+name = "board"
+url = "{url}"
+events = ["online", "offline", "unplugged"]
+"""
+
+
+@contextlib.contextmanager
+def unread(path: Path) -> Iterator[None]:
+    """A fifo whose reader hangs, and that is full."""
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    yield
+    os.close(reader)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("style", ["text", "journal", "json"])
+@pytest.mark.parametrize(
+    "stderr", ["2>/dev/full", "2> >(exec true)", "2>&-", '2>"$FIFO"'], ids=ascii
+)
+async def test_a_log_that_cannot_be_written_costs_no_transition(
+    place: Path, receiver: Receiver, stderr: str, style: str
+) -> None:
+    before = f"exec {stderr}; wait $! 2>/dev/null; " if "true" in stderr else f"exec {stderr}; "
+    wrapper = ("bash", "-c", before + 'exec "$@"', "bash")
+    with unread(place / "fifo"):
+        async with FakeAdbHost() as host:
+            config = CONFIG.format(adb=host.address, url=receiver.url("/hook"))
+            agent = AgentProcess(place, config, wrapper)
+            level = f'[agent]\nlog_level = "debug"\nlog_format = "{style}"\n'
+            agent.path.write_text(agent.path.read_text().replace("[agent]\n", level))
+            async with agent:
+                host.set(Listed("ce09"))
+                await agent.start(FIFO=str(place / "fifo"))
+                await receiver.until(lambda: len(receiver.requests) == 1)
+                host.set(Listed("ce09", "unauthorized", transport_id=1))
+                await receiver.until(lambda: len(receiver.requests) == 2)
+                host.remove("ce09")
+                await receiver.until(lambda: len(receiver.requests) == 3)
+                states = [
+                    json.loads(request.body)["eventDescription"] for request in receiver.requests
+                ]
+                assert states == ["Online", "Offline", "Unplugged"]
+                assert (await agent.api("GET", "/-/ready"))[0] == 200
+                rows = (await agent.api("GET", "/v1/devices/ce09"))[1]["transitions"]
+                assert [row["to"] for row in rows] == ["unplugged", "offline", "online"]
+                assert await agent.stop() == 0
+                assert agent.log == []
