@@ -478,9 +478,13 @@ class App:
 
     def _cancel_for(self, webhooks: Mapping[int, Webhook]) -> None:
         """These are in force, and queued as such here and now."""
-        cancelling = self._store.retain_webhooks(webhooks)
-        name = "cancelling for webhooks that are gone"
-        self._tasks.finish(name, partial(self._cancel_deleted, cancelling))
+        queued = [self._store.retain_webhooks(webhooks)]
+
+        async def work() -> None:
+            again = self._store.retain_webhooks
+            await self._cancel_deleted(queued.pop() if queued else again(self._live.webhooks))
+
+        self._tasks.finish("cancelling for webhooks that are gone", work)
 
     async def _cancel_deleted(self, cancelling: asyncio.Task[int]) -> None:
         """Cancel what waits for webhooks that are gone; a failing disk may take its time."""

@@ -312,7 +312,6 @@ async def test_udevd_restarted_and_a_storm_of_cables(house: House) -> None:
     }
 
 
-@pytest.mark.xfail(strict=True, reason="the pipeline still shows what it does not watch")
 async def test_usb_turned_off_takes_what_only_udev_sees(house: House) -> None:
     """Nobody is called back for it, and on again all is as it was."""
     host, agent = house
