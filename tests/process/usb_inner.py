@@ -320,7 +320,7 @@ async def test_usb_turned_off_takes_what_only_udev_sees(house: House) -> None:
     host.plug("1-5", "mute", interfaces=(MTP,), mtp=True)
     await agent.until_device("ce09", "state", "online")
     await agent.until_device("mute", "state", "offline")
-    await agent.until_delivered()
+    await host.receiver.until(lambda: len(host.receiver.requests) == 2, "both counted")
     host.receiver.requests.clear()
     text = agent.path.read_text()
     agent.path.write_text(text + "[usb]\nenabled = false\n")
