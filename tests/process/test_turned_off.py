@@ -59,19 +59,7 @@ async def shown(agent: AgentProcess) -> dict[str, str]:
     return {row["udid"]: row["state"] for row in rows}
 
 
-@pytest.mark.parametrize(
-    "what",
-    [
-        "android",
-        "ios",
-        pytest.param(
-            "network",
-            marks=pytest.mark.xfail(
-                strict=True, reason="identity still shows network phones that are not watched"
-            ),
-        ),
-    ],
-)
+@pytest.mark.parametrize("what", OFF)
 async def test_what_a_reload_turns_off_is_gone_and_comes_back_as_it_was(
     place: Path, receiver: Receiver, what: str
 ) -> None:
