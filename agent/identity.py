@@ -300,6 +300,15 @@ class Identities:
         if device is not None and not device.members:
             self._erase(udid)
 
+    def is_nameless(self, udid: str) -> bool:
+        """Whether its key is a server's number for it, for want of any lasting name.
+
+        adb lists two phones of one serial without their ports: all it tells of the second is a
+        transport id, which another one has after the next start of the server.
+        """
+        seen = self._devices[udid].members.values()
+        return any(each.address == udid != each.serial for each in seen)
+
     def count(self, udid: str, *, there: bool) -> None:
         """A transition of it counts: from now on it keeps its UDID until it has left."""
         device = self._devices[udid]

@@ -189,6 +189,9 @@ def _values_of_text(_: Any, __: str, line: _Line) -> _Line:
             line[printable(key)] = value
             continue
         text = shortened(text_of(value), _VALUE)
+        if isinstance(value, list | tuple):  # a list of ours: each text in it has its quotes
+            line[printable(key)] = _Shown(printable(text, _VALUE, escaped=True))
+            continue
         if key == "event" or _QUOTED.isdisjoint(text):
             line[printable(key)] = printable(text, _VALUE, escaped=True)
         else:

@@ -301,7 +301,8 @@ class Pipeline:
             if self._shown(udid):
                 tracked = self._tracked.get(udid)
                 track = tracked.track if tracked else _UNSEEN
-                states[self._identities.facts(udid).platform, _shown_state(track)] += 1
+                state = self._shown_state(udid, track)
+                states[self._identities.facts(udid).platform, state] += 1
                 flapping += track.flapping
         return Census(states, flapping)
 
@@ -643,8 +644,8 @@ class Pipeline:
             self._tell_stored()
 
     def _derives(self, udid: str) -> bool:
-        """Whether states are derived for that device: seen, enabled, and not ignored."""
-        if udid not in self._identities:
+        """Whether states are derived for that device: seen, named, enabled, and not ignored."""
+        if udid not in self._identities or self._identities.is_nameless(udid):
             return False
         facts = self._identities.facts(udid)
         return facts.platform in self._platforms and self._shown(udid)
@@ -724,6 +725,8 @@ class Pipeline:
             reason = reason or "just appeared: not counted yet"
             if facts.platform is None:
                 reason = "never seen"
+            elif self._identities.is_nameless(udid):
+                reason = f"{NAMELESS} (serial {facts.serial})"
         if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
             # Not a state of its own, but whoever asks for the phone is refused with that name.
             holder = tracked.usage.holder
@@ -738,7 +741,7 @@ class Pipeline:
             udid,
             device.name,
             facts.platform,
-            _shown_state(track),
+            self._shown_state(udid, track),
             reason,
             tracked.since_ms,
             holder,
@@ -749,6 +752,11 @@ class Pipeline:
             facts.model,
         )
 
+    def _shown_state(self, udid: str, track: Track) -> DeviceState:
+        there = track.there or self._identities.is_nameless(udid)
+        unseen = DeviceState.OFFLINE if there else DeviceState.UNPLUGGED
+        return track.state or track.candidate or unseen
+
     def _show(self, udid: str) -> None:
         _tell(self._watchers, udid)
 
@@ -757,6 +765,11 @@ class Pipeline:
 
 
 _UNSEEN = Track()
+NAMELESS = (
+    "adb lists another phone of this serial and names no USB port: nothing tells the two apart, so "
+    "its states are not told; give one of them another serial, or another adb server"
+)
+"""Why a phone is shown and its states are not derived."""
 
 
 def _next_look(outcome: Step, now: float) -> float | None:
@@ -779,11 +792,6 @@ def _tell(watchers: Iterable[Callable[..., None]], *what: object) -> None:
             watcher(*what)
         except Exception:  # noqa: BLE001 - said
             _say(log.exception, "watcher.failed", watcher=repr(watcher))
-
-
-def _shown_state(track: Track) -> DeviceState:
-    unseen = DeviceState.OFFLINE if track.there else DeviceState.UNPLUGGED
-    return track.state or track.candidate or unseen
 
 
 class _Names:

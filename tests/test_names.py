@@ -100,6 +100,25 @@ async def test_one_phone_by_the_serial_of_two_is_refused(tmp_path: Path) -> None
         assert h.pipeline.find(SERIAL) == f"{SERIAL}@1-2", "as adb takes it"
 
 
+async def test_a_twin_without_a_port_is_shown_and_told_to_nobody(tmp_path: Path) -> None:
+    """All that adb tells of the second is a transport id, which lasts as long as its server."""
+    async with house(tmp_path, ONLY_ANDROID + "[usb]\nenabled = false\n" + HOOK) as h:
+        h.see(replace(adb(SERIAL, ""), address=f"{SERIAL}#1"))
+        h.wait(60)
+        h.see(replace(adb(SERIAL, ""), address=f"{SERIAL}#2"))
+        h.wait(60)
+        shown = {view.udid: (view.state, view.reason) for view in h.pipeline.views()}
+        assert shown[SERIAL][0] is DeviceState.ONLINE
+        (other,) = set(shown) - {SERIAL}
+        assert shown[other][0] is DeviceState.OFFLINE
+        assert "nothing tells the two apart" in shown[other][1]
+        assert [phone.udid for phone in h.pipeline.phones()] == [SERIAL]
+        h.pipeline.observe(Gone(ADB, f"{SERIAL}#2"))
+        h.wait(60)
+        assert [view.udid for view in h.pipeline.views()] == [SERIAL]
+        assert await h.came() == [(SERIAL, "Online")]
+
+
 async def test_the_very_spelling_goes_before_a_likeness(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("abc-d", "1-1"), adb("abc-d", "1-1"), usb("ABCD", "1-2"), adb("ABCD", "1-2"))

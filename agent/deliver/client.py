@@ -304,7 +304,7 @@ class _Endpoint:
         self._timeout = aiohttp.ClientTimeout()
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._proxy, credentials, private = proxy_for(webhook, self._url)
-        self._private = [*private_parts(url), *private]
+        self._private = [*private_parts(url), *_query_as_written(self._url), *private]
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         self._tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if self._tunnel else None
@@ -593,6 +593,13 @@ def private_parts(url: URL) -> list[str]:
         *(url.raw_query_string, url.query_string, url.raw_fragment, url.fragment),
         *(value or name for name, value in url.query.items()),
     ]
+
+
+def _query_as_written(url: URL) -> list[str]:
+    """What is secret of a URL that `as_written` made, in the spelling that an endpoint gets."""
+    query = url.raw_path.partition("?")[2]
+    pairs = [pair.partition("=") for pair in query.split("&")]
+    return [query, *(value or name for name, _, value in pairs)]
 
 
 def _target(url: URL, location: str, private: list[str]) -> str:

@@ -7,7 +7,7 @@ import json
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from tests.fakes.receiver import answer, hang_up, reset
+from tests.fakes.receiver import answer, hang_up, raw, reset
 
 if TYPE_CHECKING:
     import random
@@ -36,8 +36,10 @@ class Flaky:
             answer(429, ("Retry-After: 1",)),
             hang_up(),
             reset(),
-            reset(b"HTTP/1.1 200 OK\r\nContent-Le"),
+            reset(b"HTTP/1.1 20"),
         )
+        self._successes = (answer(204), raw(b"HTTP/1.1 200 OK\r\nContent-Le", close=True))
+        """A received 2xx is one, though its answer be cut."""
         self.came: list[tuple[str, str, bool]] = []
         """Of every request, in order: udid, message id, accepted."""
 
@@ -51,7 +53,7 @@ class Flaky:
             return
         if self._dice.random() < 0.1:
             await asyncio.sleep(self._dice.random() * SLOW)
-        await answer(204)(request, writer)
+        await self._dice.choices(self._successes, (9, 1))[0](request, writer)
 
     def check_that_nothing_was_overtaken(self, stored: Mapping[str, Sequence[str]]) -> int:
         """No message came before the one stored before it, of the same device, was accepted.
