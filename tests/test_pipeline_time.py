@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Bridge, Changed, DeviceState, Down, Gone, Sighting, Snapshot, SourceName
+from agent.pipeline import SLICE
 from tests.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
@@ -298,3 +299,49 @@ async def test_what_needs_no_hold_asks_nobody_and_waits_for_nobody(tmp_path: Pat
 
 def _not_ready(reason: str) -> Sighting:
     return replace(adb("ce09", bridge=Bridge.NOT_READY), reason=reason)
+
+
+async def test_a_rack_that_comes_at_once_is_derived_in_slices(tmp_path: Path) -> None:
+    """Between two slices the loop does something else: nobody waits for the whole rack."""
+    rack = [f"phone-{number:02}" for number in range(20)]
+    async with house(tmp_path) as h:
+        seen: list[int] = []
+
+        def costly(udid: str) -> None:
+            del udid
+            h.clock.now += SLICE / 4  # each phone takes that long
+
+        def shown() -> int:
+            return sum(view.state is DeviceState.ONLINE for view in h.pipeline.views())
+
+        h.pipeline.observe(
+            Snapshot(UDEV, tuple(usb(udid, f"1-{n}") for n, udid in enumerate(rack)))
+        )
+        h.pipeline.watch(costly)
+        h.pipeline.observe(Snapshot(ADB, tuple(adb(u, f"1-{n}") for n, u in enumerate(rack))))
+        while shown() < len(rack) and len(seen) < 100:
+            seen.append(shown())
+            # What is said between two slices is heard at once, and its phone is derived with it.
+            if len(seen) == 2:
+                h.pipeline.observe(Changed(adb(rack[-1], "1-19", Bridge.NOT_READY)))
+                h.pipeline.observe(Changed(adb(rack[-1], "1-19")))
+            h.clock.advance(2 * SLICE)
+        assert shown() == len(rack)
+        assert len(seen) > 1
+        assert seen == sorted(set(seen)), "each turn some of them, and none twice"
+        assert sorted(await h.came()) == [(udid, "Online") for udid in rack]
+
+
+async def test_a_stop_between_two_slices_decides_nothing_more(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+
+        def costly(udid: str) -> None:
+            del udid
+            h.clock.now += SLICE
+
+        h.pipeline.observe(Snapshot(UDEV, (usb("a", "1-1"), usb("b", "1-2"))))
+        h.pipeline.watch(costly)
+        h.pipeline.observe(Snapshot(ADB, (adb("a", "1-1"), adb("b", "1-2"))))
+        h.pipeline.stop()
+        h.clock.advance(60)
+        assert await h.came() == [("a", "Online")]
