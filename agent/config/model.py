@@ -164,7 +164,8 @@ class Flap(Section):
     transitions: int = Field(
         default=6,
         ge=1,
-        description="Transitions, and re-enumerations, in the window that are still calm.",
+        description="Transitions, re-enumerations and short losses by its bridge in the window "
+        "that are still calm.",
     )
     window: PositiveDuration = Field(default=60.0, description="Over which they are counted.")
     hold: Duration = Field(default=30.0, description="What every hold grows to at least.")
