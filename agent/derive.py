@@ -275,12 +275,18 @@ def _explained(
         reason = readings.bridge_reason if sight is _Sight.BLIND else ""
         if derived is None:
             reason = reason or readings.presence_reason
-    elif derived is track.state:
+    elif derived is track.state and not _nothing_new(derived, readings, sight):
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
     if (reason, holder) == (track.reason, track.holder):
         return track
     return replace(track, reason=reason, holder=holder)
+
+
+def _nothing_new(state: DeviceState, readings: Readings, sight: _Sight) -> bool:
+    """Whether it is offline for what udev told when it still saw: debugging off, fastboot."""
+    offline = state is DeviceState.OFFLINE and sight is _Sight.BLIND
+    return offline and readings.bridge is Bridge.ABSENT
 
 
 def explain(state: DeviceState, readings: Readings, track: Track) -> str:
