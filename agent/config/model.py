@@ -145,7 +145,8 @@ class Ios(Section):
 
     enabled: bool = Field(default=True, description="Watch usbmuxd.")
     usbmuxd: Endpoint = Field(
-        default="/var/run/usbmuxd", description="Path of its unix socket, or HOST:PORT: then its list is the presence."
+        default="/var/run/usbmuxd",
+        description="Path of its unix socket, or HOST:PORT: then its list is the presence.",
     )
     network_devices: bool = Field(
         default=False, description="Also phones that usbmuxd reaches over Wi-Fi."

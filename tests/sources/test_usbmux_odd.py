@@ -174,7 +174,7 @@ class TestOddRows:
             mux.announce(odd)
             mux.attach("LATER")
             await ready(recorder, "LATER")
-            if "Properties" in odd and odd["Properties"]:
+            if odd.get("Properties"):
                 assert (await ready(recorder, "ODD")).address == "99"
             assert recorder.count(Down) == 0
 
