@@ -22,8 +22,8 @@ these two tables decides a state; two rules bound what a phone that flickers can
   candidate that it had before, it enters the worst state that it showed since it left. A phone that
   goes through several states once, and stays in the last, only waits for that one's hold.
 - *Flapping*: past `flap_transitions` in `flap_window` every hold grows to `flap_hold` at least,
-  until nothing has changed for that long. Counted are transitions, and absences too short to be
-  one: a phone that re-enumerates over and over.
+  until nothing has changed for that long. Counted are transitions, and what was too short to be
+  one: a phone that re-enumerates over and over, or that its bridge loses for a second each time.
 
 Times are seconds of any monotonic clock; `now` is passed in and never runs backwards. The time in
 which nobody looked (a frozen process) is the caller's to leave out.
@@ -149,6 +149,8 @@ class Away:
     """It was arriving in between."""
     blind: bool = False
     """Its state could not be told in between."""
+    found: bool = False
+    """It began as the bridge found the phone anew, which is no fault of the phone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,10 +229,11 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         policy: the hold and grace times in force.
     """
     wakes: list[float] = []
+    found = track.arriving or track.bridge_unknown_since is not None
     track = _come_and_go(track, readings, now, policy)
     track, usage = _usage(track, readings, now, policy, wakes)
     track, derived, sight = _derived(track, readings, usage, now, policy, wakes)
-    track, strayed = _follow(track, derived, sight, now, policy)
+    track, strayed = _follow(track, derived, sight, now, policy, found=found)
 
     previous, entered, ask_at = track.state, None, None
     if _ripe(track, now, policy):
@@ -272,12 +275,18 @@ def _explained(
         reason = readings.bridge_reason if sight is _Sight.BLIND else ""
         if derived is None:
             reason = reason or readings.presence_reason
-    elif derived is track.state:
+    elif derived is track.state and not _nothing_new(derived, readings, sight):
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
     if (reason, holder) == (track.reason, track.holder):
         return track
     return replace(track, reason=reason, holder=holder)
+
+
+def _nothing_new(state: DeviceState, readings: Readings, sight: _Sight) -> bool:
+    """Whether it is offline for what udev told when it still saw: debugging off, fastboot."""
+    offline = state is DeviceState.OFFLINE and sight is _Sight.BLIND
+    return offline and readings.bridge is Bridge.ABSENT
 
 
 def explain(state: DeviceState, readings: Readings, track: Track) -> str:
@@ -457,7 +466,13 @@ def _blind(
 
 
 def _follow(
-    track: Track, derived: DeviceState | None, sight: _Sight, now: float, policy: Policy
+    track: Track,
+    derived: DeviceState | None,
+    sight: _Sight,
+    now: float,
+    policy: Policy,
+    *,
+    found: bool,
 ) -> tuple[Track, DeviceState | None]:
     """Keep the candidate in step with the derived state: a break starts its hold anew.
 
@@ -466,6 +481,7 @@ def _follow(
     if derived is None or derived is track.state:
         away = track.away
         if sight is _Sight.CLEAR:
+            track = _flickered(track, now, policy)
             away = None
         elif away is not None:
             away = replace(
@@ -479,13 +495,26 @@ def _follow(
         return replace(track, candidate=None, changed_at=changed_at, away=away), None
     if derived is track.candidate:
         return track, None
-    away = track.away or Away(now)
+    away = track.away or Away(now, found=found)
     strayed = None
     if derived in away.shown and now - away.since >= _patience(track, away, policy):
         strayed = max((derived, *away.shown), key=lambda state: _SEVERITY[state])
     away = replace(away, shown=away.shown | {derived})
     track = replace(track, candidate=derived, candidate_since=now, changed_at=now, away=away)
     return track, strayed
+
+
+def _flickered(track: Track, now: float, policy: Policy) -> Track:
+    """Its bridge lost it for less than a hold, and has it again: one flap.
+
+    What comes and goes with the cable is counted where it does, see `_come_and_go`.
+    """
+    away = track.away
+    if away is None or away.shown != {DeviceState.OFFLINE} or away.found or away.blind:
+        return track
+    if any(at >= away.since for at in track.flips):
+        return track
+    return _flap(track, now, policy)
 
 
 def _patience(track: Track, away: Away, policy: Policy) -> float:

@@ -914,10 +914,14 @@ def networks_of(config: Config) -> frozenset[SourceName]:
 
 
 def remote_bridges(config: Config) -> frozenset[SourceName]:
-    """The bridges whose servers run on other hosts, where this host's udev cannot see."""
+    """The bridges whose servers run on other hosts, where this host's udev cannot see.
+
+    This host's usbmuxd listens at a path. Whatever answers at HOST:PORT is a tunnel's end, or in a
+    container, be it this host's own address.
+    """
     local = {
         SourceName.ADB: adb_is_local(config),
-        SourceName.USBMUX: _is_here(config.ios.usbmuxd),
+        SourceName.USBMUX: "/" in config.ios.usbmuxd or ":" not in config.ios.usbmuxd,
     }
     return frozenset(source for source, here in local.items() if not here)
 

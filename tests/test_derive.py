@@ -416,6 +416,29 @@ def test_re_enumerations_that_never_count_are_flaps() -> None:
     assert not run.track.flapping
 
 
+@pytest.mark.parametrize("spans", [(1, 1), (4.9, 0.1), (0.1, 9)])
+def test_a_phone_that_its_bridge_loses_over_and_over_is_flapping(
+    spans: tuple[float, float],
+) -> None:
+    run = Run(Policy(flap_transitions=5), ONLINE)
+    run.at(0, READY)
+    away, back = spans
+    assert alternate(run, 100, 8, (away, NOT_READY), (back, READY)) == []
+    assert run.track.flapping
+    run.at(300, READY)
+    assert not run.track.flapping
+
+
+def test_an_absence_is_one_flap_however_the_phone_comes_back() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(0, READY)
+    alternate(run, 100, 6, (0.5, ABSENT), (1, SILENT), (1, NOT_READY), (3, READY))
+    assert len(run.track.flips) == 6
+    assert not run.track.flapping
+    alternate(run, 200, 20, (1, BUSY), (1, READY))
+    assert not run.track.flapping, "a session is none"
+
+
 def test_a_bridge_that_is_restarted_over_and_over_is_no_flapping_phone() -> None:
     only = Readings(Presence.UNKNOWN, Bridge.READY, bridge_is_presence=True)
     down, gone = replace(only, bridge=Bridge.UNKNOWN), replace(only, bridge=Bridge.ABSENT)

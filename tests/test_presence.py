@@ -55,9 +55,11 @@ async def test_a_phone_that_only_udev_sees_keeps_its_state_while_udev_is_down(
 ) -> None:
     async with house(tmp_path) as h:
         await fastboot(h)
+        before = h.state("ce09")
         h.pipeline.observe(Down(UDEV, NO_UDEVD))
         h.pipeline.observe(Snapshot(ADB, ()))
         h.wait(3600)
+        assert h.state("ce09") == before == (DeviceState.OFFLINE, "in the bootloader (fastboot)")
         h.pipeline.observe(Snapshot(UDEV, (replace(usb("ce09"), usb=UsbKind.FASTBOOT),)))
         h.wait(60)
         assert await h.came() == [("ce09", "Offline")]
@@ -103,10 +105,15 @@ async def test_in_a_container_without_udevd_adbs_list_is_the_presence(tmp_path: 
 # --- B6, and an answer is proof ---------------------------------------------------------------
 
 ELSEWHERE = '[ios]\nusbmuxd = "192.0.2.7:27015"\n[android]\nenabled = false\n'
+FORWARDED = ELSEWHERE.replace("192.0.2.7", "127.0.0.1")
+"""The end of a tunnel looks like this host's own."""
 
 
-async def test_an_iphone_of_another_hosts_usbmuxd_is_what_that_says(tmp_path: Path) -> None:
-    async with house(tmp_path, ELSEWHERE + HOOK) as h:
+@pytest.mark.parametrize("elsewhere", [ELSEWHERE, FORWARDED])
+async def test_an_iphone_of_another_hosts_usbmuxd_is_what_that_says(
+    tmp_path: Path, elsewhere: str
+) -> None:
+    async with house(tmp_path, elsewhere + HOOK) as h:
         h.see(iphone())
         assert h.state(UDID) == (DeviceState.ONLINE, "")
         h.see(iphone(Bridge.NOT_READY))
@@ -116,12 +123,20 @@ async def test_an_iphone_of_another_hosts_usbmuxd_is_what_that_says(tmp_path: Pa
         assert [event for _, event in await h.came()] == ["Online", "Offline", "Unplugged"]
 
 
+async def test_an_iphone_that_was_never_trusted_behind_a_tunnel_is_offline(tmp_path: Path) -> None:
+    async with house(tmp_path, FORWARDED + HOOK) as h:
+        h.see(iphone(Bridge.NOT_READY))
+        h.wait(5)
+        assert [event for _, event in await h.came()] == ["Offline"]
+
+
+@pytest.mark.parametrize("elsewhere", [ELSEWHERE, FORWARDED])
 async def test_a_restart_while_another_hosts_usbmuxd_is_away_changes_nothing(
-    tmp_path: Path,
+    tmp_path: Path, elsewhere: str
 ) -> None:
-    async with house(tmp_path, ELSEWHERE + HOOK) as h:
+    async with house(tmp_path, elsewhere + HOOK) as h:
         h.see(iphone())
-    async with house(tmp_path, ELSEWHERE + HOOK, settled=False) as h:
+    async with house(tmp_path, elsewhere + HOOK, settled=False) as h:
         h.pipeline.observe(Snapshot(UDEV, ()))
         h.pipeline.observe(Down(USBMUX, "no route"))
         h.wait(3600)

@@ -145,7 +145,8 @@ class Ios(Section):
 
     enabled: bool = Field(default=True, description="Watch usbmuxd.")
     usbmuxd: Endpoint = Field(
-        default="/var/run/usbmuxd", description="Path of its unix socket, or HOST:PORT."
+        default="/var/run/usbmuxd",
+        description="Path of its unix socket, or HOST:PORT: then its list is the presence.",
     )
     network_devices: bool = Field(
         default=False, description="Also phones that usbmuxd reaches over Wi-Fi."
@@ -164,7 +165,8 @@ class Flap(Section):
     transitions: int = Field(
         default=6,
         ge=1,
-        description="Transitions, and re-enumerations, in the window that are still calm.",
+        description="Transitions, re-enumerations and short losses by its bridge in the window "
+        "that are still calm.",
     )
     window: PositiveDuration = Field(default=60.0, description="Over which they are counted.")
     hold: Duration = Field(default=30.0, description="What every hold grows to at least.")

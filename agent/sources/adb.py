@@ -130,7 +130,8 @@ class AdbSource:
     the limit for it: then it is unresponsive. Three sightings wait instead, because they would
     name the wrong device: twins of one serial and junk serials, until their transport ids and
     ports are known (or the server did not give them when it was asked twice), and ready network
-    phones, until their `ro.serialno` is (or asking for it failed once). A phone without a transport
+    phones, until their `ro.serialno` is, or for a second: then they are UNKNOWN under their
+    address. The snapshot waits for these, so that it leaves nobody out. A phone without a transport
     id cannot be asked anything: adb's word is taken for it.
     """
 
@@ -320,6 +321,10 @@ class _Session:
         self._doubt = asyncio.Event()
         """A phone has shown a state in which it is not ready."""
         self._follow_ups: list[float] = []
+        self._unnamed: set[int] = set()
+        """Network phones that have not said who they are, and may still."""
+        self._named = asyncio.Event()
+        """None of them is left."""
         asker.changed = self._asked
 
     async def run(self) -> None:
@@ -332,15 +337,17 @@ class _Session:
                     await self._refresh()
                 except AdbFailError as error:
                     self._without_details(error)
-            shown = tuple(one for same in self._shown.values() for one in same.values())
-            self.live = True
-            self._emit(Snapshot(SourceName.ADB, shown))
-            log.info("adb.up", server=self._client.server, phones=len(shown))
             async with asyncio.TaskGroup() as group:
+                group.create_task(self._asker.run())
+                if self._unnamed:
+                    await self._named.wait()  # no longer than the asker awaits each: `OVERDUE`
+                shown = tuple(one for same in self._shown.values() for one in same.values())
+                self.live = True
+                self._emit(Snapshot(SourceName.ADB, shown))
+                log.info("adb.up", server=self._client.server, phones=len(shown))
                 group.create_task(self._follow(stream))
                 group.create_task(self._compare())
                 group.create_task(self._keep_fresh())
-                group.create_task(self._asker.run())
 
     async def _follow(self, stream: AdbConnection) -> None:
         """Read the stream. No limit: it is silent as long as nothing changes."""
@@ -520,6 +527,9 @@ class _Session:
             self._serial_of.update(dict.fromkeys(kept, serial))
 
     def _asked(self, transport_id: int) -> None:
+        self._unnamed.discard(transport_id)
+        if not self._unnamed:
+            self._named.set()
         serial = self._serial_of.get(transport_id)
         if serial is not None:
             self._show(serial)
@@ -571,7 +581,10 @@ class _Session:
             return
         for row, state in self._transports(serial) or ():
             if reading(state)[0] is Bridge.READY and row.transport_id:
-                self._asker.attend(row.transport_id, serial)
+                network = self._network(serial)
+                self._asker.attend(row.transport_id, serial, awaited=network)
+                if network and self._is_awaited(row.transport_id):
+                    self._unnamed.add(row.transport_id)
             else:
                 self._asker.leave(row.transport_id)
 
@@ -587,13 +600,20 @@ class _Session:
             return {serial: self._sighting(serial, serial, states[0], None, network=network)}
         wanted: dict[str, Sighting] = {}
         for place, (row, state) in enumerate(transports, 1):
-            untold = row.transport_id and not self._asker.asked(row.transport_id)
-            if network and untold and reading(state)[0] is Bridge.READY:
+            if network and reading(state)[0] is Bridge.READY and self._is_awaited(row.transport_id):
                 return None
             mark = row.transport_id or row.port or f"?{place}"
             address = serial if len(transports) == 1 else f"{serial}#{mark}"
             wanted[address] = self._sighting(address, serial, state, row, network=network)
         return wanted
+
+    def _is_awaited(self, number: int) -> bool:
+        """Whether who that network phone is may still be told before it is shown."""
+        return bool(number) and not self._asker.asked(number) and number not in self._asker.overdue
+
+    def _heard(self, number: int, *, network: bool) -> bool:
+        """Whether the phone's word is known; on the network that is who it is, too."""
+        return self._asker.asked(number) if network else self._asker.heard(number)
 
     def _sighting(
         self, address: str, serial: str, state: str, row: LongRow | None, *, network: bool
@@ -605,7 +625,7 @@ class _Session:
         if bridge is Bridge.READY:
             if silent:
                 bridge, reason = Bridge.NOT_READY, silent
-            elif (row is None or number) and not self._asker.heard(number):
+            elif (row is None or number) and not self._heard(number, network=network):
                 bridge, reason = Bridge.UNKNOWN, "it has just appeared and not answered yet"
         return Sighting(
             source=SourceName.ADB,

@@ -33,6 +33,8 @@ PROBES_AT_ONCE = 16
 RETRIES_AT_ONCE = 8
 RETRY_FIRST, RETRY_CAP = 1.0, 60.0
 """Seconds until a silent phone is asked again: the first time soon, it may just have been busy."""
+OVERDUE = 1.0
+"""Seconds that who a phone is may be waited for: less than the shortest usual hold."""
 GRAINS = 60
 """Into so many batches the probes of an interval are gathered."""
 GOLDEN = 0.6180339887498949
@@ -89,6 +91,8 @@ class Asker:
         """Answers; also an empty one where asking failed the first time."""
         self.silent: dict[int, str] = {}
         """Those that do not answer, and the operator's reason."""
+        self.overdue: set[int] = set()
+        """Those that were waited for and have not said yet who they are."""
         self._client = client
         self._interval = probe_interval
         self._timeout = probe_timeout
@@ -101,6 +105,8 @@ class Asker:
         self._names = Agenda(NAMES_AT_ONCE, self._ask_name)
         self._probes = Agenda(PROBES_AT_ONCE, self._probe, grain=probe_interval / GRAINS)
         self._retries = Agenda(RETRIES_AT_ONCE, self._probe)
+        self._awaited = Agenda(RETRIES_AT_ONCE, self._wait_no_longer)
+        self._agendas = (self._names, self._probes, self._retries, self._awaited)
 
     def heard(self, phone: int) -> bool:
         """Whether it is known if the phone answers; always, where phones are not probed."""
@@ -110,14 +116,19 @@ class Asker:
         """Whether it has said who it is, or not answered."""
         return phone in self.told or phone in self.silent
 
-    def attend(self, phone: int, serial: str) -> None:
-        """It is ready: ask it. No-op when attended already."""
+    def attend(self, phone: int, serial: str, *, awaited: bool = False) -> None:
+        """It is ready: ask it. No-op when attended already.
+
+        `awaited`: it is shown once it has said who it is; it is `overdue` after a while.
+        """
         if phone in self._serials:
             return
         self._serials[phone] = serial
         if phone not in self.told or not self.told[phone].final:
             self._tries[phone] = iter(NAME_RETRIES)
             self._names.add(phone, 0.0)
+        if awaited and not self.asked(phone):
+            self._awaited.add(phone, OVERDUE)
         if self._interval:
             self._phase = (self._phase + GOLDEN) % 1.0
             self._probes.add(phone, self._interval * self._phase)
@@ -125,11 +136,12 @@ class Asker:
     def leave(self, phone: int) -> None:
         """It is not ready any more: ask nothing. What it told stays."""
         if self._serials.pop(phone, None) is not None:
-            for agenda in (self._names, self._probes, self._retries):
+            for agenda in self._agendas:
                 agenda.discard(phone)
             for table in (self.silent, self._tries, self._waits):
                 table.pop(phone, None)
             self._answers.discard(phone)
+            self.overdue.discard(phone)
 
     def forget(self, phone: int) -> None:
         """It is no longer listed."""
@@ -139,8 +151,13 @@ class Asker:
     async def run(self) -> None:
         """Ask until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for agenda in (self._names, self._probes, self._retries):
+            for agenda in self._agendas:
                 group.create_task(agenda.run())
+
+    async def _wait_no_longer(self, phone: int) -> None:
+        if phone in self._serials and not self.asked(phone):
+            self.overdue.add(phone)
+            self.changed(phone)
 
     async def _ask_name(self, phone: int) -> float | None:
         try:

@@ -21,7 +21,9 @@ import importlib.util
 import os
 import re
 import shutil
+import signal
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +38,10 @@ START_LIMIT = 15.0
 
 VERSION_LIMIT = 3.0
 """Seconds for `adb version`, which asks nobody."""
+VERSION_WORDS = 4096
+"""Bytes of what it says that are read."""
+KILL_LIMIT = 1.0
+"""Seconds for killed programs to be gone."""
 
 _INHERITED = frozenset({"PATH", "LANG", "LC_ALL", "USER", "LOGNAME", "TZ"})
 _ELSEWHERE = frozenset(
@@ -96,14 +102,23 @@ async def _ask_version(binary: Path) -> AdbVersion:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
+    assert process.stdout is not None
+    out = b""
     try:
         async with asyncio.timeout(VERSION_LIMIT):
-            out, _ = await process.communicate()
+            while len(out) < VERSION_WORDS and (more := await process.stdout.read(VERSION_WORDS)):
+                out += more
     finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+        # Its children too: a wrapper's would keep the pipe, and `wait` waits for its end.
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_LIMIT):
+                while await process.stdout.read(VERSION_WORDS):
+                    pass
+                await process.wait()
     said = out.decode(errors="replace")
     protocol = re.search(r"version \d+\.\d+\.(\d+)", said, re.ASCII)
     if protocol is None:

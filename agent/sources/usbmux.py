@@ -712,6 +712,15 @@ def _is_id(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def _is_row(message: Any) -> bool:
+    """Whether a message that names no type has the shape of a phone's row all the same."""
+    return (
+        isinstance(message, dict)
+        and "MessageType" not in message
+        and not message.keys().isdisjoint(("DeviceID", "Properties"))
+    )
+
+
 def _is_record(record: Any) -> bool:
     """Whether that is a pairing record, as far as a session needs it."""
     return isinstance(record, dict) and all(
@@ -770,7 +779,7 @@ def _mux_class() -> Any:  # noqa: C901 - a class whose base is loaded late, not 
                 self._attach(row)
 
         def _process_device_state(self, response: Any) -> None:
-            if response["MessageType"] == "Attached":
+            if _is_row(response) or response["MessageType"] == "Attached":
                 self._attach(response)
             elif response["MessageType"] == "Detached" and not _is_id(response["DeviceID"]):
                 raise TypeError(f"{response['DeviceID']!r} is gone, it says"[:QUOTE])

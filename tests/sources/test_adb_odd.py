@@ -225,6 +225,32 @@ class TestNetworkPhones:
             (phone,) = await ready(recorder, ADDRESS)
         assert (phone.network, phone.usb_serial, phone.name) == (True, serialno, "Rack 3")
 
+    async def test_the_first_snapshot_waits_for_who_they_are(self, host: FakeAdbHost) -> None:
+        host.set(Listed(ADDRESS, told=TOLD), Listed("R58N", port="1-1", told=TOLD))
+        async with running(host, network_devices=True) as (_, recorder):
+            first = await recorder.next_after(0)
+        assert isinstance(first, Snapshot)
+        far = next(each for each in first.sightings if each.network)
+        assert (far.usb_serial, far.bridge) == ("R58M", Bridge.READY)
+
+    @pytest.mark.parametrize("probe_interval", [0.0, 60.0])
+    async def test_one_that_takes_its_time_is_unknown_meanwhile_and_never_left_out(
+        self, host: FakeAdbHost, probe_interval: float
+    ) -> None:
+        host.set(Listed(ADDRESS, answers=False))
+        async with running(
+            host, network_devices=True, probe_interval=probe_interval, probe_timeout=LIMIT
+        ) as (_, recorder):
+            first = await recorder.next_after(0)
+            host.set(Listed("192.168.1.8:5555", answers=False))
+            later = await recorder.next_after(1)
+        assert isinstance(first, Snapshot)
+        assert isinstance(later, Changed)
+        for phone in (*first.sightings, later.sighting):
+            assert phone.network
+            assert (phone.bridge, phone.usb_serial) == (Bridge.UNKNOWN, "")
+        assert len(first.sightings) == 1
+
     async def test_one_that_says_nothing_but_who_it_is(self, host: FakeAdbHost) -> None:
         """The first answer never came, and the next has no name and no model."""
         phone = Listed(ADDRESS, answers=False, told="serialno=R58M\n")

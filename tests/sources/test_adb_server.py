@@ -221,9 +221,12 @@ async def test_of_two_of_one_version_that_on_path_is_taken_and_nothing_is_asked_
         ("exit 1", "says ''"),
         ("echo what", "says 'what'"),
         ("exec sleep 60", "did not end within 3 s"),
+        ("sleep 60; exit 1", "did not end within 3 s"),
+        ("sleep 60 & exit 1", "did not end within 3 s"),
+        ("yes", "says 'y"),
         (None, "cannot run"),
     ],
-    ids=["fails", "is no adb", "hangs", "is no program"],
+    ids=["fails", "is no adb", "hangs", "wraps what hangs", "leaves it", "babbles", "no program"],
 )
 async def test_a_broken_binary_is_passed_over_with_a_word(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, body: str | None, why: str

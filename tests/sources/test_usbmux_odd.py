@@ -162,6 +162,22 @@ class TestOddRows:
             mux.rows.append(odd)
             assert (await ready(recorder, "ODD")).address == "99"
 
+    @pytest.mark.parametrize("odd", [row(MessageType=None), {"DeviceID": 9}, {"Properties": {}}])
+    async def test_an_announcement_without_its_type_ends_nothing(
+        self, mux: FakeUsbmuxd, tmp_path: Path, odd: Any
+    ) -> None:
+        mux.behind.append(Phone("ODD", device_id=99))
+        mux.rows.append(odd)  # listed, and announced to whoever begins to listen
+        mux.attach(SERIAL)
+        async with running(mux, tmp_path) as (_, recorder):
+            await ready(recorder)
+            mux.announce(odd)
+            mux.attach("LATER")
+            await ready(recorder, "LATER")
+            if odd.get("Properties"):
+                assert (await ready(recorder, "ODD")).address == "99"
+            assert recorder.count(Down) == 0
+
     async def test_a_connection_that_is_no_cable_is_a_networks(
         self, mux: FakeUsbmuxd, tmp_path: Path
     ) -> None:
@@ -398,6 +414,19 @@ class TestUsbmuxdThatDoesNotRun:
         assert "1 iPhone is attached over USB" in down.reason
         assert "systemctl start usbmuxd" in down.reason
         assert [e["log_level"] for e in logs if e["event"] == "usbmux.down"] == ["warning"]
+
+    async def test_an_iphone_is_known_by_its_event_where_its_attributes_are_masked(
+        self, tmp_path: Path
+    ) -> None:
+        for port, ids in (("1-1", "5ac/12a8/1401"), ("1-2", "5ac/1281/1"), ("1-3", "18d1/4ee7/1")):
+            (tmp_path / "sysfs" / port).mkdir(parents=True)
+            event = f"DEVTYPE=usb_device\nPRODUCT={ids}\nTYPE=0/0/0\n"
+            (tmp_path / "sysfs" / port / "uevent").write_text(event)
+        mux = FakeUsbmuxd(tmp_path / "mux")
+        async with running(mux, tmp_path) as (_, recorder):
+            down = await recorder.next_after(0)
+        assert isinstance(down, Down)
+        assert "1 iPhone is attached over USB" in down.reason
 
     async def test_one_that_is_plugged_in_later_and_goes_again(self, tmp_path: Path) -> None:
         mux = FakeUsbmuxd(tmp_path / "mux")
