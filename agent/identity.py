@@ -263,6 +263,7 @@ class Identities:
                 ways=known.ways,
             ),
             off_usb=is_off_usb(known.udid) or (bool(known.address) and not known.port),
+            beyond_udev=known.there and bool(known.ways) and "udev" not in known.ways.split(),
             told=known.platform is not None and known.there,
             counted=known.platform is not None,
         )
@@ -390,7 +391,9 @@ class Identities:
 
     def _weigh(self, device: _Device, answered: Sighting | None, *, left: bool) -> None:
         """Note what udev's word on the device is worth beside its bridge's."""
-        if SourceName.UDEV not in self._enabled or SourceName.UDEV in self._down:
+        if not self._watched:
+            if answered is not None and answered in device.members.values():
+                device.left_usb = False
             return
         if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
             device.on_usb, device.left_usb, device.beyond_udev = True, False, False
@@ -992,6 +995,8 @@ class Identities:
             return Bridge.UNKNOWN, self._down[source]
         seen = [s for s in device.members.values() if s.source is source]
         ready = next((s for s in seen if s.bridge is Bridge.READY), None)
+        if ready is not None and device.left_usb and SourceName.UDEV in self._down:
+            return Bridge.UNKNOWN, _unseen(device)  # a stale list, and nobody to say so
         if ready is not None:
             return Bridge.READY, ""
         if seen:
