@@ -45,6 +45,7 @@ from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
+from agent.threads import in_thread
 from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
@@ -413,13 +414,13 @@ class App:
     async def _reload(self) -> tuple[Json, tuple[str, ...]]:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
-        new = await asyncio.to_thread(self._load)
+        new = await in_thread(self._load, "read config")
         usage = usage_plans_of(new, self._bridges)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None
         async with contextlib.AsyncExitStack() as undo:
-            await asyncio.to_thread(_try_tls, new.webhooks)
+            await in_thread(partial(_try_tls, new.webhooks), "try tls")
             made = self._poller.make(usage)
             undo.push_async_callback(self._poller.discard, made)
             if socket_path != old.socket_path(self._environ):
