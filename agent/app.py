@@ -273,8 +273,9 @@ class App:
         """What was in use when the agent stopped is so until a usage source says otherwise."""
         leased = {lease.udid for lease in self._leases.all()}
         for view in self._pipeline.views():
-            if usage and view.state is DeviceState.UTILIZING and view.udid not in leased:
-                self._poller.assume(view.udid, view.holder)
+            if usage and view.state is DeviceState.UTILIZING:
+                # Whether a session went on below a lease is not stored.
+                self._poller.assume(view.udid, "" if view.udid in leased else view.holder)
 
     def _recheck(self, source: SourceName) -> Awaitable[None] | None:
         return self._sources.recheck(source)
