@@ -161,9 +161,9 @@ class Poller:
         self.nudge(udid)
 
     def assume(self, udid: str, holder: str) -> None:
-        """The device was in use when the agent stopped; by a lease that goes on if no holder is given.
+        """The device was in use when the agent stopped; no holder: by a lease that goes on.
 
-        A session may have gone on below that: it is looked for, before the lease's end ends the use.
+        A session may have gone on below it, and is looked for before its end ends the use.
         """
         self._fusion.assume(udid, holder)
         if self._fusion.is_leased(udid):
