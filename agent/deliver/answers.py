@@ -79,7 +79,7 @@ class HeadReader:
             if self._skipping:
                 end = _NEXT.search(buffer)
                 if end is None:
-                    del buffer[: -_KEPT]  # the end may begin there
+                    del buffer[:-_KEPT]  # the end may begin there
                     return None
                 del buffer[: end.end()]
                 self._skipping = False
@@ -102,9 +102,7 @@ class HeadReader:
             del buffer[: before.end()]
         found = _STATUS.match(buffer)
         if found is None:
-            self.alien = (
-                not _is_begin(buffer) or len(buffer) > _LONGEST_BEGIN or b"\n" in buffer
-            )
+            self.alien = not _is_begin(buffer) or len(buffer) > _LONGEST_BEGIN or b"\n" in buffer
             return False
         status = int(found[1])
         if status >= HTTPStatus.OK or status == HTTPStatus.SWITCHING_PROTOCOLS:
