@@ -45,6 +45,7 @@ from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
+from agent.threads import in_thread
 from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
@@ -272,8 +273,9 @@ class App:
         """What was in use when the agent stopped is so until a usage source says otherwise."""
         leased = {lease.udid for lease in self._leases.all()}
         for view in self._pipeline.views():
-            if usage and view.state is DeviceState.UTILIZING and view.udid not in leased:
-                self._poller.assume(view.udid, view.holder)
+            if usage and view.state is DeviceState.UTILIZING:
+                # Whether a session went on below a lease is not stored.
+                self._poller.assume(view.udid, "" if view.udid in leased else view.holder)
 
     def _recheck(self, source: SourceName) -> Awaitable[None] | None:
         return self._sources.recheck(source)
@@ -413,13 +415,13 @@ class App:
     async def _reload(self) -> tuple[Json, tuple[str, ...]]:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
-        new = await asyncio.to_thread(self._load)
+        new = await in_thread(self._load, "read config")
         usage = usage_plans_of(new, self._bridges)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None
         async with contextlib.AsyncExitStack() as undo:
-            await asyncio.to_thread(_try_tls, new.webhooks)
+            await in_thread(partial(_try_tls, new.webhooks), "try tls")
             made = self._poller.make(usage)
             undo.push_async_callback(self._poller.discard, made)
             if socket_path != old.socket_path(self._environ):

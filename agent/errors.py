@@ -6,10 +6,15 @@ Every message says what happened, to which device, webhook, file or line, and wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+_LONG: Final = 4000
+"""Characters of a problem on its line."""
 
 
 class AgentError(Exception):
@@ -26,7 +31,8 @@ class Problem:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+        """One printable line: paths and values in it are the file's."""
+        return printable(f"{self.file}:{self.line}:{self.column}: {self.message}", _LONG)
 
 
 class ConfigError(AgentError):
@@ -47,7 +53,9 @@ class ChangeRefusedError(ConfigError):
     """
 
     def _lines(self) -> list[str]:
-        return [f"nothing was written: {problem.message}" for problem in self.problems]
+        return [
+            printable(f"nothing was written: {problem.message}", _LONG) for problem in self.problems
+        ]
 
 
 class EditError(AgentError):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 READING = {"GET", "HEAD"}
 """Methods that change nothing."""
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/@]+)(?::\d*)?")
+_PAGES = {"http", "https"}
 _OWN = {"same-origin", "none"}
 """Of Sec-Fetch-Site: a page of our own, or no page at all. `same-site` is another port."""
 
@@ -78,8 +79,8 @@ def _is_of_no_other_page(request: web.Request, host: str) -> bool:
         return _OWN.issuperset(site.strip().lower() for site in sites)
     try:
         return all(
-            urlsplit(origin).netloc.lower() == host.strip().lower()
-            for origin in request.headers.getall("Origin", [])
+            origin.scheme in _PAGES and origin.netloc.lower() == host.strip().lower()
+            for origin in map(urlsplit, request.headers.getall("Origin", []))
         )
     except ValueError:  # a bracket that is not closed
         return False

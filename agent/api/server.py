@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import os
 import socket
 import stat
@@ -18,6 +19,7 @@ from agent.api.limits import Limits
 from agent.api.request import STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
+from agent.resolver import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 SHUTDOWN_LIMIT = 0.5
 """Seconds that a stop waits for requests under way."""
+NAME_LIMIT = 3.0
+"""Seconds for finding the host of an address."""
 _LIMITS = Limits()
 
 
@@ -110,7 +114,7 @@ class ApiServer:
         """Serve reading, and changes by token, at HOST:PORT.
 
         Raises:
-            StartError: the port is in use or not ours to bind.
+            StartError: the port is in use or not ours to bind, or the host is not known (in time).
         """
         host, _, port = address.rpartition(":")
         runner = await _runner(self._build(trusted=False))
@@ -118,7 +122,7 @@ class ApiServer:
             assert runner.server is not None
             listening = await asyncio.get_running_loop().create_server(
                 Gate(runner.server, self._limits.tcp, self._limits),
-                host.strip("[]"),
+                await _addresses(host.strip("[]"), int(port)),
                 int(port),
                 backlog=self._limits.backlog,
                 reuse_port=self._share_port(int(port)),
@@ -215,12 +219,25 @@ def _refuse_if_answered(path: Path) -> None:
         )
 
 
+async def _addresses(host: str, port: int) -> list[str]:
+    """Of the host, which may be a name. Raises OSError."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        async with asyncio.timeout(NAME_LIMIT):
+            found = await addresses(host, port)
+        return list(dict.fromkeys(str(each[4][0]) for each in found))
+    return [host]
+
+
 def _why(what: str, error: OSError, key: str) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return f"{what} is in use: stop what listens there, or change {key}"
         case errno.EACCES | errno.EPERM | errno.EROFS:
             return f"{what} may not be used by this user ({error.strerror}): change {key}"
+        case _ if isinstance(error, TimeoutError):
+            return f"{what} has a host that was not found within {NAME_LIMIT:g} s: change {key}"
         case _ if isinstance(error, socket.gaierror):
             return f"{what} has no known host ({error.strerror}): change {key}"
         case _ if "too long" in str(error):

@@ -11,6 +11,7 @@ import click
 from agent.cli.out import say
 from agent.config import parse_duration
 from agent.errors import ApiError
+from agent.text import printable
 from agent.users import user_name
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def request_body(
         raise click.UsageError("--steal takes one device by its UDID; it does not go with --any")
     if steal is not None and not steal.strip():
         raise click.UsageError("--steal needs a reason: its holder will read it")
-    body: dict[str, Any] = {"holder": holder or f"{_user()}@{os.uname().nodename}"}
+    body: dict[str, Any] = {"holder": holder or printable(f"{_user()}@{os.uname().nodename}")}
     if any_:
         body["any"] = {"tags": list(tags), **({"platform": platform} if platform else {})}
     else:

@@ -23,6 +23,7 @@ from agent.cli.common import AgentClient, config_option, quoted, socket_of
 from agent.cli.holding import AGAIN, Seconds, patiently, request_body, wish_options
 from agent.cli.out import say
 from agent.errors import ApiError
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
@@ -58,11 +59,16 @@ def command(
     if not run:
         raise click.UsageError("what is to run? device-agent use UDID -- COMMAND…")
     body = request_body(udid, **wish) | {
-        "purpose": shlex.join(run)[:200] if purpose is None else purpose,
+        "purpose": _shown(run) if purpose is None else purpose,
         "ttl": ttl,
         "tie": True,
     }
     sys.exit(asyncio.run(_use(socket_of(config_path), body, run)))
+
+
+def _shown(run: tuple[str, ...]) -> str:
+    """The command as a lease's purpose, which is text on one line: any command may be run."""
+    return printable(" ".join(shlex.join(run).split()), 200)
 
 
 async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:

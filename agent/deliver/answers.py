@@ -25,8 +25,17 @@ if TYPE_CHECKING:
 HEAD_LIMIT: Final = 64 * 1024
 """Bytes of a head that are kept; one that is longer ends there."""
 # A status counts when it cannot become another one: three digits, and what ends them.
-_STATUS: Final = re.compile(rb"HTTP/1\.[0-9][ \t]+([1-9][0-9]{2})[ \t\r\n]")
-_BEGIN: Final = b"HTTP/1."
+_STATUS: Final = re.compile(
+    rb"HTTP/[0-3](?:\.[0-9]{1,2})?[ \t]+([1-9][0-9]{2})[ \t\r\n]", re.IGNORECASE
+)
+_BEGIN: Final = b"http/"
+_MARK: Final = b"\xef\xbb\xbf"
+_BEFORE: Final = re.compile(rb"(?:[\r\n\t ]|\xef\xbb\xbf)+")
+"""What scripts print before their answer: blanks, line breaks, byte order marks."""
+_NEXT: Final = re.compile(rb"\n\r?\n|\n(?=HTTP/[0-3])")
+"""The end of an informational head; some leave the empty line out."""
+_KEPT: Final = 8
+"""Bytes in which that end may begin."""
 _LONGEST_BEGIN: Final = 64
 """Bytes in which a status has to come: blanks before it may be many, but not endless."""
 _END: Final = re.compile(rb"\n\r?\n")
@@ -60,7 +69,7 @@ class HeadReader:
         self.status = 0
         """Of the final answer, as soon as it is there; 0 before."""
         self.alien = False
-        """It does not begin as HTTP/1 does: what came is not ours to read."""
+        """It does not begin as HTTP does: what came is not ours to read."""
 
     def feed(self, data: bytes) -> Head | None:
         """Take bytes in; the final head, once it is whole or longer than HEAD_LIMIT."""
@@ -68,9 +77,9 @@ class HeadReader:
         buffer += data
         while not self.status:
             if self._skipping:
-                end = _END.search(buffer)
+                end = _NEXT.search(buffer)
                 if end is None:
-                    del buffer[:-2]  # the end may begin there
+                    del buffer[:-_KEPT]  # the end may begin there
                     return None
                 del buffer[: end.end()]
                 self._skipping = False
@@ -89,15 +98,11 @@ class HeadReader:
     def _begin(self) -> bool:
         """Look for a status at the buffer's start; False: more bytes are needed, or it is alien."""
         buffer = self._buffer
-        if buffer.startswith((b"\r", b"\n")):
-            del buffer[: len(buffer) - len(buffer.lstrip(b"\r\n"))]
+        if before := _BEFORE.match(buffer):
+            del buffer[: before.end()]
         found = _STATUS.match(buffer)
         if found is None:
-            self.alien = (
-                not _BEGIN.startswith(buffer[: len(_BEGIN)])
-                or len(buffer) > _LONGEST_BEGIN
-                or b"\n" in buffer
-            )
+            self.alien = not _is_begin(buffer) or len(buffer) > _LONGEST_BEGIN or b"\n" in buffer
             return False
         status = int(found[1])
         if status >= HTTPStatus.OK or status == HTTPStatus.SWITCHING_PROTOCOLS:
@@ -124,10 +129,15 @@ class HeadReader:
         return read(data, self.status, whole=True)
 
 
+def _is_begin(data: bytes | bytearray) -> bool:
+    """Whether a status may come of it."""
+    return _BEGIN.startswith(data[: len(_BEGIN)].lower()) or _MARK.startswith(data)
+
+
 def parse(data: bytes, status: int, *, whole: bool) -> Head:
     """What a head says. Lines that make no sense are left out, and cost the connection."""
     lines = data.replace(b"\r\n", b"\n").rstrip(b"\n").split(b"\n")
-    keep = whole and b"\x00" not in data and data.startswith(b"HTTP/1.1")
+    keep = whole and b"\x00" not in data and data.startswith((b"HTTP/1.1 ", b"HTTP/1.1\t"))
     fields: dict[bytes, list[bytes]] = {}
     last: list[bytes] | None = None
     for line in lines[1:]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.config import parse
 from agent.config.file import EMPTY
 from agent.errors import AgentError, ConfigError, Problem
+from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -113,7 +114,7 @@ class ConfigWatch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, fingerprint = await asyncio.to_thread(self._file.look)
+        text, fingerprint = await in_thread(self._file.look, "watch config")
         action = self._looks.look(fingerprint)
         if action is Action.NOTHING:
             return

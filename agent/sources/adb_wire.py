@@ -24,6 +24,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
+from agent.resolver import addresses
 from agent.sources.late import overslept
 
 if TYPE_CHECKING:
@@ -325,9 +326,7 @@ class AdbClient:
             return socket.AF_UNIX, self.server
         if self._family is not None:
             return self._family, (self.host, self.port)
-        found = await asyncio.get_running_loop().getaddrinfo(
-            self.host, self.port, type=socket.SOCK_STREAM
-        )
+        found = await addresses(self.host, self.port)
         return found[0][0], (str(found[0][4][0]), self.port)
 
     async def listing(self, service: str) -> str:

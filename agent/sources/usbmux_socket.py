@@ -14,6 +14,8 @@ import struct
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from agent.resolver import addresses
+
 QUEUE_PAUSE = 0.02
 """Seconds between tries while usbmuxd's queue of connections is full."""
 HEADER = struct.Struct("<IIII")
@@ -183,9 +185,7 @@ async def _open_unix(path: str) -> socket.socket:
 async def _open_tcp(host: str, port: str) -> socket.socket:
     loop = asyncio.get_running_loop()
     refusal = OSError(f"no address for {host}")
-    for family, kind, proto, _, where in await loop.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM
-    ):
+    for family, kind, proto, _, where in await addresses(host, port):
         sock = socket.socket(family, kind, proto)
         try:
             sock.setblocking(False)

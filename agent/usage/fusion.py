@@ -102,10 +102,17 @@ class Fusion:
     def lease(self, udid: str, reading: UsageReading) -> set[str]:
         """A lease on the device began (in use) or ended (idle)."""
         if reading.usage is Usage.IN_USE:
+            before = self._before.get(udid)
+            if udid not in self._leases and before is not None and not before.holder:
+                del self._before[udid]  # below another lease; this one was given after it
             self._leases[udid] = reading
         else:
             self._leases.pop(udid, None)
         return {udid}
+
+    def is_leased(self, udid: str) -> bool:
+        """Whether a lease on the device is in force."""
+        return udid in self._leases
 
     def assume(self, udid: str, holder: str) -> None:
         """It was in use when the agent stopped."""

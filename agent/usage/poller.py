@@ -161,8 +161,13 @@ class Poller:
         self.nudge(udid)
 
     def assume(self, udid: str, holder: str) -> None:
-        """The device was in use when the agent stopped, and by no lease."""
+        """The device was in use when the agent stopped; no holder: by a lease that goes on.
+
+        A session may have gone on below it, and is looked for before its end ends the use.
+        """
         self._fusion.assume(udid, holder)
+        if self._fusion.is_leased(udid):
+            return
         self._assumed.add(udid)
         reading = UsageReading(Usage.UNKNOWN, holder, UNCONFIRMED)
         self._told[udid] = reading

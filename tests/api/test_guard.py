@@ -130,6 +130,9 @@ SITES = [
     ({"Origin": ""}, False),
     ({"Origin": "http://[::1"}, False),
     ({"Origin": "file://"}, False),
+    ({"Origin": "file://localhost:9178"}, False),
+    ({"Origin": "chrome-extension://localhost:9178"}, False),
+    ({"Origin": "//localhost:9178"}, False),
 ]
 
 

@@ -17,6 +17,7 @@ from click.testing import CliRunner
 
 from agent.cli import command
 from agent.config import json_schema
+from agent.text import is_printable
 from tests.process.kit import DEVICE_AGENT
 
 ROOT = Path(__file__).parent.parent.parent
@@ -152,3 +153,20 @@ def test_every_command_explains_itself() -> None:
         done = CliRunner().invoke(command, [name, "--help"])
         assert done.exit_code == 0, name
         assert "Usage:" in done.stdout
+
+
+def test_a_problem_is_one_printable_line_whatever_the_file_names(tmp_path: Path) -> None:
+    odd = "\nFORGED:1:1: good\r\x1b[2J\x85FORGED\u2028FORGED\u202e"
+    named = tmp_path / f"a{odd}.toml"
+    named.write_text("hold = 5\n")
+    path = tmp_path / "a.toml"
+    path.write_text(f"[agent]\nstate_dir = 5\n[ios]\nenabled = {json.dumps(odd)}\n")
+    webhook = '[[webhooks]]\nname = "a"\nurl = "http://127.0.0.1/"\nevents = ["online"]\n'
+    warned = tmp_path / "b.toml"
+    warned.write_text(f"{webhook}tls = {{ ca = {json.dumps('/absent' + odd)} }}\n")
+    for file in (named, path, warned, tmp_path / f"absent{odd}"):
+        done = CliRunner().invoke(command, ["check", str(file)])
+        shown = [*done.output.split("\n"), *on_a_terminal(file, 80, NO_COLOR="1")]
+        assert shown
+        assert [line for line in shown if not all(map(is_printable, line))] == []
+        assert not any(line.startswith("FORGED") for line in done.output.splitlines())

@@ -96,6 +96,14 @@ ODD: dict[str, bytes] = {
     "two blanks": b"HTTP/1.1  200  OK\r\nContent-Length: 0\r\n\r\n",
     "a tab": b"HTTP/1.1\t200\tOK\r\nContent-Length: 0\r\n\r\n",
     "line breaks before it": b"\r\n\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "blanks before it": b"  \t" + OK + b"Content-Length: 0\r\n\r\n",
+    "a byte order mark before it": b"\xef\xbb\xbf" + OK + b"Content-Length: 0\r\n\r\n",
+    "a byte order mark and a line": b"\r\n\xef\xbb\xbf\n" + OK + b"X Y: z\r\n\r\n",
+    "lower case": b"http/1.1 200 ok\r\ncontent-length: 0\r\n\r\n",
+    "HTTP/1": b"HTTP/1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.10": b"HTTP/1.10 200 OK\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/2": b"HTTP/2 200 \r\nContent-Length: 2\r\n\r\nok",
+    "HTTP/2.0 and 9 KB": b"HTTP/2.0 200 OK\r\nX: " + b"y" * 9_000 + b"\r\n\r\n",
     "HTTP/1.0": b"HTTP/1.0 200 OK\r\n\r\nok",
     "HTTP/1.0 kept": b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok",
     "HTTP/1.2": b"HTTP/1.2 200 OK\r\nContent-Length: 0\r\n\r\n",
@@ -128,6 +136,10 @@ ODD: dict[str, bytes] = {
     + OK
     + b"Content-Length: 0\r\n\r\n",
     "100 times 102 before it": b"HTTP/1.1 102 X\nX: y\n\n" * 100 + OK + b"\r\n",
+    "100 without its empty line": b"HTTP/1.1 100 Continue\r\n" + OK + b"Content-Length: 0\r\n\r\n",
+    "103 with a header and no empty line": b"HTTP/1.1 103 X\r\nLink: x\r\nhTTP/1: y\r\n"
+    + OK
+    + b"Content-Length: 0\r\n\r\n",
     "only the line": OK,
     "the head cut in a header": OK + b"Content-Len",
 }
@@ -153,7 +165,15 @@ async def test_a_received_2xx_is_the_success_of_one_request(
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 @pytest.mark.parametrize(
-    "name", ["100 before it", "a bad 103 before it", "LF alone", "a bad chunk"]
+    "name",
+    [
+        "100 before it",
+        "100 without its empty line",
+        "a bad 103 before it",
+        "a byte order mark before it",
+        "LF alone",
+        "a bad chunk",
+    ],
 )
 async def test_in_tiny_segments(receiver: Receiver, client: Client, name: str, size: int) -> None:
     receiver.default = in_pieces(ODD[name], size, close=True)
@@ -406,5 +426,5 @@ async def test_whatever_came_aiohttp_gets_a_head_that_it_takes(
 @given(st.binary(max_size=80), CUTS)
 def test_noise_is_no_status(data: bytes, cuts: list[int]) -> None:
     reader, heads = feed(data, cuts)
-    if not re.match(rb"[\r\n]*HTTP/1\.\d", data):
+    if not re.match(rb"(?i)(?:\s|\xef\xbb\xbf)*HTTP/\d", data):
         assert (reader.status, heads) == (0, [])

@@ -162,6 +162,16 @@ async def test_exit_codes_are_a_shells(
         assert said in err.decode()
 
 
+async def test_anybody_can_run_any_command(lab: Lab) -> None:
+    """Its words and the user's name become a purpose and a holder, which are printable text."""
+    words = ("sh", "-c", "exit 7", "a\x1b[2J\n\u2028\x07\udcff")
+    async with lab.running():
+        code, _, err = await lab.agent.cli(
+            "use", lab.one.serial, "--", *words, LOGNAME="al\x1bice\udcff"
+        )
+        assert (code, err) == (7, "")
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT, signal.SIGQUIT]
 )

@@ -352,6 +352,40 @@ async def test_a_stop_in_the_middle_of_a_start_tells_nobody_anything(lab: Lab) -
         assert told(lab.receiver) == ["Online", "Utilizing"]
 
 
+async def test_a_session_below_a_lease_is_in_use_all_along_over_a_restart(lab: Lab) -> None:
+    async with lab.running(usage_grace="60s"):
+        await lab.until_told("Online")
+        lab.open_session()
+        await lab.until_told("Online", "Utilizing")
+        lease = await lab.lease()
+        await lab.until("holder", "alice (by hand)")
+        await lab.agent.until_delivered()
+        await lab.agent.stop()
+        await lab.appium.stop()
+        await lab.agent.start()
+        assert (await lab.agent.api("DELETE", f"/v1/leases/{lease}"))[0] == 200
+        # Appium cannot say yet whether its session goes on.
+        assert (await lab.until("reason", "when last known"))["state"] == "utilizing"
+        await lab.appium.start()
+        await lab.until("reason", "in use by appium session")
+        await lab.agent.stop()
+        assert await states(lab.agent, lab.phone.serial) == ["online", "utilizing"]
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
+async def test_a_lease_without_a_session_ends_after_a_restart(lab: Lab) -> None:
+    async with lab.running(usage_grace="60s"):
+        await lab.until_told("Online")
+        lease = await lab.lease()
+        await lab.until_told("Online", "Utilizing")
+        await lab.agent.until_delivered()
+        await lab.agent.stop()
+        await lab.agent.start()
+        assert (await lab.agent.api("DELETE", f"/v1/leases/{lease}"))[0] == 200
+        await lab.until("state", "online")
+        assert told(lab.receiver) == ["Online", "Utilizing"]
+
+
 async def test_an_android_phone_that_answers_late_after_a_start_is_in_use_all_along(
     lab: Lab,
 ) -> None:

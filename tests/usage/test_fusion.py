@@ -262,3 +262,22 @@ class Anything(RuleBasedStateMachine):
 
 Anything.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
 TestAnything = Anything.TestCase
+
+
+def test_what_may_go_on_below_a_lease_is_looked_for_before_its_end_counts() -> None:
+    fusion = fused(APPIUM)
+    fusion.lease("D", LEASE)
+    fusion.assume("D", "")
+    fusion.unknown(APPIUM, "refused")
+    fusion.lease("D", IDLE)
+    assert fusion.reading("D") == UsageReading(Usage.UNKNOWN, "", "refused")
+    # One that is given out anew ends as it does without a start.
+    fusion.lease("D", LEASE)
+    fusion.lease("D", IDLE)
+    assert fusion.reading("D").usage is Usage.IDLE
+    fusion.lease("E", LEASE)
+    fusion.assume("E", "")
+    for _ in range(ENOUGH):
+        fusion.good(APPIUM, {}, 2)
+    fusion.lease("E", IDLE)
+    assert fusion.reading("E") == IDLE
