@@ -7,7 +7,7 @@ Measured on adb 29 and 36:
   `ADB_SERVER_SOCKET` or `ANDROID_ADB_SERVER_PORT` around, a stray server comes up elsewhere.
 - The server ends at once when it cannot write its key (`$HOME/.android/adbkey`; neither version
   honours ANDROID_USER_HOME) or its log (`$TMPDIR/adb.UID.log`).
-- adb 36 without USB takes 3.1 s to start; any other start 0.1 s.
+- adb 36 with libusb takes 3.1 s to start where there is no USB; any other start 0.1 s.
 
 A started server is left running when the agent ends: others use it by then (one server holds a
 host's phones for everybody), and with it gone the phones would drop out of their hands. For the
@@ -194,6 +194,9 @@ def environment(home: Path | None = None) -> dict[str, str]:
         for key, value in os.environ.items()
         if key in _INHERITED or (key.startswith(("ADB_", "ANDROID_")) and key not in _ELSEWHERE)
     }
+    # adb's own look at /dev/bus/usb. libusb, the default of newer ones, is blind for good where the
+    # server starts before the kernel has a USB bus (measured with 36: early in a boot).
+    chosen.setdefault("ADB_LIBUSB", "0")
     own = os.environ.get("HOME", "")
     if own and _holds_keys(Path(own)):
         chosen["HOME"] = own

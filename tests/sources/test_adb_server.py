@@ -253,6 +253,16 @@ async def test_with_the_default_path_the_newer_adb_starts_the_server(
     assert Path(f"/proc/{pid}/exe").resolve() == BINARIES["bundled"].resolve()
 
 
+def test_the_server_looks_for_usb_itself_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With libusb, one that starts before the kernel has a USB bus never sees a phone."""
+    monkeypatch.delenv("ADB_LIBUSB", raising=False)
+    assert adb_server.environment(tmp_path)["ADB_LIBUSB"] == "0"
+    monkeypatch.setenv("ADB_LIBUSB", "1")
+    assert adb_server.environment(tmp_path)["ADB_LIBUSB"] == "1"
+
+
 def test_home_is_the_callers_if_it_can_hold_the_key_else_the_agents(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
