@@ -342,6 +342,10 @@ class Bench:
     async def rest(self) -> None:
         """What is no phone's doing."""
         act = self.random.choice(("source", "source", "restart", "reboot", "modem"))
+        if act in ("restart", "reboot"):
+            # Nothing tells a thing of a phone's serial from that phone, moved with its debugging
+            # off, to an agent that was not there when both were.
+            self.modem = None
         if act == "source":
             source = self.random.choice(list(SourceName))
             self.up[source] = not self.up[source]
@@ -443,7 +447,7 @@ async def walk(seed: int, steps: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(1000, 5000), marks=pytest.mark.long)]
+    "seeds", [range(40), pytest.param(range(40, 1000), marks=pytest.mark.long)]
 )
 async def test_every_phone_is_one_device_all_the_way(seeds: range) -> None:
     for seed in seeds:
