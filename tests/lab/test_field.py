@@ -51,7 +51,7 @@ def test_a_freeze_in_the_middle_of_a_replug_tells_nobody(lab: Lab) -> None:
 
 def test_udevd_killed_while_phones_are_pulled(lab: Lab) -> None:
     """Its control socket stays, no event is sent: the comparison with sysfs finds it."""
-    lab.fresh(source_grace="240s")
+    lab.fresh(offline="10s", source_grace="240s")
     lab.plug("android", "PULLED01", mode="mtp")
     lab.until_state("PULLED01", "offline", "USB debugging is off")
     lab.vm.sh(
@@ -67,7 +67,7 @@ def test_udevd_killed_while_phones_are_pulled(lab: Lab) -> None:
 
 
 def test_a_synthetic_remove_while_the_phone_stays(lab: Lab) -> None:
-    lab.fresh(unplugged="3s")
+    lab.fresh(offline="10s", arrival="60s")
     lab.plug("android", "SYNTH01", mode="mtp")
     lab.until_state("SYNTH01", "offline", "USB debugging is off")
     path = lab.device("SYNTH01")["port"]
@@ -92,7 +92,7 @@ def test_a_synthetic_remove_while_the_phone_stays(lab: Lab) -> None:
 
 def test_udevd_stopped_with_a_phone_that_only_it_sees(lab: Lab) -> None:
     """A udev that was there and is down is unknown: the phone keeps its state."""
-    lab.fresh()
+    lab.fresh(offline="10s", arrival="60s")
     lab.plug("android", "ONLYUDEV01", mode="mtp")
     lab.plug("android", "BOTH01")
     lab.until_state("ONLYUDEV01", "offline", "USB debugging is off")
@@ -187,9 +187,7 @@ def test_an_iphone_while_usbmuxd_cannot_run_says_so(lab: Lab) -> None:
     lab.vm.run("systemctl", "mask", "--runtime", "--now", "usbmuxd")
     try:
         lab.plug("iphone", udid.replace("-", ""))
-        lab.until_state(udid, "offline", "usbmuxd")
-        reason = lab.device(udid)["reason"]
-        assert "normal while no iPhone is attached" not in reason
+        lab.until_state(udid, "offline", "attached over USB all the same")
         lab.unplug(udid.replace("-", ""))
         lab.expect({udid: [OFFLINE, UNPLUGGED]})
     finally:
