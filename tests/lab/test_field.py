@@ -187,6 +187,7 @@ def test_an_iphone_while_usbmuxd_cannot_run_says_so(lab: Lab) -> None:
     lab.vm.run("systemctl", "mask", "--runtime", "--now", "usbmuxd")
     try:
         lab.plug("iphone", udid.replace("-", ""))
+        lab.expect({udid: [OFFLINE]})
         lab.until_state(udid, "offline", "attached over USB all the same")
         lab.unplug(udid.replace("-", ""))
         lab.expect({udid: [OFFLINE, UNPLUGGED]})
