@@ -17,7 +17,7 @@ NAME = "test_the_receivers_are_told_what_the_model_says"
 
 @pytest.mark.netns
 @pytest.mark.parametrize(
-    ("steps", "limit"), [(16, 180.0), pytest.param(300, 1500.0, marks=pytest.mark.long)]
+    ("steps", "limit"), [(16, 180.0), pytest.param(120, 900.0, marks=pytest.mark.long)]
 )
 def test_a_random_walk(
     steps: int, limit: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
