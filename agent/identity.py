@@ -995,10 +995,9 @@ class Identities:
             return Bridge.UNKNOWN, self._down[source]
         seen = [s for s in device.members.values() if s.source is source]
         ready = next((s for s in seen if s.bridge is Bridge.READY), None)
-        if ready is not None and device.left_usb and SourceName.UDEV in self._down:
-            return Bridge.UNKNOWN, _unseen(device)  # a stale list, and nobody to say so
         if ready is not None:
-            return Bridge.READY, ""
+            stale = device.left_usb and SourceName.UDEV in self._down  # and nobody to say so
+            return (Bridge.UNKNOWN, _unseen(device)) if stale else (Bridge.READY, "")
         if seen:
             # The cable's word before the network's: that is where the operator can help.
             worst = min(seen, key=lambda s: (s.network, s.address))
