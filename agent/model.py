@@ -307,12 +307,3 @@ class Lease:
     expires_ms: int
     taken: str = ""
     """From whom it was taken, and why; "": it was free."""
-
-
-def alike(udid: str) -> str:
-    """The same for a UDID as people write it: with or without dashes, in any case.
-
-    Behind an `@` stands a port of this host, where a dash tells two ports apart.
-    """
-    name, at, port = udid.strip().rpartition("@")
-    return (name or port).replace("-", "").casefold() + (at + port if name else "")

@@ -44,7 +44,7 @@ from agent.model import (
     Visibility,
 )
 from agent.pace import Pace, Questions
-from agent.udid import udev_spelling
+from agent.udid import alike
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
@@ -846,7 +846,7 @@ class _Names:
     def find(self, name: str) -> tuple[str, ...]:
         """The very spelling goes before a likeness."""
         exact = self._exact.get(name.strip())
-        return tuple(exact) if exact else tuple(sorted(self._alike.get(fold(name), ())))
+        return tuple(exact) if exact else tuple(sorted(self._alike.get(alike(name), ())))
 
     @property
     def _alike(self) -> dict[str, set[str]]:
@@ -854,19 +854,8 @@ class _Names:
         if self._folded is None:
             self._folded = {}
             for name, udids in self._exact.items():
-                self._folded.setdefault(fold(name), set()).update(udids)
+                self._folded.setdefault(alike(name), set()).update(udids)
         return self._folded
-
-
-def fold(name: str) -> str:
-    """A UDID as it is compared where its very spelling is nobody's.
-
-    iPhones' are written with and without their dash, and in any case; serials as adb or as udev
-    spells them. What stands behind an `@` is a port, where each dash and letter counts.
-    """
-    name = name.strip()
-    serial, at, place = name.rpartition("@") if "@" in name else (name, "", "")
-    return udev_spelling(serial).replace("-", "").casefold() + at + place
 
 
 def policy_of(config: Config) -> Policy:

@@ -141,3 +141,14 @@ def lasting_path(devpath: str) -> str:
 def digits(port: str) -> str:
     """A kernel's port name without its bus number: `4.2` of `1-4.2`. That much lasts."""
     return port.partition("-")[2]
+
+
+def alike(name: str) -> str:
+    """A UDID as it is compared where its very spelling is nobody's.
+
+    iPhones' are written with and without their dash, and in any case; serials as adb or as udev
+    spells them. What stands behind an `@` is a port, where each dash and letter counts.
+    """
+    name = name.strip()
+    serial, at, place = name.rpartition("@") if "@" in name else (name, "", "")
+    return udev_spelling(serial).replace("-", "").casefold() + at + place

@@ -16,7 +16,7 @@ from agent.cli.common import ask, config_option, quoted, typed
 from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, terminal
-from agent.model import alike
+from agent.udid import alike
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,8 +6,8 @@ import difflib
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownDeviceError
-from agent.model import alike
 from agent.service.rows import Place, iso
+from agent.udid import alike
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
