@@ -353,7 +353,10 @@ def _there(readings: Readings) -> bool | None:
 def _usage(
     track: Track, readings: Readings, now: float, policy: Policy, wakes: list[float]
 ) -> tuple[Track, Usage]:
-    """An unknown usage keeps the last known one, for `usage_grace` at most."""
+    """An unknown usage keeps the last known one, for `usage_grace` at most.
+
+    Not over an unplugging that counted: that ends a use, and one that goes on will be told again.
+    """
     if readings.usage is not Usage.UNKNOWN:
         holder = readings.holder if readings.usage is Usage.IN_USE else ""
         if (track.usage, track.usage_holder, track.usage_unknown_since) != (
@@ -367,6 +370,8 @@ def _usage(
         return track, readings.usage
     if track.usage_unknown_since is None:
         track = replace(track, usage_unknown_since=now)
+    if track.state is DeviceState.UNPLUGGED and track.usage is not Usage.IDLE:
+        track = replace(track, usage=Usage.IDLE, usage_holder="")
     if track.usage is Usage.IN_USE and readings.holder not in {"", track.usage_holder}:
         track = replace(track, usage_holder=readings.holder)
     since = track.usage_unknown_since

@@ -184,6 +184,28 @@ def test_unknown_usage_keeps_the_last_one_for_its_grace() -> None:
     assert run.entered == [(10, UTILIZING), (80, ONLINE)]
 
 
+def test_an_unknown_usage_does_not_outlive_an_unplugging() -> None:
+    """The source that knew of the use is silent, as after a restart: no second use is made up."""
+    run = Run(Policy(), ONLINE)
+    run.at(10, BUSY)
+    silent = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
+    run.at(20, silent)
+    run.at(21, replace(silent, presence=Presence.ABSENT, bridge=Bridge.ABSENT))
+    run.at(25, silent)
+    assert run.entered == [(10, UTILIZING), (24, UNPLUGGED), (25, ONLINE)]
+    run.at(26, BUSY)
+    assert run.entered[3:] == [(26, UTILIZING)], "a use that goes on is told"
+
+
+def test_an_unknown_usage_outlives_a_short_loss() -> None:
+    run = Run(Policy(), ONLINE)
+    run.at(10, BUSY)
+    silent = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
+    run.at(21, replace(silent, presence=Presence.ABSENT, bridge=Bridge.ABSENT))
+    run.at(22, silent)
+    assert run.entered == [(10, UTILIZING)]
+
+
 def test_flapping_lengthens_the_holds_until_the_phone_is_quiet() -> None:
     policy = Policy(hold_offline=1, hold_unplugged=1)
     run = Run(policy, ONLINE)
