@@ -28,8 +28,6 @@ from agent.deliver.dispatcher import Dispatcher
 from agent.errors import AgentError, InternalError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
-from agent.pace import Clocks
-from agent.pipeline import Pipeline, sources_of
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
@@ -46,6 +44,8 @@ from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
+from agent.track.pace import Clocks
+from agent.track.pipeline import Pipeline, sources_of
 from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases

@@ -15,11 +15,11 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.clock import wall_ms
-from agent.derive import Track, step
-from agent.identity import Identities
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pace import Clocks
-from agent.pipeline import Pipeline, policy_of
+from agent.track.derive import Track, step
+from agent.track.identity import Identities
+from agent.track.pace import Clocks
+from agent.track.pipeline import Pipeline, policy_of
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
 

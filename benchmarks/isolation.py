@@ -20,9 +20,9 @@ from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.policy import Delivered
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pace import Clocks
-from agent.pipeline import Pipeline
 from agent.store import Store
+from agent.track.pace import Clocks
+from agent.track.pipeline import Pipeline
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet

@@ -15,9 +15,9 @@ from agent.clock import wall_ms
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.pace import Clocks
-from agent.pipeline import Pipeline
 from agent.store import Store
+from agent.track.pace import Clocks
+from agent.track.pipeline import Pipeline
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, percentile, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet

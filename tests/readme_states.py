@@ -1,4 +1,4 @@
-"""Draw the state table and diagram of agent/derive.py into README.md, between its markers.
+"""Draw the state table and diagram of agent/track/derive.py into README.md, between its markers.
 
 python -m tests.readme_states          rewrites README.md
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 from itertools import groupby, product
 from pathlib import Path
 
-from agent.derive import CALLS_BACK, TABLE, Outcome
 from agent.model import Bridge, DeviceState, Presence, Usage
+from agent.track.derive import CALLS_BACK, TABLE, Outcome
 
 BEGIN, END = "<!-- states: made by tests/readme_states.py -->", "<!-- /states -->"
 

@@ -21,7 +21,7 @@ from agent.model import (
     UsageReading,
 )
 from agent.service.devices import Devices
-from tests.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
+from tests.track.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
     from pathlib import Path

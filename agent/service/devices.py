@@ -12,9 +12,9 @@ from agent.udid import alike
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.pipeline import DeviceView, Pipeline
     from agent.service.rows import Json
     from agent.store import Store, StoredTransition
+    from agent.track.pipeline import DeviceView, Pipeline
 
 SHOWN = 50
 """Transitions that one device is shown with."""

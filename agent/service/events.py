@@ -22,9 +22,9 @@ from agent.service.rows import Place
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
-    from agent.pipeline import DeviceView, Pipeline
     from agent.service.rows import Json
     from agent.store import Store, StoredTransition
+    from agent.track.pipeline import DeviceView, Pipeline
 
 MAX_READERS = 1000
 HEARTBEAT = 15.0

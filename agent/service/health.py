@@ -12,10 +12,10 @@ from agent.service.rows import iso
 from agent.store import SQLITE_VERSION
 
 if TYPE_CHECKING:
-    from agent.pipeline import Pipeline
     from agent.service.rows import Json
     from agent.store import Store
     from agent.tasks import Tasks
+    from agent.track.pipeline import Pipeline
     from agent.usage.poller import Poller, SourceReport
 
 

@@ -10,9 +10,9 @@ from agent.usage.lease_queue import Candidate, Wish
 
 if TYPE_CHECKING:
     from agent.model import Lease, Platform
-    from agent.pipeline import DeviceView, Pipeline
     from agent.service.devices import Devices
     from agent.service.rows import Json
+    from agent.track.pipeline import DeviceView, Pipeline
     from agent.usage.leases import Leases
 
 

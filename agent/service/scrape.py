@@ -21,15 +21,15 @@ from agent import __version__
 from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
 from agent.log import dropped as log_dropped
-from agent.pipeline import sources_of
+from agent.track.pipeline import sources_of
 
 if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher, WebhookFigures, WebhookStats
     from agent.model import SourceName
-    from agent.pipeline import Census, Counts, Pipeline
     from agent.service.health import Health
     from agent.service.live import Live
     from agent.store import Store, StoreFigures, StoreHealth
+    from agent.track.pipeline import Census, Counts, Pipeline
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller, SourceReport
 

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.identity import is_network, is_off_usb
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources import adb_server
 from agent.sources.adb_ask import Asker, Told
@@ -40,6 +39,7 @@ from agent.sources.adb_wire import (
     parse_rows,
 )
 from agent.sources.base import backoff
+from agent.track.identity import is_network, is_off_usb
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,7 +18,7 @@ from agent.service.devices import Devices
 from agent.service.events import Events, Selection
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
-from tests.test_pipeline import House, adb, house, usb
+from tests.track.test_pipeline import House, adb, house, usb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

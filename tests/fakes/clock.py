@@ -7,7 +7,7 @@ from itertools import count
 from math import inf
 from typing import TYPE_CHECKING, cast
 
-from agent.pace import Clocks
+from agent.track.pace import Clocks
 
 if TYPE_CHECKING:
     import asyncio

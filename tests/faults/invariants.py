@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from agent.derive import CALLS_BACK
 from agent.model import DeviceState
+from agent.track.derive import CALLS_BACK
 
 if TYPE_CHECKING:
     import sqlite3

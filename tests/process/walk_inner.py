@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agent.derive import CALLS_BACK
 from agent.model import DeviceState
+from agent.track.derive import CALLS_BACK
 from tests.fakes.fake_adb_host import Listed
 from tests.fakes.receiver import Receiver, answer, hang_up, raw, reset
 from tests.fakes.usage_servers import FakeAppium

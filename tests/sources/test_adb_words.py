@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from agent.errors import AgentError
-from agent.identity import is_network
 from agent.model import Bridge
 from agent.sources.adb import READINGS, is_junk, reading
 from agent.sources.adb_ask import Told, parse_told
@@ -19,6 +18,7 @@ from agent.sources.adb_wire import (
     parse_long_rows,
     parse_rows,
 )
+from agent.track.identity import is_network
 
 NO_PERMISSIONS = (
     "no permissions (user in plugdev group; are your udev rules wrong?); "

@@ -16,7 +16,7 @@ from agent.usage.base import Target
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
 from agent.usage.poller import Plan, Poller
-from tests.test_pipeline import ADB, House, adb, house, usb
+from tests.track.test_pipeline import ADB, House, adb, house, usb
 from tests.usage.test_poller import Scripted
 
 if TYPE_CHECKING:

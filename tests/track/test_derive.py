@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, step
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
+from agent.track.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, step
 
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
 UTILIZING, UNPLUGGED = DeviceState.UTILIZING, DeviceState.UNPLUGGED

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import Identities, Known, canonical, is_junk, listed
 from agent.model import (
     Bridge,
     Changed,
@@ -22,6 +21,7 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
+from agent.track.identity import Identities, Known, canonical, is_junk, listed
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
 UDID = "00008030-001A2B3C4D5E6F70"

@@ -10,9 +10,9 @@ import structlog
 
 from agent.config import parse
 from agent.model import Bridge, DeviceState
-from agent.pipeline import Pipeline
+from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
-from tests.test_pipeline import (
+from tests.track.test_pipeline import (
     ADB,
     HOOK,
     ONLY_ANDROID,

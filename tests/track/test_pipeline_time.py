@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Bridge, Changed, DeviceState, Down, Gone, Sighting, Snapshot, SourceName
-from agent.pipeline import SLICE
-from tests.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
+from agent.track.pipeline import SLICE
+from tests.track.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -32,7 +32,7 @@ from agent.model import (
     Transition,
     UsbKind,
 )
-from agent.pipeline import Pipeline
+from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
 
 if TYPE_CHECKING:

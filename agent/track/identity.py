@@ -26,7 +26,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from agent.joining import FAR_MODES, Group, Key, Seen, join
 from agent.model import (
     Bridge,
     Changed,
@@ -41,7 +40,8 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
-from agent.places import Places
+from agent.track.joining import FAR_MODES, Group, Key, Seen, join
+from agent.track.places import Places
 from agent.udid import (
     canonical,
     digits,

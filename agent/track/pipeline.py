@@ -25,9 +25,7 @@ import structlog
 
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.route import wants
-from agent.derive import CALLS_BACK, Policy, Step, Track, is_here, quiet, step
 from agent.errors import StoreError
-from agent.identity import BRIDGE_OF, Identities, Known
 from agent.model import (
     Callback,
     Device,
@@ -43,7 +41,9 @@ from agent.model import (
     UsageReading,
     Visibility,
 )
-from agent.pace import Pace, Questions
+from agent.track.derive import CALLS_BACK, Policy, Step, Track, is_here, quiet, step
+from agent.track.identity import BRIDGE_OF, Identities, Known
+from agent.track.pace import Pace, Questions
 from agent.udid import alike
 from agent.usage.base import Phone
 
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from agent.config import Config, DeviceEntry, Webhook
-    from agent.pace import Clocks
+    from agent.track.pace import Clocks
 
 log = structlog.get_logger(__name__)
 

@@ -27,8 +27,8 @@ from agent.model import (
     UsageReading,
     UsbKind,
 )
-from agent.pipeline import Pipeline
 from agent.store import DeliveryQuery, Store
+from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
 
 if TYPE_CHECKING:

@@ -21,14 +21,14 @@ from agent.model import (
     UsageReading,
     UsbKind,
 )
-from agent.pipeline import remote_bridges
 from agent.service.leases import candidates
-from tests.test_pipeline import ADB, HOOK, UDEV, USBMUX, adb, house, usb
+from agent.track.pipeline import remote_bridges
+from tests.track.test_pipeline import ADB, HOOK, UDEV, USBMUX, adb, house, usb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.test_pipeline import House
+    from tests.track.test_pipeline import House
 
 NO_UDEVD = "udevd is not running"
 UDID = "00008110-000A1234A1B2C3D4"
