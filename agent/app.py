@@ -25,6 +25,7 @@ from agent.clock import wall_ms
 from agent.config import Tls
 from agent.deliver.client import Client, tls_context
 from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.outbox import Outbox
 from agent.errors import AgentError, InternalError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
 from agent.notify import Notifier
@@ -44,8 +45,10 @@ from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
+from agent.track.commits import Commits
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline, sources_of
+from agent.track.pipeline import Pipeline
+from agent.track.settings import sources_of
 from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
@@ -182,14 +185,14 @@ class App:
             timeout=config.delivery.timeout,
             drain_rate=config.delivery.drain_rate,
         )
+        self._commits = Commits(
+            self._store, self._outbox(config, self._live.webhooks), self._dispatcher.notify
+        )
         self._pipeline = Pipeline(
             config,
-            self._live.webhooks,
             await self._store.devices(),
-            self._store,
-            self._dispatcher.notify,
+            self._commits,
             Clocks(loop.time, wall_ms, loop.call_later),
-            socket.gethostname(),
             self._recheck,
             self._seen.set,
         )
@@ -238,11 +241,11 @@ class App:
             connect_iphone=for_usage.connect_iphone,
             adb_forwards=for_usage.adb_forwards,
             adb_host=for_usage.adb_host,
-            find=self._pipeline.find,
+            find=self._pipeline.roster.find,
         )
         self._poller = Poller(
-            phones=self._pipeline.phones,
-            resolve=self._pipeline.find,
+            phones=self._pipeline.views.phones,
+            resolve=self._pipeline.roster.find,
             changed=self._pipeline.use,
             wall_ms=wall_ms,
             call_later=loop.call_later,
@@ -272,7 +275,7 @@ class App:
     def _assume_last_use(self, usage: UsagePlans) -> None:
         """What was in use when the agent stopped is so until a usage source says otherwise."""
         leased = {lease.udid for lease in self._leases.all()}
-        for view in self._pipeline.views():
+        for view in self._pipeline.views.all():
             if usage and view.state is DeviceState.UTILIZING:
                 # Whether a session went on below a lease is not stored.
                 self._poller.assume(view.udid, "" if view.udid in leased else view.holder)
@@ -327,7 +330,7 @@ class App:
         log.info(
             "agent.ready",
             version=__version__,
-            devices=len(self._pipeline.views()),
+            devices=len(self._pipeline.views.all()),
             webhooks=len(self._live.webhooks),
             socket=str(self._live.config.socket_path(self._environ)),
             api=self._api.address or "off",
@@ -449,7 +452,7 @@ class App:
         # Without a pause between these: what a source was told to leave out must not be heard by a
         # pipeline that knows of it already, nor the other way round.
         dropped = self._sources.drop(sources)
-        steps.do("devices", partial(self._pipeline.reconfigure, new, webhooks))
+        steps.do("devices", partial(self._reconfigure_devices, new, webhooks))
         steps.do("leases", partial(self._leases.turn, on=new.usage.leases))
         steps.do("events", self._events.refresh)
         steps.do("delivery", self._cancel_deleted)
@@ -464,6 +467,13 @@ class App:
             "needs_restart": restart,
         }
         return result, steps.failed
+
+    def _outbox(self, config: Config, webhooks: Mapping[int, Webhook]) -> Outbox:
+        return Outbox(webhooks, config.org_of, socket.gethostname())
+
+    def _reconfigure_devices(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
+        self._commits.outbox = self._outbox(config, webhooks)
+        self._pipeline.reconfigure(config)
 
     def _reconfigure_delivery(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
         self._dispatcher.reconfigure(

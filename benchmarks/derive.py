@@ -19,9 +19,10 @@ from agent.model import Bridge, Changed, Snapshot, SourceName
 from agent.track.derive import Track, step
 from agent.track.identity import Identities
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline, policy_of
+from agent.track.settings import policy_of
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
+from tests.kit.tracking import pipeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,15 +68,13 @@ class _House:
         self._policy = policy_of(config)
         self._identities = Identities(sources=[SourceName.ADB], known=())
         self._tracks = dict.fromkeys(self._identities.apply(snapshot), Track())
-        self._pipeline = Pipeline(
+        self._pipeline = pipeline_of(
             config,
             {WEBHOOK_ID: config.webhooks[0]},
             [],
             _NoStore(),
             lambda _: None,
             Clocks(self._monotonic, wall_ms, asyncio.get_running_loop().call_later),
-            "host",
-            lambda _source: None,
         )
         self._pipeline.observe(snapshot)
 
@@ -105,12 +104,12 @@ class _House:
     async def pipeline(self) -> float:
         """Microseconds per observation, the recorder's task included."""
         observations = self._observations()
-        await self._pipeline.drain()
+        await self._pipeline.commits.drain()
         began = time.thread_time()
         for observation in observations:
             self._pipeline.observe(observation)
             await asyncio.sleep(0)  # lets its task run, as it would between two readings
-        await self._pipeline.drain()
+        await self._pipeline.commits.drain()
         return (time.thread_time() - began) / OBSERVATIONS * 1e6
 
 

@@ -22,10 +22,10 @@ from agent.deliver.policy import Delivered
 from agent.model import Bridge, Changed, Snapshot, SourceName
 from agent.store import Store
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet
+from tests.kit.tracking import pipeline_of, reconfigure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -151,9 +151,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
 
     dispatcher = Dispatcher(store, client, webhooks=webhooks, on_attempt=answered)
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = Pipeline(
-        config, webhooks, [], store, dispatcher.notify, clocks, "host", lambda _source: None
-    )
+    pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clocks)
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))
@@ -164,7 +162,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
         done.clear()
         config = _config(port, way)
         dispatcher.reconfigure(_by_id(config))
-        pipeline.reconfigure(config, _by_id(config))
+        reconfigure(pipeline, config, _by_id(config))
         start = loop.time()
         for number in range(count):
             await asyncio.sleep(start + number / PER_SECOND - loop.time())

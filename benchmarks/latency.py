@@ -17,10 +17,10 @@ from agent.deliver.dispatcher import Dispatcher
 from agent.model import Bridge, Changed, Snapshot, SourceName
 from agent.store import Store
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, percentile, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
+from tests.kit.tracking import pipeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,9 +108,7 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
         dispatcher.notify(callbacks)
 
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = Pipeline(
-        config, webhooks, [], store, committed, clocks, "host", lambda _source: None
-    )
+    pipeline = pipeline_of(config, webhooks, [], store, committed, clocks)
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))

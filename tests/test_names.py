@@ -21,7 +21,7 @@ from agent.model import (
     UsageReading,
 )
 from agent.service.devices import Devices
-from tests.track.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
+from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +54,7 @@ def twins(h: House) -> None:
 
 def turn(h: House, text: str) -> None:
     config = parse(text, "new.toml")
-    h.pipeline.reconfigure(config, {hook.id or 0: hook for hook in config.webhooks})
+    reconfigure(h.pipeline, config, {hook.id or 0: hook for hook in config.webhooks})
 
 
 async def test_a_webhook_for_a_serial_is_for_both_twins(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ async def test_a_more_exact_entry_goes_before_the_serials(tmp_path: Path) -> Non
     )
     async with house(tmp_path, ONLY_ANDROID + entries) as h:
         twins(h)
-        shown = {view.udid: (view.name, view.tags) for view in h.pipeline.views()}
+        shown = {view.udid: (view.name, view.tags) for view in h.pipeline.views.all()}
         assert shown == {SERIAL: ("both", ("rack",)), f"{SERIAL}@1-2": ("second", ())}
 
 
@@ -94,10 +94,10 @@ async def test_one_phone_by_the_serial_of_two_is_refused(tmp_path: Path) -> None
         assert devices.udid(f"{SERIAL}@1-2".lower().replace("@1-2", "@1-2")) == f"{SERIAL}@1-2"
         with pytest.raises(UnknownDeviceError):
             devices.udid(f"{SERIAL}@12")
-        assert h.pipeline.find(SERIAL) is None
+        assert h.pipeline.roster.find(SERIAL) is None
         h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
         h.pipeline.observe(Gone(ADB, f"{SERIAL}#1"))
-        assert h.pipeline.find(SERIAL) == f"{SERIAL}@1-2", "as adb takes it"
+        assert h.pipeline.roster.find(SERIAL) == f"{SERIAL}@1-2", "as adb takes it"
 
 
 async def test_a_twin_without_a_port_is_shown_and_told_to_nobody(tmp_path: Path) -> None:
@@ -107,15 +107,15 @@ async def test_a_twin_without_a_port_is_shown_and_told_to_nobody(tmp_path: Path)
         h.wait(60)
         h.see(replace(adb(SERIAL, ""), address=f"{SERIAL}#2"))
         h.wait(60)
-        shown = {view.udid: (view.state, view.reason) for view in h.pipeline.views()}
+        shown = {view.udid: (view.state, view.reason) for view in h.pipeline.views.all()}
         assert shown[SERIAL][0] is DeviceState.ONLINE
         (other,) = set(shown) - {SERIAL}
         assert shown[other][0] is DeviceState.OFFLINE
         assert "nothing tells the two apart" in shown[other][1]
-        assert [phone.udid for phone in h.pipeline.phones()] == [SERIAL]
+        assert [phone.udid for phone in h.pipeline.views.phones()] == [SERIAL]
         h.pipeline.observe(Gone(ADB, f"{SERIAL}#2"))
         h.wait(60)
-        assert [view.udid for view in h.pipeline.views()] == [SERIAL]
+        assert [view.udid for view in h.pipeline.views.all()] == [SERIAL]
         assert await h.came() == [(SERIAL, "Online")]
 
 
@@ -133,19 +133,19 @@ async def test_an_address_is_an_alias_everywhere(tmp_path: Path) -> None:
     listed = '[[devices]]\nudid = "10.0.0.5:5555"\nname = "Wall"\ntags = ["wifi"]\n'
     text = FAR + listed + SCOPED.format("10.0.0.5:5555")
     async with house(tmp_path, text) as h:
-        assert [view.udid for view in h.pipeline.views()] == ["10.0.0.5:5555"], "listed"
+        assert [view.udid for view in h.pipeline.views.all()] == ["10.0.0.5:5555"], "listed"
         h.see(far("10.0.0.5:5555", "ce09"))
         h.wait(60)
-        (view,) = h.pipeline.views()
+        (view,) = h.pipeline.views.all()
         assert (view.udid, view.name, view.tags) == ("ce09", "Wall", ("wifi",))
-        assert h.pipeline.find("10.0.0.5:5555") == "ce09"
+        assert h.pipeline.roster.find("10.0.0.5:5555") == "ce09"
         assert Devices(h.pipeline, h.store).udid("10.0.0.5:5555") == "ce09"
         assert await h.came() == [("ce09", "Online")]
         h.pipeline.observe(Gone(ADB, "10.0.0.5:5555"))
         h.wait(60)
         assert await h.came() == [("ce09", "Online"), ("ce09", "Unplugged")]
     async with house(tmp_path, text) as h:
-        assert [(v.udid, v.name) for v in h.pipeline.views()] == [("ce09", "Wall")]
+        assert [(v.udid, v.name) for v in h.pipeline.views.all()] == [("ce09", "Wall")]
 
 
 async def test_a_network_phone_is_shown_by_its_address_with_the_reason(tmp_path: Path) -> None:
@@ -164,9 +164,9 @@ async def test_an_entry_that_is_taken_out_never_seen_is_gone(tmp_path: Path) -> 
         told: list[str] = []
         h.pipeline.watch(told.append)
         turn(h, ONLY_ANDROID + HOOK)
-        assert [view.udid for view in h.pipeline.views()] == ["seen"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["seen"]
         assert "ce09" in told
-        assert h.pipeline.find("ce09") is None
+        assert h.pipeline.roster.find("ce09") is None
 
 
 async def test_blanks_in_a_serial_are_no_other_phone(tmp_path: Path) -> None:
@@ -176,10 +176,10 @@ async def test_blanks_in_a_serial_are_no_other_phone(tmp_path: Path) -> None:
         h.wait(60)
         h.see(adb("ZUG 5S"))
         h.wait(60)
-        (view,) = h.pipeline.views()
+        (view,) = h.pipeline.views.all()
         assert (view.udid, view.name, view.state) == ("ZUG 5S", "Blanks", DeviceState.ONLINE)
         assert await h.came() == [("ZUG 5S", "Offline"), ("ZUG 5S", "Online")]
-        assert h.pipeline.find("ZUG_5S") == h.pipeline.find("ZUG 5S") == "ZUG 5S"
+        assert h.pipeline.roster.find("ZUG_5S") == h.pipeline.roster.find("ZUG 5S") == "ZUG 5S"
 
 
 async def test_a_twin_that_comes_in_a_hold_costs_no_time(tmp_path: Path) -> None:
@@ -226,10 +226,10 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
         if what == "network":
             h.pipeline.observe(Gone(ADB, "10.0.0.7:5555"))  # the source does not list it any more
         h.wait(3600)
-        shown = {view.udid for view in h.pipeline.views()}
+        shown = {view.udid for view in h.pipeline.views.all()}
         assert shown == {"ce09", "r58m", "ce77"} - gone
-        assert sum(h.pipeline.census().states.values()) == len(shown)
-        assert not {phone.udid for phone in h.pipeline.phones()} & gone
+        assert sum(h.pipeline.views.census().states.values()) == len(shown)
+        assert not {phone.udid for phone in h.pipeline.views.phones()} & gone
         assert gone <= set(told)
         assert await h.came() == before
         turn(h, FAR + HOOK)
@@ -237,7 +237,7 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
             h.wait(2)
             h.pipeline.observe(Snapshot(source, sightings))
         h.wait(3600)
-        assert {view.udid for view in h.pipeline.views()} == {"ce09", "r58m", "ce77"}
+        assert {view.udid for view in h.pipeline.views.all()} == {"ce09", "r58m", "ce77"}
         assert await h.came() == before
         turn(h, text + HOOK)
         await h.came()
@@ -245,7 +245,7 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
         h.pipeline.observe(Snapshot(UDEV, phones[0]))
         h.pipeline.observe(Snapshot(ADB, phones[1]))
         h.wait(3600)
-        assert {view.udid for view in h.pipeline.views()} == {"ce09", "r58m", "ce77"} - gone
+        assert {view.udid for view in h.pipeline.views.all()} == {"ce09", "r58m", "ce77"} - gone
         assert await h.came() == [], "nor does a restart"
 
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from agent.service.rows import Json
     from agent.store import Store, StoredTransition
-    from agent.track.pipeline import DeviceView, Pipeline
+    from agent.track.pipeline import Pipeline
+    from agent.track.views import DeviceView
 
 SHOWN = 50
 """Transitions that one device is shown with."""
@@ -31,7 +32,7 @@ class Devices:
 
     def rows(self) -> list[Json]:
         """Rows of `/v1/devices`, by UDID."""
-        return [device_row(view) for view in self._pipeline.views()]
+        return [device_row(view) for view in self._pipeline.views.all()]
 
     async def show(self, text: str) -> Json:
         """One device's row, what is read of it now, and what it went through, newest first.
@@ -42,10 +43,10 @@ class Devices:
         """
         udid = self.udid(text)
         stored = await self._store.transitions_of(udid, SHOWN)
-        view = self._pipeline.view(udid)
+        view = self._pipeline.views.one(udid)
         if view is None:
             raise UnknownDeviceError(f"no device {text!r}: it was there a moment ago")
-        readings = self._pipeline.readings(udid)
+        readings = self._pipeline.views.readings(udid)
         return {
             **device_row(view),
             "readings": {
@@ -61,7 +62,7 @@ class Devices:
 
     def platform(self, udid: str) -> str | None:
         """`android` or `ios`; None: it was never seen."""
-        view = self._pipeline.view(udid)
+        view = self._pipeline.views.one(udid)
         return str(view.platform) if view and view.platform else None
 
     def udid(self, text: str) -> str:
@@ -73,15 +74,21 @@ class Devices:
         Raises:
             UnknownDeviceError: none is, or more than one; the message names them, or the nearest.
         """
-        if self._pipeline.view(text) is not None:
+        if self._pipeline.views.one(text) is not None:
             return text
-        meant = [view for udid in self._pipeline.named(text) if (view := self._pipeline.view(udid))]
+        meant = [
+            view
+            for udid in self._pipeline.roster.named(text)
+            if (view := self._pipeline.views.one(udid))
+        ]
         if len(meant) == 1:
             return meant[0].udid
         if meant:
             which = " or ".join(map(_called, meant))
             raise UnknownDeviceError(f"{text!r} may be {which}: write its UDID as it is here")
-        raise UnknownDeviceError(f"no device {text!r}: {_nearest(text, self._pipeline.views())}")
+        raise UnknownDeviceError(
+            f"no device {text!r}: {_nearest(text, self._pipeline.views.all())}"
+        )
 
 
 def _nearest(text: str, views: Sequence[DeviceView]) -> str:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from agent.service.rows import Json
     from agent.store import Store, StoredTransition
-    from agent.track.pipeline import DeviceView, Pipeline
+    from agent.track.pipeline import Pipeline
+    from agent.track.views import DeviceView
 
 MAX_READERS = 1000
 HEARTBEAT = 15.0
@@ -137,7 +138,7 @@ class Events:
         """udid → version, the latest change last."""
         self._rows: dict[str, tuple[DeviceView | None, bytes]] = {}
         pipeline.watch(self._changed)
-        pipeline.watch_stored(self._stored)
+        pipeline.commits.watch(self._stored)
 
     @property
     def readers(self) -> int:
@@ -302,7 +303,7 @@ class Events:
             self._tail = tail = self._recent[-1].place
 
     def _entry(self, stored: StoredTransition) -> _Entry:
-        view = self._pipeline.view(stored.transition.udid)
+        view = self._pipeline.views.one(stored.transition.udid)
         return _Entry(stored, view, json.dumps(transition_row(stored, view)).encode())
 
     def _row_messages(self, reader: Reader) -> list[Message]:
@@ -326,7 +327,7 @@ class Events:
     def _row(self, udid: str) -> tuple[DeviceView | None, bytes]:
         found = self._rows.get(udid)
         if found is None:
-            view = self._pipeline.view(udid)
+            view = self._pipeline.views.one(udid)
             row = {"udid": udid} if view is None else device_row(view)
             found = self._rows[udid] = view, json.dumps(row).encode()
         return found
@@ -334,7 +335,7 @@ class Events:
     def _snapshot(self, selection: Selection) -> Iterator[bytes]:
         yield b'{"devices": ['
         comma = b""
-        for udid in self._pipeline.udids():
+        for udid in self._pipeline.roster.udids():
             view, data = self._row(udid)
             if view is not None and selection.fits(udid, view):
                 yield comma + data

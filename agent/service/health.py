@@ -123,7 +123,7 @@ class Health:
     def status_line(self) -> str:
         """One line: how many devices in which state, then what does not work."""
         counts: dict[str, int] = {}
-        for view in self._pipeline.views():
+        for view in self._pipeline.views.all():
             counts[view.state] = counts.get(view.state, 0) + 1
         parts = [f"{count} {state}" for state, count in sorted(counts.items())] or ["no devices"]
         return "; ".join([", ".join(parts), *self._problems()])
@@ -150,7 +150,7 @@ class Health:
     def _has_iphones(self) -> bool:
         return any(
             view.platform is Platform.IOS and view.state is not DeviceState.UNPLUGGED
-            for view in self._pipeline.views()
+            for view in self._pipeline.views.all()
         )
 
 

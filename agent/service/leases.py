@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from agent.model import Lease, Platform
     from agent.service.devices import Devices
     from agent.service.rows import Json
-    from agent.track.pipeline import DeviceView, Pipeline
+    from agent.track.pipeline import Pipeline
+    from agent.track.views import DeviceView
     from agent.usage.leases import Leases
 
 
@@ -98,12 +99,12 @@ class LeaseDesk:
 
 def candidates(pipeline: Pipeline) -> list[Candidate]:
     """All devices, as leases choose among them."""
-    return [_candidate(view) for view in pipeline.views()]
+    return [_candidate(view) for view in pipeline.views.all()]
 
 
 def candidate(pipeline: Pipeline, udid: str) -> Candidate | None:
     """One of them; None: there is no such device, or it is not shown."""
-    view = pipeline.view(udid)
+    view = pipeline.views.one(udid)
     return None if view is None else _candidate(view)
 
 

@@ -21,7 +21,7 @@ from agent import __version__
 from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
 from agent.log import dropped as log_dropped
-from agent.track.pipeline import sources_of
+from agent.track.settings import sources_of
 
 if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher, WebhookFigures, WebhookStats
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from agent.service.health import Health
     from agent.service.live import Live
     from agent.store import Store, StoreFigures, StoreHealth
-    from agent.track.pipeline import Census, Counts, Pipeline
+    from agent.track.counts import Counts
+    from agent.track.pipeline import Pipeline
+    from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller, SourceReport
 
@@ -145,8 +147,8 @@ class Scraper:
             loaded_ms=self._health.loaded_ms,
             ready=self._health.ready,
             reload_ok=self._health.reloaded.ok,
-            census=self._pipeline.census(),
-            counts=deepcopy(self._pipeline.counts),
+            census=self._pipeline.views.census(),
+            counts=deepcopy(self._pipeline.commits.counts),
             sources={
                 name: name not in down and name not in waiting
                 for name in sources_of(self._live.config)
@@ -181,7 +183,7 @@ class Scraper:
                     webhook.enabled,
                     stats,
                     figures,
-                    self._pipeline.counts.callbacks[id_],
+                    self._pipeline.commits.counts.callbacks[id_],
                     None if pending is None else pending.get(id_, 0),
                 )
             )

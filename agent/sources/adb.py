@@ -39,7 +39,7 @@ from agent.sources.adb_wire import (
     parse_rows,
 )
 from agent.sources.base import backoff
-from agent.track.identity import is_network, is_off_usb
+from agent.udid import is_network, is_off_usb
 
 if TYPE_CHECKING:
     from pathlib import Path

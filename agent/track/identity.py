@@ -59,18 +59,6 @@ from agent.udid import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-__all__ = [
-    "BRIDGE_OF",
-    "Facts",
-    "Identities",
-    "Known",
-    "canonical",
-    "is_junk",
-    "is_network",
-    "is_off_usb",
-    "listed",
-]
-
 BRIDGE_OF = {Platform.ANDROID: SourceName.ADB, Platform.IOS: SourceName.USBMUX}
 """Which source bridges to a platform's phones."""
 

@@ -18,7 +18,7 @@ from agent.service.devices import Devices
 from agent.service.events import Events, Selection
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
-from tests.track.test_pipeline import House, adb, house, usb
+from tests.kit.tracking import House, adb, house, usb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -83,7 +83,7 @@ async def test_an_idle_reader_hears_that_the_agent_is_there_and_where_to_go_on(p
             await stream.until("transition", "snapshot")
             seen = stream.last_id
             agent.plug("r58m", "1-2")
-            await agent.house.pipeline.drain()
+            await agent.house.pipeline.commits.drain()
             reading = asyncio.create_task(stream.next())
             async with asyncio.timeout(LIMIT):
                 while stream.last_id == seen or stream.comments < 5:  # noqa: ASYNC110 - see above
@@ -118,7 +118,7 @@ async def test_far_more_than_is_kept_in_memory_is_told_in_order(place: Path) -> 
     async with served(place) as agent:
         for turn in range(400):
             agent.plug(f"a{turn}", f"1-{turn}")
-        await agent.house.pipeline.drain()
+        await agent.house.pipeline.commits.drain()
         seen: list[int] = []
         async with follow(place / "s", "?last_event_id=0") as stream, asyncio.TaskGroup() as group:
 
@@ -138,7 +138,7 @@ async def test_a_store_that_was_made_anew_is_said_to_who_follows(place: Path) ->
     async with served(place) as agent:
         for number in range(3):
             agent.plug(f"a{number}", f"1-{number}")
-        await agent.house.pipeline.drain()
+        await agent.house.pipeline.commits.drain()
         async with follow(place / "s") as stream:
             await stream.until("snapshot")
             assert stream.last_id.startswith("3-")
@@ -151,7 +151,7 @@ async def test_a_store_that_was_made_anew_is_said_to_who_follows(place: Path) ->
                 while not reading.done():  # SQLite notices when it looks there
                     turn += 1
                     agent.plug(f"b{turn}", f"2-{turn}")
-                    await agent.house.pipeline.drain()
+                    await agent.house.pipeline.commits.drain()
                     await asyncio.sleep(0.05)
             assert "made anew" in (await reading).data["reason"]
             rows = (await stream.until("snapshot")).data["devices"]

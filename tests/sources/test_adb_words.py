@@ -18,7 +18,7 @@ from agent.sources.adb_wire import (
     parse_long_rows,
     parse_rows,
 )
-from agent.track.identity import is_network
+from agent.udid import is_network
 
 NO_PERMISSIONS = (
     "no permissions (user in plugdev group; are your udev rules wrong?); "

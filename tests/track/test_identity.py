@@ -21,7 +21,8 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
-from agent.track.identity import Identities, Known, canonical, is_junk, listed
+from agent.track.identity import Identities, Known
+from agent.udid import canonical, is_junk, listed
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
 UDID = "00008030-001A2B3C4D5E6F70"

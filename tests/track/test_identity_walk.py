@@ -32,8 +32,8 @@ from agent.model import (
     Transition,
     UsbKind,
 )
-from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
+from tests.kit.tracking import pipeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -237,15 +237,13 @@ class Bench:
     # --- what happens ----------------------------------------------------------------------
 
     def start(self) -> None:
-        self.pipeline = Pipeline(
+        self.pipeline = pipeline_of(
             parse(CONFIG, "walk.toml"),
             {},
             list(self.store.records.values()),
             self.store,  # type: ignore[arg-type]
             lambda _: None,
             self.clock.clocks,
-            "bench",
-            lambda _: None,
         )
         for source in self.random.sample(list(SourceName), 3):
             self.say(source)
@@ -290,7 +288,7 @@ class Bench:
                 self.deliver(source)
         for phone in self.phones:
             if phone.changed and phone.there:
-                views = self.pipeline.views()
+                views = self.pipeline.views.all()
                 self.moved |= {v.udid for v in views if self.is_of(v.udid, v.port, phone)}
 
     async def step(self) -> None:
@@ -372,8 +370,8 @@ class Bench:
                 self.say(source)
             self.deliver(source)
         self.clock.advance(300)
-        await self.pipeline.drain()
-        views = [v for v in self.pipeline.views() if v.state is not DeviceState.UNPLUGGED]
+        await self.pipeline.commits.drain()
+        views = [v for v in self.pipeline.views.all() if v.state is not DeviceState.UNPLUGGED]
         allowed, self.moved = self.moved, set()
         found: dict[str, Phone] = {}
         for phone in self.phones:
@@ -427,7 +425,7 @@ class Bench:
     def is_of(self, udid: str, port: str, phone: Phone) -> bool:
         if phone.place is not None:
             return port == self.port(phone.place)
-        return udid in self.pipeline.named(phone.address)
+        return udid in self.pipeline.roster.named(phone.address)
 
     def why(self, phone: Phone | None, views: object = "") -> str:
         tail = "\n".join(self.log[-40:])

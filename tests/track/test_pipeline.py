@@ -4,127 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
-from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.config import parse
 from agent.model import (
     Bridge,
-    Callback,
     CallbackState,
-    Changed,
     DeviceState,
     Down,
     Gone,
     Platform,
     Sighting,
     Snapshot,
-    SourceName,
     Usage,
     UsageReading,
     UsbKind,
 )
-from agent.store import DeliveryQuery, Store
-from agent.track.pipeline import Pipeline
-from tests.fakes.clock import StubClock
+from agent.store import DeliveryQuery
+from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
     from pathlib import Path
-
-UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
-HOOK = """
-[[webhooks]]
-id = 129
-name = "all"
-url = "http://127.0.0.1:1/"
-events = ["online", "offline", "utilizing", "unplugged"]
-"""
-ONLY_ANDROID = "[ios]\nenabled = false\n"
-
-
-def usb(serial: str, port: str = "1-1") -> Sighting:
-    return Sighting(UDEV, f"/devices/{port}", serial, Platform.ANDROID, port, UsbKind.ADB)
-
-
-def adb(serial: str, port: str = "1-1", bridge: Bridge = Bridge.READY, name: str = "") -> Sighting:
-    return Sighting(ADB, serial, serial, Platform.ANDROID, port, bridge=bridge, name=name)
-
-
-def nobody_to_ask(source: SourceName) -> None:
-    """No source runs here: the test says what they would."""
-    del source
-
-
-class House:
-    """A pipeline over a real store, and what it handed on to be sent."""
-
-    def __init__(self, pipeline: Pipeline, store: Store, clock: StubClock) -> None:
-        self.pipeline = pipeline
-        self.store = store
-        self.clock = clock
-        self.sent: list[Callback] = []
-
-    def see(self, *sightings: Sighting) -> None:
-        for sighting in sightings:
-            self.pipeline.observe(Changed(sighting))
-
-    def wait(self, seconds: float) -> None:
-        self.clock.advance(seconds)
-
-    async def came(self) -> list[tuple[str, str]]:
-        """(udid, event) of every callback made durable and handed on, in order."""
-        await self.pipeline.drain()
-        return [
-            (body["deviceUdid"], body["eventDescription"])
-            for body in (json.loads(callback.body) for callback in self.sent)
-        ]
-
-    def state(self, udid: str) -> tuple[DeviceState, str]:
-        view = self.pipeline.view(udid)
-        assert view is not None
-        return view.state, view.reason
-
-
-@asynccontextmanager
-async def house(
-    tmp_path: Path, text: str = ONLY_ANDROID + HOOK, *, settled: bool = True, **kept: Any
-) -> AsyncIterator[House]:
-    clock = kept.get("clock") or StubClock()
-    config = parse(text, "test.toml")
-    store = Store.open(tmp_path)
-    try:
-        webhooks = {
-            w.id or n: w.model_copy(update={"id": w.id or n}) for n, w in enumerate(config.webhooks)
-        }
-
-        def notify(callbacks: Sequence[Callback]) -> None:
-            made.sent.extend(callbacks)
-
-        made = House(
-            Pipeline(
-                config,
-                webhooks,
-                await store.devices(),
-                store,
-                notify,
-                clock.clocks,
-                "host-1",
-                kept.get("recheck") or nobody_to_ask,
-            ),
-            store,
-            clock,
-        )
-        if settled:
-            for source in (UDEV, ADB, USBMUX):
-                made.pipeline.observe(Snapshot(source, ()))
-        yield made
-        await made.pipeline.drain()
-    finally:
-        await store.close()
 
 
 async def test_plug_authorise_use_unplug(tmp_path: Path) -> None:
@@ -235,7 +138,7 @@ async def test_visibility(tmp_path: Path, visibility: str, callbacks: int, shown
     async with house(tmp_path, text) as h:
         h.see(usb("ce09"), adb("ce09", name="Galaxy"))
         assert len(await h.came()) == callbacks
-        view = h.pipeline.view("ce09")
+        view = h.pipeline.views.one("ce09")
         assert (view is not None) is shown
         if view is not None:
             assert (view.name, view.tags, view.state) == (
@@ -253,7 +156,7 @@ async def test_unlisted_phones_can_be_left_out(tmp_path: Path) -> None:
         h.see(usb("listed", "1-1"), adb("listed", "1-1"))
         h.see(usb("other", "1-2"), adb("other", "1-2"))
         assert await h.came() == [("listed", "Online")]
-        assert [view.udid for view in h.pipeline.views()] == ["listed"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["listed"]
 
 
 async def test_a_listed_phone_never_seen_is_shown_and_calls_nobody(tmp_path: Path) -> None:
@@ -331,7 +234,7 @@ async def test_a_reload_without_a_difference_calls_nobody_back(tmp_path: Path) -
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09"))
         config = parse(ONLY_ANDROID + HOOK, "again.toml")
-        h.pipeline.reconfigure(config, {129: config.webhooks[0]})
+        reconfigure(h.pipeline, config, {129: config.webhooks[0]})
         h.wait(60)
         assert await h.came() == [("ce09", "Online")]
 
@@ -341,7 +244,7 @@ async def test_a_reload_changes_holds_names_and_sources(tmp_path: Path) -> None:
         h.see(usb("ce09"), adb("ce09"))
         text = "[ios]\nenabled = false\n[usb]\nenabled = false\n[hold]\nunplugged = '60s'\n"
         config = parse(text + LISTED.format(visibility="private") + HOOK, "new.toml")
-        h.pipeline.reconfigure(config, {129: config.webhooks[0]})
+        reconfigure(h.pipeline, config, {129: config.webhooks[0]})
         h.pipeline.observe(Gone(ADB, "ce09"))
         h.wait(59)
         assert await h.came() == [("ce09", "Online")]
@@ -382,7 +285,7 @@ async def test_watchers_are_told_of_every_change_a_name_and_an_end_included(
         told: list[tuple[str, DeviceState | None, str]] = []
 
         def watch(udid: str) -> None:
-            view = h.pipeline.view(udid)
+            view = h.pipeline.views.one(udid)
             told.append((udid, view.state if view else None, view.name if view else ""))
 
         h.pipeline.watch(watch)
@@ -402,7 +305,7 @@ async def test_watchers_are_told_of_every_change_a_name_and_an_end_included(
 async def test_who_watches_the_store_is_told_once_a_transition_is_durable(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         told = asyncio.Event()
-        h.pipeline.watch_stored(told.set)
+        h.pipeline.commits.watch(told.set)
         h.see(usb("ce09"), adb("ce09"))
         assert not told.is_set()
         async with asyncio.timeout(10):
@@ -414,11 +317,11 @@ async def test_who_watches_the_store_is_told_once_a_transition_is_durable(tmp_pa
 async def test_a_serial_read_late_leaves_no_ghost(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("", "1-1"))
-        assert [view.udid for view in h.pipeline.views()] == ["no-serial@1-1"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["no-serial@1-1"]
         h.wait(1)
         h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
         h.wait(60)
-        assert [view.udid for view in h.pipeline.views()] == ["ce09"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["ce09"]
         assert await h.came() == [("ce09", "Online")]
 
 
@@ -430,7 +333,7 @@ async def test_twins_keep_what_the_file_says_of_their_serial(tmp_path: Path) -> 
         h.see(replace(adb("0123", "1-2"), address="0123#2"))
         h.wait(60)
         assert await h.came() == []
-        shown = {view.udid: (view.name, view.state) for view in h.pipeline.views()}
+        shown = {view.udid: (view.name, view.state) for view in h.pipeline.views.all()}
         assert shown["0123"] == shown["0123@1-2"] == ("Twin", DeviceState.ONLINE)
 
 
@@ -456,12 +359,12 @@ async def test_a_snapshot_said_again_yields_nothing_at_any_time(tmp_path: Path) 
             h.pipeline.observe(Snapshot(ADB, adb_now))
             h.wait(0.3)
         assert await h.came() == [("up", "Online"), ("locked", "Offline"), ("silent", "Offline")]
-        before = h.pipeline.views()
+        before = h.pipeline.views.all()
         told: list[str] = []
         h.pipeline.watch(told.append)
         h.pipeline.observe(Snapshot(UDEV, usb_now))
         h.pipeline.observe(Snapshot(ADB, adb_now))
-        assert (h.pipeline.views(), told) == (before, [])
+        assert (h.pipeline.views.all(), told) == (before, [])
 
 
 async def test_the_time_to_arrive_is_a_key_of_the_file(tmp_path: Path) -> None:

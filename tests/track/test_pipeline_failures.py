@@ -10,9 +10,8 @@ import structlog
 
 from agent.config import parse
 from agent.model import Bridge, DeviceState
-from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
-from tests.track.test_pipeline import (
+from tests.kit.tracking import (
     ADB,
     HOOK,
     ONLY_ANDROID,
@@ -20,7 +19,8 @@ from tests.track.test_pipeline import (
     USBMUX,
     adb,
     house,
-    nobody_to_ask,
+    pipeline_of,
+    reconfigure,
     usb,
 )
 
@@ -85,8 +85,8 @@ async def test_a_watcher_that_fails_harms_nobody_else_and_is_said(tmp_path: Path
         stored = asyncio.Event()
         h.pipeline.watch(fail)
         h.pipeline.watch(told.append)
-        h.pipeline.watch_stored(fail)
-        h.pipeline.watch_stored(stored.set)
+        h.pipeline.commits.watch(fail)
+        h.pipeline.commits.watch(stored.set)
         with log_that(keep):
             h.see(usb("a", "1-1"), usb("b", "1-2"), adb("a", "1-1"), adb("b", "1-2"))
             assert await h.came() == [("a", "Online"), ("b", "Online")]
@@ -108,12 +108,12 @@ async def test_a_webhook_that_cannot_be_rendered_loses_its_own_callback_alone(
         config = parse(ONLY_ANDROID + HOOK, "test.toml")
         (good,) = config.webhooks
         bad = good.model_copy(update={"name": "bad", "payload": "standard", "events": 7})
-        h.pipeline.reconfigure(config, {1: bad, 129: good})
+        reconfigure(h.pipeline, config, {1: bad, 129: good})
         with log_that(keep):
             h.see(usb("ce09"), adb("ce09"))
             assert await h.came() == [("ce09", "Online")]
         assert ("callback.not_made", "bad") in said
-        assert h.pipeline.counts.lost == 1
+        assert h.pipeline.commits.counts.lost == 1
 
 
 class _Fails:
@@ -142,26 +142,19 @@ async def test_a_step_that_fails_leaves_its_state_and_is_tried_again(tmp_path: P
     async with house(tmp_path) as h:
         clock, config = StubClock(), parse(ONLY_ANDROID + HOOK, "test.toml")
         failing, sent = _Fails(h.store), []
-        pipeline = Pipeline(
-            config,
-            {129: config.webhooks[0]},
-            [],
-            failing,
-            sent.extend,
-            clock.clocks,
-            "host-1",
-            nobody_to_ask,
+        pipeline = pipeline_of(
+            config, {129: config.webhooks[0]}, [], failing, sent.extend, clock.clocks
         )
         pipeline.observe(Snapshot(UDEV, (usb("a", "1-1"), usb("b", "1-2"))))
         pipeline.observe(Snapshot(USBMUX, ()))
         pipeline.observe(Snapshot(ADB, (adb("a", "1-1"), adb("b", "1-2"))))
-        view = pipeline.view("a")
+        view = pipeline.views.one("a")
         assert view is not None
         assert view.since_ms == 0, "no state that was not committed"
-        await pipeline.drain()
+        await pipeline.commits.drain()
         assert (failing.failed, sent) == ({"a", "b"}, [])
         clock.advance(1)
-        await pipeline.drain()
+        await pipeline.commits.drain()
         assert [(each.udid, each.state) for each in sent] == [
             ("a", DeviceState.ONLINE),
             ("b", DeviceState.ONLINE),

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Bridge, Changed, DeviceState, Down, Gone, Sighting, Snapshot, SourceName
-from agent.track.pipeline import SLICE
-from tests.track.test_pipeline import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
+from agent.track.deriver import SLICE
+from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -312,7 +312,7 @@ async def test_a_rack_that_comes_at_once_is_derived_in_slices(tmp_path: Path) ->
             h.clock.now += SLICE / 4  # each phone takes that long
 
         def shown() -> int:
-            return sum(view.state is DeviceState.ONLINE for view in h.pipeline.views())
+            return sum(view.state is DeviceState.ONLINE for view in h.pipeline.views.all())
 
         h.pipeline.observe(
             Snapshot(UDEV, tuple(usb(udid, f"1-{n}") for n, udid in enumerate(rack)))

@@ -22,13 +22,13 @@ from agent.model import (
     UsbKind,
 )
 from agent.service.leases import candidates
-from agent.track.pipeline import remote_bridges
-from tests.track.test_pipeline import ADB, HOOK, UDEV, USBMUX, adb, house, usb
+from agent.track.settings import remote_bridges
+from tests.kit.tracking import ADB, HOOK, UDEV, USBMUX, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.track.test_pipeline import House
+    from tests.kit.tracking import House
 
 NO_UDEVD = "udevd is not running"
 UDID = "00008110-000A1234A1B2C3D4"
@@ -289,7 +289,7 @@ async def test_a_phone_that_re_enumerates_is_flapping_and_not_given_out(tmp_path
             h.see(usb("ce09"), adb("ce09"))
             h.wait(2)
         assert await h.came() == [("calm", "Online"), ("ce09", "Online")] or len(h.sent) == 2
-        view = h.pipeline.view("ce09")
+        view = h.pipeline.views.one("ce09")
         assert view is not None
         assert (view.state, view.flapping) == (DeviceState.ONLINE, True)
         given = {each.udid: each.online for each in candidates(h.pipeline)}
@@ -306,7 +306,7 @@ NETWORK = "[ios]\nenabled = false\n[android]\nnetwork_devices = true\n"
 
 def reload(h: House, text: str) -> None:
     config = parse(text + HOOK, "new.toml")
-    h.pipeline.reconfigure(config, {129: config.webhooks[0]})
+    reconfigure(h.pipeline, config, {129: config.webhooks[0]})
 
 
 async def test_usb_turned_off_tells_nobody_of_the_phones_that_only_udev_saw(
@@ -317,7 +317,7 @@ async def test_usb_turned_off_tells_nobody_of_the_phones_that_only_udev_saw(
         h.see(usb("up", "1-2"), adb("up", "1-2"))
         reload(h, IOS_OFF + "[usb]\nenabled = false\n")
         h.wait(3600)
-        assert [view.udid for view in h.pipeline.views()] == ["up"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["up"]
         assert await h.came() == [("ce09", "Offline"), ("up", "Online")]
         reload(h, IOS_OFF)
         h.pipeline.observe(
@@ -325,7 +325,7 @@ async def test_usb_turned_off_tells_nobody_of_the_phones_that_only_udev_saw(
         )
         h.wait(3600)
         assert len(await h.came()) == 2
-        assert [view.udid for view in h.pipeline.views()] == ["ce09", "up"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["ce09", "up"]
 
 
 async def test_usb_turned_off_while_udev_is_down_tells_nobody_either(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ async def test_usb_turned_off_while_udev_is_down_tells_nobody_either(tmp_path: P
         reload(h, IOS_OFF + "[usb]\nenabled = false\n")
         h.wait(3600)
         assert await h.came() == [("ce09", "Offline")]
-        assert h.pipeline.views() == []
+        assert h.pipeline.views.all() == []
 
 
 async def test_a_platform_turned_off_is_gone_from_every_view(tmp_path: Path) -> None:
@@ -346,10 +346,10 @@ async def test_a_platform_turned_off_is_gone_from_every_view(tmp_path: Path) -> 
         reload(h, IOS_OFF + "[android]\nenabled = false\n")
         h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
         h.wait(3600)
-        assert h.pipeline.views() == []
-        assert h.pipeline.view("ce09") is None
-        assert h.pipeline.phones() == ()
-        assert h.pipeline.census().states == {}
+        assert h.pipeline.views.all() == []
+        assert h.pipeline.views.one("ce09") is None
+        assert h.pipeline.views.phones() == ()
+        assert h.pipeline.views.census().states == {}
         assert "ce09" in told
         assert h.clock.armed == 0
         assert await h.came() == [("ce09", "Online")]
@@ -365,9 +365,9 @@ async def test_network_devices_turned_off_are_gone_without_a_callback(tmp_path: 
         h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
         h.wait(3600)
         assert len(await h.came()) == 2
-        assert [view.udid for view in h.pipeline.views()] == ["ce09"]
+        assert [view.udid for view in h.pipeline.views.all()] == ["ce09"]
         h.see(usb("wifi", "1-3"), adb("wifi", "1-3"))
-        assert [view.udid for view in h.pipeline.views()] == ["ce09", "wifi"], "on a cable now"
+        assert [view.udid for view in h.pipeline.views.all()] == ["ce09", "wifi"], "on a cable now"
 
 
 async def test_what_was_under_way_when_a_phone_was_left_out_is_over(tmp_path: Path) -> None:

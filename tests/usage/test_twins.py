@@ -16,7 +16,7 @@ from agent.usage.base import Target
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
 from agent.usage.poller import Plan, Poller
-from tests.track.test_pipeline import ADB, House, adb, house, usb
+from tests.kit.tracking import ADB, House, adb, house, usb
 from tests.usage.test_poller import Scripted
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ class Lab:
         self.h = h
         clock = h.clock
         self.poller = Poller(
-            phones=h.pipeline.phones,
-            resolve=h.pipeline.find,
+            phones=h.pipeline.views.phones,
+            resolve=h.pipeline.roster.find,
             changed=h.pipeline.use,
             wall_ms=clock.wall_ms,
             call_later=clock.call_later,

@@ -28,7 +28,7 @@ from agent.doctor.gather.reach import reach_all
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.store import SQLITE_VERSION
-from agent.track.pipeline import adb_is_local
+from agent.track.settings import adb_is_local
 
 if TYPE_CHECKING:
     from agent.doctor.facts import User

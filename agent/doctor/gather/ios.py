@@ -12,7 +12,7 @@ from agent.doctor.facts import UsbmuxFacts
 from agent.doctor.gather.limit import numeric
 from agent.model import Platform
 from agent.sources.usbmux_socket import has_record, is_local, list_rows, usb_serials
-from agent.track.identity import canonical
+from agent.udid import canonical
 
 if TYPE_CHECKING:
     from agent.config import Ios

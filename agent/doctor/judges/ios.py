@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from agent.doctor.finding import Finding, Section
 from agent.doctor.judges.usb import some
 from agent.model import Platform, UsbKind
-from agent.track.identity import canonical
+from agent.udid import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -1,0 +1,73 @@
+"""From a transition to its callbacks: one for each webhook that wants it. Pure, but for their ids.
+
+Whether a transition calls back at all is not asked here: that is `track.derive`'s table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from agent.deliver.payload import new_message_id, render
+from agent.deliver.route import wants
+from agent.model import Callback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from agent.config import Webhook
+    from agent.model import Device, Transition
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of one transition."""
+
+    callbacks: tuple[Callback, ...] = ()
+    failed: tuple[tuple[str, Exception], ...] = ()
+    """Webhooks, by name, whose callback could not be made, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outbox:
+    """The webhooks in force, and what each is sent."""
+
+    webhooks: Mapping[int, Webhook]
+    """By id."""
+    org_of: Callable[[Webhook], int]
+    host: str
+    """This host's name, for payloads that carry it."""
+
+    def make(self, transition: Transition, device: Device) -> Made:
+        """A callback for every webhook that wants it; a mistake in one costs that one alone."""
+        callbacks, failed = [], []
+        for webhook_id, webhook in self.webhooks.items():
+            try:
+                if wants(webhook, device, transition.state):
+                    callbacks.append(self._callback(transition, device, webhook_id, webhook))
+            except Exception as error:  # noqa: BLE001 - told by the caller
+                failed.append((webhook.name, error))
+        return Made(tuple(callbacks), tuple(failed))
+
+    def _callback(
+        self, transition: Transition, device: Device, webhook_id: int, webhook: Webhook
+    ) -> Callback:
+        message_id = new_message_id()
+        body, headers = render(
+            transition,
+            device,
+            webhook,
+            org_id=self.org_of(webhook),
+            message_id=message_id,
+            created_ms=transition.at_ms,
+            host=self.host,
+        )
+        return Callback(
+            message_id,
+            webhook_id,
+            device.udid,
+            transition.at_ms,
+            body,
+            headers,
+            state=transition.state,
+        )

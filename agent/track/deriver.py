@@ -1,0 +1,291 @@
+"""Derives the states of devices anew, slice by slice, and hands on what counts.
+
+It decides nothing: `derive` says what a device's readings mean, here is when it is asked, and that
+what it says is stored before a device's track goes on. So whatever fails on the way (a log that
+cannot be written, a watcher, a mistake in here) costs no transition. A step that fails is tried
+again after `RETRY`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.model import DeviceState, SourceName, Transition
+from agent.track.derive import Step, Track, quiet, step
+from agent.track.identity import BRIDGE_OF, Identities
+from agent.track.pace import Pace, Questions
+from agent.track.records import record_of
+from agent.track.telling import say
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from agent.track.commits import Commits
+    from agent.track.pace import Clocks
+    from agent.track.roster import Roster, Tracked
+    from agent.track.settings import Settings
+    from agent.track.views import Views
+
+log = structlog.get_logger(__name__)
+
+RETRY = 1.0
+"""Seconds after which a device is looked at again whose step failed."""
+SLICE = 0.02
+"""Seconds of deriving in one turn of the loop; a thousand phones of a hundred webhooks take 3 s."""
+GAP_TOLD = 2.0
+"""Seconds that the process must have stood still for it to be told; a busy machine is no news."""
+ASK_LIMIT = 2.5
+"""Seconds that a state waits for the sources' last word when its hold is over, at most."""
+
+
+class Deriver:
+    """When each device is derived. All methods run on the event loop's thread.
+
+    Args:
+        settings: what the configuration says of it.
+        identities: who each device is, and what the sources say of it.
+        roster: whose states are derived, and what is remembered of each.
+        views: all readings of a device, together.
+        commits: takes what counts.
+        clocks: monotonic seconds, wall milliseconds, a timer.
+        recheck: has a source tell the whole truth anew; see `pace.Questions`.
+        changed: told of each device whose view may have changed, its end included.
+        idle: called whenever nothing is left to derive now.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        identities: Identities,
+        roster: Roster,
+        views: Views,
+        commits: Commits,
+        clocks: Clocks,
+        recheck: Callable[[SourceName], Awaitable[None] | None],
+        changed: Callable[[str], None],
+        idle: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self._identities = identities
+        self._roster = roster
+        self._views = views
+        self._commits = commits
+        self._clocks = clocks
+        self._changed = changed
+        self._idle = idle
+        self._pace = Pace(clocks, self.derive, self._on_gap)
+        self._questions = Questions(self._pace, recheck, self._count_due)
+        self._due: set[str] = set()
+        """Those whose transition waits for the sources' last word."""
+        self._to_step: set[str] = set()
+        self._stepping = False
+        self._slice: asyncio.TimerHandle | None = None
+        self._stopped = False
+
+    def look(self) -> None:
+        """Notice a gap in which nobody looked, before what is said after it is taken."""
+        self._pace.now()
+
+    def overdue(self) -> float:
+        """Seconds by which the next timed decision is late; 0 when all is well."""
+        return self._pace.overdue()
+
+    def stop(self) -> None:
+        """Derive nothing more."""
+        self._stopped = True
+        if self._slice is not None:
+            self._slice.cancel()
+        self._pace.close()
+        self._questions.close()
+
+    def rename(self, old: str, new: str, *, moved: bool) -> None:
+        """A device has another UDID; moved: what is under way of it goes on under the new one."""
+        if moved:
+            self._pace.move(old, new)
+            if old in self._due:
+                self._due.add(new)
+        self._pace.wake(old, None)
+        self._due.discard(old)
+        if old in self._to_step:
+            self._to_step.add(new)
+
+    def derive(self, udids: Iterable[str]) -> None:
+        """Derive these anew: now, or in the next turns of the loop where they are too many."""
+        if self._stopped:
+            return
+        self._to_step.update(udids)
+        if self._slice is None and not self._stepping:
+            self._step_some()
+
+    def _step_some(self) -> None:
+        """One slice of it: a rack that comes back must not hold up everything else meanwhile."""
+        self._slice = None
+        if self._stopped:
+            return
+        self._stepping = True
+        now = self._pace.now()
+        end = self._clocks.monotonic() + SLICE
+        forgotten = False
+        try:
+            while self._to_step:
+                for udid in sorted(self._to_step):
+                    self._to_step.discard(udid)
+                    self._step_one(udid, now)
+                    forgotten = forgotten or udid not in self._identities
+                    if self._clocks.monotonic() >= end:
+                        break
+                else:
+                    continue  # those that came meanwhile
+                break
+        finally:
+            self._stepping = False
+        if forgotten:
+            for udid in self._roster.know_listed():
+                self._changed(udid)
+        self._pace.arm(now)
+        if self._to_step:
+            self._slice = self._clocks.call_later(0, self._step_some)
+        else:
+            self._idle()
+
+    def _step_one(self, udid: str, now: float) -> None:
+        try:
+            if self._roster.derives(udid):
+                self._step(udid, now)
+            else:
+                self._rest(udid)
+        except Exception:  # noqa: BLE001 - said, and tried again; the others' steps go on
+            self._pace.wake(udid, now + RETRY)
+            say(log.exception, "device.step_failed", udid=udid, retry_in_s=RETRY)
+
+    def _step(self, udid: str, now: float) -> None:
+        tracked = self._roster.tracked(udid)
+        before = tracked.track
+        outcome = step(before, self._views.readings(udid), now, self.settings.policy)
+        if self._waits_for_answers(udid, tracked, outcome, now):
+            return
+        changed = self._take(udid, tracked, outcome)
+        tracked.ask_at = outcome.ask_at
+        self._pace.wake(udid, _next_look(outcome, now))
+        if outcome.ask_at is not None and now >= outcome.ask_at:
+            self._questions.ask(self._who_can_tell(udid), outcome.ask_at)
+        if tracked.track.state is None and outcome.wake is None:
+            # Gone before it ever counted: a key that another, better one replaced (a serial that
+            # could not be read at first), or a phone that was plugged in for a moment.
+            self._identities.forget(udid)
+            changed = True
+        if changed:
+            self._changed(udid)
+
+    def _take(self, udid: str, tracked: Tracked, outcome: Step) -> bool:
+        """Go on to the new track, and store what is to be stored; returns whether it differs."""
+        before = tracked.track
+        refreshed = False
+        if outcome.entered is not None:
+            self._enter(udid, tracked, outcome)
+        elif outcome.track.state is not None:
+            refreshed = self.refresh(udid, tracked, outcome.track)
+        tracked.track = outcome.track
+        self._commits.counts.flaps += outcome.track.flapping and not before.flapping
+        return refreshed or outcome.track is not before
+
+    def _rest(self, udid: str) -> None:
+        """Its states are not derived (any more): nothing of it is under way."""
+        tracked = self._roster.known(udid)
+        if tracked is None or udid not in self._identities:
+            return
+        self._pace.wake(udid, None)
+        self._due.discard(udid)
+        tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
+
+    def _waits_for_answers(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> bool:
+        """Whether the sources are to be heard once more before that transition counts.
+
+        Only one that waited out a hold: the track then stays as it was until they are.
+        """
+        held = outcome.entered is not None and outcome.entered is tracked.track.candidate
+        if held and tracked.ask_at is not None:
+            since = min(tracked.ask_at, now)  # a hold that a reload made shorter
+            sources = self._who_can_tell(udid)
+            self._questions.ask(sources, since)
+            if not self._questions.told_since(sources, since):
+                if tracked.due_since is None:
+                    tracked.due_since = now
+                limit = tracked.due_since + ASK_LIMIT
+                if now < limit:
+                    self._due.add(udid)
+                    self._pace.wake(udid, limit)
+                    return True
+        tracked.due_since = None
+        self._due.discard(udid)
+        return False
+
+    def _who_can_tell(self, udid: str) -> list[SourceName]:
+        platform = self._identities.facts(udid).platform
+        assert platform is not None, "states are derived for phones of known platforms alone"
+        on = self.settings.sources
+        return [source for source in (SourceName.UDEV, BRIDGE_OF[platform]) if source in on]
+
+    def _count_due(self) -> None:
+        """A source has answered: those whose transition waited for that may go on."""
+        self.derive(set(self._due))
+
+    def _on_gap(self, seconds: float) -> None:
+        """Nobody looked for so long: the sources have to speak before anything counts."""
+        self._questions.forget()
+        if seconds >= GAP_TOLD:
+            say(
+                log.warning,
+                "pipeline.gap",
+                seconds=round(seconds, 1),
+                hint="the process stood still: the sources are asked anew before anything counts",
+            )
+
+    def _enter(self, udid: str, tracked: Tracked, outcome: Step) -> None:
+        """A transition counts: store it, with one callback for each webhook that wants it."""
+        state = outcome.entered
+        assert state is not None
+        at_ms = self._clocks.wall_ms()
+        self._identities.count(udid, there=state is not DeviceState.UNPLUGGED)
+        device = self._roster.device(udid)
+        transition = Transition(
+            udid,
+            outcome.previous,
+            state,
+            reason=outcome.track.reason,
+            at_ms=at_ms,
+            holder=outcome.track.holder,
+        )
+        record = record_of(self._identities.facts(udid), outcome.track, at_ms)
+        callbacks = self._commits.enter(record, transition, device)
+        tracked.since_ms, tracked.stored = at_ms, record
+        say(
+            log.info,
+            "device.transition",
+            udid=udid,
+            name=device.name,
+            previous=str(outcome.previous or "never seen"),
+            state=str(state),
+            reason=transition.reason,
+            callbacks=callbacks,
+            flapping=outcome.track.flapping,
+        )
+
+    def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
+        """Keep the stored name, port and reason up to date where nothing else is to be stored."""
+        record = record_of(self._identities.facts(udid), track, tracked.since_ms)
+        if tracked.stored is None or record == tracked.stored:
+            return False
+        self._commits.keep(record)
+        tracked.stored = record
+        return True
+
+
+def _next_look(outcome: Step, now: float) -> float | None:
+    """When to step again: at the latest when it asks to, and when the sources are to be asked."""
+    if outcome.ask_at is None or outcome.ask_at <= now:
+        return outcome.wake
+    return outcome.ask_at if outcome.wake is None else min(outcome.wake, outcome.ask_at)

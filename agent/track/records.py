@@ -1,0 +1,64 @@
+"""Between what is followed and what is stored of a device. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.model import DeviceRecord, DeviceState, Usage
+from agent.track.derive import Track
+from agent.track.identity import Known
+
+if TYPE_CHECKING:
+    from agent.track.identity import Facts
+
+
+def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:
+    """What is stored of a device that is in a state, by platforms that are known."""
+    assert facts.platform is not None
+    assert track.state is not None
+    return DeviceRecord(
+        facts.udid,
+        facts.platform,
+        track.state,
+        since_ms,
+        name=facts.name,
+        model=facts.model,
+        port=facts.port,
+        reason=track.reason,
+        holder=track.holder,
+        path=facts.path,
+        address=facts.address,
+        serial=facts.serial if facts.serial != facts.udid else "",
+        shared=facts.shared_serial,
+        ways=facts.ways,
+    )
+
+
+def restored(record: DeviceRecord) -> Track:
+    """A use that lasted when the agent stopped is the last known one until a source speaks."""
+    in_use = record.state is DeviceState.UTILIZING
+    return Track(
+        state=record.state,
+        reason=record.reason,
+        holder=record.holder,
+        usage=Usage.IN_USE if in_use else Usage.IDLE,
+        usage_holder=record.holder if in_use else "",
+    )
+
+
+def known_of(record: DeviceRecord) -> Known:
+    """Who the device was when the agent stopped."""
+    return Known(
+        record.udid,
+        record.platform,
+        record.port,
+        record.name,
+        record.model,
+        path=record.path,
+        address=record.address,
+        serial=record.serial,
+        shared=record.shared,
+        ways=record.ways,
+        there=record.state is not DeviceState.UNPLUGGED,
+        since_ms=record.since_ms,
+    )

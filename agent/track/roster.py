@@ -1,0 +1,204 @@
+"""Which devices there are: who is listed, shown and followed, and what each is called."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from agent.model import (
+    Device,
+    DeviceRecord,
+    DeviceState,
+    Platform,
+    UsageReading,
+    Visibility,
+)
+from agent.track.derive import Track
+from agent.udid import alike
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from agent.config import Config, DeviceEntry
+    from agent.track.identity import Identities
+
+
+@dataclass(slots=True)
+class Tracked:
+    """What is remembered of one device between two looks."""
+
+    track: Track = field(default_factory=Track)
+    usage: UsageReading = field(default_factory=UsageReading)
+    since_ms: int = 0
+    stored: DeviceRecord | None = None
+    ask_at: float | None = None
+    """From when on the sources must have been asked before its candidate counts."""
+    due_since: float | None = None
+    """Since when its candidate would count, and waits for their answers."""
+
+
+class Roster:
+    """The devices by what the file and the sources say of them.
+
+    Args:
+        config: the one in force.
+        platforms: those that are on.
+        identities: who each device is.
+    """
+
+    def __init__(
+        self, config: Config, platforms: frozenset[Platform], identities: Identities
+    ) -> None:
+        self._config = config
+        self._platforms = platforms
+        self._identities = identities
+        self._tracked: dict[str, Tracked] = {}
+        self._names: _Names | None = None
+
+    # --- what is remembered ----------------------------------------------------------------
+
+    def tracked(self, udid: str) -> Tracked:
+        """What is remembered of the device, from now on."""
+        return self._tracked.setdefault(udid, Tracked())
+
+    def known(self, udid: str) -> Tracked | None:
+        """The same, where anything is."""
+        return self._tracked.get(udid)
+
+    def put(self, udid: str, tracked: Tracked) -> None:
+        """Remember that."""
+        self._tracked[udid] = tracked
+
+    def forget(self, udid: str) -> Tracked | None:
+        """Remember nothing of it any more; what was."""
+        return self._tracked.pop(udid, None)
+
+    def all_tracked(self) -> Iterable[Tracked]:
+        """Of every device of which anything is remembered."""
+        return self._tracked.values()
+
+    # --- who is on it ----------------------------------------------------------------------
+
+    def reconfigure(self, config: Config, platforms: frozenset[Platform]) -> None:
+        """Take a new configuration."""
+        self._config = config
+        self._platforms = platforms
+        self.renamed()
+
+    def know_listed(self) -> set[str]:
+        """Know the devices that the file lists, too; those that are no more known."""
+        ended = self._identities.know_listed(entry.udid for entry in self._config.devices)
+        for udid in ended:
+            self._tracked.pop(udid, None)
+        self.renamed()
+        return ended
+
+    def renamed(self) -> None:
+        """What devices are called may have changed."""
+        self._names = None
+
+    def udids(self) -> list[str]:
+        """Of every device that is known, whether it is shown or not."""
+        return sorted(self._identities.udids)
+
+    def find(self, name: str) -> str | None:
+        """The UDID of the device that some tool calls so: its UDID, or its address.
+
+        Letter case and dashes do not matter. None: no device of ours, or more than one.
+        """
+        found = self.named(name)
+        if len(found) > 1:  # of twins the one that is there: adb, too, takes it for the one meant
+            found = tuple(udid for udid in found if self._identities.is_seen(udid))
+        return found[0] if len(found) == 1 else None
+
+    def named(self, name: str) -> tuple[str, ...]:
+        """The UDIDs of the devices that a name means: its very spelling, else whatever the case.
+
+        The serial of twins means both.
+        """
+        if self._names is None:
+            self._names = _Names(
+                (udid, {udid, *self._identities.aliases(udid), self._identities.reached(udid)})
+                for udid in self._identities.udids
+            )
+        return self._names.find(name)
+
+    def derives(self, udid: str) -> bool:
+        """Whether states are derived for that device: seen, named, enabled, and not ignored."""
+        if udid not in self._identities or self._identities.is_nameless(udid):
+            return False
+        facts = self._identities.facts(udid)
+        return facts.platform in self._platforms and self.shown(udid)
+
+    def shown(self, udid: str) -> bool:
+        """Whether anybody is to see it: not ignored, and what could tell of it is on."""
+        return not self._is_off(udid) and self.visibility(udid) is not Visibility.IGNORE
+
+    def _is_off(self, udid: str) -> bool:
+        """Whether what could tell of it is turned off: its state is kept, and nobody's business."""
+        platform = self._identities.facts(udid).platform
+        if platform is not None and platform not in self._platforms:
+            return True
+        tracked = self._tracked.get(udid)
+        state = tracked.track.state if tracked is not None else None
+        return state not in {None, DeviceState.UNPLUGGED} and self._identities.is_hidden(udid)
+
+    def entry(self, udid: str) -> DeviceEntry | None:
+        """What the file says of the device: of its UDID, else of its address or serial."""
+        if not self._config.devices:
+            return None
+        names = (udid, *self._identities.aliases(udid))
+        return next((entry for name in names if (entry := self._config.device(name))), None)
+
+    def visibility(self, udid: str) -> Visibility:
+        """Who learns of it, by the file."""
+        entry = self.entry(udid)
+        if entry is not None:
+            # Listing a phone is a wish to see it, even where unlisted ones are left out.
+            if entry.visibility is not None:
+                return entry.visibility
+            if self._config.discovery.visibility is Visibility.IGNORE:
+                return Visibility.PRIVATE
+        return self._config.discovery.visibility
+
+    def device(self, udid: str) -> Device:
+        """The device as callbacks tell of it, with what the file says of it."""
+        facts = self._identities.facts(udid)
+        entry = self.entry(udid)
+        own = facts.name or facts.model
+        return Device(
+            udid,
+            facts.platform or Platform.ANDROID,
+            name=(entry.name if entry else "") or own or udid,
+            model=facts.model,
+            port=facts.port,
+            tags=entry.tags if entry else (),
+            visibility=self.visibility(udid),
+            aliases=self._identities.aliases(udid),
+        )
+
+
+class _Names:
+    """Which devices a name means."""
+
+    def __init__(self, devices: Iterable[tuple[str, set[str]]]) -> None:
+        self._exact: defaultdict[str, list[str]] = defaultdict(list)
+        for udid, names in devices:
+            for name in names - {""}:
+                self._exact[name].append(udid)
+        self._folded: dict[str, set[str]] | None = None
+
+    def find(self, name: str) -> tuple[str, ...]:
+        """The very spelling goes before a likeness."""
+        exact = self._exact.get(name.strip())
+        return tuple(exact) if exact else tuple(sorted(self._alike.get(alike(name), ())))
+
+    @property
+    def _alike(self) -> dict[str, set[str]]:
+        """Made only when it is asked for: it takes its time."""
+        if self._folded is None:
+            self._folded = {}
+            for name, udids in self._exact.items():
+                self._folded.setdefault(alike(name), set()).update(udids)
+        return self._folded

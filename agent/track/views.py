@@ -1,0 +1,149 @@
+"""The devices as operators, the API and the usage sources see them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from agent.model import DeviceState, Platform, Readings, Usage, Visibility
+from agent.track.derive import Track, is_here
+from agent.track.roster import Tracked
+from agent.usage.base import Phone
+
+if TYPE_CHECKING:
+    from agent.track.identity import Identities
+    from agent.track.roster import Roster
+
+_NOTHING = Tracked()
+NAMELESS = (
+    "adb lists another phone of this serial and names no USB port: nothing tells the two apart, so "
+    "its states are not told; give one of them another serial, or another adb server"
+)
+"""Why a phone is shown and its states are not derived."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    """One device as operators see it."""
+
+    udid: str
+    name: str
+    platform: Platform | None
+    state: DeviceState
+    reason: str
+    since_ms: int
+    holder: str
+    port: str
+    tags: tuple[str, ...]
+    visibility: Visibility
+    flapping: bool
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """The devices that are shown, now."""
+
+    states: dict[tuple[Platform | None, DeviceState], int]
+    flapping: int
+
+
+class Views:
+    """Looks at what is tracked; changes nothing.
+
+    Args:
+        roster: who is listed, shown and named.
+        identities: who each device is, and what the sources say of it.
+    """
+
+    def __init__(self, roster: Roster, identities: Identities) -> None:
+        self._roster = roster
+        self._identities = identities
+
+    def all(self) -> list[DeviceView]:
+        """Every device that is shown: known to the sources or listed, and not ignored."""
+        return [
+            self._view(udid) for udid in sorted(self._identities.udids) if self._roster.shown(udid)
+        ]
+
+    def census(self) -> Census:
+        """How many devices are shown in which state."""
+        states: Counter[tuple[Platform | None, DeviceState]] = Counter()
+        flapping = 0
+        for udid in self._identities.udids:
+            if self._roster.shown(udid):
+                tracked = self._roster.known(udid)
+                track = tracked.track if tracked else _NOTHING.track
+                state = self._shown_state(udid, track)
+                states[self._identities.facts(udid).platform, state] += 1
+                flapping += track.flapping
+        return Census(states, flapping)
+
+    def one(self, udid: str) -> DeviceView | None:
+        """One device by its exact UDID."""
+        if udid not in self._identities or not self._roster.shown(udid):
+            return None
+        return self._view(udid)
+
+    def phones(self) -> tuple[Phone, ...]:
+        """The devices that are not unplugged, as the usage sources ask for them."""
+        found = []
+        for udid in self._identities.udids:
+            platform = self._identities.facts(udid).platform
+            here = is_here(self._identities.readings(udid))
+            if platform is not None and here and self._roster.derives(udid):
+                found.append(Phone(udid, platform, self._identities.reached(udid)))
+        return tuple(found)
+
+    def readings(self, udid: str) -> Readings:
+        """What all sources together say now of one device that is known."""
+        tracked = self._roster.known(udid) or _NOTHING
+        return replace(
+            self._identities.readings(udid),
+            usage=tracked.usage.usage,
+            usage_reason=tracked.usage.reason,
+            holder=tracked.usage.holder,
+        )
+
+    def _view(self, udid: str) -> DeviceView:
+        facts = self._identities.facts(udid)
+        device = self._roster.device(udid)
+        tracked = self._roster.known(udid) or _NOTHING
+        track = tracked.track
+        reason, holder = track.reason, track.holder
+        if track.state is None:
+            reason = reason or "just appeared: not counted yet"
+            if facts.platform is None:
+                reason = "never seen"
+            elif self._identities.is_nameless(udid):
+                reason = f"{NAMELESS} (serial {facts.serial})"
+        if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
+            # Not a state of its own, but whoever asks for the phone is refused with that name.
+            holder = tracked.usage.holder
+            reason = "; ".join(filter(None, (reason, f"held by {holder}")))
+        if facts.shared_serial:
+            reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
+        if facts.address == udid and not facts.serial:
+            reason = "; ".join(
+                filter(None, (reason, "shown by its address: it told no serial yet"))
+            )
+        return DeviceView(
+            udid,
+            device.name,
+            facts.platform,
+            self._shown_state(udid, track),
+            reason,
+            tracked.since_ms,
+            holder,
+            facts.port,
+            device.tags,
+            device.visibility,
+            track.flapping,
+            facts.model,
+        )
+
+    def _shown_state(self, udid: str, track: Track) -> DeviceState:
+        there = track.there or self._identities.is_nameless(udid)
+        unseen = DeviceState.OFFLINE if there else DeviceState.UNPLUGGED
+        return track.state or track.candidate or unseen

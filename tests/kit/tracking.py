@@ -1,0 +1,148 @@
+"""A pipeline put together as the agent does it, over a real store and a stub clock."""
+
+from __future__ import annotations
+
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from agent.config import parse
+from agent.deliver.outbox import Outbox
+from agent.model import (
+    Bridge,
+    Changed,
+    DeviceState,
+    Platform,
+    Sighting,
+    Snapshot,
+    SourceName,
+    UsbKind,
+)
+from agent.store import Store
+from agent.track.commits import Commits
+from agent.track.pipeline import Pipeline
+from tests.fakes.clock import StubClock
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from agent.config import Config, Webhook
+    from agent.model import Callback, DeviceRecord
+    from agent.track.commits import Recorder
+    from agent.track.pace import Clocks
+
+UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
+HOOK = """
+[[webhooks]]
+id = 129
+name = "all"
+url = "http://127.0.0.1:1/"
+events = ["online", "offline", "utilizing", "unplugged"]
+"""
+ONLY_ANDROID = "[ios]\nenabled = false\n"
+HOST = "host-1"
+
+
+def nobody_to_ask(_source: SourceName) -> None:
+    """No source runs that could be asked anew."""
+
+
+def pipeline_of(
+    config: Config,
+    webhooks: Mapping[int, Webhook],
+    records: Iterable[DeviceRecord],
+    store: Recorder,
+    notify: Callable[[Sequence[Callback]], None],
+    clocks: Clocks,
+    recheck: Callable[[SourceName], Awaitable[None] | None] = nobody_to_ask,
+) -> Pipeline:
+    """Webhooks by id; `notify` is told of the callbacks that are durable."""
+    commits = Commits(store, Outbox(webhooks, config.org_of, HOST), notify)
+
+    def settle() -> None:
+        made.settle()
+
+    made = Pipeline(config, records, commits, clocks, recheck, settle)
+    return made
+
+
+def reconfigure(pipeline: Pipeline, config: Config, webhooks: Mapping[int, Webhook]) -> None:
+    """A reload, as far as the pipeline goes."""
+    pipeline.commits.outbox = Outbox(webhooks, config.org_of, HOST)
+    pipeline.reconfigure(config)
+
+
+def usb(serial: str, port: str = "1-1") -> Sighting:
+    return Sighting(UDEV, f"/devices/{port}", serial, Platform.ANDROID, port, UsbKind.ADB)
+
+
+def adb(serial: str, port: str = "1-1", bridge: Bridge = Bridge.READY, name: str = "") -> Sighting:
+    return Sighting(ADB, serial, serial, Platform.ANDROID, port, bridge=bridge, name=name)
+
+
+class House:
+    """A pipeline over a real store, and what it handed on to be sent."""
+
+    def __init__(self, pipeline: Pipeline, store: Store, clock: StubClock) -> None:
+        self.pipeline = pipeline
+        self.store = store
+        self.clock = clock
+        self.sent: list[Callback] = []
+
+    def see(self, *sightings: Sighting) -> None:
+        for sighting in sightings:
+            self.pipeline.observe(Changed(sighting))
+
+    def wait(self, seconds: float) -> None:
+        self.clock.advance(seconds)
+
+    async def came(self) -> list[tuple[str, str]]:
+        """(udid, event) of every callback made durable and handed on, in order."""
+        await self.pipeline.commits.drain()
+        return [
+            (body["deviceUdid"], body["eventDescription"])
+            for body in (json.loads(callback.body) for callback in self.sent)
+        ]
+
+    def state(self, udid: str) -> tuple[DeviceState, str]:
+        view = self.pipeline.views.one(udid)
+        assert view is not None
+        return view.state, view.reason
+
+
+@asynccontextmanager
+async def house(
+    tmp_path: Path, text: str = ONLY_ANDROID + HOOK, *, settled: bool = True, **kept: Any
+) -> AsyncIterator[House]:
+    clock = kept.get("clock") or StubClock()
+    config = parse(text, "test.toml")
+    store = Store.open(tmp_path)
+    try:
+        webhooks = {
+            w.id or n: w.model_copy(update={"id": w.id or n}) for n, w in enumerate(config.webhooks)
+        }
+
+        def notify(callbacks: Sequence[Callback]) -> None:
+            made.sent.extend(callbacks)
+
+        made = House(
+            pipeline_of(
+                config,
+                webhooks,
+                await store.devices(),
+                store,
+                notify,
+                clock.clocks,
+                kept.get("recheck") or nobody_to_ask,
+            ),
+            store,
+            clock,
+        )
+        if settled:
+            for source in (UDEV, ADB, USBMUX):
+                made.pipeline.observe(Snapshot(source, ()))
+        yield made
+        await made.pipeline.commits.drain()
+    finally:
+        await store.close()
