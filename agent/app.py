@@ -28,7 +28,6 @@ from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.outbox import Outbox
 from agent.errors import AgentError, InternalError, StartError, StoreError, UnusableError
 from agent.model import DeviceState
-from agent.notify import Notifier
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
@@ -53,6 +52,7 @@ from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
+from agent.wire.systemd import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping

@@ -19,7 +19,7 @@ from agent.api.limits import Limits
 from agent.api.request import STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
-from agent.resolver import addresses
+from agent.wire.resolver import addresses
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -50,9 +50,9 @@ from agent.deliver.answers import Connection, Connector, Head
 from agent.deliver.policy import EXCERPT, Answer, ErrorKind
 from agent.deliver.signing import PREFIX, Signer
 from agent.errors import AgentError, SecretError
-from agent.resolver import ThreadResolver
 from agent.secrets import Kind
 from agent.threads import SharedThread
+from agent.wire.resolver import ThreadResolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping

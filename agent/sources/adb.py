@@ -27,7 +27,10 @@ import structlog
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources import adb_server
 from agent.sources.adb_ask import Asker, Told
-from agent.sources.adb_wire import (
+from agent.sources.base import backoff
+from agent.track.identity import is_network, is_off_usb
+from agent.udid import is_network, is_off_usb
+from agent.wire.adb import (
     AdbClient,
     AdbError,
     AdbFailError,
@@ -38,14 +41,12 @@ from agent.sources.adb_wire import (
     parse_long_rows,
     parse_rows,
 )
-from agent.sources.base import backoff
-from agent.udid import is_network, is_off_usb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Emit
-    from agent.sources.adb_wire import AdbConnection
+    from agent.wire.adb import AdbConnection
 
 log = structlog.get_logger(__name__)
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.sources.adb_wire import AdbError, LateError, PhoneSilentError
 from agent.sources.agenda import Agenda
 from agent.sources.base import backoff
+from agent.wire.adb import AdbError, LateError, PhoneSilentError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.sources.adb_wire import AdbClient
+    from agent.wire.adb import AdbClient
 
 log = structlog.get_logger(__name__)
 

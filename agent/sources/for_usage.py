@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.sources.adb_wire import AdbClient, parse_forwards
-from agent.sources.usbmux_socket import connect
+from agent.wire.adb import AdbClient, parse_forwards
+from agent.wire.usbmux import connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,7 +18,7 @@ FORWARDS_LIMIT = 2.0
 async def connect_iphone(
     usbmuxd: str, device_id: str, port: int
 ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """See `usbmux_socket.connect`."""
+    """See `wire.usbmux.connect`."""
     return await connect(usbmuxd, int(device_id), port)
 
 

@@ -30,10 +30,10 @@ import structlog
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources.base import backoff
-from agent.sources.late import overslept
 from agent.sources.usbmux_bus import SYSFS, Bus
-from agent.sources.usbmux_socket import is_local, open_socket
 from agent.sources.usbmux_words import DAMAGED, NOT_PAIRED, QUOTE, Refusal
+from agent.wire.late import overslept
+from agent.wire.usbmux import is_local, open_socket
 
 if TYPE_CHECKING:
     import socket

@@ -12,9 +12,9 @@ from yarl import URL
 
 from agent import __version__
 from agent.errors import SecretError
-from agent.resolver import ThreadResolver
 from agent.threads import in_thread
 from agent.usage.base import READ_LIMIT, UsageUnknownError
+from agent.wire.resolver import ThreadResolver
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -86,7 +86,7 @@ class WdaSource:
         """Nothing is kept open."""
 
     async def _status(self, device_id: str, port: int) -> object:
-        from agent.usage.stream_http import get  # noqa: PLC0415 - memory, where no iPhone is
+        from agent.wire.http_stream import get  # noqa: PLC0415 - memory, where no iPhone is
 
         reader, writer = await self._connect(device_id, port)
         try:

@@ -17,7 +17,7 @@ import agent
 from agent.deliver import client as client_module
 from agent.deliver.client import BODY_LIMIT, Client, refuse_address
 from agent.deliver.policy import Answer, ErrorKind
-from agent.resolver import ThreadResolver
+from agent.wire.resolver import ThreadResolver
 from tests.deliver.kit import NOW_MS, eventually, make_callback, make_webhook
 from tests.fakes.hanging import Hanging
 from tests.fakes.proxy import Proxy

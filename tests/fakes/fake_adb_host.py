@@ -16,7 +16,7 @@ What a server in the field said is replayed as it was, odd rows and all:
     host.replay(json.loads(adb_json))        # `adb.json` of a bundle of `device-agent doctor`
 
 It answers `host:version`, `host:devices`, `host:devices-l`, `host:track-devices`,
-`host:transport-id:N` and then `shell:`; the protocol's source is named in `agent.sources.adb_wire`.
+`host:transport-id:N` and then `shell:`; the protocol's source is named in `agent.wire.adb`.
 """
 
 from __future__ import annotations

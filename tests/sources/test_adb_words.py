@@ -8,7 +8,9 @@ from agent.errors import AgentError
 from agent.model import Bridge
 from agent.sources.adb import READINGS, is_junk, reading
 from agent.sources.adb_ask import Told, parse_told
-from agent.sources.adb_wire import (
+from agent.track.identity import is_network
+from agent.udid import is_network
+from agent.wire.adb import (
     AdbClient,
     AdbProtocolError,
     AdbState,
@@ -18,7 +20,6 @@ from agent.sources.adb_wire import (
     parse_long_rows,
     parse_rows,
 )
-from agent.udid import is_network
 
 NO_PERMISSIONS = (
     "no permissions (user in plugdev group; are your udev rules wrong?); "

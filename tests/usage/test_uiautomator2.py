@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Platform
-from agent.sources.adb_wire import AdbProtocolError, Forward, parse_forwards
 from agent.sources.for_usage import adb_forwards, adb_host
 from agent.usage.base import Phone, UsageUnknownError
 from agent.usage.uiautomator2 import Uiautomator2Source
+from agent.wire.adb import AdbProtocolError, Forward, parse_forwards
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.usage import conformance

@@ -14,8 +14,8 @@ from agent.doctor.gather.limit import in_thread, numeric
 from agent.doctor.gather.listeners import adb_servers, listeners_at
 from agent.errors import AgentError
 from agent.sources.adb_server import AdbStartError, find_adb, version_of
-from agent.sources.adb_wire import AdbClient, AdbError, AdbFailError, parse_rows
 from agent.users import entry
+from agent.wire.adb import AdbClient, AdbError, AdbFailError, parse_rows
 
 if TYPE_CHECKING:
     from agent.config import Android

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from agent.doctor.facts import UsbmuxFacts
 from agent.doctor.gather.limit import numeric
 from agent.model import Platform
-from agent.sources.usbmux_socket import has_record, is_local, list_rows, usb_serials
 from agent.udid import canonical
+from agent.wire.usbmux import has_record, is_local, list_rows, usb_serials
 
 if TYPE_CHECKING:
     from agent.config import Ios

@@ -14,7 +14,7 @@ from agent.deliver.client import explain_connect, proxy_for, refuse_address, tls
 from agent.doctor.facts import Reach
 from agent.doctor.gather.limit import in_thread, survived
 from agent.errors import AgentError
-from agent.resolver import ThreadResolver
+from agent.wire.resolver import ThreadResolver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable

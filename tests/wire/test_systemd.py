@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.notify import Notifier
+from agent.wire.systemd import Notifier
 
 if TYPE_CHECKING:
     from pathlib import Path

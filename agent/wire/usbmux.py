@@ -14,7 +14,7 @@ import struct
 from typing import Any
 from xml.parsers.expat import ExpatError
 
-from agent.resolver import addresses
+from agent.wire.resolver import addresses
 
 QUEUE_PAUSE = 0.02
 """Seconds between tries while usbmuxd's queue of connections is full."""

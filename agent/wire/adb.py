@@ -24,8 +24,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
-from agent.resolver import addresses
-from agent.sources.late import overslept
+from agent.wire.late import overslept
+from agent.wire.resolver import addresses
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Collection, Sequence
