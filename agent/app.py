@@ -39,16 +39,14 @@ from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
-from agent.sources import for_usage
 from agent.sources.supervisor import Plans, Supervisor, plans_of
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
 from agent.track.commits import Commits
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline
+from agent.track.pipeline import Pipeline, sources_of
 from agent.track.settings import sources_of
-from agent.usage.build import Bridges
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
@@ -200,7 +198,7 @@ class App:
         self._build_usage()
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
-        usage = usage_plans_of(config, self._bridges)
+        usage = usage_plans_of(config, self._pipeline.find)
         self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
@@ -237,12 +235,6 @@ class App:
     def _build_usage(self) -> None:
         """What tells whether a phone is in use, over the pipeline's phones."""
         loop = asyncio.get_running_loop()
-        self._bridges = Bridges(
-            connect_iphone=for_usage.connect_iphone,
-            adb_forwards=for_usage.adb_forwards,
-            adb_host=for_usage.adb_host,
-            find=self._pipeline.roster.find,
-        )
         self._poller = Poller(
             phones=self._pipeline.views.phones,
             resolve=self._pipeline.roster.find,
@@ -419,7 +411,7 @@ class App:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
         new = await in_thread(self._load, "read config")
-        usage = usage_plans_of(new, self._bridges)
+        usage = usage_plans_of(new, self._pipeline.find)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None

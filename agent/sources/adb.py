@@ -30,10 +30,9 @@ from agent.sources.adb_ask import Asker, Told
 from agent.sources.base import backoff
 from agent.track.identity import is_network, is_off_usb
 from agent.udid import is_network, is_off_usb
-from agent.wire.adb import (
-    AdbClient,
+from agent.wire.adb import AdbClient, AdbFailError
+from agent.wire.adb_lists import (
     AdbError,
-    AdbFailError,
     AdbState,
     LongRow,
     Rows,

@@ -15,7 +15,8 @@ import structlog
 
 from agent.sources.agenda import Agenda
 from agent.sources.base import backoff
-from agent.wire.adb import AdbError, LateError, PhoneSilentError
+from agent.wire.adb import LateError, PhoneSilentError
+from agent.wire.adb_lists import AdbError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,6 +8,7 @@ nowhere takes the connection and closes it without an answer.
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -17,12 +18,15 @@ from agent.model import Platform
 from agent.usage.base import Target, UsageUnknownError
 from agent.usage.capabilities import short
 from agent.usage.http import JsonClient, NoAnswerError
+from agent.wire.adb import AdbClient
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.usage.base import Phone
 
+FORWARDS_LIMIT = 2.0
+"""Seconds for the adb server's list; a working one answers in milliseconds."""
 REMOTE = "tcp:6790"
 PATHS = ("/sessions", "/wd/hub/sessions")
 """Older servers have the second one only."""
@@ -32,8 +36,7 @@ class Uiautomator2Source:
     """See `base.UsageSource`.
 
     Args:
-        forwards: the adb server's, as (serial, local, remote); raises OSError or AgentError.
-        host: where the adb server, and so the local ends, are.
+        server: the adb server's address; the local ends of its forwards are on its host.
         find: the UDID of the device that adb calls so; None: none of ours, or more than one.
     """
 
@@ -41,12 +44,12 @@ class Uiautomator2Source:
 
     def __init__(
         self,
-        forwards: Callable[[], Awaitable[Iterable[tuple[str, str, str]]]],
-        host: str,
-        find: Callable[[str], str | None] = str,
+        server: str,
+        find: Callable[[str], str | None],
     ) -> None:
-        self._forwards = forwards
+        self._adb = AdbClient(server)
         self._find = find
+        host = self._adb.host or "127.0.0.1"
         self._host = f"[{host}]" if ":" in host else host
         self._client = JsonClient()
 
@@ -60,17 +63,18 @@ class Uiautomator2Source:
         if not ready:
             return []
         try:
-            forwards = await self._forwards()
+            async with asyncio.timeout(FORWARDS_LIMIT):
+                forwards = await self._adb.forwards()
         except (OSError, AgentError) as error:  # TimeoutError is an OSError
             why = str(error) or "it does not answer"
             raise UsageUnknownError(f"the adb server does not list its forwards: {why}") from None
         return [
-            Target(f"forward {local} of {serial}", udid, local.removeprefix("tcp:"))
-            for serial, local, remote in forwards
-            if remote == REMOTE and local.startswith("tcp:")
-            if (udid := self._find(serial)) in ready
+            Target(f"forward {each.local} of {each.serial}", udid, each.local.removeprefix("tcp:"))
+            for each in forwards
+            if each.remote == REMOTE and each.local.startswith("tcp:")
+            if (udid := self._find(each.serial)) in ready
             # Of two phones with one serial (`serial#id`) a forward does not tell which it is.
-            and not ready[udid].startswith(f"{serial}#")
+            and not ready[udid].startswith(f"{each.serial}#")
         ]
 
     async def read(self, target: Target) -> Mapping[str, str]:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 from agent.model import Platform
 from agent.usage.base import READ_LIMIT, Target, UsageUnknownError
 from agent.usage.capabilities import short
+from agent.wire.usbmux import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from agent.usage.base import Phone
 
@@ -31,19 +32,14 @@ class WdaSource:
     """See `base.UsageSource`.
 
     Args:
-        connect: a stream to a port of the phone with that DeviceID; ConnectionRefusedError where
-            nothing listens, OSError where it cannot be reached.
+        usbmuxd: its address.
         ports: where WebDriverAgent may listen.
     """
 
     name = "wda"
 
-    def __init__(
-        self,
-        connect: Callable[[str, int], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]],
-        ports: Sequence[int],
-    ) -> None:
-        self._connect = connect
+    def __init__(self, usbmuxd: str, ports: Sequence[int]) -> None:
+        self._usbmuxd = usbmuxd
         self._ports = tuple(ports)
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
@@ -88,7 +84,7 @@ class WdaSource:
     async def _status(self, device_id: str, port: int) -> object:
         from agent.wire.http_stream import get  # noqa: PLC0415 - memory, where no iPhone is
 
-        reader, writer = await self._connect(device_id, port)
+        reader, writer = await connect(self._usbmuxd, int(device_id), port)
         try:
             return json.loads(await get(reader, writer, "/status", MAX_ANSWER))
         finally:

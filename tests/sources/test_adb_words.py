@@ -10,8 +10,8 @@ from agent.sources.adb import READINGS, is_junk, reading
 from agent.sources.adb_ask import Told, parse_told
 from agent.track.identity import is_network
 from agent.udid import is_network
-from agent.wire.adb import (
-    AdbClient,
+from agent.wire.adb import AdbClient
+from agent.wire.adb_lists import (
     AdbProtocolError,
     AdbState,
     Forward,

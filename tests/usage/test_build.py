@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from agent.config import parse
 from agent.model import Platform
 from agent.usage.base import Phone
-from agent.usage.build import Bridges, plans_of
+from agent.usage.build import plans_of
+from tests.fakes.fake_adb_host import FakeAdbHost
+from tests.fakes.usbmuxd import FakeUsbmuxd
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVERS = 'appium = ["http://127.0.0.1:1"]\ngrid = ["http://127.0.0.1:2"]\n'
 IPHONE, ANDROID = Phone("I", Platform.IOS, "1"), Phone("A", Platform.ANDROID, "A")
-
-
-class Counted:
-    """The bridges; counts what is asked of them."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.bridges = Bridges(
-            connect_iphone=self._connect, adb_forwards=self._forwards, adb_host=lambda _: "::1"
-        )
-
-    async def _connect(self, _usbmuxd: str, _device: str, port: int) -> None:
-        self.asked.append(f"port {port}")
-        raise ConnectionRefusedError
-
-    async def _forwards(self, _server: str) -> list[tuple[str, str, str]]:
-        self.asked.append("forwards")
-        return []
 
 
 @pytest.mark.parametrize(
@@ -45,22 +34,25 @@ class Counted:
     ],
 )
 def test_each_source_can_be_turned_off(text: str, names: set[str]) -> None:
-    assert set(plans_of(parse(text, "x.toml"), Counted().bridges)) == names
+    assert set(plans_of(parse(text, "x.toml"), str)) == names
 
 
-async def test_where_nothing_is_configured_or_attached_nothing_is_asked() -> None:
-    counted = Counted()
-    sources = {
-        name: plan.make() for name, plan in plans_of(parse("", "x.toml"), counted.bridges).items()
-    }
-    assert {name: list(await source.targets([])) for name, source in sources.items()} == {
-        "wda": [],
-        "uiautomator2": [],
-    }
-    await sources["uiautomator2"].targets([IPHONE])
-    await sources["wda"].targets([ANDROID])
-    assert counted.asked == []
-    await sources["uiautomator2"].targets([ANDROID])
-    (target,) = await sources["wda"].targets([IPHONE])
-    assert await sources["wda"].read(target) == {}
-    assert counted.asked == ["forwards", "port 8100"]
+async def test_where_nothing_is_configured_or_attached_nothing_is_asked(tmp_path: Path) -> None:
+    async with FakeAdbHost() as adb, FakeUsbmuxd(tmp_path / "mux") as mux:
+        adb.raw["host:list-forward"] = ""
+        mux.attach("I", device_id=1)
+        text = f'[android]\nadb_server = "{adb.address}"\n[ios]\nusbmuxd = "{mux.address}"'
+        sources = {name: plan.make() for name, plan in plans_of(parse(text, "x.toml"), str).items()}
+        assert {name: list(await source.targets([])) for name, source in sources.items()} == {
+            "wda": [],
+            "uiautomator2": [],
+        }
+        await sources["uiautomator2"].targets([IPHONE])
+        await sources["wda"].targets([ANDROID])
+        assert (dict(adb.requests), mux.requests) == ({}, [])
+        await sources["uiautomator2"].targets([ANDROID])
+        (target,) = await sources["wda"].targets([IPHONE])
+        assert await sources["wda"].read(target) == {}
+        assert dict(adb.requests) == {"host:list-forward": 1}
+        assert mux.requests == ["Connect"]
+        assert target.key == "port 8100 of I"

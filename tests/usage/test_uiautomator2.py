@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.model import Platform
-from agent.sources.for_usage import adb_forwards, adb_host
 from agent.usage.base import Phone, UsageUnknownError
 from agent.usage.uiautomator2 import Uiautomator2Source
-from agent.wire.adb import AdbProtocolError, Forward, parse_forwards
+from agent.wire.adb_lists import AdbProtocolError, Forward, parse_forwards
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.usage import conformance
@@ -71,9 +69,7 @@ class ForwardHarness:
             self.phone.apps[6790] = self.server
             self.phones = (Phone(serial, Platform.ANDROID, serial),)
             await self.forward("tcp:6790")
-            self.source = Uiautomator2Source(
-                partial(adb_forwards, self.adb.address), adb_host(self.adb.address)
-            )
+            self.source = Uiautomator2Source(self.adb.address, str)
             yield
             await self.source.close()
 
@@ -134,11 +130,7 @@ async def test_a_forward_is_its_phones_by_whatever_name_adb_has_for_it(
     """A phone on USB and on the network: the forward may be made over either."""
     async with harness.backend():
         harness.hold()
-        source = Uiautomator2Source(
-            partial(adb_forwards, harness.adb.address),
-            adb_host(harness.adb.address),
-            {harness.udid: "R58M"}.get,
-        )
+        source = Uiautomator2Source(harness.adb.address, {harness.udid: "R58M"}.get)
         (target,) = await source.targets([Phone("R58M", Platform.ANDROID, "R58M")])
         assert target.udid == "R58M"
         assert set(await source.read(target)) == {"R58M"}

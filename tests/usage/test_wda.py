@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.model import Platform
-from agent.sources.for_usage import connect_iphone
 from agent.usage.base import Phone, UsageUnknownError
 from agent.usage.wda import MAX_ANSWER, WdaSource
 from tests.fakes.usbmuxd import FakeUsbmuxd
@@ -61,7 +59,7 @@ class WdaHarness:
     def __init__(self, path: Path) -> None:
         self.mux = FakeUsbmuxd(path)
         self.wda = FakeWda()
-        self.source = WdaSource(partial(connect_iphone, str(path)), [8100])
+        self.source = WdaSource(str(path), [8100])
         self.phones: tuple[Phone, ...] = ()
 
     @asynccontextmanager
@@ -105,7 +103,7 @@ async def harness(tmp_path: Path) -> AsyncIterator[WdaHarness]:
 
 
 async def test_every_port_of_every_ready_iphone_is_a_target(tmp_path: Path) -> None:
-    source = WdaSource(partial(connect_iphone, str(tmp_path / "none")), [8100, 8101])
+    source = WdaSource(str(tmp_path / "none"), [8100, 8101])
     phones = [
         Phone("A", Platform.IOS, "1"),
         Phone("B", Platform.IOS, ""),
@@ -201,7 +199,7 @@ async def test_garbage_from_usbmuxd_is_unknown(tmp_path: Path) -> None:
 
     path = tmp_path / "mux"
     server = await asyncio.start_unix_server(babble, path)
-    source = WdaSource(partial(connect_iphone, str(path)), [8100])
+    source = WdaSource(str(path), [8100])
     (target,) = await source.targets([Phone("A", Platform.IOS, "1")])
     with pytest.raises(UsageUnknownError, match="no usbmuxd"):
         await source.read(target)

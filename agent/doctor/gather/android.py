@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.facts import AdbFacts, Listener, User
 from agent.doctor.gather import users
-from agent.doctor.gather.limit import in_thread, numeric
+from agent.doctor.gather.limit import in_thread
 from agent.doctor.gather.listeners import adb_servers, listeners_at
 from agent.errors import AgentError
 from agent.sources.adb_server import AdbStartError, find_adb, version_of
 from agent.users import entry
-from agent.wire.adb import AdbClient, AdbError, AdbFailError, parse_rows
+from agent.wire.adb import AdbClient, AdbFailError
+from agent.wire.adb_lists import AdbError, parse_rows
 
 if TYPE_CHECKING:
     from agent.config import Android
@@ -68,8 +69,8 @@ async def _ask_server(address: str) -> tuple[str, int, tuple[tuple[str, str], ..
     """Why it cannot be asked, its protocol's version, its phones."""
     try:
         async with asyncio.timeout(SERVER_LIMIT):
-            client = AdbClient(await numeric(address, SERVER_LIMIT))
-            version = int(await client.listing("host:version"), 16)
+            client = AdbClient(address)
+            version = await client.version()
             rows = parse_rows(await client.listing("host:devices"))
     except TimeoutError:
         return f"no answer within {SERVER_LIMIT:g} s", 0, ()
@@ -87,7 +88,7 @@ async def _raw(address: str) -> dict[str, list[str] | dict[str, str]]:
     said: dict[str, list[str] | dict[str, str]] = {}
     try:
         async with asyncio.timeout(SERVER_LIMIT):
-            client = AdbClient(await numeric(address, SERVER_LIMIT))
+            client = AdbClient(address)
             for service in RAW:
                 try:
                     text = (await client.listing(service)).removesuffix("\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from agent.doctor.facts import UsbmuxFacts
-from agent.doctor.gather.limit import numeric
 from agent.model import Platform
 from agent.udid import canonical
 from agent.wire.usbmux import has_record, is_local, list_rows, usb_serials
@@ -44,12 +43,11 @@ async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) 
     places = (state_dir / "pairing", *([lockdown] if local else []))
     try:
         async with asyncio.timeout(LIMIT):
-            there = await numeric(address, LIMIT)
-            rows = await list_rows(there)
+            rows = await list_rows(address)
             udids = {serial: canonical(serial, Platform.IOS) for serial in usb_serials(rows)}
             listed = tuple(udids.values())
             for serial, udid in udids.items():
-                records[udid] = await _record(there, {serial, udid}, places)
+                records[udid] = await _record(address, {serial, udid}, places)
     except TimeoutError:
         error = f"no answer within {LIMIT:g} s"
     except ConnectionRefusedError:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -23,22 +22,6 @@ async def in_thread(work: Callable[[], T], limit: float) -> T:
     """
     async with asyncio.timeout(limit):
         return await threads.in_thread(work, "doctor")
-
-
-async def numeric(address: str, limit: float) -> str:
-    """`HOST:PORT` with the host's address for its name; a path as it is.
-
-    The loop's own look-up would keep the process from ending until the name server answers.
-    Raises OSError, TimeoutError.
-    """
-    host, _, port = address.rpartition(":")
-    if "/" in address or host in {"", "localhost"} or host.strip("[]").replace(".", "").isdecimal():
-        return address.replace("localhost:", "127.0.0.1:")
-    found = await in_thread(
-        lambda: socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM), limit
-    )
-    number = str(found[0][4][0])
-    return f"[{number}]:{port}" if ":" in number else f"{number}:{port}"
 
 
 async def survived(work: Awaitable[T], otherwise: Callable[[str], T]) -> T:
