@@ -16,7 +16,7 @@ from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
-from agent.doctor.gather.limit import in_thread, numeric, output_of, survived
+from agent.doctor.gather.limit import in_thread, output_of, survived
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.model import UsbKind
@@ -340,19 +340,6 @@ async def test_blocking_work_is_left_behind() -> None:
     with pytest.raises(ZeroDivisionError):
         await in_thread(lambda: 1 // 0, 5.0)
     os.close(writing)
-
-
-@pytest.mark.parametrize(
-    ("address", "found"),
-    [
-        ("/var/run/usbmuxd", "/var/run/usbmuxd"),
-        ("127.0.0.1:5037", "127.0.0.1:5037"),
-        ("localhost:5037", "127.0.0.1:5037"),
-        ("[::1]:5037", "[::1]:5037"),
-    ],
-)
-async def test_addresses_without_names(address: str, found: str) -> None:
-    assert await numeric(address, 5.0) == found
 
 
 async def test_a_server_whose_name_has_no_address(place: Path) -> None:
