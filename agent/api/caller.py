@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import socket
-import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.users import user_name_off_loop
+from agent.wire.peer import peer_of
 
 if TYPE_CHECKING:
-    from asyncio.trsock import TransportSocket
-
     from aiohttp import web
-
-    Connected = socket.socket | TransportSocket
-
-_UCRED = struct.Struct("iII")
-"""`struct ucred` of unix(7): pid, uid, gid."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +33,6 @@ class Caller:
         return " ".join(f"{key}={value}" for key, value in self.fields().items())
 
 
-def credentials_of(sock: Connected) -> tuple[int, int]:
-    """Process and user id at the other end of a unix socket."""
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(raw)
-    return pid, uid
-
-
 async def caller_of(request: web.Request) -> Caller:
     """Who sends it."""
     transport = request.transport
@@ -56,5 +42,5 @@ async def caller_of(request: web.Request) -> Caller:
     if sock is None or sock.family != socket.AF_UNIX:
         peer = transport.get_extra_info("peername") or ("gone", 0)
         return Caller("{}:{}".format(*peer[:2]))
-    pid, uid = credentials_of(sock)
+    pid, uid = peer_of(sock)
     return Caller(uid=uid, pid=pid, user=await user_name_off_loop(uid))

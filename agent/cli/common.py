@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, Self, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import click
@@ -16,11 +15,12 @@ import tomli
 from agent.cli.out import echo_err, lines, printable
 from agent.config import Config, load
 from agent.config.document import read
-from agent.errors import ApiError, ConfigError, Problem
+from agent.errors import ConfigError, Problem
 from agent.users import group_name
+from agent.wire.control import ControlSocket
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import Callable
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -196,166 +196,24 @@ def quoted(text: str) -> str:
     return quote(text, safe="", errors="surrogateescape")
 
 
-def typed(value: Any, errors: str = "replace") -> Any:
-    """Texts of the command line, whose bytes are UTF-8 whatever the locale makes of them.
-
-    Args:
-        value: a text, or what holds some.
-        errors: what becomes of bytes that are none; `surrogateescape` leaves them.
-    """
-    match value:
-        case str():
-            return value.encode(errors="surrogateescape").decode(errors=errors)
-        case dict():
-            return {typed(key, errors): typed(each, errors) for key, each in value.items()}
-        case list() | tuple():
-            return [typed(each, errors) for each in value]
-    return value
-
-
-class Event(NamedTuple):
-    """One message of `/v1/events`."""
-
-    kind: str
-    data: dict[str, Any]
-    id: str
-    """Where to go on after it."""
-
-
-class AgentClient:
-    """Asks the running agent over its unix socket; use as an async context manager."""
+class AgentClient(ControlSocket):
+    """Asks the running agent, and says what to do where none answers."""
 
     def __init__(self, path: Path) -> None:
-        import aiohttp  # noqa: PLC0415 - 100 ms that commands without an agent need not pay
+        super().__init__(path, REQUEST_LIMIT, _unreachable)
 
-        self._aiohttp = aiohttp
-        self._path = path
 
-    async def __aenter__(self) -> Self:
-        self._session = self._aiohttp.ClientSession(
-            "http://localhost",
-            connector=self._aiohttp.UnixConnector(path=str(self._path)),
-            timeout=self._aiohttp.ClientTimeout(total=REQUEST_LIMIT),
+def _unreachable(path: Path, error: Exception | None) -> str:
+    if error is None:
+        return f"the agent at {path} ended the connection"
+    if isinstance(error, PermissionError) or "ermission" in str(error):
+        return f"not allowed to use the agent's socket {path}: {join_group(path)}"
+    if not _is_there(path):
+        return (
+            f"no agent runs with this configuration (no socket {path}): start it with "
+            "'device-agent run' or 'systemctl start device-agent'"
         )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._session.close()
-
-    async def ask(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        query: dict[str, str] | None = None,
-        *,
-        patience: float = 0.0,
-    ) -> Any:
-        """The answer's JSON, which the agent may take `patience` seconds longer for.
-
-        Raises:
-            ApiError: no agent answers (code `unreachable`), or it refuses.
-        """
-        limit = self._aiohttp.ClientTimeout(total=REQUEST_LIMIT + patience)
-        try:
-            async with self._session.request(
-                method, path, json=typed(body), params=typed(query), timeout=limit
-            ) as response:
-                answer, refused = await response.json(), not response.ok
-        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ApiError(self._unreachable(error), "unreachable") from None
-        if refused:
-            raise ApiError(answer["error"]["message"], answer["error"]["code"])
-        return answer
-
-    async def lines(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        patience: float = 0.0,
-    ) -> AsyncGenerator[dict[str, Any]]:
-        """The JSON lines of an answer that goes on; the connection ends with the generator.
-
-        The answer has a limit to begin. Its lines have none: the kernel tells when the agent ends,
-        and one that stands still must not be left, for our end of the connection means something.
-
-        Args:
-            method: of the request.
-            path: of the request.
-            body: JSON.
-            patience: seconds that it may take longer to begin than other answers.
-
-        Raises:
-            ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
-        """
-        # No limit around a yield: it would cancel the task that read the first line.
-        limit = self._aiohttp.ClientTimeout(total=None)
-        try:
-            async with asyncio.timeout(REQUEST_LIMIT + patience):
-                answer = await self._session.request(method, path, json=typed(body), timeout=limit)
-            async with answer:
-                if not answer.ok:
-                    async with asyncio.timeout(REQUEST_LIMIT):
-                        error = (await answer.json())["error"]
-                    raise ApiError(error["message"], error["code"])
-                while line := await answer.content.readline():
-                    yield json.loads(line)
-        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ApiError(self._unreachable(error), "unreachable") from None
-        raise ApiError(f"the agent at {self._path} ended the connection", "unreachable")
-
-    async def events(
-        self, query: Sequence[tuple[str, str]], last_id: str = "", silence: float = REQUEST_LIMIT
-    ) -> AsyncGenerator[Event]:
-        """What happens (`/v1/events`), for as long as the agent is there.
-
-        Args:
-            query: its filters.
-            last_id: go on after the message with that id.
-            silence: seconds without a word after which the agent counts as gone.
-
-        Raises:
-            ApiError: no agent answers (code `unreachable`), it refuses, or it went away.
-        """
-        limit = self._aiohttp.ClientTimeout(total=None, sock_read=silence)
-        headers = {"Last-Event-ID": last_id} if last_id else {}
-        try:
-            async with asyncio.timeout(REQUEST_LIMIT):
-                answer = await self._session.get(
-                    "/v1/events", params=typed(list(query)), headers=headers, timeout=limit
-                )
-            async with answer:
-                if not answer.ok:
-                    async with asyncio.timeout(REQUEST_LIMIT):
-                        error = (await answer.json())["error"]
-                    raise ApiError(error["message"], error["code"])
-                kind, data = "", b""
-                while line := await answer.content.readline():
-                    field, _, value = line.rstrip(b"\n").partition(b": ")
-                    if field == b"id":
-                        last_id = value.decode()
-                    elif field == b"event":
-                        kind = value.decode()
-                    elif field == b"data":
-                        data += value
-                    elif not field and data:
-                        yield Event(kind, json.loads(data), last_id)
-                        data = b""
-        except (OSError, self._aiohttp.ClientError, TimeoutError, ValueError) as error:
-            raise ApiError(self._unreachable(error), "unreachable") from None
-        raise ApiError(f"the agent at {self._path} ended the connection", "unreachable")
-
-    def _unreachable(self, error: Exception) -> str:
-        if isinstance(error, PermissionError) or "ermission" in str(error):
-            return f"not allowed to use the agent's socket {self._path}: {join_group(self._path)}"
-        if not _is_there(self._path):
-            return (
-                f"no agent runs with this configuration (no socket {self._path}): start it with "
-                "'device-agent run' or 'systemctl start device-agent'"
-            )
-        return f"the agent at {self._path} does not answer ({error or type(error).__name__})"
+    return f"the agent at {path} does not answer ({error or type(error).__name__})"
 
 
 def ask(
@@ -367,7 +225,7 @@ def ask(
     *,
     patience: float = 0.0,
 ) -> Any:
-    """One question to the running agent of that configuration; see `AgentClient.ask`."""
+    """One question to the running agent of that configuration; see `ControlSocket.ask`."""
 
     async def work() -> Any:
         async with AgentClient(socket_of(config_path)) as client:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import ask, config_option, quoted, typed
+from agent.cli.common import ask, config_option, quoted
 from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, terminal
 from agent.udid import alike
+from agent.wire.control import typed
 
 if TYPE_CHECKING:
     from pathlib import Path

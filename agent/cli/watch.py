@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.cli.common import Event
     from agent.cli.devices import Filters
+    from agent.wire.control import Event
 
 AGAIN = 0.5
 """Seconds between tries to reach an agent that went away."""

@@ -21,7 +21,6 @@ from agent.cli.common import (
     exit_bad_config,
     load_or_exit,
     said_to_outsiders,
-    typed,
 )
 from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
@@ -29,6 +28,7 @@ from agent.config import Webhook
 from agent.config.mistakes import translated
 from agent.errors import AgentError, ApiError, ConfigError, EditError, UnknownWebhookError
 from agent.model import DeviceState
+from agent.wire.control import typed
 
 if TYPE_CHECKING:
     from collections.abc import Callable

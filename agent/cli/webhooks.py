@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option, quoted, typed
+from agent.cli.common import ask, config_option, group_config_option, quoted
 from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import rows
 from agent.errors import UnknownWebhookError
+from agent.wire.control import typed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from agent import __version__
-from agent.api.caller import credentials_of
 from agent.doctor.facts import AgentFacts
 from agent.doctor.gather import users
+from agent.errors import ApiError
+from agent.wire.control import ControlSocket
+from agent.wire.peer import listener_at
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,7 +27,7 @@ async def ask_agent(path: Path) -> AgentFacts:
         if not path.exists():
             return AgentFacts(path, f"no socket {path}")
         async with asyncio.timeout(LIMIT):
-            pid, uid = await _peer(path)
+            pid, uid = await listener_at(path)
             answers = await _answers(path)
     except PermissionError:
         return AgentFacts(path, "permission denied", there=True, denied=True)
@@ -36,7 +35,7 @@ async def ask_agent(path: Path) -> AgentFacts:
         return AgentFacts(path, "nobody answers at it", there=True)
     except TimeoutError:
         return AgentFacts(path, f"no answer within {LIMIT:g} s", there=True)
-    except (OSError, aiohttp.ClientError, ValueError, KeyError) as error:
+    except (OSError, ApiError, ValueError, KeyError, TypeError) as error:
         return AgentFacts(path, f"what answers is not understood: {error}", there=True)
     return AgentFacts(
         path,
@@ -47,34 +46,18 @@ async def ask_agent(path: Path) -> AgentFacts:
     )
 
 
-async def _peer(path: Path) -> tuple[int, int]:
-    """Process and user id of who listens there."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(probe, str(path))
-        return credentials_of(probe)
-
-
 async def _answers(path: Path) -> dict[str, Any]:
-    async with aiohttp.ClientSession(
-        "http://localhost", connector=aiohttp.UnixConnector(path=str(path)), raise_for_status=True
-    ) as session:
-
-        async def json(url: str) -> Any:
-            async with session.get(url) as response:
-                return await response.json()
-
-        status = await json("/v1/status")
+    async with ControlSocket(path, 2 * LIMIT, lambda _, error: str(error)) as agent:
+        status = await agent.ask("GET", "/v1/status")
         if "store" not in status:
             raise ValueError(
                 f"version {status.get('version')} runs, and version {__version__} asks: restart it"
             )
-        async with session.get("/metrics") as response:
-            metrics = await response.text()
+        deliveries = await agent.ask("GET", f"/v1/deliveries?limit={DELIVERIES}")
         return {
             "status": status,
-            "devices": (await json("/v1/devices"))["devices"],
-            "webhooks": (await json("/v1/webhooks"))["webhooks"],
-            "deliveries": (await json(f"/v1/deliveries?limit={DELIVERIES}"))["deliveries"],
-            "metrics": metrics,
+            "devices": (await agent.ask("GET", "/v1/devices"))["devices"],
+            "webhooks": (await agent.ask("GET", "/v1/webhooks"))["webhooks"],
+            "deliveries": deliveries["deliveries"],
+            "metrics": await agent.text("/metrics"),
         }

@@ -1,16 +1,22 @@
-"""How commands read an answer that goes on: a lease's lines."""
+"""The agent's API over its socket, as the commands and the doctor ask it."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from aiohttp import web
 
-from agent.cli.common import AgentClient
+from agent.errors import ApiError
+from agent.wire.control import ControlSocket
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+def control(path: Path) -> ControlSocket:
+    return ControlSocket(path, 5.0, lambda _, error: f"away: {error}")
 
 
 async def test_who_reads_lines_ends_when_cancelled_even_as_one_arrives(tmp_path: Path) -> None:
@@ -38,7 +44,7 @@ async def test_who_reads_lines_ends_when_cancelled_even_as_one_arrives(tmp_path:
             started.set()
 
     try:
-        async with AgentClient(path) as client:
+        async with control(path) as client:
             for turns in range(40):
                 started = asyncio.Event()
                 turn.clear()
@@ -51,5 +57,32 @@ async def test_who_reads_lines_ends_when_cancelled_even_as_one_arrives(tmp_path:
                 async with asyncio.timeout(5):
                     await asyncio.wait({reader})
                 assert reader.cancelled(), f"{turns} turns of the loop after the line was sent"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("body", ["", "[]", "7", '{"error": "no"}', '{"error": {"code": "x"}}'])
+async def test_what_refuses_in_other_words_than_an_agents_is_none(
+    tmp_path: Path, body: str
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return web.Response(status=404, text=body, content_type="application/json")
+
+    app = web.Application()
+    app.router.add_route("*", "/{any:.*}", refuse)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.UnixSite(runner, tmp_path / "s").start()
+        async with control(tmp_path / "s") as client:
+            for ask in (
+                lambda: client.ask("GET", "/v1/devices"),
+                lambda: anext(client.lines("POST", "/v1/leases")),
+                lambda: anext(client.events([], "", silence=5.0)),
+                lambda: client.text("/metrics"),
+            ):
+                with pytest.raises(ApiError, match=r"away: .*404") as refused:
+                    await ask()
+                assert refused.value.code == "unreachable"
     finally:
         await runner.cleanup()
