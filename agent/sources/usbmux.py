@@ -30,7 +30,7 @@ import structlog
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources.base import backoff
-from agent.sources.usbmux_bus import SYSFS, Bus
+from agent.sources.usbmux_bus import BUS, Bus
 from agent.sources.usbmux_words import DAMAGED, NOT_PAIRED, QUOTE, Refusal
 from agent.wire.late import overslept
 from agent.wire.usbmux import is_local, open_socket
@@ -110,7 +110,7 @@ class UsbmuxSource:
         list_interval: float = 30.0,
         answer_limit: float = 5.0,
         retry: float = 2.0,
-        sysfs: Path = SYSFS,
+        sysfs: Path = BUS,
     ) -> None:
         self._bus = Bus(sysfs)
         self._watch: _Watch | None = None

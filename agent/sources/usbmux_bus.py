@@ -9,23 +9,22 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import re
 from pathlib import Path
 
 from agent.model import UsbKind
 from agent.sources.usb_kind import APPLE, classify
+from agent.wire.usb_sysfs import DEVICES, SYSFS, ids
 
-SYSFS = Path("/sys/bus/usb/devices")
+BUS = Path(SYSFS) / DEVICES
 LOOK = 5.0
 """Seconds for which an answer stands: a usbmuxd that is not running is looked for every second."""
 LOOK_LIMIT = 1.0
-_PRODUCT = re.compile(rb"^PRODUCT=([0-9a-fA-F]+)/([0-9a-fA-F]+)/", re.MULTILINE)
 
 
 class Bus:
     """The USB devices below `root`, which need not exist."""
 
-    def __init__(self, root: Path = SYSFS) -> None:
+    def __init__(self, root: Path = BUS) -> None:
         self._root = root
         self._asked = -math.inf
         self._count = 0
@@ -54,28 +53,5 @@ def _count(root: Path) -> int:
 
 
 def _is_iphone(port: str) -> bool:
-    vendor, product = _number(f"{port}/idVendor"), _number(f"{port}/idProduct")
-    if vendor < 0:
-        vendor, product = _told(f"{port}/uevent")
+    vendor, product = ids(port)
     return vendor == APPLE and classify(APPLE, product, 0, (), is_mtp=False) is UsbKind.APPLE
-
-
-def _number(path: str) -> int:
-    try:
-        return int(_read(path, 16), 16)
-    except (OSError, ValueError):
-        return -1
-
-
-def _told(path: str) -> tuple[int, int]:
-    """Vendor and product as the kernel's events name them, where the attributes are masked."""
-    try:
-        found = _PRODUCT.search(_read(path, 4096))
-    except OSError:
-        found = None
-    return (int(found[1], 16), int(found[2], 16)) if found else (-1, -1)
-
-
-def _read(path: str, most: int) -> bytes:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - a tenth of Path's time
-        return file.read(most)
