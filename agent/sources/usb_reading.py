@@ -96,14 +96,23 @@ class Reading:
         )
 
     @property
+    def is_phone(self) -> bool:
+        """Whether its descriptors say so, whatever its serial."""
+        return self.kind in PLATFORMS
+
+    @property
+    def mode(self) -> str:
+        """Of an emergency mode: which, and what to do."""
+        if self.kind is not UsbKind.EMERGENCY:
+            return ""
+        return emergency_mode(self.vendor, self.product, self.appliance)
+
+    @property
     def sighting(self) -> Sighting | None:
         """None for what concerns nobody."""
         kind = self.kind
         if kind is None or not self.concerns:
             return None
-        reason = self.blocked
-        if kind is UsbKind.EMERGENCY and not reason:
-            reason = emergency_mode(self.vendor, self.product, self.appliance)
         return Sighting(
             source=SourceName.UDEV,
             address=self.address,
@@ -111,7 +120,7 @@ class Reading:
             platform=PLATFORMS.get(kind),
             port=self.port,
             usb=kind,
-            reason=reason,
+            reason=self.blocked or self.mode,
             model=self.model,
         )
 
