@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
 from agent.sources.adb import AdbSource
-from agent.sources.adb_ask import Asker
+from agent.sources.adb_probe import Asker
 from agent.wire.adb import FAIL_LIMIT, AdbClient
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.recorder import LIMIT, Recorder

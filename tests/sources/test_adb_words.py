@@ -6,8 +6,8 @@ import pytest
 
 from agent.errors import AgentError
 from agent.model import Bridge
-from agent.sources.adb import READINGS, is_junk, reading
-from agent.sources.adb_ask import Told, parse_told
+from agent.sources.adb_probe import Told, parse_told
+from agent.sources.adb_states import READINGS, is_junk, reading
 from agent.track.identity import is_network
 from agent.udid import is_network
 from agent.wire.adb import AdbClient
