@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from agent.model import Platform
 from agent.usage.base import READ_LIMIT, Target, UsageUnknownError
 from agent.usage.capabilities import short
-from agent.wire.usbmux import connect
+from agent.wire.usbmux import PortClosedError, UsbmuxClient
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ class WdaSource:
     name = "wda"
 
     def __init__(self, usbmuxd: str, ports: Sequence[int]) -> None:
-        self._usbmuxd = usbmuxd
+        self._usbmux = UsbmuxClient(usbmuxd)
         self._ports = tuple(ports)
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
@@ -57,7 +57,7 @@ class WdaSource:
         try:
             async with asyncio.timeout(LIMIT):
                 answer = await self._status(device_id, int(port))
-        except ConnectionRefusedError:
+        except PortClosedError:
             return {}
         except TimeoutError:
             why = f"does not answer within {LIMIT:g} s: is WebDriverAgent stuck there?"
@@ -84,7 +84,7 @@ class WdaSource:
     async def _status(self, device_id: str, port: int) -> object:
         from agent.wire.http_stream import get  # noqa: PLC0415 - memory, where no iPhone is
 
-        reader, writer = await connect(self._usbmuxd, int(device_id), port)
+        reader, writer = await self._usbmux.stream(int(device_id), port)
         try:
             return json.loads(await get(reader, writer, "/status", MAX_ANSWER))
         finally:

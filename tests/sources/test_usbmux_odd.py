@@ -12,8 +12,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot
+from agent.sources.lockdown_words import _PASSING, _SETTLED, reason_of
 from agent.sources.usbmux import UsbmuxSource
-from agent.sources.usbmux_words import _PASSING, _SETTLED, Refusal
+from agent.wire.lockdown import Refusal
 from tests.fakes.recorder import LIMIT, Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, pairing_record
 
@@ -267,7 +268,7 @@ class TestWhatAPhoneRefuses:
             await recorder.until(
                 lambda: bool(recorder.seen) and phone_of(recorder).bridge is Bridge.NOT_READY
             )
-            assert phone_of(recorder).reason == Refusal(request_, code).reason
+            assert phone_of(recorder).reason == reason_of(Refusal(request_, code))
 
     @pytest.mark.parametrize(
         ("kept", "says"),
@@ -300,7 +301,7 @@ class TestWhatAPhoneRefuses:
     def test_no_words_are_those_of_another(self) -> None:
         assert not _SETTLED.keys() & _PASSING.keys()
         for code in (*_SETTLED, *_PASSING, "New" * 200):
-            reason = Refusal("GetValue", code).reason
+            reason = reason_of(Refusal("GetValue", code))
             assert len(reason) < 400
             assert reason.partition(": ")[0] in {
                 "locked", "not trusted", "managed", "not activated", "busy", "refused"

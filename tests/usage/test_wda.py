@@ -102,6 +102,14 @@ async def harness(tmp_path: Path) -> AsyncIterator[WdaHarness]:
         yield it
 
 
+async def test_a_usbmuxd_that_refuses_says_nothing_of_its_phones(harness: WdaHarness) -> None:
+    """Its socket's file is left over: that is no phone on which nothing listens."""
+    (target,) = await harness.source.targets([Phone(UDID, Platform.IOS, "1")])
+    await harness.mux.kill(leave_socket=True)
+    with pytest.raises(UsageUnknownError, match="cannot be asked"):
+        await harness.source.read(target)
+
+
 async def test_every_port_of_every_ready_iphone_is_a_target(tmp_path: Path) -> None:
     source = WdaSource(str(tmp_path / "none"), [8100, 8101])
     phones = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 from agent.doctor.facts import UsbmuxFacts
 from agent.model import Platform
 from agent.udid import canonical
-from agent.wire.usbmux import has_record, is_local, list_rows, usb_serials
+from agent.wire.lockdown import installed
+from agent.wire.usbmux import UsbmuxClient, attached_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.config import Ios
 
 LIMIT = 3.0
@@ -25,12 +28,13 @@ LOCKDOWN = Path("/var/lib/lockdown")
 async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) -> UsbmuxFacts:
     """Everything of usbmuxd; raises nothing."""
     address = ios.usbmuxd
-    local = is_local(address)
+    mux = UsbmuxClient(address)
+    local = mux.is_local
     facts = UsbmuxFacts(
         ios.enabled,
         address,
         there=not local or Path(address).exists(),
-        supported=importlib.util.find_spec("pymobiledevice3") is not None,
+        supported=installed(),
         local=local,
     )
     if not (facts.enabled and facts.there):
@@ -43,11 +47,11 @@ async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) 
     places = (state_dir / "pairing", *([lockdown] if local else []))
     try:
         async with asyncio.timeout(LIMIT):
-            rows = await list_rows(address)
-            udids = {serial: canonical(serial, Platform.IOS) for serial in usb_serials(rows)}
+            rows = await mux.rows()
+            udids = {serial: canonical(serial, Platform.IOS) for serial in _on_usb(rows)}
             listed = tuple(udids.values())
             for serial, udid in udids.items():
-                records[udid] = await _record(address, {serial, udid}, places)
+                records[udid] = await _record(mux, {serial, udid}, places)
     except TimeoutError:
         error = f"no answer within {LIMIT:g} s"
     except ConnectionRefusedError:
@@ -59,11 +63,19 @@ async def look_at_usbmuxd(ios: Ios, state_dir: Path, lockdown: Path = LOCKDOWN) 
     )
 
 
-async def _record(address: str, names: set[str], places: tuple[Path, ...]) -> str:
+def _on_usb(rows: list[Any]) -> Iterator[str]:
+    """The serials of those that the agent would take for attached phones."""
+    for row in rows:
+        with suppress(ValueError):
+            phone = attached_of(row)
+            if phone.is_usb:
+                yield phone.serial
+
+
+async def _record(mux: UsbmuxClient, names: set[str], places: tuple[Path, ...]) -> str:
     """Where the pairing record is: with usbmuxd, else a file; "" without one."""
-    for name in sorted(names):
-        if await has_record(address, name):
-            return "usbmuxd"
+    if await mux.pair_record(*sorted(names)) is not None:
+        return "usbmuxd"
     for place in places:
         for name in sorted(names):
             try:

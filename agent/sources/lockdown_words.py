@@ -6,10 +6,8 @@ what newer phones answer beyond it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-QUOTE = 160
-"""Characters of an error that a reason quotes."""
+from agent.wire.lockdown import DAMAGED, Refusal
+from agent.wire.usbmux import QUOTE
 
 NOT_PAIRED = "not trusted: unlock the phone and tap Trust"
 _RECORD = (
@@ -18,9 +16,6 @@ _RECORD = (
 )
 _PASSCODE = "locked: enter the passcode on the phone"
 _SESSION = "its lockdownd ended the session; if it stays so, plug the phone in anew or restart it"
-
-DAMAGED = "DamagedPairRecord"
-"""No word of lockdownd's: what is kept for a pairing record is none."""
 
 _SETTLED = {
     "PasswordProtected": _PASSCODE,
@@ -95,27 +90,18 @@ _PASSING = {
 """Those that may be chance: of a phone that was ready one proves nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """An error that lockdownd answered."""
+def is_settled(refusal: Refusal) -> bool:
+    """Whether that is the phone's standing word, which asking again would not change."""
+    return refusal.code in _SETTLED
 
-    request: str
-    code: str
-    """As it said it."""
 
-    @property
-    def settled(self) -> bool:
-        """Whether that is the phone's standing word, which asking again would not change."""
-        return self.code in _SETTLED
-
-    @property
-    def reason(self) -> str:
-        """Why the phone cannot be used, and what to do; an unknown code as it is."""
-        if self.settled:
-            return _SETTLED[self.code]
-        known = _PASSING.get(self.code, "")
-        if known.startswith("busy"):
-            return known
-        said = f"{self.request}: {self.code}"[:QUOTE]
-        what = known or "unlock the phone and plug it in anew; if it stays so, restart it"
-        return f"refused: it answered {said}; {what}"
+def reason_of(refusal: Refusal) -> str:
+    """Why the phone cannot be used, and what to do; an unknown code as it is."""
+    if is_settled(refusal):
+        return _SETTLED[refusal.code]
+    known = _PASSING.get(refusal.code, "")
+    if known.startswith("busy"):
+        return known
+    said = f"{refusal.request}: {refusal.code}"[:QUOTE]
+    what = known or "unlock the phone and plug it in anew; if it stays so, restart it"
+    return f"refused: it answered {said}; {what}"
