@@ -45,7 +45,7 @@ from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
 from agent.track.commits import Commits
 from agent.track.pace import Clocks
-from agent.track.pipeline import Pipeline, sources_of
+from agent.track.pipeline import Pipeline
 from agent.track.settings import sources_of
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
@@ -198,7 +198,7 @@ class App:
         self._build_usage()
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
-        usage = usage_plans_of(config, self._pipeline.find)
+        usage = usage_plans_of(config, self._pipeline.roster.find)
         self._assume_last_use(usage)
         stack.push_async_callback(self._dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
@@ -411,7 +411,7 @@ class App:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
         new = await in_thread(self._load, "read config")
-        usage = usage_plans_of(new, self._pipeline.find)
+        usage = usage_plans_of(new, self._pipeline.roster.find)
         sources = self._plans(new, sources_of(new), self._state_dir)
         socket_path = new.socket_path(self._environ)
         unix = tcp = None

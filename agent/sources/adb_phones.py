@@ -13,7 +13,7 @@ import structlog
 from agent.model import Bridge, Changed, Gone, Platform, Sighting, SourceName
 from agent.sources.adb_probe import Told
 from agent.sources.adb_states import is_junk, reading
-from agent.track.identity import is_network, is_off_usb
+from agent.udid import is_network, is_off_usb
 from agent.wire.adb_lists import LongRow, Rows
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from agent.errors import AgentError
 from agent.model import Bridge
 from agent.sources.adb_probe import Told, parse_told
 from agent.sources.adb_states import READINGS, is_junk, reading
-from agent.track.identity import is_network
 from agent.udid import is_network
 from agent.wire.adb import AdbClient
 from agent.wire.adb_lists import (
