@@ -39,14 +39,14 @@ from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
-from agent.sources.supervisor import Plans, Supervisor, plans_of
+from agent.sources.registry import plans_of, sources_of
+from agent.sources.supervisor import Plans, Supervisor
 from agent.store import Store, StoreHealth
 from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
 from agent.track.commits import Commits
 from agent.track.pace import Clocks
 from agent.track.pipeline import Pipeline
-from agent.track.settings import sources_of
 from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller

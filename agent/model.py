@@ -70,6 +70,10 @@ class SourceName(StrEnum):
     USBMUX = "usbmux"
 
 
+BRIDGE_OF = {Platform.ANDROID: SourceName.ADB, Platform.IOS: SourceName.USBMUX}
+"""Which source bridges to a platform's phones."""
+
+
 class UsbKind(StrEnum):
     """What a USB device's descriptors say it is, as far as this agent cares."""
 

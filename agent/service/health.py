@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from agent import __version__
 from agent.clock import wall_ms
-from agent.model import DeviceState, Platform, SourceName
+from agent.model import DeviceState
 from agent.service.rows import iso
+from agent.sources.registry import row_of
 from agent.store import SQLITE_VERSION
 
 if TYPE_CHECKING:
     from agent.service.rows import Json
+    from agent.sources.registry import Row
     from agent.store import Store
     from agent.tasks import Tasks
     from agent.track.pipeline import Pipeline
@@ -129,11 +131,10 @@ class Health:
         return "; ".join([", ".join(parts), *self._problems()])
 
     def _problems(self) -> list[str]:
-        # usbmuxd comes and goes with the first and the last iPhone; so may its support.
         problems = [
             f"{name}: {reason}"
             for name, reason in sorted(self._pipeline.down.items())
-            if name is not SourceName.USBMUX or self._has_iphones()
+            if self._is_missed(row_of(name))
         ]
         store = self._store.health
         if not store.ok:
@@ -147,9 +148,10 @@ class Health:
         problems += self._tasks.problems
         return problems
 
-    def _has_iphones(self) -> bool:
-        return any(
-            view.platform is Platform.IOS and view.state is not DeviceState.UNPLUGGED
+    def _is_missed(self, source: Row[Any]) -> bool:
+        """Usbmuxd comes and goes with the first and the last iPhone; so may its support."""
+        return not source.rests or any(
+            view.platform is source.platform and view.state is not DeviceState.UNPLUGGED
             for view in self._pipeline.views.all()
         )
 

@@ -21,7 +21,7 @@ from agent import __version__
 from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
 from agent.log import dropped as log_dropped
-from agent.track.settings import sources_of
+from agent.sources.registry import sources_of
 
 if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher, WebhookFigures, WebhookStats

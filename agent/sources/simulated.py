@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.model import (
+    BRIDGE_OF,
     Bridge,
     Changed,
     Down,
@@ -34,7 +35,7 @@ class Phone:
     @property
     def bridge(self) -> SourceName:
         """Who reaches it."""
-        return SourceName.ADB if self.platform is Platform.ANDROID else SourceName.USBMUX
+        return BRIDGE_OF[self.platform]
 
     def on_usb(self) -> Sighting:
         """How udev sees it."""

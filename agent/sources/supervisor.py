@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.model import Down, SourceName
-from agent.sources.adb import AdbSource
 from agent.sources.base import backoff
-from agent.sources.udev import UdevSource
-from agent.sources.usbmux import UsbmuxSource
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable
 
-    from agent.config import Config
     from agent.model import Emit, Observation
     from agent.sources.base import DeviceSource
 
@@ -44,37 +39,6 @@ class Plan:
 Plans = dict[SourceName, Plan]
 Dropped = dict[SourceName, "asyncio.Task[None]"]
 """Sources that were told to end."""
-
-
-def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
-    """The plans of these sources; adb's keys and pair records live in the state directory."""
-    android, ios = config.android, config.ios
-    all_plans = {
-        SourceName.UDEV: Plan(config.usb, UdevSource),
-        SourceName.ADB: Plan(
-            android,
-            lambda: AdbSource(
-                server=android.adb_server,
-                start_server=android.start_server,
-                adb_path=android.adb_path,
-                network_devices=android.network_devices,
-                probe_interval=android.probe_interval,
-                probe_timeout=android.probe_timeout,
-                home=state_dir,
-            ),
-        ),
-        SourceName.USBMUX: Plan(
-            ios,
-            lambda: UsbmuxSource(
-                address=ios.usbmuxd,
-                network_devices=ios.network_devices,
-                probe_interval=ios.probe_interval,
-                probe_timeout=ios.probe_timeout,
-                records=state_dir / "pairing",
-            ),
-        ),
-    }
-    return {name: all_plans[name] for name in names}
 
 
 class Supervisor:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.model import DeviceState, SourceName, Transition
+from agent.model import BRIDGE_OF, DeviceState, SourceName, Transition
 from agent.track.derive import Step, Track, quiet, step
-from agent.track.identity import BRIDGE_OF, Identities
 from agent.track.pace import Pace, Questions
 from agent.track.records import record_of
 from agent.track.telling import say
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.track.commits import Commits
+    from agent.track.identity import Identities
     from agent.track.pace import Clocks
     from agent.track.roster import Roster, Tracked
     from agent.track.settings import Settings

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.model import (
+    BRIDGE_OF,
     Bridge,
     Changed,
     Down,
@@ -58,9 +59,6 @@ from agent.udid import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
-
-BRIDGE_OF = {Platform.ANDROID: SourceName.ADB, Platform.IOS: SourceName.USBMUX}
-"""Which source bridges to a platform's phones."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Who is at the other end of a unix socket, as the kernel says (SO_PEERCRED, unix(7))."""
+"""Who is at the other end: which process (SO_PEERCRED, unix(7)), and is it on this host?"""
 
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,3 +43,33 @@ async def listener_at(path: Path) -> Peer:
         probe.setblocking(False)
         await asyncio.get_running_loop().sock_connect(probe, str(path))
         return peer_of(probe)
+
+
+def is_on_this_host(server: str) -> bool:
+    """Whether `HOST:PORT`, or the path of a socket, is on this host.
+
+    A forwarded port looks as if it was.
+    """
+    host, colon, _ = server.rpartition(":")
+    if "/" in server or not colon:
+        return True
+    host = host.strip("[]").casefold()
+    if host in {"", "localhost", "ip6-localhost", socket.gethostname().casefold()}:
+        return True
+    return host.endswith((".localhost", ".localdomain")) or _is_own_address(host)
+
+
+def _is_own_address(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return False  # a name: nobody is asked for its address
+    if address.is_loopback or address.is_unspecified:
+        return True
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((str(address), 0))  # only an address of this host's own can be bound
+    except OSError:
+        return False
+    return True

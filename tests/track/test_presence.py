@@ -22,7 +22,7 @@ from agent.model import (
     UsbKind,
 )
 from agent.service.leases import candidates
-from agent.track.settings import remote_bridges
+from agent.sources.registry import remote_bridges
 from tests.kit.tracking import ADB, HOOK, UDEV, USBMUX, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:

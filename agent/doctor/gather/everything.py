@@ -28,7 +28,7 @@ from agent.doctor.gather.reach import reach_all
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.store import SQLITE_VERSION
-from agent.track.settings import adb_is_local
+from agent.wire.peer import is_on_this_host
 
 if TYPE_CHECKING:
     from agent.doctor.facts import User
@@ -58,7 +58,7 @@ async def gather(
     )
     user = agent.user or _unit_user(unit) or users.own()
     state_dir = _state_dir(used, agent, unit)
-    local = adb_is_local(used)
+    local = is_on_this_host(used.android.adb_server)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
     android, ios = used.android, used.ios
     usb, adb, mux, store, reach = await asyncio.gather(
