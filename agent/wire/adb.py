@@ -15,17 +15,16 @@ Errors: `OSError` when the server cannot be reached or dies, `AdbError` for what
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent.errors import AgentError
 from agent.wire.adb_lists import AdbError, AdbProtocolError, parse_forwards
+from agent.wire.dial import dial_tcp, dial_unix
 from agent.wire.late import overslept
-from agent.wire.resolver import addresses
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import AsyncIterator
 
     from agent.wire.adb_lists import Forward
@@ -113,7 +112,6 @@ class AdbClient:
         """`HOST:PORT`, or the path of a unix socket (whatever has a slash)."""
         self.server = server
         self.host, self.port = "", 0
-        self._family: int | None = None
         if "/" not in server:
             host, colon, port = server.rpartition(":")
             if not (host and colon and port.isdecimal()):
@@ -123,9 +121,6 @@ class AdbClient:
             # adb binds 127.0.0.1; trying ::1 as well would blur a plain "connection refused".
             self.host = "127.0.0.1" if host == "localhost" else host.strip("[]")
             self.port = int(port)
-            with suppress(ValueError):  # a name: looked up for each connection
-                version = ipaddress.ip_address(self.host).version
-                self._family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004
 
     @asynccontextmanager
     async def connect(self, limit: float | None = None) -> AsyncIterator[AdbConnection]:
@@ -138,23 +133,7 @@ class AdbClient:
             sock.close()
 
     async def _open(self) -> socket.socket:
-        family, address = await self._address()
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            sock.setblocking(False)
-            await asyncio.get_running_loop().sock_connect(sock, address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
-    async def _address(self) -> tuple[int, str | tuple[str, int]]:
-        if not self.host:
-            return socket.AF_UNIX, self.server
-        if self._family is not None:
-            return self._family, (self.host, self.port)
-        found = await addresses(self.host, self.port)
-        return found[0][0], (str(found[0][4][0]), self.port)
+        return await (dial_tcp(self.host, self.port) if self.host else dial_unix(self.server))
 
     async def listing(self, service: str) -> str:
         """The text that `host:devices` or `host:devices-l` answers, of any length."""

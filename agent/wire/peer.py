@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
+
+from agent.wire.dial import dial_unix
 
 if TYPE_CHECKING:
     from asyncio.trsock import TransportSocket
@@ -39,9 +40,7 @@ async def listener_at(path: Path) -> Peer:
     Raises:
         OSError: nobody does, or the socket may not be used.
     """
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(probe, str(path))
+    with await dial_unix(str(path)) as probe:
         return peer_of(probe)
 
 

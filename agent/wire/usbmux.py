@@ -22,13 +22,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
-from agent.wire.resolver import addresses
+from agent.wire.dial import dial_tcp, dial_unix
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-QUEUE_PAUSE = 0.02
-"""Seconds between tries while usbmuxd's queue of connections is full."""
 HEADER = struct.Struct("<IIII")
 VERSION, PLIST = 1, 8
 OK, BAD_DEVICE, REFUSED, NO_SERVICE = 0, 2, 3, 4
@@ -253,8 +251,8 @@ class UsbmuxClient:
         """A new connection."""
         tcp = _tcp(self.address)
         if tcp is None:
-            return UsbmuxConnection(await _open_unix(self.address.removeprefix("UNIX:")))
-        return UsbmuxConnection(await _open_tcp(*tcp))
+            return UsbmuxConnection(await dial_unix(self.address.removeprefix("UNIX:")))
+        return UsbmuxConnection(await dial_tcp(*tcp))
 
     async def rows(self) -> list[Any]:
         """See `UsbmuxConnection.rows`."""
@@ -333,40 +331,3 @@ def _tcp(address: str) -> tuple[str, str] | None:
     path = address.removeprefix("UNIX:")
     host, colon, port = path.rpartition(":")
     return (host.strip("[]"), port) if colon and "/" not in path else None
-
-
-async def _open_unix(path: str) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        while True:
-            # Not `loop.sock_connect`: a full queue (usbmuxd up to 1.1.1 keeps 5) is EAGAIN
-            # here, which asyncio takes for a connection under way and then for a made one.
-            try:
-                sock.connect(path)
-            except BlockingIOError:
-                await asyncio.sleep(QUEUE_PAUSE)
-            else:
-                return sock
-    except BaseException:
-        sock.close()
-        raise
-
-
-async def _open_tcp(host: str, port: str) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    refusal = OSError(f"no address for {host}")
-    for family, kind, proto, _, where in await addresses(host, port):
-        sock = socket.socket(family, kind, proto)
-        try:
-            sock.setblocking(False)
-            await loop.sock_connect(sock, where)
-        except OSError as error:
-            sock.close()
-            refusal = error
-        except BaseException:
-            sock.close()
-            raise
-        else:
-            return sock
-    raise refusal
