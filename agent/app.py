@@ -47,9 +47,9 @@ from agent.threads import in_thread
 from agent.track.commits import Commits
 from agent.track.pace import Clocks
 from agent.track.pipeline import Pipeline
-from agent.usage.build import plans_of as usage_plans_of
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
+from agent.usage.registry import plans_of as usage_plans_of
 from agent.wire.systemd import Notifier
 
 if TYPE_CHECKING:
