@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from agent.errors import DeviceHeldError, QueueFullError, UnknownDeviceError, UnknownLeaseError
 from agent.model import Platform
 from agent.store import Store
-from agent.usage import leases as module
-from agent.usage.lease_queue import Candidate, Wish, choose
+from agent.usage.lease_queue import MAX_WAITING, Candidate, Wish, choose
 from agent.usage.leases import Leases
 from tests.fakes.clock import StubClock
 
@@ -103,6 +102,7 @@ async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]
         store,
         lambda *_: None,
         candidates=lambda: candidates,
+        candidate={each.udid: each for each in candidates}.get,
         wall_ms=clock.wall_ms,
         call_later=clock.call_later,
     )
@@ -113,9 +113,9 @@ async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]
         await store.close()
 
 
-async def until_waiting(leases: Leases, wish: Wish, count: int) -> None:
+async def until_waiting(leases: Leases, count: int) -> None:
     async with asyncio.timeout(10):
-        while leases.place(wish) < count:  # noqa: ASYNC110 - the store thread is in it
+        while leases.waiting < count:  # noqa: ASYNC110 - the store thread is in it
             await asyncio.sleep(0)
 
 
@@ -132,7 +132,7 @@ async def test_who_waits_is_served_in_the_order_of_asking(tmp_path: Path) -> Non
         waiting = []
         for number, name in enumerate(("bob", "carol", "dave"), start=1):
             waiting.append(asyncio.create_task(wait(name)))
-            await until_waiting(leases, Wish("pixel"), number)
+            await until_waiting(leases, number)
         await leases.release(first.id)
         await asyncio.gather(*waiting)
         assert served == ["bob", "carol", "dave"]
@@ -143,10 +143,10 @@ async def test_who_wants_another_device_does_not_wait_behind(tmp_path: Path) -> 
         await leases.acquire(Wish("pixel"), "first", "", 30)
         second = await leases.acquire(Wish("iphone"), "second", "", 30)
         pixel = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 1)
+        await until_waiting(leases, 1)
         any_ios = Wish(platform=Platform.IOS)
         iphone = asyncio.create_task(leases.acquire(any_ios, "carol", "", 30, wait=10))
-        await until_waiting(leases, Wish(), 2)
+        await until_waiting(leases, 2)
         await leases.release(second.id)
         assert (await iphone).udid == "iphone"
         assert not pixel.done()
@@ -157,9 +157,9 @@ async def test_who_goes_away_while_waiting_leaves_the_queue(tmp_path: Path) -> N
     async with queue(tmp_path, PIXEL) as leases:
         first = await leases.acquire(Wish("pixel"), "first", "", 30)
         bob = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 1)
+        await until_waiting(leases, 1)
         carol = asyncio.create_task(leases.acquire(Wish("pixel"), "carol", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 2)
+        await until_waiting(leases, 2)
         await leases.release(first.id)  # bob is given it, and goes before he takes it
         bob.cancel()
         assert (await carol).holder == "carol"
@@ -172,7 +172,7 @@ async def test_nobody_waits_for_ever(tmp_path: Path) -> None:
         await leases.acquire(Wish("pixel"), "alice", "pytest", 30)
         with pytest.raises(DeviceHeldError, match=r"waited 0\.01 s: pixel is held by alice"):
             await leases.acquire(Wish("pixel"), "bob", "", 30, wait=0.01)
-        assert leases.place(Wish("pixel")) == 0
+        assert leases.waiting == 0
 
 
 async def test_any_says_who_has_them(tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
     waiting = [
         asyncio.create_task(leases.acquire(Wish(), f"{n}", "", 30, wait=60)) for n in range(200)
     ]
-    await until_waiting(leases, Wish(), 200)
+    await until_waiting(leases, 200)
     looked.clear()
     for udid, each in rack.items():
         rack[udid] = replace(each, online=True)
@@ -229,9 +229,9 @@ async def test_the_queue_has_an_end(tmp_path: Path) -> None:
         await leases.acquire(Wish("pixel"), "alice", "", 30)
         waiting = [
             asyncio.create_task(leases.acquire(Wish("pixel"), f"{n}", "", 30, wait=60))
-            for n in range(module.MAX_WAITING)
+            for n in range(MAX_WAITING)
         ]
-        await until_waiting(leases, Wish("pixel"), module.MAX_WAITING)
+        await until_waiting(leases, MAX_WAITING)
         with pytest.raises(QueueFullError):
             await leases.acquire(Wish("pixel"), "one more", "", 30, wait=60)
         for task in waiting:
