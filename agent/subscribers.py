@@ -83,22 +83,24 @@ class Subscribers:
         loop = asyncio.get_running_loop()
         end = loop.time() + SLICE
         pending, self._pending = self._pending, {}
-        while pending:
-            topic, udid = news = next(iter(pending))
-            del pending[news]
-            for subscriber in self._subscribers[topic]:
-                try:
-                    subscriber(udid)
-                except Exception:
-                    with contextlib.suppress(Exception):  # a log that cannot be written
-                        log.exception(
-                            "subscriber.failed",
-                            topic=str(topic),
-                            udid=udid,
-                            subscriber=repr(subscriber),
-                        )
-            if loop.time() >= end:
-                break
-        # What came meanwhile comes behind what is left.
-        self._pending = pending | self._pending
-        self._delivery = loop.call_soon(self._deliver) if self._pending else None
+        try:
+            while pending:
+                topic, udid = news = next(iter(pending))
+                del pending[news]
+                for subscriber in self._subscribers[topic]:
+                    self._tell(subscriber, topic, udid)
+                if loop.time() >= end:
+                    break
+        finally:
+            # What came meanwhile comes behind what is left.
+            self._pending = pending | self._pending
+            self._delivery = loop.call_soon(self._deliver) if self._pending else None
+
+    def _tell(self, subscriber: Subscriber, topic: Topic, udid: str) -> None:
+        try:
+            subscriber(udid)
+        except Exception:
+            with contextlib.suppress(Exception):  # a log that cannot be written
+                log.exception(
+                    "subscriber.failed", topic=str(topic), udid=udid, subscriber=repr(subscriber)
+                )

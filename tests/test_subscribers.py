@@ -111,6 +111,21 @@ def test_a_log_that_cannot_be_written_keeps_nobody_from_it() -> None:
         assert told == ["b 1"]
 
 
+def test_one_that_ends_the_turn_ends_no_delivery_for_good() -> None:
+    def fail(udid: str) -> None:
+        raise asyncio.CancelledError(udid)
+
+    loop = ClockLoop()
+    news, told = Subscribers(), list[str]()
+    news.subscribe(LEASE, fail)
+    news.subscribe(DEVICE, hears(told, "b"))
+    for round_ in range(2):
+        loop.turn(lambda: [news.publish(topic, "1") for topic in (LEASE, DEVICE)])  # type: ignore[arg-type]
+        loop.turns(3)
+        assert told == ["b 1"] * (round_ + 1)
+    loop.close()
+
+
 def test_a_long_delivery_goes_on_in_the_next_turn_before_what_came_meanwhile() -> None:
     with stage() as (loop, news, told):
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,14 @@ from hypothesis import strategies as st
 from agent.errors import DeviceHeldError, QueueFullError, UnknownDeviceError, UnknownLeaseError
 from agent.model import Platform
 from agent.store import Store
-from agent.usage.lease_queue import MAX_WAITING, Candidate, Wish, choose
+from agent.usage.lease_queue import (
+    MAX_WAITING,
+    Candidate,
+    LeaseQueue,
+    Waiting,
+    Wish,
+    choose,
+)
 from agent.usage.leases import Leases
 from tests.fakes.clock import StubClock
 
@@ -91,7 +99,104 @@ def test_what_is_given_fits_and_is_free_and_none_only_where_none_is(
         assert good[udid] == min(good.values())
 
 
-# --- the queue --------------------------------------------------------------------------------
+# --- the queue, pure --------------------------------------------------------------------------
+
+
+def waiting(*wishes: Wish) -> tuple[LeaseQueue, list[Waiting]]:
+    line = LeaseQueue()
+    return line, [line.join(wish) for wish in wishes]
+
+
+def test_a_device_is_kept_for_the_first_whom_it_fits() -> None:
+    line, (iphone, pixel, anything) = waiting(Wish("iphone"), Wish("pixel"), Wish())
+    assert line.serve([PIXEL, NOTE], {}) == [pixel, anything]
+    assert (iphone.over, pixel.given, anything.given) == (False, "pixel", "note")
+    assert set(line.kept) == {"pixel", "note"}
+    assert line.serve([PIXEL], {}) == [], "who has been given one is given no other"
+    assert line.leave(pixel) == "pixel"
+    assert set(line.kept) == {"note"}
+    assert line.leave(iphone) == ""
+    assert len(line) == 1
+
+
+def test_whom_it_was_kept_for_goes_on_waiting_in_their_place() -> None:
+    line, (first, second) = waiting(Wish("pixel"), Wish("pixel"))
+    assert line.serve([PIXEL], {}) == [first]
+    line.withdraw("pixel")
+    assert (first.over, list(line.kept)) == (False, [])
+    assert line.serve([PIXEL], {}) == [first]
+    line.leave(first)
+    assert line.serve([PIXEL], {}) == [second]
+
+
+def test_who_is_turned_away_is_served_no_more() -> None:
+    line, (given, other) = waiting(Wish("pixel"), Wish("note"))
+    line.serve([PIXEL], {})
+    assert line.turn_away() == [given, other]
+    assert (given.given, given.off, other.off, list(line.kept)) == ("", True, True, [])
+    assert line.serve(ALL, {}) == []
+    assert line.named == {"pixel", "note"}
+
+
+@pytest.mark.parametrize(
+    ("leased", "kept"), [(False, "new"), (True, "")], ids=["free", "somebody has it"]
+)
+def test_what_is_kept_goes_over_to_the_new_name_unless_somebody_has_that(
+    leased: bool, kept: str
+) -> None:
+    line, (alice, bob) = waiting(Wish("pixel"), Wish("pixel"))
+    line.serve([PIXEL], {})
+    line.rename("pixel", "new", leased=leased)
+    assert (alice.given, alice.wish, bob.wish) == (kept, Wish("new"), Wish("new"))
+    assert list(line.kept) == ([kept] if kept else [])
+
+
+def test_of_two_that_are_one_now_the_new_name_stays_kept_for_its_own() -> None:
+    line, (alice, bob) = waiting(Wish("pixel"), Wish("note"))
+    line.serve([PIXEL, NOTE], {})
+    line.rename("pixel", "note", leased=False)
+    assert (alice.over, bob.given) == (False, "note")
+
+
+@given(
+    st.lists(WISHES, max_size=6),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("serve"), CANDIDATES),
+            st.tuples(st.sampled_from(["leave", "withdraw"]), st.integers(0, 5)),
+            st.tuples(st.just("rename"), st.tuples(UDIDS, UDIDS)),
+        ),
+        max_size=8,
+    ),
+)
+def test_whatever_happens_each_device_is_kept_for_one_who_waits(
+    wishes: list[Wish], steps: list[tuple[str, object]]
+) -> None:
+    line, there = waiting(*wishes)
+    for what, arguments in steps:
+        if what == "serve":
+            assert isinstance(arguments, list)
+            free = [each for each in arguments if each.udid not in line.kept]
+            served = line.serve(free, {})
+            assert {each.given for each in served} <= {each.udid for each in free}
+            for before, each in combinations(there, 2):
+                # In the order of asking: nobody got what one before them wanted just as well.
+                assert before.over or each not in served or before.wish != each.wish
+        elif what == "leave" and there:
+            assert isinstance(arguments, int)
+            gone = there.pop(arguments % len(there))
+            assert line.leave(gone) == gone.given
+        elif what == "withdraw" and line.kept:
+            line.withdraw(min(line.kept))
+        elif what == "rename":
+            assert isinstance(arguments, tuple)
+            line.rename(*arguments, leased=False)
+        kept = [each.given for each in there if each.given]
+        assert sorted(kept) == sorted(line.kept)
+        assert len(line) == len(there)
+
+
+# --- the queue, on the loop -------------------------------------------------------------------
 
 
 @asynccontextmanager
