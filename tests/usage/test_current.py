@@ -100,6 +100,18 @@ def test_a_session_that_begins_and_ends_as_its_device_is_renamed(it: Bench) -> N
     assert it.in_use() == {}
 
 
+def test_a_device_that_takes_the_name_of_one_in_use_is_in_use_by_all_that_was_said(
+    it: Bench,
+) -> None:
+    it.usage.fusion.know(VOICE)
+    it.loop.turn(lambda: at_once(it.read("old"), it.lease("new", ALICE)))
+    assert it.in_use() == {"old": "session 1", "new": "alice"}
+    it.loop.turn(lambda: it.rename("old", "new"))
+    assert it.in_use() == {"new": "alice"}, "the lease is the stronger one"
+    it.loop.turn(lambda: it.lease("new", None))
+    assert it.in_use() == {"new": "session 1"}
+
+
 def test_what_begins_and_ends_in_one_turn_is_told_as_it_is_after_it(it: Bench) -> None:
     heard: list[str] = []
     it.news.subscribe(Topic.USAGE, heard.append)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from agent.errors import DeviceHeldError, LeaseError, LeasesOffError, UnknownLeaseError
 from agent.model import Usage
@@ -21,6 +22,8 @@ from tests.fakes.clock_loop import ClockLoop
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from structlog.typing import EventDict
 
     from agent.model import Lease
     from agent.usage.lease_writer import LeaseStore
@@ -384,6 +387,30 @@ async def slowly(d: Desk) -> asyncio.Task[Lease]:
         while not d.leases.all():  # noqa: ASYNC110 - a turn or two of the loop
             await asyncio.sleep(0)
     return task
+
+
+async def test_a_lease_whose_beginning_cannot_be_told_is_nobodys() -> None:
+    """A log that cannot be written must not leave a lease behind that never ends."""
+
+    def broken_pipe(_logger: object, _name: str, event: EventDict) -> EventDict:
+        if event["event"] == "lease.acquired":
+            raise BrokenPipeError
+        return event
+
+    store = SlowStore()
+    store.gate.set()
+    d = Desk(store)
+    processors = structlog.get_config()["processors"]
+    before = processors.copy()
+    processors[:] = [broken_pipe, *before]
+    try:
+        with pytest.raises(BrokenPipeError):
+            await d.leases.acquire(Wish("ce09"), "alice", "", 30)
+    finally:
+        processors[:] = before
+    assert (d.leases.all(), d.leases.reading("ce09").usage) == ([], Usage.IDLE)
+    await d.leases.close()
+    assert store.stored == set()
 
 
 async def test_a_slow_store_uses_up_no_ttl() -> None:
