@@ -41,15 +41,19 @@ from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
 from agent.sources.registry import plans_of, sources_of
 from agent.sources.supervisor import Plans, Supervisor
-from agent.store import Store, StoreHealth
+from agent.store import Store
+from agent.subscribers import Subscribers, Topic
 from agent.tasks import Steps, Tasks, kind_of
 from agent.threads import in_thread
 from agent.track.commits import Commits
 from agent.track.pace import Clocks
 from agent.track.pipeline import Pipeline
-from agent.usage.build import plans_of as usage_plans_of
+from agent.usage.current import CurrentUsage
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
+from agent.usage.registry import STRENGTH
+from agent.usage.registry import plans_of as usage_plans_of
+from agent.usage.schedule import Schedule
 from agent.wire.systemd import Notifier
 
 if TYPE_CHECKING:
@@ -106,6 +110,7 @@ class App:
         self._reload_lock = asyncio.Lock()
         self._status_timer: asyncio.TimerHandle | None = None
         self._tasks = Tasks(self._status_soon)
+        self._subscribers = Subscribers()
         self._state_dir = config.state_dir(environ)
         self._is_ready = asyncio.Event()
         self._seen = asyncio.Event()
@@ -164,7 +169,7 @@ class App:
         self._store = Store.open(
             self._state_dir,
             retention=config.delivery.retention,
-            on_health=self._on_health,
+            on_health=lambda _: self._subscribers.publish(Topic.STORE),
         )
         stack.push_async_callback(self._store.close)
         self._heed_signals()
@@ -196,6 +201,8 @@ class App:
         )
         self._sources = Supervisor(self._pipeline.observe)
         self._build_usage()
+        self.services = self._build_services()
+        self._subscribe()
         await self._leases.load()
         self._leases.turn(on=config.usage.leases)
         usage = usage_plans_of(config, self._pipeline.roster.find)
@@ -204,7 +211,6 @@ class App:
         stack.push_async_callback(self._leases.close, STOP_LIMIT * 0.1)
         stack.push_async_callback(self._close_pipeline)
 
-        self.services = self._build_services()
         self._api = ApiServer(self.services)
         self._api.hosts = config.api.hosts
         stack.push_async_callback(self._api.close)
@@ -219,12 +225,10 @@ class App:
         await self._dispatcher.start()
         stack.push_async_callback(self._sources.close)
         self._built = True
-        self._pipeline.watch(self._on_change)
-        self._pipeline.watch_renames(self._on_rename)
         plans = self._plans(config, sources_of(config), self._state_dir)
         self._sources.start(plans)
         limit = config.agent.start_limit if plans else 0.0
-        settle = loop.call_later(limit, self._pipeline.settle)
+        settle = loop.call_later(limit, self._settle)
         stack.callback(settle.cancel)
         if not plans:
             self._seen.set()
@@ -235,21 +239,40 @@ class App:
     def _build_usage(self) -> None:
         """What tells whether a phone is in use, over the pipeline's phones."""
         loop = asyncio.get_running_loop()
-        self._poller = Poller(
-            phones=self._pipeline.views.phones,
-            resolve=self._pipeline.roster.find,
-            changed=self._pipeline.use,
-            wall_ms=wall_ms,
-            call_later=loop.call_later,
-        )
         self._leases = Leases(
             self._store,
-            self._poller.lease,
-            wall_ms=wall_ms,
-            call_later=loop.call_later,
+            self._subscribers.publisher(Topic.LEASE),
             candidates=partial(candidates, self._pipeline),
             candidate=partial(candidate, self._pipeline),
+            wall_ms=wall_ms,
+            call_later=loop.call_later,
         )
+        self._usage = CurrentUsage(
+            STRENGTH,
+            lease=self._leases.reading,
+            phones=self._pipeline.views.phones,
+            changed=self._subscribers.publisher(Topic.USAGE),
+        )
+        self._poller = Poller(
+            self._usage,
+            Schedule(loop.call_later),
+            phones=self._pipeline.views.phones,
+            resolve=self._pipeline.roster.find,
+            wall_ms=wall_ms,
+        )
+
+    def _subscribe(self) -> None:
+        """Who hears of what. What is a call instead, and why, stands in `agent.subscribers`."""
+        subscribe, publisher = self._subscribers.subscribe, self._subscribers.publisher
+        subscribe(Topic.LEASE, self._usage.lease_changed, self._poller.nudge)
+        subscribe(Topic.USAGE, self._use)
+        subscribe(Topic.DEVICE, self._events.changed, self._on_change)
+        subscribe(Topic.TRANSITION, lambda _: self._events.stored())
+        subscribe(Topic.STORE, self._on_store)
+        self._pipeline.watch(publisher(Topic.DEVICE))
+        self._pipeline.commits.watch(partial(self._subscribers.publish, Topic.TRANSITION))
+        self._pipeline.watch_renames(self._rename)
+        self._subscribers.publish(Topic.STORE)  # it may have been made anew since it was opened
 
     def _begin_background(self, settle: asyncio.TimerHandle) -> None:
         self._tasks.finish("first look at usage", self._look_at_usage)
@@ -270,7 +293,7 @@ class App:
         for view in self._pipeline.views.all():
             if usage and view.state is DeviceState.UTILIZING:
                 # Whether a session went on below a lease is not stored.
-                self._poller.assume(view.udid, "" if view.udid in leased else view.holder)
+                self._usage.assume(view.udid, "" if view.udid in leased else view.holder)
 
     def _recheck(self, source: SourceName) -> Awaitable[None] | None:
         return self._sources.recheck(source)
@@ -279,6 +302,15 @@ class App:
         """Derive states once the usage of the phones that the sources see was read, too."""
         await self._seen.wait()
         await self._poller.first_round()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Derive states from now on, by all that is known of usage: what is still to be told, too.
+
+        Else a phone in use would be online for a moment, and call back.
+        """
+        for udid in self._pipeline.roster.udids():
+            self._use(udid)
         self._pipeline.settle()
 
     def _build_services(self) -> Services:
@@ -552,9 +584,10 @@ class App:
         except StoreError as error:
             log.error("store.not_restored", error=str(error))  # noqa: TRY400 - says it all
 
-    def _on_health(self, health: StoreHealth) -> None:
-        if health.recovered_from != self._recovered_from:
-            self._recovered_from = health.recovered_from
+    def _on_store(self, _udid: str) -> None:
+        recovered_from = self._store.health.recovered_from
+        if recovered_from != self._recovered_from:
+            self._recovered_from = recovered_from
             self._tasks.finish("restoring what memory knows", self._store_again)
         self._status_soon()
 
@@ -563,7 +596,11 @@ class App:
         self._poller.phones_changed()
         self._leases.serve(udid)
 
-    def _on_rename(self, old: str, new: str) -> None:
+    def _use(self, udid: str) -> None:
+        self._pipeline.use(udid, self._usage.reading(udid))
+
+    def _rename(self, old: str, new: str) -> None:
+        """In the same turn everywhere: a call, and no news."""
         self._poller.rename(old, new)
         self._leases.rename(old, new)
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from agent import toml_places
 from agent.config.document import parse_toml
 from agent.config.mistakes import Mistake, placed, printable
-from agent.config.model import Config, DeviceEntry, Tls, Webhook
+from agent.config.model import Config, DeviceEntry, Tls, UsageServer, Webhook
 from agent.config.values import is_ios_udid, split_host_port
 from agent.config.warn_files import exposed_files
 from agent.model import Platform, Visibility
@@ -62,15 +62,14 @@ def _exposed_urls(config: Config) -> Iterator[Mistake]:
 
 def _exposed_servers(config: Config) -> Iterator[Mistake]:
     """What else goes over the network in the clear."""
-    for key, servers in (("appium", config.usage.appium), ("grid", config.usage.grid)):
-        for index, server in enumerate(servers):
-            parts = urlsplit(server.url)
-            authorised = server.auth is not None or "@" in parts.netloc
-            if parts.scheme == "http" and authorised and not _is_loopback(parts.hostname or ""):
-                yield Mistake(
-                    ("usage", key, index),
-                    f"what authorises the agent travels unencrypted to {parts.hostname}: use https",
-                )
+    for key, index, server in _usage_servers(config):
+        parts = urlsplit(server.url)
+        authorised = server.auth is not None or "@" in parts.netloc
+        if parts.scheme == "http" and authorised and not _is_loopback(parts.hostname or ""):
+            yield Mistake(
+                ("usage", key, index),
+                f"what authorises the agent travels unencrypted to {parts.hostname}: use https",
+            )
     if config.api.listen and not _is_loopback(split_host_port(config.api.listen)[0]):
         token = ", and [api] token travels unencrypted" if config.api.token is not None else ""
         yield Mistake(
@@ -78,6 +77,16 @@ def _exposed_servers(config: Config) -> Iterator[Mistake]:
             f"whoever reaches this address can read devices, webhooks and deliveries{token}: "
             "listen on 127.0.0.1, behind a proxy with TLS and authentication",
         )
+
+
+def _usage_servers(config: Config) -> Iterator[tuple[str, int, UsageServer]]:
+    """Those of each key in `[usage]` that lists some."""
+    for key in type(config.usage).model_fields:
+        value = getattr(config.usage, key)
+        if isinstance(value, tuple):
+            for index, each in enumerate(value):
+                if isinstance(each, UsageServer):
+                    yield key, index, each
 
 
 def _is_loopback(host: str) -> bool:

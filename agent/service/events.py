@@ -137,8 +137,6 @@ class Events:
         self._changes: dict[str, int] = {}
         """udid → version, the latest change last."""
         self._rows: dict[str, tuple[DeviceView | None, bytes]] = {}
-        pipeline.watch(self._changed)
-        pipeline.commits.watch(self._stored)
 
     @property
     def readers(self) -> int:
@@ -208,6 +206,21 @@ class Events:
             if not reader.ended and not await self._news(reader):
                 yield self._heart(reader)
 
+    def changed(self, udid: str) -> None:
+        """A device's view may be another one: `Topic.DEVICE`."""
+        if self._readers:
+            self._version += 1
+            self._rows.pop(udid, None)
+            self._changes.pop(udid, None)
+            self._changes[udid] = self._version
+            self._wake()
+
+    def stored(self) -> None:
+        """Transitions are stored that were not: `Topic.TRANSITION`."""
+        if self._readers:
+            self._behind = True
+            self._wake()
+
     # --- inside ----------------------------------------------------------------------------
 
     async def _news(self, reader: Reader) -> bool:
@@ -224,19 +237,6 @@ class Events:
             return Message("")
         reader.told = reader.place
         return Message("", (), str(reader.place))
-
-    def _changed(self, udid: str) -> None:
-        if self._readers:
-            self._version += 1
-            self._rows.pop(udid, None)
-            self._changes.pop(udid, None)
-            self._changes[udid] = self._version
-            self._wake()
-
-    def _stored(self) -> None:
-        if self._readers:
-            self._behind = True
-            self._wake()
 
     def _wake(self) -> None:
         for reader in self._readers:

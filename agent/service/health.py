@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from agent.store import Store
     from agent.tasks import Tasks
     from agent.track.pipeline import Pipeline
-    from agent.usage.poller import Poller, SourceReport
+    from agent.usage.polled_source import SourceReport
+    from agent.usage.poller import Poller
 
 
 ReloadBy = Literal["start", "request", "edit", "signal", "file"]

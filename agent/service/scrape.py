@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from agent.track.pipeline import Pipeline
     from agent.track.views import Census
     from agent.usage.leases import Leases
-    from agent.usage.poller import Poller, SourceReport
+    from agent.usage.polled_source import SourceReport
+    from agent.usage.poller import Poller
 
 log = structlog.get_logger(__name__)
 

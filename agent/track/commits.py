@@ -61,7 +61,7 @@ class Commits:
         self._under_way: set[asyncio.Future[Any]] = set()
 
     def watch(self, watcher: Callable[[], None]) -> None:
-        """Call the watcher whenever a transition became durable."""
+        """Call the watcher whenever a transition became durable: it is to publish that alone."""
         self._watchers.append(watcher)
 
     def enter(self, record: DeviceRecord, transition: Transition, device: Device) -> int:

@@ -107,6 +107,8 @@ class Pipeline:
 
     def use(self, udid: str, reading: UsageReading) -> None:
         """Take what the usage sources, fused, say of one device."""
+        if reading == UsageReading() and self.roster.known(udid) is None:
+            return  # by a name that it had until just now
         tracked = self.roster.tracked(udid)
         if tracked.usage != reading:
             tracked.usage = reading
@@ -175,13 +177,17 @@ class Pipeline:
         return self._deriver.overdue()
 
     def watch(self, watcher: Callable[[str], None]) -> None:
-        """Call the watcher with the UDID at every change of a device's view, its end included."""
+        """Call the watcher with the UDID at every change of a device's view, its end included.
+
+        Within the step that changes it: the watcher is to publish that, and to do nothing else.
+        """
         self._watchers.append(watcher)
 
     def watch_renames(self, watcher: Callable[[str, str], None]) -> None:
         """Call the watcher with (old, new) whenever a device gets another UDID.
 
-        Its usage, as it was told to `use`, has gone over to the new one by then.
+        Its usage, as it was told to `use`, has gone over to the new one by then. Within the
+        reading that renames it, so that it has its new name in all books in the same turn.
         """
         self._rename_watchers.append(watcher)
 

@@ -24,7 +24,7 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
 | what was said, last | the device is | holder and reason |
 |---|---|---|
 | a lease | in use | the lease's |
-| a voice that was good ever since has it in use | in use | of the strongest source: `STRENGTH` |
+| a voice that was good ever since has it in use | in use | of the strongest source |
 | a voice that was unknown since then has it in use | unknown | that holder, and why |
 | it was in use before the start, not confirmed yet | unknown | that holder |
 | some voice that may speak of it is unknown | idle | "usage unknown: …" |
@@ -40,10 +40,8 @@ from typing import TYPE_CHECKING
 from agent.model import Usage, UsageReading
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
 
-STRENGTH = ("lease", "appium", "grid", "wda", "uiautomator2")
-"""Strongest first: how exactly a source knows who uses a phone. Others come behind, by name."""
 ENOUGH = 2
 """Good readings without a device that end its use (DESIGN, section 5)."""
 
@@ -89,9 +87,14 @@ class Fusion:
     """Takes readings, gives the one reading of a device.
 
     The methods that take something return the devices whose reading may have changed; None: all.
+
+    Args:
+        strength: the agent's own sources, strongest first: how exactly each knows who uses a phone.
+            Others come behind, by name.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, strength: Sequence[str]) -> None:
+        self._strength = tuple(strength)
         self._said: dict[Voice, _Said] = {}
         self._of_device: dict[str, set[Voice]] = {}
         """Key "": the voices that may speak of any device."""
@@ -123,8 +126,13 @@ class Fusion:
         """Whether there are devices of which it is not known yet who uses them since the start."""
         return bool(self._before)
 
-    def assumed(self, holder: str) -> str | None:
-        """The device that this one had in use when the agent stopped, if it is one."""
+    def assumed(self, source: str, holder: str) -> str | None:
+        """The device that this one had in use when the agent stopped, if it is one.
+
+        Only of our own sources: their holders are sessions, none like another.
+        """
+        if source not in self._strength:
+            return None
         found = [udid for udid, before in self._before.items() if before.holder == holder]
         return found[0] if len(found) == 1 else None
 
@@ -247,7 +255,7 @@ class Fusion:
         if lease is not None:
             return lease
         voices = self._of_device.get("", set()) | self._of_device.get(udid, set())
-        mine = [self._said[voice] for voice in sorted(voices, key=_by_strength)]
+        mine = [self._said[voice] for voice in sorted(voices, key=self._rank)]
         having = [said.held[udid] for said in mine if udid in said.held]
         if having:
             held = min(having, key=lambda held: bool(held.doubt))  # the strongest sure one
@@ -276,8 +284,7 @@ class Fusion:
     def _concerned(self, udid: str) -> set[str] | None:
         return {udid} if udid else None
 
-
-def _by_strength(voice: Voice) -> tuple[int, str, str]:
-    source, target = voice
-    rank = STRENGTH.index(source) if source in STRENGTH else len(STRENGTH)
-    return rank, source, target
+    def _rank(self, voice: Voice) -> tuple[int, str, str]:
+        source, target = voice
+        own = source in self._strength
+        return self._strength.index(source) if own else len(self._strength), source, target

@@ -1,14 +1,24 @@
-"""Who gets which device. Pure: no await, no clock, no I/O."""
+"""Who gets which device, and whose turn it is. Pure: no await, no clock, no I/O.
+
+Who waits is served strictly in the order of asking, among those whom the device fits. Who waits may
+be cancelled, time out or be turned away in the very turn of the loop in which a device becomes
+free. So it is only *kept* for them at first, and is theirs when they take it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+from agent.errors import QueueFullError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from agent.model import Platform
+
+MAX_WAITING = 1000
+"""Requests in the queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +113,105 @@ def choose(
         used_ms: when devices were last given, by UDID.
     """
     return Offer((each for each in candidates if each.udid not in held), used_ms).take(wish)
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """One who waits."""
+
+    wish: Wish
+    given: str = ""
+    """The device that is kept for them until they take it."""
+    off: bool = False
+    """Turned away: there is nothing to wait for any more."""
+
+    @property
+    def over(self) -> bool:
+        """Whether they need not wait any longer."""
+        return self.off or bool(self.given)
+
+
+class LeaseQueue:
+    """Who waits, in the order of asking, and the devices that are kept for them."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Waiting, None] = {}
+        self._kept: dict[str, Waiting] = {}
+
+    def __len__(self) -> int:
+        """Who waits, or has not taken yet what is kept for them."""
+        return len(self._waiting)
+
+    @property
+    def kept(self) -> Collection[str]:
+        """Devices that were given to who waited, and are not taken yet."""
+        return self._kept.keys()
+
+    @property
+    def named(self) -> set[str]:
+        """Devices that are waited for by their UDID."""
+        return {waiting.wish.udid for waiting in self._waiting} - {""}
+
+    def join(self, wish: Wish) -> Waiting:
+        """Wait behind all others.
+
+        Raises:
+            QueueFullError: too many wait.
+        """
+        if len(self._waiting) >= MAX_WAITING:
+            raise QueueFullError(f"{MAX_WAITING} requests wait for devices already")
+        waiting = Waiting(wish)
+        self._waiting[waiting] = None
+        return waiting
+
+    def leave(self, waiting: Waiting) -> str:
+        """Wait no more; returns the device that was kept for them, "" for none.
+
+        It is theirs if they take it in this very moment, and free else.
+        """
+        del self._waiting[waiting]
+        if waiting.given:
+            del self._kept[waiting.given]
+        return waiting.given
+
+    def withdraw(self, udid: str) -> None:
+        """Somebody else has the device: for whom it was kept goes on waiting, in their place."""
+        waiting = self._kept.pop(udid, None)
+        if waiting is not None:
+            waiting.given = ""
+
+    def turn_away(self) -> list[Waiting]:
+        """Nobody is given anything any more; returns whom to tell."""
+        self._kept.clear()
+        for waiting in self._waiting:
+            waiting.given, waiting.off = "", True
+        return list(self._waiting)
+
+    def serve(self, free: Iterable[Candidate], used_ms: Mapping[str, int]) -> list[Waiting]:
+        """Keep these devices, which nobody has, for who waits; returns whom to tell."""
+        offer = Offer(free, used_ms)
+        served = []
+        for waiting in self._waiting:
+            if not offer:
+                break
+            if waiting.over:
+                continue
+            udid = offer.take(waiting.wish)
+            if udid is not None:
+                waiting.given = udid
+                self._kept[udid] = waiting
+                served.append(waiting)
+        return served
+
+    def rename(self, old: str, new: str, *, leased: bool) -> None:
+        """A device has another UDID; leased: somebody has it."""
+        for waiting in self._waiting:
+            if waiting.wish.udid == old:
+                waiting.wish = replace(waiting.wish, udid=new)
+        kept = self._kept.pop(old, None)
+        if kept is not None:
+            kept.given = "" if leased or new in self._kept else new
+            if kept.given:
+                self._kept[new] = kept
+        if leased:
+            self.withdraw(new)

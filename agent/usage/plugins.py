@@ -10,24 +10,28 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from agent.errors import AgentError
-from agent.usage.fusion import STRENGTH
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from agent.usage.base import UsageSource
 
 GROUP = "device_agent.usage"
 
 
-def make(name: str, options: Mapping[str, Any]) -> UsageSource:
+def make(name: str, options: Mapping[str, Any], own: Collection[str]) -> UsageSource:
     """The source of that name.
+
+    Args:
+        name: as it is configured.
+        options: its table.
+        own: the names of the agent's own sources.
 
     Raises:
         AgentError: no installed package has it, or it cannot be made with these options.
     """
     place = f"[usage.plugins.{name}]"
-    if name in STRENGTH:
+    if name in own:
         raise AgentError(f"{place}: {name} is one of the agent's own sources: see [usage]")
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if name not in found:

@@ -16,6 +16,7 @@ from agent.errors import BusyError
 from agent.service import events as module
 from agent.service.devices import Devices
 from agent.service.events import Events, Selection
+from agent.subscribers import Subscribers, Topic
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
 from tests.kit.tracking import House, adb, house, usb
@@ -37,6 +38,11 @@ class Served(Nobody):
         super().__init__()
         self.house = made
         self.events = Events(made.pipeline, made.store, heartbeat)
+        news = Subscribers()
+        news.subscribe(Topic.DEVICE, self.events.changed)
+        news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
+        made.pipeline.watch(news.publisher(Topic.DEVICE))
+        made.pipeline.commits.watch(lambda: news.publish(Topic.TRANSITION))
         self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]
 
     async def readers(self, count: int) -> None:

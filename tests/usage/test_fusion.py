@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.model import Usage, UsageReading
 from agent.usage.fusion import ENOUGH, Fusion
+from agent.usage.registry import STRENGTH
 
 APPIUM, GRID, WDA = ("appium", "a"), ("grid", "g"), ("wda", "port 8100 of D")
 LEASE = UsageReading(Usage.IN_USE, "alice (pytest)", since_ms=5)
@@ -16,7 +17,7 @@ IDLE = UsageReading()
 
 
 def fused(*voices: tuple[str, str]) -> Fusion:
-    fusion = Fusion()
+    fusion = Fusion(STRENGTH)
     for voice in voices:
         fusion.know(voice, "D" if voice == WDA else "")
     return fusion
@@ -193,7 +194,8 @@ def test_a_holder_names_one_device_or_none() -> None:
     fusion = fused(APPIUM)
     for udid, holder in {"D": "s0", "E": "s1", "F": "s1"}.items():
         fusion.assume(udid, holder)
-    assert [fusion.assumed(holder) for holder in ("s0", "s1", "s2")] == ["D", None, None]
+    assert [fusion.assumed("appium", holder) for holder in ("s0", "s1", "s2")] == ["D", None, None]
+    assert fusion.assumed("of another package", "s0") is None, "two of its holders may be alike"
 
 
 def test_an_incomplete_reading_ends_no_use() -> None:

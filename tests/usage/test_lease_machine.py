@@ -30,9 +30,11 @@ from agent.errors import (
     UnknownDeviceError,
     UnknownLeaseError,
 )
-from agent.model import Lease, Usage, UsageReading
+from agent.model import Lease, Usage
+from agent.subscribers import Subscribers, Topic
+from agent.usage.lease_book import LATE, SECOND_CHANCE
 from agent.usage.lease_queue import Candidate, Wish
-from agent.usage.leases import LATE, SECOND_CHANCE, Leases
+from agent.usage.leases import Leases
 from tests.fakes.clock_loop import ClockLoop
 
 if TYPE_CHECKING:
@@ -157,10 +159,15 @@ class Machine(RuleBasedStateMachine):
 
     def _begin(self) -> None:
         self.told: dict[str, Usage] = {}
+        self.untold: set[str] = set()
+        """To be told in the next turn."""
+        self.news = Subscribers()
+        self.news.subscribe(Topic.LEASE, self._hear)
         self.leases = Leases(
             self.store,
-            self._tell,
+            self._changed,
             candidates=lambda: list(self.devices.values()),
+            candidate=self._candidate,
             wall_ms=self.loop.wall_ms,
             call_later=self.loop.call_later,
         )
@@ -170,8 +177,16 @@ class Machine(RuleBasedStateMachine):
         loading.result()
         self.rest()
 
-    def _tell(self, udid: str, reading: UsageReading) -> None:
-        self.told[udid] = reading.usage
+    def _candidate(self, udid: str) -> Candidate | None:
+        return self.devices.get(udid)
+
+    def _changed(self, udid: str) -> None:
+        self.untold.add(udid)
+        self.news.publish(Topic.LEASE, udid)
+
+    def _hear(self, udid: str) -> None:
+        self.untold.remove(udid)
+        self.told[udid] = self.leases.reading(udid).usage
 
     def teardown(self) -> None:
         if not hasattr(self, "loop"):
@@ -440,11 +455,13 @@ class Machine(RuleBasedStateMachine):
         leases = self.leases.all()
         held = {lease.udid for lease in leases}
         assert len(held) == len(leases), "one lease a device"
-        assert {udid for udid, usage in self.told.items() if usage is Usage.IN_USE} == held
+        told = {udid for udid, usage in self.told.items() if usage is Usage.IN_USE}
+        assert told - self.untold == held - self.untold, "told in the next turn, and as it is then"
         assert self.store.asked == {lease.id: lease.udid for lease in leases}, "stored as it is"
         assert len(self.store.deleted) == len(set(self.store.deleted)), "ends once"
 
     def at_rest(self) -> None:
+        assert not self.untold, "all is told"
         for client in self.clients:
             if client.task is None or not client.task.done() or client.task.cancelled():
                 continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,8 +15,14 @@ from hypothesis import strategies as st
 from agent.errors import DeviceHeldError, QueueFullError, UnknownDeviceError, UnknownLeaseError
 from agent.model import Platform
 from agent.store import Store
-from agent.usage import leases as module
-from agent.usage.lease_queue import Candidate, Wish, choose
+from agent.usage.lease_queue import (
+    MAX_WAITING,
+    Candidate,
+    LeaseQueue,
+    Waiting,
+    Wish,
+    choose,
+)
 from agent.usage.leases import Leases
 from tests.fakes.clock import StubClock
 
@@ -92,7 +99,104 @@ def test_what_is_given_fits_and_is_free_and_none_only_where_none_is(
         assert good[udid] == min(good.values())
 
 
-# --- the queue --------------------------------------------------------------------------------
+# --- the queue, pure --------------------------------------------------------------------------
+
+
+def waiting(*wishes: Wish) -> tuple[LeaseQueue, list[Waiting]]:
+    line = LeaseQueue()
+    return line, [line.join(wish) for wish in wishes]
+
+
+def test_a_device_is_kept_for_the_first_whom_it_fits() -> None:
+    line, (iphone, pixel, anything) = waiting(Wish("iphone"), Wish("pixel"), Wish())
+    assert line.serve([PIXEL, NOTE], {}) == [pixel, anything]
+    assert (iphone.over, pixel.given, anything.given) == (False, "pixel", "note")
+    assert set(line.kept) == {"pixel", "note"}
+    assert line.serve([PIXEL], {}) == [], "who has been given one is given no other"
+    assert line.leave(pixel) == "pixel"
+    assert set(line.kept) == {"note"}
+    assert line.leave(iphone) == ""
+    assert len(line) == 1
+
+
+def test_whom_it_was_kept_for_goes_on_waiting_in_their_place() -> None:
+    line, (first, second) = waiting(Wish("pixel"), Wish("pixel"))
+    assert line.serve([PIXEL], {}) == [first]
+    line.withdraw("pixel")
+    assert (first.over, list(line.kept)) == (False, [])
+    assert line.serve([PIXEL], {}) == [first]
+    line.leave(first)
+    assert line.serve([PIXEL], {}) == [second]
+
+
+def test_who_is_turned_away_is_served_no_more() -> None:
+    line, (given, other) = waiting(Wish("pixel"), Wish("note"))
+    line.serve([PIXEL], {})
+    assert line.turn_away() == [given, other]
+    assert (given.given, given.off, other.off, list(line.kept)) == ("", True, True, [])
+    assert line.serve(ALL, {}) == []
+    assert line.named == {"pixel", "note"}
+
+
+@pytest.mark.parametrize(
+    ("leased", "kept"), [(False, "new"), (True, "")], ids=["free", "somebody has it"]
+)
+def test_what_is_kept_goes_over_to_the_new_name_unless_somebody_has_that(
+    leased: bool, kept: str
+) -> None:
+    line, (alice, bob) = waiting(Wish("pixel"), Wish("pixel"))
+    line.serve([PIXEL], {})
+    line.rename("pixel", "new", leased=leased)
+    assert (alice.given, alice.wish, bob.wish) == (kept, Wish("new"), Wish("new"))
+    assert list(line.kept) == ([kept] if kept else [])
+
+
+def test_of_two_that_are_one_now_the_new_name_stays_kept_for_its_own() -> None:
+    line, (alice, bob) = waiting(Wish("pixel"), Wish("note"))
+    line.serve([PIXEL, NOTE], {})
+    line.rename("pixel", "note", leased=False)
+    assert (alice.over, bob.given) == (False, "note")
+
+
+@given(
+    st.lists(WISHES, max_size=6),
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("serve"), CANDIDATES),
+            st.tuples(st.sampled_from(["leave", "withdraw"]), st.integers(0, 5)),
+            st.tuples(st.just("rename"), st.tuples(UDIDS, UDIDS)),
+        ),
+        max_size=8,
+    ),
+)
+def test_whatever_happens_each_device_is_kept_for_one_who_waits(
+    wishes: list[Wish], steps: list[tuple[str, object]]
+) -> None:
+    line, there = waiting(*wishes)
+    for what, arguments in steps:
+        if what == "serve":
+            assert isinstance(arguments, list)
+            free = [each for each in arguments if each.udid not in line.kept]
+            served = line.serve(free, {})
+            assert {each.given for each in served} <= {each.udid for each in free}
+            for before, each in combinations(there, 2):
+                # In the order of asking: nobody got what one before them wanted just as well.
+                assert before.over or each not in served or before.wish != each.wish
+        elif what == "leave" and there:
+            assert isinstance(arguments, int)
+            gone = there.pop(arguments % len(there))
+            assert line.leave(gone) == gone.given
+        elif what == "withdraw" and line.kept:
+            line.withdraw(min(line.kept))
+        elif what == "rename":
+            assert isinstance(arguments, tuple)
+            line.rename(*arguments, leased=False)
+        kept = [each.given for each in there if each.given]
+        assert sorted(kept) == sorted(line.kept)
+        assert len(line) == len(there)
+
+
+# --- the queue, on the loop -------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -103,6 +207,7 @@ async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]
         store,
         lambda *_: None,
         candidates=lambda: candidates,
+        candidate={each.udid: each for each in candidates}.get,
         wall_ms=clock.wall_ms,
         call_later=clock.call_later,
     )
@@ -113,9 +218,9 @@ async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]
         await store.close()
 
 
-async def until_waiting(leases: Leases, wish: Wish, count: int) -> None:
+async def until_waiting(leases: Leases, count: int) -> None:
     async with asyncio.timeout(10):
-        while leases.place(wish) < count:  # noqa: ASYNC110 - the store thread is in it
+        while leases.waiting < count:  # noqa: ASYNC110 - the store thread is in it
             await asyncio.sleep(0)
 
 
@@ -132,7 +237,7 @@ async def test_who_waits_is_served_in_the_order_of_asking(tmp_path: Path) -> Non
         waiting = []
         for number, name in enumerate(("bob", "carol", "dave"), start=1):
             waiting.append(asyncio.create_task(wait(name)))
-            await until_waiting(leases, Wish("pixel"), number)
+            await until_waiting(leases, number)
         await leases.release(first.id)
         await asyncio.gather(*waiting)
         assert served == ["bob", "carol", "dave"]
@@ -143,10 +248,10 @@ async def test_who_wants_another_device_does_not_wait_behind(tmp_path: Path) -> 
         await leases.acquire(Wish("pixel"), "first", "", 30)
         second = await leases.acquire(Wish("iphone"), "second", "", 30)
         pixel = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 1)
+        await until_waiting(leases, 1)
         any_ios = Wish(platform=Platform.IOS)
         iphone = asyncio.create_task(leases.acquire(any_ios, "carol", "", 30, wait=10))
-        await until_waiting(leases, Wish(), 2)
+        await until_waiting(leases, 2)
         await leases.release(second.id)
         assert (await iphone).udid == "iphone"
         assert not pixel.done()
@@ -157,9 +262,9 @@ async def test_who_goes_away_while_waiting_leaves_the_queue(tmp_path: Path) -> N
     async with queue(tmp_path, PIXEL) as leases:
         first = await leases.acquire(Wish("pixel"), "first", "", 30)
         bob = asyncio.create_task(leases.acquire(Wish("pixel"), "bob", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 1)
+        await until_waiting(leases, 1)
         carol = asyncio.create_task(leases.acquire(Wish("pixel"), "carol", "", 30, wait=10))
-        await until_waiting(leases, Wish("pixel"), 2)
+        await until_waiting(leases, 2)
         await leases.release(first.id)  # bob is given it, and goes before he takes it
         bob.cancel()
         assert (await carol).holder == "carol"
@@ -172,7 +277,7 @@ async def test_nobody_waits_for_ever(tmp_path: Path) -> None:
         await leases.acquire(Wish("pixel"), "alice", "pytest", 30)
         with pytest.raises(DeviceHeldError, match=r"waited 0\.01 s: pixel is held by alice"):
             await leases.acquire(Wish("pixel"), "bob", "", 30, wait=0.01)
-        assert leases.place(Wish("pixel")) == 0
+        assert leases.waiting == 0
 
 
 async def test_any_says_who_has_them(tmp_path: Path) -> None:
@@ -211,7 +316,7 @@ async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
     waiting = [
         asyncio.create_task(leases.acquire(Wish(), f"{n}", "", 30, wait=60)) for n in range(200)
     ]
-    await until_waiting(leases, Wish(), 200)
+    await until_waiting(leases, 200)
     looked.clear()
     for udid, each in rack.items():
         rack[udid] = replace(each, online=True)
@@ -229,9 +334,9 @@ async def test_the_queue_has_an_end(tmp_path: Path) -> None:
         await leases.acquire(Wish("pixel"), "alice", "", 30)
         waiting = [
             asyncio.create_task(leases.acquire(Wish("pixel"), f"{n}", "", 30, wait=60))
-            for n in range(module.MAX_WAITING)
+            for n in range(MAX_WAITING)
         ]
-        await until_waiting(leases, Wish("pixel"), module.MAX_WAITING)
+        await until_waiting(leases, MAX_WAITING)
         with pytest.raises(QueueFullError):
             await leases.acquire(Wish("pixel"), "one more", "", 30, wait=60)
         for task in waiting:

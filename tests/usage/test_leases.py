@@ -8,21 +8,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import structlog
 
 from agent.errors import DeviceHeldError, LeaseError, LeasesOffError, UnknownLeaseError
-from agent.model import Usage, UsageReading
+from agent.model import Usage
 from agent.store import Store
+from agent.subscribers import Subscribers, Topic
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
 from tests.fakes.clock import StubClock
 from tests.fakes.clock_loop import ClockLoop
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
+    from structlog.typing import EventDict
+
     from agent.model import Lease
-    from agent.usage.leases import LeaseStore
+    from agent.usage.lease_writer import LeaseStore
 
 
 CE09 = Wish("ce09")
@@ -34,12 +38,32 @@ class Desk:
     def __init__(self, store: LeaseStore) -> None:
         self.clock = StubClock()
         self.told: list[tuple[str, Usage, str]] = []
-        self.leases = Leases(
-            store, self._tell, wall_ms=self.clock.wall_ms, call_later=self.clock.call_later
-        )
+        news = Subscribers()
+        self.leases = leases_of(store, news.publisher(Topic.LEASE), self.clock)
+        news.subscribe(Topic.LEASE, self._hear)
 
-    def _tell(self, udid: str, reading: UsageReading) -> None:
+    def _hear(self, udid: str) -> None:
+        reading = self.leases.reading(udid)
         self.told.append((udid, reading.usage, reading.holder))
+
+    async def heard(self) -> list[tuple[str, Usage, str]]:
+        """What was told, with all that has happened by now."""
+        await asyncio.sleep(0)  # not for time: the loop's next turn
+        return self.told
+
+
+def leases_of(
+    store: LeaseStore, changed: Callable[[str], None], clock: StubClock | ClockLoop
+) -> Leases:
+    """Leases that know of no device but by the name that is asked for."""
+    return Leases(
+        store,
+        changed,
+        candidates=tuple,
+        candidate=lambda _: None,
+        wall_ms=clock.wall_ms,
+        call_later=clock.call_later,
+    )
 
 
 @asynccontextmanager
@@ -48,6 +72,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     try:
         made = Desk(store)
         await made.leases.load()
+        await made.heard()
         yield made
         await made.leases.close()
     finally:
@@ -59,7 +84,10 @@ async def test_a_lease_is_use_until_it_is_released(tmp_path: Path) -> None:
         lease = await d.leases.acquire(Wish("ce09"), "alice", "pytest", 30)
         assert d.leases.all() == [lease]
         await d.leases.release(lease.id)
-        assert d.told == [("ce09", Usage.IN_USE, "alice (pytest)"), ("ce09", Usage.IDLE, "")]
+        assert await d.heard() == [
+            ("ce09", Usage.IN_USE, "alice (pytest)"),
+            ("ce09", Usage.IDLE, ""),
+        ]
         assert d.leases.all() == []
         assert d.clock.armed == 0
 
@@ -79,9 +107,9 @@ async def test_a_lease_nobody_renews_ends_with_its_ttl(tmp_path: Path) -> None:
         d.clock.advance(29)
         await d.leases.renew(lease.id)
         d.clock.advance(29)
-        assert d.told == [("ce09", Usage.IN_USE, "alice")]
+        assert await d.heard() == [("ce09", Usage.IN_USE, "alice")]
         d.clock.advance(1)
-        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
         with pytest.raises(UnknownLeaseError, match="nobody renewed it for 30 s"):
             await d.leases.renew(lease.id)
 
@@ -90,12 +118,12 @@ async def test_a_restart_keeps_leases_for_one_ttl(tmp_path: Path) -> None:
     async with desk(tmp_path) as d:
         lease = await d.leases.acquire(Wish("ce09"), "alice", "", 30)
     async with desk(tmp_path) as d:
-        assert d.told == [("ce09", Usage.IN_USE, "alice")]
+        assert await d.heard() == [("ce09", Usage.IN_USE, "alice")]
         await d.leases.renew(lease.id)
         d.clock.advance(30)
-        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
     async with desk(tmp_path) as d:
-        assert d.told == [], "an expired lease is gone for good"
+        assert await d.heard() == [], "an expired lease is gone for good"
 
 
 async def test_a_tied_lease_has_no_ttl_and_ends_with_its_last_connection(tmp_path: Path) -> None:
@@ -106,9 +134,9 @@ async def test_a_tied_lease_has_no_ttl_and_ends_with_its_last_connection(tmp_pat
         d.clock.advance(3000)  # as an agent that stood still sees it: nobody could renew
         await d.leases.untie(lease.id)
         d.clock.advance(3000)
-        assert d.told == [("ce09", Usage.IN_USE, "alice")]
+        assert await d.heard() == [("ce09", Usage.IN_USE, "alice")]
         await d.leases.untie(lease.id)
-        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
         assert await d.leases.ended(lease.id, 0) == "its holder's connection ended"
         await d.leases.untie(lease.id)  # of a lease that ended before: nothing
         with pytest.raises(UnknownLeaseError, match="connection ended"):
@@ -154,7 +182,7 @@ async def test_turned_off_they_end_and_none_are_given(tmp_path: Path) -> None:
             while not d.leases.waiting:  # noqa: ASYNC110 - a turn or two of the loop
                 await asyncio.sleep(0)
         d.leases.turn(on=False)
-        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
         with pytest.raises(LeasesOffError, match=r"\[usage\]"):
             await bob
         with pytest.raises(LeasesOffError):
@@ -204,10 +232,10 @@ async def test_a_holder_and_who_waits_go_in_one_turn_of_the_loop(tmp_path: Path)
         assert [type(each) for each in gone] == [asyncio.CancelledError] * 2
         carol_id = d.leases.all()[0].id
         await d.leases.release(carol_id)
-        assert d.told[-2:] == [("ce09", Usage.IN_USE, "carol"), ("ce09", Usage.IDLE, "")]
-        assert "bob" not in {holder for _, _, holder in d.told}
+        assert (await d.heard())[-2:] == [("ce09", Usage.IN_USE, "carol"), ("ce09", Usage.IDLE, "")]
+        assert "bob" not in {holder for _, _, holder in await d.heard()}
     async with desk(tmp_path) as d:
-        assert d.told == [], "a restart knows of no dead job"
+        assert await d.heard() == [], "a restart knows of no dead job"
 
 
 @pytest.mark.parametrize("release_first", [True, False])
@@ -217,12 +245,9 @@ def test_who_waits_times_out_as_the_device_becomes_free(release_first: bool) -> 
     store = SlowStore()
     store.gate.set()
     told: list[Usage] = []
-    leases = Leases(
-        store,
-        lambda _, reading: told.append(reading.usage),
-        wall_ms=loop.wall_ms,
-        call_later=loop.call_later,
-    )
+    news = Subscribers()
+    leases = leases_of(store, news.publisher(Topic.LEASE), loop)
+    news.subscribe(Topic.LEASE, lambda udid: told.append(leases.reading(udid).usage))
     first = loop.create_task(leases.acquire(CE09, "alice", "", 30))
     bob = loop.create_task(leases.acquire(CE09, "bob", "", 30, wait=5))
     loop.turns()
@@ -298,18 +323,18 @@ async def test_two_stored_leases_of_one_device_are_the_newer_one(tmp_path: Path)
     await store.put_lease(replace(old, id="newer", holder="bob", acquired_ms=old.acquired_ms + 1))
     await store.close()
     async with desk(tmp_path) as d:
-        assert d.told == [("ce09", Usage.IN_USE, "bob")]
+        assert await d.heard() == [("ce09", Usage.IN_USE, "bob")]
         await d.leases.release("newer")
-        assert d.told[-1] == ("ce09", Usage.IDLE, "")
+        assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
     async with desk(tmp_path) as d:
-        assert d.told == []
+        assert await d.heard() == []
 
 
 def test_a_renewal_that_waits_while_the_agent_stands_still_is_read() -> None:
     loop = ClockLoop()
     store = SlowStore()
     store.gate.set()
-    leases = Leases(store, lambda *_: None, wall_ms=loop.wall_ms, call_later=loop.call_later)
+    leases = leases_of(store, lambda _: None, loop)
     acquiring = loop.create_task(leases.acquire(CE09, "alice", "", 30))
     loop.turns()
     lease = acquiring.result()
@@ -362,6 +387,30 @@ async def slowly(d: Desk) -> asyncio.Task[Lease]:
         while not d.leases.all():  # noqa: ASYNC110 - a turn or two of the loop
             await asyncio.sleep(0)
     return task
+
+
+async def test_a_lease_whose_beginning_cannot_be_told_is_nobodys() -> None:
+    """A log that cannot be written must not leave a lease behind that never ends."""
+
+    def broken_pipe(_logger: object, _name: str, event: EventDict) -> EventDict:
+        if event["event"] == "lease.acquired":
+            raise BrokenPipeError
+        return event
+
+    store = SlowStore()
+    store.gate.set()
+    d = Desk(store)
+    processors = structlog.get_config()["processors"]
+    before = processors.copy()
+    processors[:] = [broken_pipe, *before]
+    try:
+        with pytest.raises(BrokenPipeError):
+            await d.leases.acquire(Wish("ce09"), "alice", "", 30)
+    finally:
+        processors[:] = before
+    assert (d.leases.all(), d.leases.reading("ce09").usage) == ([], Usage.IDLE)
+    await d.leases.close()
+    assert store.stored == set()
 
 
 async def test_a_slow_store_uses_up_no_ttl() -> None:
@@ -421,7 +470,7 @@ async def test_who_goes_away_after_their_lease_was_taken_ends_nobody_elses() -> 
         await acquiring
     store.gate.set()
     assert d.leases.all() == [await taking]
-    assert d.told[-1][1:] == (Usage.IN_USE, "bob, taken from alice: release blocker")
+    assert (await d.heard())[-1][1:] == (Usage.IN_USE, "bob, taken from alice: release blocker")
     await d.leases.close()
 
 
@@ -430,7 +479,7 @@ async def test_a_ttl_out_of_bounds_is_refused(tmp_path: Path, ttl: float) -> Non
     async with desk(tmp_path) as d:
         with pytest.raises(LeaseError, match="1 to 86400 seconds"):
             await d.leases.acquire(Wish("ce09"), "alice", "", ttl)
-        assert d.told == []
+        assert await d.heard() == []
 
 
 @pytest.mark.parametrize("holder", ["a\x00b", "line\nline", "\ud800"])
@@ -451,5 +500,5 @@ async def test_a_failing_store_keeps_nobody_from_a_phone(tmp_path: Path) -> None
     d = Desk(store)
     await store.close()
     lease = await d.leases.acquire(Wish("ce09"), "alice", "", 30)
-    assert d.told == [("ce09", Usage.IN_USE, "alice")]
+    assert await d.heard() == [("ce09", Usage.IN_USE, "alice")]
     await d.leases.release(lease.id)

@@ -9,6 +9,7 @@ import pytest
 
 from agent.errors import AgentError
 from agent.usage import plugins
+from agent.usage.registry import STRENGTH
 from tests.usage import conformance
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_servers import UDID, ServerHarness
@@ -35,7 +36,7 @@ class BookingHarness(ServerHarness):
     server: BookingServer
 
     def make(self) -> UsageSource:
-        return plugins.make("booking", {"url": self.server.url})
+        return plugins.make("booking", {"url": self.server.url}, STRENGTH)
 
     def hold(self) -> None:
         self.server.booked = {UDID: "alice"}
@@ -60,4 +61,4 @@ async def test_conformance() -> None:
 @pytest.mark.usefixtures("installed")
 def test_what_cannot_be_made_says_why(name: str, options: dict[str, str], words: str) -> None:
     with pytest.raises(AgentError, match=words):
-        plugins.make(name, options)
+        plugins.make(name, options, STRENGTH)

@@ -10,8 +10,13 @@ import pytest
 import structlog
 
 from agent.model import Platform, Usage, UsageReading
+from agent.subscribers import Subscribers, Topic
 from agent.usage.base import Incomplete, Phone, Target, UsageUnknownError
-from agent.usage.poller import SHORTEST, Plan, Poller
+from agent.usage.current import CurrentUsage
+from agent.usage.polled_source import Plan
+from agent.usage.poller import Poller
+from agent.usage.registry import STRENGTH
+from agent.usage.schedule import SHORTEST, Schedule
 from tests.fakes.clock import StubClock
 
 if TYPE_CHECKING:
@@ -76,15 +81,26 @@ class Bench:
         """Raised by whoever is told."""
         self.changes: list[tuple[str, Usage, str]] = []
         self.news = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        self.leased: dict[str, UsageReading] = {}
+        subscribers = Subscribers()
+        self.usage = CurrentUsage(
+            STRENGTH,
+            lease=lambda udid: self.leased.get(udid, UsageReading()),
+            phones=lambda: self.look(),  # noqa: PLW0108 - a test may replace it
+            changed=subscribers.publisher(Topic.USAGE),
+        )
         self.poller = Poller(
-            phones=lambda: self.phones,
+            self.usage,
+            Schedule(asyncio.get_running_loop().call_later),
+            phones=lambda: self.look(),  # noqa: PLW0108 - a test may replace it
             resolve=lambda name: self.names.get(name.upper()),
-            changed=self.take,
             wall_ms=lambda: 1,
-            call_later=loop.call_later,
             read_limit=read_limit,
         )
+        subscribers.subscribe(Topic.USAGE, lambda udid: self.take(udid, self.usage.reading(udid)))
+
+    def look(self) -> list[Phone]:
+        return self.phones
 
     def take(self, udid: str, reading: UsageReading) -> None:
         self.told[udid] = reading
@@ -98,6 +114,7 @@ class Bench:
         await self.poller.reconfigure(interval, plans)
         async with asyncio.timeout(LIMIT):
             await self.poller.first_round()
+        await asyncio.sleep(0)  # not for time: what it comes to is told in the next turn
 
     async def until(self, udid: str, usage: Usage, reason: str = "") -> UsageReading:
         async with asyncio.timeout(LIMIT):
@@ -212,7 +229,7 @@ async def test_a_source_that_cannot_list_its_targets_says_why(
 
 async def test_what_was_in_use_before_the_start_waits_for_two_readings(bench: Bench) -> None:
     source = Scripted()
-    bench.poller.assume("D", "session 0")
+    bench.usage.assume("D", "session 0")
     await bench.run(source)
     assert bench.changes[0] == ("D", Usage.UNKNOWN, "session 0")
     await bench.until("D", Usage.IDLE)
@@ -220,7 +237,7 @@ async def test_what_was_in_use_before_the_start_waits_for_two_readings(bench: Be
 
 
 async def test_without_any_source_it_ends_at_the_first_round(bench: Bench) -> None:
-    bench.poller.assume("D", "session 0")
+    bench.usage.assume("D", "session 0")
     await bench.run()
     assert bench.told["D"] == UsageReading()
 
@@ -253,7 +270,7 @@ async def test_what_was_in_use_before_the_start_waits_for_its_phone(bench: Bench
     bench.phones = [D, Phone("E", Platform.IOS, "")]
     server, source = Scripted("appium"), Scripted("wda")
     source.keys = []
-    bench.poller.assume("E", "wda session 1")
+    bench.usage.assume("E", "wda session 1")
     await bench.run(server, source, interval=0.05)
     await read_more(server, 4)
     assert bench.changes == [("E", Usage.UNKNOWN, "wda session 1")]
@@ -271,7 +288,7 @@ async def test_what_ended_while_the_agent_was_away_ends_when_its_phone_is_there(
     bench.phones = [D, Phone("E", Platform.IOS, "")]
     source = Scripted("wda")
     source.keys = []
-    bench.poller.assume("E", "wda session 1")
+    bench.usage.assume("E", "wda session 1")
     await bench.run(source, interval=0.05)
     bench.phones = [D, E]  # and nothing there to be asked, which is an answer too
     bench.poller.phones_changed()
@@ -281,7 +298,7 @@ async def test_what_ended_while_the_agent_was_away_ends_when_its_phone_is_there(
 async def test_a_source_that_cannot_list_its_targets_has_not_spoken(bench: Bench) -> None:
     source = Scripted("uiautomator2")
     source.keys, source.failing = [], UsageUnknownError("the adb server does not list them")
-    bench.poller.assume("D", "uiautomator2 session 1")
+    bench.usage.assume("D", "uiautomator2 session 1")
     await bench.run(source, interval=0.05)
     async with asyncio.timeout(LIMIT):
         while source.listed < 4:  # noqa: ASYNC110 - its listings are what is waited for
@@ -294,7 +311,7 @@ async def test_a_source_that_cannot_list_its_targets_has_not_spoken(bench: Bench
 async def test_a_source_that_a_reload_turns_off_need_not_speak(bench: Bench) -> None:
     source = Scripted("uiautomator2")
     source.failing = UsageUnknownError("the adb server does not list them")
-    bench.poller.assume("D", "uiautomator2 session 1")
+    bench.usage.assume("D", "uiautomator2 session 1")
     await bench.run(source)
     await bench.poller.reconfigure(0.2, {})
     await bench.until("D", Usage.IDLE)
@@ -307,7 +324,7 @@ async def test_a_phone_that_is_found_late_at_its_address_was_in_use_all_along(
     bench.phones = [Phone("D", Platform.ANDROID, ""), E]
     source = Scripted()
     source.in_use["one"] = {"10.0.0.5:5555": session}
-    bench.poller.assume("D", "appium session 1")
+    bench.usage.assume("D", "appium session 1")
     await bench.run(source, interval=0.05)
     await read_more(source, 4)
     assert Usage.IDLE not in {usage for _, usage, _ in bench.changes}
@@ -332,7 +349,10 @@ async def test_a_phone_that_is_not_reached_at_its_address_for_a_while_stays_in_u
     bench.names["NEW"] = "NEW"
     bench.poller.rename("D", "NEW")  # as one of two with one serial
     await read_more(source, 4)
-    assert [usage for _, usage, _ in bench.changes] == [Usage.IN_USE]
+    assert [(udid, usage) for udid, usage, _ in bench.changes] == [
+        ("D", Usage.IN_USE),
+        ("NEW", Usage.IN_USE),  # the same again, by its name of now
+    ]
     source.in_use["one"] = {}
     await bench.until("NEW", Usage.IDLE)
 
@@ -340,7 +360,7 @@ async def test_a_phone_that_is_not_reached_at_its_address_for_a_while_stays_in_u
 async def test_an_incomplete_answer_ends_nothing(bench: Bench) -> None:
     source = Scripted("grid")
     source.in_use["one"] = {"D": "grid session 1", "E": "grid session 2"}
-    bench.poller.assume("D", "grid session 1")
+    bench.usage.assume("D", "grid session 1")
     await bench.run(source, interval=0.05)
     source.incomplete["one"] = "one does not list a node"
     source.in_use["one"] = {"E": "grid session 2"}
@@ -376,7 +396,7 @@ async def test_whoever_is_told_may_break_and_the_asking_goes_on(
     source.in_use["one"] = {}
     await bench.until("D", Usage.IDLE)
     said = capsys.readouterr()
-    assert "usage.bug" in said.out + said.err
+    assert "subscriber.failed" in said.out + said.err
 
 
 async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
@@ -470,7 +490,10 @@ async def test_a_lease_is_told_at_once_and_makes_the_others_look(bench: Bench) -
     source = Scripted()
     await bench.run(source, interval=60)
     assert source.reads == ["one"]
-    bench.poller.lease("D", UsageReading(Usage.IN_USE, "alice"))
+    bench.leased["D"] = UsageReading(Usage.IN_USE, "alice")
+    bench.usage.lease_changed("D")
+    bench.poller.nudge("D")
+    await asyncio.sleep(0)  # not for time: the loop's next turn
     assert bench.told["D"].holder == "alice"
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: len(source.reads) > 1)
@@ -493,14 +516,18 @@ async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
     clock = StubClock()
     source = Timed(clock)
     told: list[Usage] = []
+    usage = CurrentUsage(
+        STRENGTH,
+        lease=lambda _: UsageReading(),
+        phones=lambda: [D],
+        changed=lambda udid: told.append(usage.reading(udid).usage),
+    )
     poller = Poller(
+        usage,
+        Schedule(clock.call_later, lambda: clock.now, lambda: 0.5),
         phones=lambda: [D],
         resolve=lambda name: name,
-        changed=lambda _, reading: told.append(reading.usage),
         wall_ms=clock.wall_ms,
-        call_later=clock.call_later,
-        monotonic=lambda: clock.now,
-        jitter=lambda: 0.5,
     )
 
     async def at_after(seconds: float) -> list[float]:
@@ -555,7 +582,7 @@ async def test_nothing_is_asked_after_close(bench: Bench) -> None:
     assert {task.get_name() for task in before} & {"usage appium", "one"} == set()
 
 
-@pytest.mark.parametrize("where", ["follower", "manager"])
+@pytest.mark.parametrize("where", ["subscriber", "manager"])
 async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str) -> None:
     source = Scripted()
     faults = [KeyError("once")]
@@ -565,12 +592,14 @@ async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str
             raise faults.pop()
         return [D, E]
 
-    def take(udid: str, reading: UsageReading) -> None:
-        if where == "follower" and faults:
-            raise faults.pop()
-        bench.take(udid, reading)
+    hear = bench.take
 
-    bench.poller._changed, bench.poller._phones = take, faulty  # as App hands them in
+    def take(udid: str, reading: UsageReading) -> None:
+        if where == "subscriber" and faults:
+            raise faults.pop()
+        hear(udid, reading)
+
+    bench.take, bench.look = take, faulty  # type: ignore[method-assign]
     source.in_use["one"] = {"D": "session 1"}
     with structlog.testing.capture_logs() as logs:
         await bench.run(source)
@@ -578,4 +607,4 @@ async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str
         source.in_use["one"] = {"D": "session 2"}
         await bench.until("D", Usage.IN_USE)
     told = [each["event"] for each in logs if each["log_level"] == "error"]
-    assert told in (["usage.bug"], ["task.failed"])
+    assert told in (["subscriber.failed"], ["usage.bug"])

@@ -11,11 +11,16 @@ import pytest
 
 from agent.errors import DeviceHeldError
 from agent.model import Gone
-from agent.service.leases import candidates
+from agent.service.leases import candidate, candidates
+from agent.subscribers import Subscribers, Topic
 from agent.usage.base import Target
+from agent.usage.current import CurrentUsage
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
-from agent.usage.poller import Plan, Poller
+from agent.usage.polled_source import Plan
+from agent.usage.poller import Poller
+from agent.usage.registry import STRENGTH
+from agent.usage.schedule import Schedule
 from tests.kit.tracking import ADB, House, adb, house, usb
 from tests.usage.test_poller import Scripted
 
@@ -33,23 +38,38 @@ class Lab:
     def __init__(self, h: House) -> None:
         self.h = h
         clock = h.clock
-        self.poller = Poller(
-            phones=h.pipeline.views.phones,
-            resolve=h.pipeline.roster.find,
-            changed=h.pipeline.use,
-            wall_ms=clock.wall_ms,
-            call_later=clock.call_later,
-            monotonic=lambda: clock.now,
-        )
+        news = Subscribers()
         self.leases = Leases(
             h.store,
-            self.poller.lease,
+            news.publisher(Topic.LEASE),
             candidates=lambda: candidates(h.pipeline),
+            candidate=lambda udid: candidate(h.pipeline, udid),
             wall_ms=clock.wall_ms,
             call_later=clock.call_later,
         )
+        usage = CurrentUsage(
+            STRENGTH,
+            lease=self.leases.reading,
+            phones=h.pipeline.views.phones,
+            changed=news.publisher(Topic.USAGE),
+        )
+        self.poller = Poller(
+            usage,
+            Schedule(clock.call_later, lambda: clock.now),
+            phones=h.pipeline.views.phones,
+            resolve=h.pipeline.roster.find,
+            wall_ms=clock.wall_ms,
+        )
+        news.subscribe(Topic.LEASE, usage.lease_changed, self.poller.nudge)
+        news.subscribe(Topic.USAGE, lambda udid: h.pipeline.use(udid, usage.reading(udid)))
         h.pipeline.watch_renames(self.poller.rename)
         h.pipeline.watch_renames(self.leases.rename)
+
+    async def state(self, udid: str) -> tuple[str, str]:
+        """With all that has happened by now."""
+        for _ in range(2):
+            await asyncio.sleep(0)  # not for time: a lease is news, and the usage by it
+        return self.h.state(udid)
 
     def plug_in_the_twin(self) -> None:
         self.h.see(usb("0123", "1-2"))
@@ -72,7 +92,7 @@ async def test_a_lease_stays_and_ends(tmp_path: Path) -> None:
     async with lab(tmp_path) as it:
         lease = await it.leases.acquire(Wish("0123"), "alice", "soak", 30)
         it.plug_in_the_twin()
-        assert it.h.state(TWIN) == (
+        assert await it.state(TWIN) == (
             "utilizing",
             "in use by alice (soak); its serial is shared by another phone",
         )
@@ -82,7 +102,7 @@ async def test_a_lease_stays_and_ends(tmp_path: Path) -> None:
         await it.leases.renew(lease.id)
         assert {each.udid for each in await it.h.store.leases()} == {TWIN}
         await it.leases.release(lease.id)
-        assert it.h.state(TWIN)[0] == "online"
+        assert (await it.state(TWIN))[0] == "online"
         it.h.wait(60)
         assert await it.h.came() == [
             ("0123", "Online"),
@@ -99,12 +119,12 @@ async def test_a_session_stays_and_ends(tmp_path: Path) -> None:
         source.in_use[source.keys[0].key] = {"0123": "session 1"}
         await it.poller.reconfigure(5, {"uiautomator2": Plan(1, lambda: source)})
         await it.poller.first_round()
-        assert it.h.state("0123")[0] == "utilizing"
+        assert (await it.state("0123"))[0] == "utilizing"
         it.plug_in_the_twin()
-        assert it.h.state(TWIN)[1].startswith("in use by session 1")
+        assert (await it.state(TWIN))[1].startswith("in use by session 1")
         source.keys = []  # of two phones with one serial a forward does not tell which it is
         await it.poller.first_round()
-        assert it.h.state(TWIN)[0] == "online"
+        assert (await it.state(TWIN))[0] == "online"
 
 
 async def test_who_waits_for_it_waits_for_the_one_it_was(tmp_path: Path) -> None:

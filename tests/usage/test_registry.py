@@ -9,7 +9,7 @@ import pytest
 from agent.config import parse
 from agent.model import Platform
 from agent.usage.base import Phone
-from agent.usage.build import plans_of
+from agent.usage.registry import plans_of
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.usbmuxd import FakeUsbmuxd
 

@@ -1,0 +1,75 @@
+"""When to ask: every interval, more often while something is about to change, never in a burst."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+QUICK = 5
+"""Readings an interval while something is about to change."""
+SHORTEST = 0.2
+"""Seconds between two readings of a target, at least."""
+
+
+class Schedule:
+    """What all that is asked has in common.
+
+    Args:
+        call_later: the loop's timer.
+        monotonic: seconds, of the same clock as the timer.
+        jitter: random numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        monotonic: Callable[[], float] = time.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.interval = 5.0
+        """Seconds between two readings of a target."""
+        self._call_later = call_later
+        self._monotonic = monotonic
+        self._jitter = jitter
+
+    def soon(self) -> float:
+        """Until when something that changes now is asked quickly."""
+        return self._monotonic() + 2 * self.interval
+
+    def is_past(self, when: float) -> bool:
+        """Whether it is that late."""
+        return self._monotonic() >= when
+
+    def delay(self, *, quick: bool) -> float:
+        """Seconds until the next reading."""
+        if quick:
+            return max(SHORTEST, self.interval / QUICK)
+        # Spread, so that a hundred phones are not asked in one instant for ever.
+        return self.interval * (0.9 + 0.2 * self._jitter())
+
+    async def pause(self, wake: asyncio.Event, delay: float) -> bool:
+        """Wait that long; True when it was woken before."""
+        up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        timer = self._call_later(delay, lambda: _settle(up))
+        waiting = asyncio.ensure_future(wake.wait())
+        both: set[asyncio.Future[Any]] = {up, waiting}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            timer.cancel()
+            waiting.cancel()
+        return wake.is_set()
+
+    async def breathe(self) -> None:
+        """After having been woken: a burst of nudges must not become a burst of questions."""
+        await self.pause(asyncio.Event(), SHORTEST)
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
