@@ -59,9 +59,9 @@ def list_(config_path: Path, limit: int, as_json: bool, **filters: str | None) -
         (
             row["id"],
             row["created"],
-            row["webhookName"] or f"#{row['webhookId']} (gone)",
-            row["deviceUdid"],
-            row["deviceState"] or "",
+            row["webhook_name"] or f"#{row['webhook_id']} (gone)",
+            row["udid"],
+            row["device_state"] or "",
             row["state"],
             str(row["attempts"]),
             _last(row),
@@ -84,7 +84,7 @@ def show(config_path: Path, message_id: str, as_json: bool) -> None:
     click.echo(
         f"{printable(row['id'])}  {click.style(row['state'], fg=_COLOURS[row['state']], bold=True)}"
     )
-    click.echo(f"to      {printable(row['webhookName']) or '(gone)'} (id {row['webhookId']})")
+    click.echo(f"to      {printable(row['webhook_name']) or '(gone)'} (id {row['webhook_id']})")
     click.echo(f"created {row['created']}")
     if row["due"]:
         click.echo(f"due     {row['due']}")

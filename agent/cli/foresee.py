@@ -44,7 +44,7 @@ def changes(config: Config, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
         config: the new one.
         rows: those in force, as the API shows them.
     """
-    in_force = [InForce(row["id"], row["orgId"], row["name"]) for row in rows]
+    in_force = [InForce(row["id"], row["org_id"], row["name"]) for row in rows]
     wanted = [(config.org_of(each), each.name, each.id) for each in config.webhooks]
     kept = {explicit for _, _, explicit in wanted} | {
         each.id for each in in_force if (each.org_id, each.name) in {(o, n) for o, n, _ in wanted}

@@ -375,7 +375,7 @@ def _named(
     if webhook.isdecimal():
         for row in _rows(config_path, org_id):
             if str(row["id"]) == webhook:
-                meant[row["orgId"], row["name"]] = row["id"]
+                meant[row["org_id"], row["name"]] = row["id"]
     if len({name for _, name in meant}) > 1:
         shown = " and ".join(f"{name!r} (id {id_})" for (_, name), id_ in meant.items())
         raise UnknownWebhookError(
@@ -399,7 +399,7 @@ def _rows(config_path: Path, org_id: int | None) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
     except ApiError:
         return []
-    return [row for row in rows if org_id in {None, row["orgId"]}]
+    return [row for row in rows if org_id in {None, row["org_id"]}]
 
 
 def _row(config_path: Path, name: str, org_id: int | None) -> dict[str, Any] | None:

@@ -70,7 +70,7 @@ def show(config_path: Path, name: str, _as_json: bool) -> None:
     meant = [row for row in found if name in {row["name"], str(row["id"])}]
     if len(meant) > 1:
         shown = " or ".join(
-            f"{row['name']!r} (id {row['id']}, organisation {row['orgId']})" for row in meant
+            f"{row['name']!r} (id {row['id']}, organisation {row['org_id']})" for row in meant
         )
         raise UnknownWebhookError(f"{name!r} may be {shown}: give the name or id that is its own")
     row = meant[0] if meant else None

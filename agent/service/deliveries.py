@@ -108,10 +108,10 @@ class Deliveries:
         pending = row.state is CallbackState.PENDING
         return {
             "id": callback.message_id,
-            "webhookId": callback.webhook_id,
-            "webhookName": webhook.name if webhook else "",
-            "deviceUdid": callback.udid,
-            "deviceState": str(callback.state) if callback.state else None,
+            "webhook_id": callback.webhook_id,
+            "webhook_name": webhook.name if webhook else "",
+            "udid": callback.udid,
+            "device_state": str(callback.state) if callback.state else None,
             "created": iso(callback.created_ms),
             "state": str(row.state),
             "attempts": callback.attempts,

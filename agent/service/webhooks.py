@@ -88,7 +88,7 @@ def settings_row(webhook: Webhook, id_: int | None, org_id: int) -> Json:
         "description": webhook.description,
         "events": [str(event) for event in webhook.events],
         "enabled": webhook.enabled,
-        "orgId": org_id,
+        "org_id": org_id,
         "payload": webhook.payload,
         "devices": list(webhook.devices),
         "tags": list(webhook.tags),
