@@ -248,7 +248,7 @@ def _usage(numbers: Numbers) -> Iterator[Metric]:
     yield _gauge("leases", "Leases in force.", numbers.leases)
     yield _gauge("lease_requests_waiting", "Requests that wait for a device.", numbers.waiting)
     names = [source.source for source in numbers.usage]
-    states = Counter(
+    states: Counter[tuple[str, str]] = Counter(
         (source.source, target.state) for source in numbers.usage for target in source.targets
     )
     in_use = {

@@ -13,7 +13,7 @@ import random
 import time
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 
@@ -48,6 +48,8 @@ class Plan:
     make: Callable[[], UsageSource]
 
 
+TargetState = Literal["unread", "good", "unknown"]
+"""What came of the last reading."""
 Plans = dict[str, Plan]
 Made = dict[str, UsageSource]
 """Both by the source's name."""
@@ -58,8 +60,7 @@ class TargetReport:
     """How one target stands, for operators."""
 
     target: str
-    state: str
-    """`unread`, `good` or `unknown`."""
+    state: TargetState
     reason: str
     sessions: int
     """Devices it has in use."""
@@ -296,10 +297,10 @@ class Poller:
         ]
 
     def _target_report(self, name: str, follower: _Follower) -> TargetReport:
-        unread = "" if follower.read_ms else "unread"
+        read: TargetState = "good" if follower.read_ms else "unread"
         return TargetReport(
             follower.target.key,
-            "unknown" if follower.reason else unread or "good",
+            "unknown" if follower.reason else read,
             follower.reason,
             self._fusion.sessions((name, follower.target.key)),
             follower.read_ms,
