@@ -307,7 +307,7 @@ class App:
             leases=LeaseDesk(self._leases, devices),
             health=self._health,
             scraper=Scraper(
-                live,
+                live=live,
                 pipeline=self._pipeline,
                 store=self._store,
                 dispatcher=self._dispatcher,

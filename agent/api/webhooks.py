@@ -30,15 +30,19 @@ class WebhookList(TypedDict):
 
 
 def _settings(schemas: Schemas) -> Schema:
-    webhook = _of_the_file(schemas)
+    """A table of the file; what it refers to is put among the schemas, as `Config…`."""
+    tables = _in_components(json_schema()["$defs"])
+    for name in _parts(tables["Webhook"], tables):
+        schemas.put(f"Config{name}", tables[name])
     about = "The keys of a `[[webhooks]]` table of the configuration file."
-    return schemas.put("WebhookSettings", webhook | {"description": about})
+    return schemas.put("WebhookSettings", tables["Webhook"] | {"description": about})
 
 
 def _change(schemas: Schemas) -> Schema:
+    """Of what is made by the route before it."""
     keys = {
         key: {"anyOf": [schema, {"type": "null"}]}
-        for key, schema in _of_the_file(schemas)["properties"].items()
+        for key, schema in schemas.named["WebhookSettings"]["properties"].items()
     }
     return schemas.put(
         "WebhookChange", {"type": "object", "properties": keys, "additionalProperties": False}
@@ -94,15 +98,6 @@ async def test_webhook(request: web.Request) -> SampleRow:
 
 
 # --- the configuration's own schema ----------------------------------------------------------
-
-
-def _of_the_file(schemas: Schemas) -> Schema:
-    """A webhook's table; what it refers to is put among the schemas, as `Config…`."""
-    tables = _in_components(json_schema()["$defs"])
-    webhook: Schema = tables["Webhook"]
-    for name in _parts(webhook, tables):
-        schemas.put(f"Config{name}", tables[name])
-    return webhook
 
 
 def _parts(node: Any, tables: Schema) -> set[str]:

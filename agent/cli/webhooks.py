@@ -19,6 +19,8 @@ from agent.errors import UnknownWebhookError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.service.webhooks import SampleRow
+
 _HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS")
 
 
@@ -92,7 +94,7 @@ def test(config_path: Path, name: str, as_json: bool) -> None:
     Its device is `device-agent-test`. It is sent once, whether the webhook is enabled or not, and
     not stored.
     """
-    answer = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
+    answer: SampleRow = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

@@ -159,6 +159,11 @@ def _devices(scene: Scene) -> Iterable[Reading]:
         yield (str(of or "unknown"), str(state)), states.get((of, state), 0)
 
 
+def _transitions(scene: Scene) -> Iterable[Reading]:
+    counts = scene.pipeline.commits.counts.transitions
+    return (((str(state),), counts[state]) for state in DeviceState)
+
+
 def _sources_up(scene: Scene) -> Iterable[Reading]:
     down, waiting = scene.pipeline.down, scene.pipeline.waiting
     for name in sources_of(scene.live.config):

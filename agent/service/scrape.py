@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
@@ -37,27 +38,17 @@ WRITE_LIMIT = 5.0
 """Seconds to write the answer. Prometheus itself waits 10 by default."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scraper:
     """Reads all parts, and writes what they say in Prometheus's text format."""
 
-    def __init__(
-        self,
-        live: Live,
-        *,
-        pipeline: Pipeline,
-        store: Store,
-        dispatcher: Dispatcher,
-        leases: Leases,
-        poller: Poller,
-        health: Health,
-    ) -> None:
-        self._live = live
-        self._pipeline = pipeline
-        self._store = store
-        self._dispatcher = dispatcher
-        self._leases = leases
-        self._poller = poller
-        self._health = health
+    live: Live
+    pipeline: Pipeline
+    store: Store
+    dispatcher: Dispatcher
+    leases: Leases
+    poller: Poller
+    health: Health
 
     async def scrape(self) -> tuple[bytes, str]:
         """The text and its Content-Type.
@@ -82,36 +73,36 @@ class Scraper:
         pending = await self._pending()
         hooks = await self._hooks(pending)
         return Scene(
-            live=self._live,
-            pipeline=self._pipeline,
-            store=self._store,
-            leases=self._leases,
-            health=self._health,
+            live=self.live,
+            pipeline=self.pipeline,
+            store=self.store,
+            leases=self.leases,
+            health=self.health,
             now_ms=wall_ms(),
-            census=self._pipeline.views.census(),
+            census=self.pipeline.views.census(),
             hooks=hooks,
             store_answers=pending is not None,
-            usage=self._poller.report(),
+            usage=self.poller.report(),
             process=_process(),
         )
 
     async def _pending(self) -> dict[int, int] | None:
         try:
             async with asyncio.timeout(STORE_LIMIT):
-                return await self._store.pending_sizes()
+                return await self.store.pending_sizes()
         except (TimeoutError, StoreError) as error:
             log.debug("metrics.store", error=str(error) or f"no answer in {STORE_LIMIT:g} s")
             return None
 
     async def _hooks(self, pending: dict[int, int] | None) -> list[Hook]:
         hooks = []
-        for id_, webhook in tuple(self._live.webhooks.items()):
+        for id_, webhook in tuple(self.live.webhooks.items()):
             hooks.append(
                 Hook(
                     (webhook.name, str(id_)),
                     id_,
                     webhook.enabled,
-                    *self._dispatcher.figures(id_),
+                    *self.dispatcher.figures(id_),
                     None if pending is None else pending.get(id_, 0),
                 )
             )
