@@ -94,6 +94,13 @@ def test_what_changes_something_needs_the_token_and_nothing_else_does() -> None:
             assert ("security" in operation) == (method != "get"), path
 
 
+def test_every_operation_has_its_own_name_and_says_what_it_does() -> None:
+    operations = [each for path in document()["paths"].values() for each in path.values()]
+    names = {operation["operationId"] for operation in operations}
+    assert len(names) == len(operations)
+    assert all(operation["summary"] for operation in operations)
+
+
 @pytest.fixture
 async def failing() -> AsyncIterator[Receiver]:
     made = await Receiver().start()
