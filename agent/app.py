@@ -32,9 +32,10 @@ from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.events import Events
-from agent.service.health import Health, LastReload, ReloadBy
+from agent.service.health import Health
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.live import Live
+from agent.service.reload import LastReload, ReloadBy, Reloaded
 from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.webhook_editor import WebhookEditor
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
     from agent.model import SourceName
-    from agent.service.rows import Json
     from agent.usage.poller import Plans as UsagePlans
 
 log = structlog.get_logger(__name__)
@@ -76,6 +76,7 @@ STATUS_DELAY = 1.0
 """Seconds that changes are gathered for before `STATUS=` tells of them."""
 OVERDUE_LIMIT = 10.0
 """Seconds that a timed decision may be late before the watchdog is no longer fed."""
+_NOTHING_NEW: Reloaded = {"changed": [], "restarted_sources": [], "needs_restart": []}
 
 
 class App:
@@ -330,7 +331,7 @@ class App:
             leases=LeaseDesk(self._leases, devices),
             health=self._health,
             scraper=Scraper(
-                live,
+                live=live,
                 pipeline=self._pipeline,
                 store=self._store,
                 dispatcher=self._dispatcher,
@@ -383,7 +384,7 @@ class App:
 
     # --- reload ----------------------------------------------------------------------------
 
-    async def reload(self, by: ReloadBy = "request") -> Json:
+    async def reload(self, by: ReloadBy = "request") -> Reloaded:
         """Parse, validate, build, then swap; whatever fails, everything is as it was.
 
         It is done to its end, though its caller may be cancelled: a client that hangs up must not
@@ -399,10 +400,10 @@ class App:
         """
         return await self._tasks.whole("reload", self._reload_alone(by))
 
-    async def _reload_alone(self, by: ReloadBy) -> Json:
+    async def _reload_alone(self, by: ReloadBy) -> Reloaded:
         async with self._reload_lock:
             if by == "file" and not self._looks.wanted:
-                return {}  # another reload came first
+                return _NOTHING_NEW  # another reload came first
             if self._is_ready.is_set():
                 self._notifier.reloading()
             try:
@@ -439,7 +440,7 @@ class App:
             self._looks.loaded(text, ok=reload.in_force)
         self._status_soon()
 
-    async def _reload(self) -> tuple[Json, tuple[str, ...]]:
+    async def _reload(self) -> tuple[Reloaded, tuple[str, ...]]:
         """What came of it, and the parts that failed to take the new configuration."""
         old = self._live.config
         new = await in_thread(self._load, "read config")
@@ -485,7 +486,7 @@ class App:
         restart = _needs_restart(self._at_start, new, self._environ)
         if restart:
             log.warning("reload.needs_restart", keys=restart)
-        result = {
+        result: Reloaded = {
             "changed": changed,
             "restarted_sources": restarted or [],
             "needs_restart": restart,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated, NotRequired, TypedDict
 
 from aiohttp import web
 
@@ -26,6 +26,33 @@ from agent.errors import (
     UnknownWebhookError,
     UnusableError,
 )
+from agent.service.rows import Also
+
+
+class ProblemRow(TypedDict):
+    """A mistake of the configuration file."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+
+class ErrorShown(TypedDict):
+    """What went wrong."""
+
+    code: Annotated[str, Also(pattern="^[a-z0-9_]+$")]
+    """For programs."""
+    message: str
+    """For people."""
+    problems: NotRequired[list[ProblemRow]]
+
+
+class ErrorRow(TypedDict):
+    """The one shape of errors."""
+
+    error: ErrorShown
+
 
 _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (UnknownDeviceError, 404, "unknown_device"),
@@ -49,14 +76,20 @@ _HTTP_CODES = {408: "too_slow", 413: "too_large"}
 """Of aiohttp's, where its own words are no help: `request_entity_too_large`."""
 
 
-def error_text(code: str, message: str, **more: Any) -> str:
+def error_text(code: str, message: str, problems: list[ProblemRow] | None = None) -> str:
     """The body of an error."""
-    return json.dumps({"error": {"code": code, "message": message, **more}})
+    shown: ErrorShown = {"code": code, "message": message}
+    if problems is not None:
+        shown["problems"] = problems
+    row: ErrorRow = {"error": shown}
+    return json.dumps(row)
 
 
-def error_answer(status: int, code: str, message: str, **more: Any) -> web.Response:
+def error_answer(
+    status: int, code: str, message: str, problems: list[ProblemRow] | None = None
+) -> web.Response:
     """An error."""
-    return web.json_response(text=error_text(code, message, **more), status=status)
+    return web.json_response(text=error_text(code, message, problems), status=status)
 
 
 def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> web.Response:
@@ -64,11 +97,11 @@ def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> we
     if isinstance(error, web.HTTPException):
         return _answer_to_http(error, request)
     if isinstance(error, ConfigError):
-        problems = [
+        problems: list[ProblemRow] = [
             {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
             for p in error.problems
         ]
-        return error_answer(422, "bad_config", str(error), problems=problems)
+        return error_answer(422, "bad_config", str(error), problems)
     status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
     return error_answer(status, code, str(error))
 

@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import structlog
 from aiohttp import web
 
 from agent.api.caller import caller_of
 from agent.api.request import LIMITS, SERVICES, BadRequestError
+from agent.api.route import Header, Route, Routes, Stream
 from agent.model import Platform
 from agent.service.events import Selection, place_of
+from agent.service.rows import MessageId
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,24 +30,60 @@ log = structlog.get_logger(__name__)
 RETRY = 1000
 """Milliseconds after which a browser that lost the connection comes back."""
 _PIECE = 32 * 1024
-_KEYS = {"device", "platform", "tag", "last_event_id"}
 _READERS = web.AppKey("readers", set["Reader"])
 
 
-def add_routes(app: web.Application) -> None:
-    """The path, and the end of all its connections when serving ends."""
+routes = Routes("devices")
+
+
+class EventFilters(TypedDict, total=False):
+    """Which devices are told of: those that fit one of each kind that is named."""
+
+    device: list[str]
+    """Only this device; repeatable."""
+    platform: list[Platform]
+    """Only this platform; repeatable."""
+    tag: list[str]
+    """Only devices that bear this tag; repeatable."""
+    last_event_id: MessageId
+    """As the header, for clients that cannot set it."""
+
+
+def set_up(app: web.Application) -> None:
+    """All connections end when serving ends."""
     app[_READERS] = set()
-    app.router.add_get("/v1/events", events, allow_head=False)
     app.on_shutdown.append(_end_all)
 
 
-def lasts(request: web.Request) -> bool:
-    """Whether the client's going away is to end the request itself."""
-    return request.path == "/v1/events"
+@routes.add(
+    Route(
+        "GET",
+        "/v1/events",
+        query=EventFilters,
+        headers=(
+            Header(
+                "Last-Event-ID",
+                "The `id` of the last message that was taken: what came after it is told first, "
+                "from the store. `0`: all that is stored. Browsers send it themselves.",
+                MessageId,
+            ),
+        ),
+        stream=Stream(
+            "text/event-stream",
+            "Messages, for as long as the connection lasts; a comment every 15 s without any.",
+        ),
+        errors={400: "no such filter or id", 404: "no such device"},
+        lasts=True,
+    )
+)
+async def follow_events(request: web.Request) -> web.StreamResponse:
+    """Follow the devices, as server-sent events.
 
-
-async def events(request: web.Request) -> web.StreamResponse:
-    """Follow the devices: a snapshot, then what happens; with an id, first what came after it."""
+    `snapshot`: `{"devices": […]}`, all rows; what was known before is void. `device`: a row that
+    changed. `removed`: `{"udid"}` of a device that is no longer shown. `transition`: a Transition,
+    once it is stored; with an `id`. `reset`: `{"reason"}`, transitions were missed that are stored
+    no more, and a snapshot follows. A reader that takes nothing for 10 s is dropped.
+    """
     desk, readers = request.app[SERVICES].events, request.app[_READERS]
     limit = request.app[LIMITS].slow
     reader = await desk.open(_selection(request), _place(request))
@@ -106,8 +144,9 @@ async def _write(response: web.StreamResponse, limit: float, piece: bytes) -> No
 
 def _selection(request: web.Request) -> Selection:
     query, devices = request.query, request.app[SERVICES].devices
-    if unknown := set(query) - _KEYS:
-        raise BadRequestError(f"unknown filter {min(unknown)!r}: {', '.join(sorted(_KEYS))}")
+    keys = EventFilters.__annotations__.keys()
+    if unknown := set(query) - keys:
+        raise BadRequestError(f"unknown filter {min(unknown)!r}: {', '.join(sorted(keys))}")
     for platform in query.getall("platform", ()):
         if platform not in set(Platform):
             raise BadRequestError(f"no platform {platform!r}: {', '.join(Platform)}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 import structlog
 from aiohttp import web
@@ -25,45 +25,109 @@ from agent.api.request import (
     number_of,
     text_of,
 )
+from agent.api.route import Route, Routes, Stream
 from agent.errors import UnknownLeaseError
 from agent.model import Platform
-
-if TYPE_CHECKING:
-    from agent.service.rows import Json
+from agent.service.leases import LeaseRow
+from agent.service.rows import Also, Time
 
 log = structlog.get_logger(__name__)
 
 DEFAULT_TTL = 60.0
 """Seconds of a lease whose request names none."""
-_KEYS = {"udid", "any", "holder", "purpose", "ttl", "wait", "steal", "tie"}
+MOST = 86_400
+"""Seconds of a TTL or a wait, at most."""
+
+routes = Routes("leases", "Who uses a phone, and takes it.", id="As the lease says.")
+_GONE = {404: "no such lease: the message says how it ended"}
+_TIED = Stream(
+    "application/x-ndjson",
+    'A stream that stays open: the lease, a line at each renewal, and `{"ended": why}` where '
+    "somebody else ended it. The lease ends with the connection.",
+)
 
 
-def add_routes(router: web.UrlDispatcher) -> None:
-    """All paths under `/v1/leases`."""
-    router.add_get("/v1/leases", rows)
-    router.add_post("/v1/leases", acquire)
-    router.add_post("/v1/leases/{id}/renew", renew)
-    router.add_post("/v1/leases/{id}/tie", tie)
-    router.add_delete("/v1/leases/{id}", release)
-
-
-def lasts(request: web.Request) -> bool:
-    """Whether the client's going away is to end the request itself."""
-    return request.method == "POST" and (
-        request.path == "/v1/leases" or request.path.endswith("/tie")
-    )
-
-
-async def rows(request: web.Request) -> web.Response:
+class LeaseList(TypedDict):
     """The leases in force."""
-    return web.json_response({"leases": request.app[SERVICES].leases.rows()})
+
+    leases: list[LeaseRow]
 
 
-async def acquire(request: web.Request) -> web.StreamResponse:
-    """Take a device: `{"udid" or "any", "holder", "purpose"?, "ttl"?, "wait"?, "steal"?, "tie"?}`.
+class AnyDevice(TypedDict, total=False):
+    """Whichever fits, is online and was used longest ago."""
 
-    `any` is `{"platform"?, "tags"?}`; times are seconds.
-    """
+    platform: Platform | None
+    tags: list[str]
+    """All of them."""
+
+
+class _Wish(TypedDict):
+    holder: Annotated[str, Also(minLength=1)]
+    """Who takes it; printable, like the other texts."""
+    purpose: NotRequired[str]
+    """What for."""
+    ttl: NotRequired[Annotated[float, Also(minimum=1, maximum=MOST, default=DEFAULT_TTL)]]
+    """Seconds after the last renewal."""
+    wait: NotRequired[Annotated[float, Also(minimum=0, maximum=MOST, default=0)]]
+    """Seconds in the queue while somebody else has it."""
+    tie: NotRequired[Annotated[bool, Also(default=False)]]
+    """Answer with a stream; the lease lasts as long as the connection."""
+
+
+class OneWish(_Wish):
+    """A certain device."""
+
+    udid: str
+    """Which."""
+    steal: NotRequired[str]
+    """Why it is taken from whoever has it; empty: it is not."""
+
+
+class AnyWish(_Wish):
+    """A device that fits."""
+
+    any: AnyDevice
+
+
+class Ended(TypedDict):
+    """A line of a tied lease, the last."""
+
+    ended: str
+
+
+class Renewed(TypedDict):
+    """A line of a tied lease."""
+
+    renewed: Time
+
+
+_KEYS = OneWish.__annotations__.keys() | AnyWish.__annotations__.keys()
+
+
+@routes.add(Route("GET", "/v1/leases"))
+async def list_leases(request: web.Request) -> LeaseList:
+    """The leases in force, oldest first."""
+    return {"leases": request.app[SERVICES].leases.rows()}
+
+
+@routes.add(
+    Route(
+        "POST",
+        "/v1/leases",
+        status=201,
+        takes=OneWish | AnyWish,
+        answers=LeaseRow,
+        stream=_TIED,
+        errors={
+            404: "no such device, or none that fits",
+            409: "somebody else has it; the message says who, since when and why",
+            503: "too many wait already",
+        },
+        lasts=True,
+    )
+)
+async def acquire_lease(request: web.Request) -> web.StreamResponse:
+    """Take a device."""
     body = await body_of(request)
     if unknown := set(body) - _KEYS:
         raise BadRequestError(f"unknown key {min(unknown)!r}")
@@ -76,26 +140,29 @@ async def acquire(request: web.Request) -> web.StreamResponse:
     return await _told(request, lease)
 
 
-async def renew(request: web.Request) -> web.Response:
-    """Another TTL for a lease."""
-    return web.json_response(await request.app[SERVICES].leases.renew(request.match_info["id"]))
+@routes.add(Route("DELETE", "/v1/leases/{id}", errors=_GONE))
+async def release_lease(request: web.Request) -> LeaseRow:
+    """End a lease."""
+    desk, caller = request.app[SERVICES].leases, str(request[CALLER])
+    return await desk.release(request.match_info["id"], caller=caller)
 
 
-async def tie(request: web.Request) -> web.StreamResponse:
-    """Tie an existing lease to this connection."""
+@routes.add(Route("POST", "/v1/leases/{id}/renew", errors=_GONE))
+async def renew_lease(request: web.Request) -> LeaseRow:
+    """Let a lease last another TTL from now."""
+    return await request.app[SERVICES].leases.renew(request.match_info["id"])
+
+
+@routes.add(Route("POST", "/v1/leases/{id}/tie", stream=_TIED, errors=_GONE, lasts=True))
+async def tie_lease(request: web.Request) -> web.StreamResponse:
+    """Tie a lease to this connection."""
     lease = await request.app[SERVICES].leases.renew(request.match_info["id"])
     caller = str(request[CALLER])
     log.info("lease.tied", udid=lease["udid"], holder=lease["holder"], caller=caller)
     return await _tied(request, lease["id"], 200)
 
 
-async def release(request: web.Request) -> web.Response:
-    """End a lease."""
-    desk, caller = request.app[SERVICES].leases, str(request[CALLER])
-    return web.json_response(await desk.release(request.match_info["id"], caller=caller))
-
-
-async def _give(request: web.Request, body: dict[str, Any]) -> Json:
+async def _give(request: web.Request, body: dict[str, Any]) -> LeaseRow:
     desk = request.app[SERVICES].leases
     holder, purpose = text_of(body, "holder"), text_of(body, "purpose", default="")
     ttl, wait = number_of(body, "ttl", DEFAULT_TTL), number_of(body, "wait", 0.0)
@@ -113,18 +180,19 @@ async def _give(request: web.Request, body: dict[str, Any]) -> Json:
         raise BadRequestError(f"no platform {json.dumps(platform)}: {', '.join(Platform)}")
     if not isinstance(tags, list) or not all(isinstance(tag, str) for tag in tags):
         raise BadRequestError("'tags' must be an array of strings")
-    return await desk.acquire_any(
-        Platform(platform) if platform else None,
-        tuple(tags),
+    return await desk.acquire(
+        None,
         holder,
         purpose,
         ttl,
+        platform=Platform(platform) if platform else None,
+        tags=tuple(tags),
         wait=wait,
         caller=caller,
     )
 
 
-async def _told(request: web.Request, lease: Json) -> web.StreamResponse:
+async def _told(request: web.Request, lease: LeaseRow) -> web.StreamResponse:
     """Answer with the lease; one whose holder cannot be told of it would be nobody's for a TTL."""
     # No await between here and `try`: the client may be gone already.
     response = web.json_response(lease, status=201)
@@ -158,16 +226,18 @@ async def _tied(request: web.Request, lease_id: str, status: int) -> web.StreamR
             },
         )
         await response.prepare(request)
-        line: Json = lease
-        while True:
-            await response.write(json.dumps(line).encode() + b"\n")
-            why = await desk.ended(lease_id, lease["ttl"] / 3)
-            if why is not None:
-                await response.write(json.dumps({"ended": why}).encode() + b"\n")
-                return response
-            line = {"renewed": (await desk.renew(lease_id))["expires"]}
+        await response.write(_line(lease))
+        while (why := await desk.ended(lease_id, lease["ttl"] / 3)) is None:
+            again = await desk.renew(lease_id)
+            await response.write(_line({"renewed": again["expires"]}))
+        await response.write(_line({"ended": why}))
+        return response
     finally:
         await desk.untie(lease_id, stopping=stopping.is_set())
+
+
+def _line(row: LeaseRow | Renewed | Ended) -> bytes:
+    return json.dumps(row).encode() + b"\n"
 
 
 def _notice_a_vanished_host(request: web.Request, ttl: float) -> None:

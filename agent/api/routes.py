@@ -1,4 +1,4 @@
-"""Every path of the API, one handler each, and what all requests go through."""
+"""All matters of the API as one application, and what every request goes through."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from agent.api import events, leases
+from agent.api import deliveries, devices, events, leases, own, webhooks
 from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, NAMES, SERVICES, STOPPING, body_of, text_of
+from agent.api.request import CALLER, LIMITS, NAMES, SERVICES, STOPPING
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ if TYPE_CHECKING:
     from agent.service.services import Services
 
 log = structlog.get_logger(__name__)
+
+MATTERS = tuple(each.routes for each in (devices, events, leases, webhooks, deliveries, own))
+_LASTING = {
+    (served.route.method, served.route.shown)
+    for matter in MATTERS
+    for served in matter.all
+    if served.route.lasts
+}
 
 
 def build(
@@ -51,135 +59,10 @@ def build(
     app[LIMITS] = limits
     app[NAMES] = names
     app[STOPPING] = asyncio.Event()
-    app.router.add_get("/-/healthy", healthy)
-    app.router.add_get("/-/ready", ready)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get("/v1/status", status)
-    app.router.add_get("/v1/openapi.json", openapi)
-    app.router.add_get("/v1/devices", devices)
-    app.router.add_get("/v1/devices/{udid}", device)
-    app.router.add_get("/v1/webhooks", webhooks)
-    app.router.add_post("/v1/webhooks", create_webhook)
-    app.router.add_get("/v1/webhooks/{name}", webhook)
-    app.router.add_patch("/v1/webhooks/{name}", edit_webhook)
-    app.router.add_delete("/v1/webhooks/{name}", delete_webhook)
-    app.router.add_get("/v1/deliveries", deliveries)
-    app.router.add_get("/v1/deliveries/{id:(?!replay$)[^/]+}", delivery)
-    leases.add_routes(app.router)
-    events.add_routes(app)
-    app.router.add_post("/v1/deliveries/replay", replay)
-    app.router.add_post("/v1/webhooks/{name}/test", test_webhook)
-    app.router.add_post("/v1/reload", reload)
+    events.set_up(app)
+    for matter in MATTERS:
+        matter.add_to(app.router)
     return app
-
-
-async def healthy(request: web.Request) -> web.Response:
-    """The process answers."""
-    del request
-    return web.json_response({"status": "ok"})
-
-
-async def ready(request: web.Request) -> web.Response:
-    """200 when states are derived and can be stored; 503 with the reasons else."""
-    health = request.app[SERVICES].health.report()
-    return web.json_response(health, status=200 if health["ready"] else 503)
-
-
-async def metrics(request: web.Request) -> web.Response:
-    """For Prometheus, in its text format."""
-    body, content_type = await request.app[SERVICES].scraper.scrape()
-    return web.Response(body=body, headers={"Content-Type": content_type})
-
-
-async def status(request: web.Request) -> web.Response:
-    """What works and what does not, whatever it is."""
-    health = request.app[SERVICES].health
-    return web.json_response({**health.report(), "usage": health.usage(), "store": health.store()})
-
-
-async def openapi(request: web.Request) -> web.Response:
-    """What this API is, for programs."""
-    del request
-    from agent.api.openapi import document  # noqa: PLC0415 - few ask for it, once each
-
-    return web.json_response(await asyncio.to_thread(document))
-
-
-async def devices(request: web.Request) -> web.Response:
-    """All devices."""
-    return web.json_response({"devices": request.app[SERVICES].devices.rows()})
-
-
-async def device(request: web.Request) -> web.Response:
-    """One device, and why it is as it is."""
-    return web.json_response(await request.app[SERVICES].devices.show(request.match_info["udid"]))
-
-
-async def webhooks(request: web.Request) -> web.Response:
-    """All webhooks."""
-    return web.json_response({"webhooks": request.app[SERVICES].webhooks.rows()})
-
-
-async def webhook(request: web.Request) -> web.Response:
-    """One webhook, by name or id."""
-    services = request.app[SERVICES]
-    id_ = services.live.webhook_id(request.match_info["name"])
-    return web.json_response(services.webhooks.row(id_))
-
-
-async def create_webhook(request: web.Request) -> web.Response:
-    """A new one: the keys of its [[webhooks]] table as JSON. In the file and in force."""
-    services = request.app[SERVICES]
-    id_ = await services.editor.create(await body_of(request))
-    return web.json_response(services.webhooks.row(id_), status=201)
-
-
-async def edit_webhook(request: web.Request) -> web.Response:
-    """Set some of its keys; null puts one back to its default."""
-    services = request.app[SERVICES]
-    id_ = await services.editor.edit(request.match_info["name"], await body_of(request))
-    return web.json_response(services.webhooks.row(id_))
-
-
-async def delete_webhook(request: web.Request) -> web.Response:
-    """Delete it; what waits for it is cancelled."""
-    return web.json_response(await request.app[SERVICES].editor.delete(request.match_info["name"]))
-
-
-async def deliveries(request: web.Request) -> web.Response:
-    """Stored callbacks, newest first."""
-    try:
-        rows = await request.app[SERVICES].deliveries.rows(dict(request.query))
-    except ValueError as error:
-        return error_answer(400, "bad_request", str(error))
-    return web.json_response({"deliveries": rows})
-
-
-async def delivery(request: web.Request) -> web.Response:
-    """One stored callback, with its body and attempts."""
-    row = await request.app[SERVICES].deliveries.show(request.match_info["id"])
-    return web.json_response({"delivery": row})
-
-
-async def replay(request: web.Request) -> web.Response:
-    """Send again: the filters of the list as JSON, `{"id"}` among them; dead ones by default."""
-    body = await body_of(request)
-    query = {key: text_of(body, key) for key in body}
-    try:
-        ids = await request.app[SERVICES].deliveries.replay(query)
-    except ValueError as error:
-        return error_answer(400, "bad_request", str(error))
-    return web.json_response({"replayed": ids})
-
-
-async def test_webhook(request: web.Request) -> web.Response:
-    """Send a marked sample, once, and tell what came back."""
-    return web.json_response(await request.app[SERVICES].webhooks.test(request.match_info["name"]))
-
-
-async def reload(request: web.Request) -> web.Response:
-    """Load the configuration anew; 422 with every mistake when it cannot be used."""
-    return web.json_response(await request.app[SERVICES].reload())
 
 
 @web.middleware
@@ -221,7 +104,8 @@ _running: set[asyncio.Task[web.StreamResponse]] = set()
 @web.middleware
 async def _to_the_end(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A client that goes away ends its own lease or its waiting for one, and nothing else."""
-    if leases.lasts(request) or events.lasts(request):
+    resource = request.match_info.route.resource
+    if resource is not None and (request.method, resource.canonical) in _LASTING:
         return await handler(request)
     task: asyncio.Task[web.StreamResponse] = asyncio.ensure_future(handler(request))
     _running.add(task)  # the loop itself keeps no hold on it

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from agent.service.deliveries import DeliveryDetail, DeliveryRow
+
 _COLOURS = {"delivered": "green", "pending": "yellow", "dead": "red", "cancelled": "bright_black"}
 _HEADINGS = ("ID", "CREATED", "WEBHOOK", "DEVICE", "TELLS", "STATE", "TRIES", "LAST ANSWER")
 
@@ -51,7 +53,7 @@ def list_(config_path: Path, limit: int, as_json: bool, **filters: str | None) -
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    rows = answer["deliveries"]
+    rows: list[DeliveryRow] = answer["deliveries"]
     if not rows:
         click.echo("no callbacks")
         return
@@ -59,9 +61,9 @@ def list_(config_path: Path, limit: int, as_json: bool, **filters: str | None) -
         (
             row["id"],
             row["created"],
-            row["webhookName"] or f"#{row['webhookId']} (gone)",
-            row["deviceUdid"],
-            row["deviceState"] or "",
+            row["webhook_name"] or f"#{row['webhook_id']} (gone)",
+            row["udid"],
+            row["device_state"] or "",
             row["state"],
             str(row["attempts"]),
             _last(row),
@@ -77,14 +79,15 @@ def list_(config_path: Path, limit: int, as_json: bool, **filters: str | None) -
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
 def show(config_path: Path, message_id: str, as_json: bool) -> None:
     """Show one callback: its body and every attempt."""
-    row = ask(config_path, "GET", f"/v1/deliveries/{quoted(message_id)}")["delivery"]
+    answer = ask(config_path, "GET", f"/v1/deliveries/{quoted(message_id)}")
+    row: DeliveryDetail = answer["delivery"]
     if as_json:
-        click.echo(json.dumps({"delivery": row}, indent=2))
+        click.echo(json.dumps(answer, indent=2))
         return
     click.echo(
         f"{printable(row['id'])}  {click.style(row['state'], fg=_COLOURS[row['state']], bold=True)}"
     )
-    click.echo(f"to      {printable(row['webhookName']) or '(gone)'} (id {row['webhookId']})")
+    click.echo(f"to      {printable(row['webhook_name']) or '(gone)'} (id {row['webhook_id']})")
     click.echo(f"created {row['created']}")
     if row["due"]:
         click.echo(f"due     {row['due']}")
@@ -118,7 +121,7 @@ def replay(config_path: Path, message_id: str | None, as_json: bool, **filters: 
     click.echo(f"{len(answer['replayed'])} will be sent again")
 
 
-def _last(row: dict[str, Any]) -> str:
+def _last(row: DeliveryRow) -> str:
     if row["error"]:
-        return str(row["error"])
+        return row["error"]
     return str(row["status"]) if row["status"] else ""

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -21,6 +21,8 @@ from agent.wire.control import typed
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.service.devices import DeviceRow, TransitionRow
 
 _COLOURS = {
     "online": "green",
@@ -48,7 +50,7 @@ class Filters:
     platform: str | None = None
     tags: tuple[str, ...] = ()
 
-    def fit(self, row: dict[str, Any], *states: str | None) -> bool:
+    def fit(self, row: DeviceRow | TransitionRow, *states: str | None) -> bool:
         """Whether that row, or that transition between those states, is to be shown."""
         return (
             (not self.states or any(state in self.states for state in states))
@@ -57,7 +59,7 @@ class Filters:
             and (not self.named or any(_is_called(row, text) for text in self.named))
         )
 
-    def rows(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def rows(self, rows: list[DeviceRow]) -> list[DeviceRow]:
         """Those that are to be shown; who writes a UDID as it is means no other one."""
         udids = {row["udid"] for row in rows}
         exact = udids.intersection(self.named)
@@ -70,7 +72,7 @@ class Filters:
         ]
 
 
-def _is_called(row: dict[str, Any], text: str) -> bool:
+def _is_called(row: DeviceRow | TransitionRow, text: str) -> bool:
     if row["name"].casefold() == text.casefold():
         return True
     serial = row["udid"].rpartition("@")[0]  # of a twin: its serial means both of them
@@ -123,7 +125,7 @@ def command(
     say_refused_reload(config_path)
 
 
-def table(rows: list[dict[str, Any]], now: float, room: int | None = None) -> str:
+def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
     """The rows under headings, in columns; states coloured. `room`: of the terminal."""
     cells = [
         (
@@ -142,24 +144,24 @@ def table(rows: list[dict[str, Any]], now: float, room: int | None = None) -> st
     return columns(_HEADINGS, cells, 3, colours, room=room, shrink=_SHRINK)
 
 
-def transition_line(row: dict[str, Any]) -> str:
+def transition_line(row: TransitionRow) -> str:
     """One transition: when, which device, from what to what, and why."""
     return f"{row['at']}  {printable(row['name'])}  {printable(row['udid'])}  {_move(row)}".rstrip()
 
 
-def _history(transitions: list[dict[str, Any]]) -> str:
+def _history(transitions: list[TransitionRow]) -> str:
     lines = [f"{row['at']}  {_move(row)}".rstrip() for row in transitions[:_SHOWN]]
     return "\n" + ("\n".join(lines) or "no transition is stored")
 
 
-def _move(row: dict[str, Any]) -> str:
+def _move(row: TransitionRow) -> str:
     to = click.style(row["to"], fg=_COLOURS.get(row["to"]))
     return f"{row['from'] or 'new'} -> {to}  {printable(row['reason'])}"
 
 
-def tally(rows: list[dict[str, Any]]) -> str:
+def tally(rows: list[DeviceRow]) -> str:
     """`4 devices: 3 online, 1 offline`."""
-    counts = Counter(row["state"] for row in rows)
+    counts: Counter[str] = Counter(row["state"] for row in rows)
     parts = ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
     return f"{len(rows)} device{'' if len(rows) == 1 else 's'}" + (f": {parts}" if parts else "")
 

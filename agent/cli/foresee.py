@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent import toml_places
 from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.errors import Problem
+    from agent.service.webhooks import WebhookRow
     from agent.toml_places import KeyPath
 
 
@@ -37,14 +38,14 @@ def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
     return placed(found, parse_toml(text, str(path)), toml_places.scan(text), str(path))
 
 
-def changes(config: Config, rows: list[dict[str, Any]]) -> Iterator[Mistake]:
+def changes(config: Config, rows: list[WebhookRow]) -> Iterator[Mistake]:
     """Webhooks that get another organisation, and those that end. Pure.
 
     Args:
         config: the new one.
         rows: those in force, as the API shows them.
     """
-    in_force = [InForce(row["id"], row["orgId"], row["name"]) for row in rows]
+    in_force = [InForce(row["id"], row["org_id"], row["name"]) for row in rows]
     wanted = [(config.org_of(each), each.name, each.id) for each in config.webhooks]
     kept = {explicit for _, _, explicit in wanted} | {
         each.id for each in in_force if (each.org_id, each.name) in {(o, n) for o, n, _ in wanted}
@@ -84,7 +85,7 @@ def _moves(what: str, before: int, now: int) -> str:
     )
 
 
-def _ends(row: dict[str, Any]) -> str:
+def _ends(row: WebhookRow) -> str:
     waiting = row.get("waiting_devices", 0)
     what = {0: "", 1: ", and cancels what waits for it, of one device"}.get(
         waiting, f", and cancels what waits for it, of {waiting} devices"

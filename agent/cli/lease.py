@@ -25,6 +25,8 @@ from agent.cli.table import columns
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.service.leases import LeaseRow
+
 _HEADINGS = ("ID", "UDID", "HOLDER", "PURPOSE", "SINCE", "EXPIRES", "TAKEN FROM")
 
 
@@ -64,11 +66,12 @@ def acquire(
     echo_err(printable(held, LONG))
 
 
-async def _acquire(path: Path, body: dict[str, Any]) -> Any:
+async def _acquire(path: Path, body: dict[str, Any]) -> LeaseRow:
     async with AgentClient(path) as client:
 
-        async def take(body: dict[str, Any], patience: float) -> Any:
-            return await client.ask("POST", "/v1/leases", body, patience=patience)
+        async def take(body: dict[str, Any], patience: float) -> LeaseRow:
+            lease: LeaseRow = await client.ask("POST", "/v1/leases", body, patience=patience)
+            return lease
 
         return await patiently(client, body, take)
 
@@ -79,7 +82,7 @@ async def _acquire(path: Path, body: dict[str, Any]) -> Any:
 @click.argument("lease_id", metavar="ID")
 def renew(config_path: Path, lease_id: str, *, as_json: bool) -> None:
     """Let a lease last another TTL from now."""
-    lease = ask(config_path, "POST", f"/v1/leases/{quoted(lease_id)}/renew")
+    lease: LeaseRow = ask(config_path, "POST", f"/v1/leases/{quoted(lease_id)}/renew")
     click.echo(json.dumps(lease, indent=2) if as_json else f"lasts until {lease['expires']}")
 
 
@@ -89,7 +92,7 @@ def renew(config_path: Path, lease_id: str, *, as_json: bool) -> None:
 @click.argument("lease_id", metavar="ID")
 def release(config_path: Path, lease_id: str, *, as_json: bool) -> None:
     """End a lease."""
-    lease = ask(config_path, "DELETE", f"/v1/leases/{quoted(lease_id)}")
+    lease: LeaseRow = ask(config_path, "DELETE", f"/v1/leases/{quoted(lease_id)}")
     click.echo(
         json.dumps(lease, indent=2) if as_json else printable(f"{lease['udid']} is released")
     )
@@ -104,7 +107,7 @@ def list_(config_path: Path, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
-    rows = answer["leases"]
+    rows: list[LeaseRow] = answer["leases"]
     if not rows:
         click.echo("no leases")
         return

@@ -55,7 +55,7 @@ def as_line(got: Received) -> str:
     """One callback as one line of JSON."""
     return json.dumps(
         {
-            "webhookId": got.headers.get("webhook-id", ""),
+            "message_id": got.headers.get("webhook-id", ""),
             "timestamp": got.headers.get("webhook-timestamp", ""),
             "verified": got.verified,
             "body": got.content,

@@ -14,6 +14,8 @@ from agent.errors import ApiError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.service.reload import Reloaded, ReloadRow
+
 
 @click.command()
 @config_option
@@ -24,7 +26,7 @@ def command(config_path: Path) -> None:
     every mistake is printed, exit code 2.
     """
     try:
-        result = ask(config_path, "POST", "/v1/reload")
+        result: Reloaded = ask(config_path, "POST", "/v1/reload")
     except ApiError as error:
         if error.code == "bad_config":
             echo_err(lines(str(error)))
@@ -38,7 +40,7 @@ def command(config_path: Path) -> None:
 
 def say_refused_reload(config_path: Path) -> None:
     """On stderr, where the running agent refused the file when it was last to load it."""
-    last = ask(config_path, "GET", "/v1/status")["reload"]
+    last: ReloadRow = ask(config_path, "GET", "/v1/status")["reload"]
     if last["ok"]:
         return
     echo_err(

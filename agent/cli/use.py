@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
+    from agent.service.leases import LeaseRow
+
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 _TYPED = (signal.SIGINT, signal.SIGQUIT)
 """A terminal's keys make these, for every process of the group that it has in the foreground."""
@@ -86,12 +88,12 @@ async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
 
 async def _take(
     client: AgentClient, body: dict[str, Any], patience: float
-) -> tuple[dict[str, Any], AsyncGenerator[dict[str, Any]]]:
+) -> tuple[LeaseRow, AsyncGenerator[Any]]:
     lines = client.lines("POST", "/v1/leases", body, patience=patience)
     return await anext(lines), lines
 
 
-def _environ(lease: dict[str, Any]) -> dict[str, str]:
+def _environ(lease: LeaseRow) -> dict[str, str]:
     udid = lease["udid"]
     result = {"DEVICE_AGENT_UDID": udid, "DEVICE_AGENT_LEASE": lease["id"]}
     if (
@@ -101,7 +103,7 @@ def _environ(lease: dict[str, Any]) -> dict[str, str]:
     return result
 
 
-async def _release(client: AgentClient, lease: dict[str, Any]) -> None:
+async def _release(client: AgentClient, lease: LeaseRow) -> None:
     if not lease["id"]:
         return  # lost with the agent, and not taken anew yet
     try:
@@ -113,8 +115,8 @@ async def _release(client: AgentClient, lease: dict[str, Any]) -> None:
 
 async def _keep(
     client: AgentClient,
-    lines: AsyncIterator[dict[str, Any]],
-    lease: dict[str, Any],
+    lines: AsyncIterator[Any],
+    lease: LeaseRow,
     body: dict[str, Any],
 ) -> None:
     """Stay tied for ever; where the lease was lost with the agent, take a new one in its place."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.cli.devices import Filters
+    from agent.service.devices import DeviceRow
     from agent.wire.control import Event
 
 AGAIN = 0.5
@@ -165,7 +166,7 @@ class Screen:
 
     def __init__(self, filters: Filters) -> None:
         self._filters = filters
-        self._rows: dict[str, dict[str, Any]] | None = None
+        self._rows: dict[str, DeviceRow] | None = None
         self._note = ""
         self._timer: asyncio.TimerHandle | None = None
         self._drawn = 0.0

@@ -31,11 +31,12 @@ from agent.model import DeviceState
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from agent.config import Config
     from agent.config.file import FileChanger
+    from agent.service.webhooks import KnownWebhook, WebhookRow
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -375,7 +376,7 @@ def _named(
     if webhook.isdecimal():
         for row in _rows(config_path, org_id):
             if str(row["id"]) == webhook:
-                meant[row["orgId"], row["name"]] = row["id"]
+                meant[row["org_id"], row["name"]] = row["id"]
     if len({name for _, name in meant}) > 1:
         shown = " and ".join(f"{name!r} (id {id_})" for (_, name), id_ in meant.items())
         raise UnknownWebhookError(
@@ -393,16 +394,16 @@ def _named(
     return webhook_of(text, file, webhook, org_id), org_id  # it says what there is
 
 
-def _rows(config_path: Path, org_id: int | None) -> list[dict[str, Any]]:
+def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:
     """The running agent's rows, of that organisation; none where no agent answers."""
     try:
-        rows: list[dict[str, Any]] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
+        rows: list[WebhookRow] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
     except ApiError:
         return []
-    return [row for row in rows if org_id in {None, row["orgId"]}]
+    return [row for row in rows if org_id in {None, row["org_id"]}]
 
 
-def _row(config_path: Path, name: str, org_id: int | None) -> dict[str, Any] | None:
+def _row(config_path: Path, name: str, org_id: int | None) -> WebhookRow | None:
     """The running agent's row of the webhook with that name; None: no agent, or it has none."""
     return next((row for row in _rows(config_path, org_id) if row["name"] == name), None)
 
@@ -441,7 +442,7 @@ def _apply(
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, config_path))
     if fields is None:
-        row = {"id": gone["id"] if gone else None, "name": name}
+        row: Mapping[str, Any] = {"id": gone["id"] if gone else None, "name": name}
     else:
         name, org_id = fields.get("name", name), fields.get("org_id", org_id)
         row = (_row(config_path, name, org_id) if running else None) or _said(config, name, org_id)
@@ -452,7 +453,7 @@ def _apply(
         click.echo(printable(f"webhook {name!r}{shown} {verb} in {config_path}"))
 
 
-def _said(config: Config, name: str, org_id: int | None) -> dict[str, Any]:
+def _said(config: Config, name: str, org_id: int | None) -> KnownWebhook:
     """Its row, by the file alone."""
     return next(
         row_of(config, webhook)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from agent.cli.common import ask, load_or_exit
 from agent.cli.out import echo_err, printable
@@ -12,12 +12,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config, Webhook
+    from agent.service.webhooks import KnownWebhook
 
 
-def rows(config_path: Path) -> list[dict[str, Any]]:
+def rows(config_path: Path) -> list[KnownWebhook]:
     """Of the running agent; else, said on stderr, what stands in the file."""
     try:
-        found: list[dict[str, Any]] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
+        found: list[KnownWebhook] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
     except ApiError as error:
         if error.code != "unreachable":
             raise
@@ -27,11 +28,12 @@ def rows(config_path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def row_of(config: Config, webhook: Webhook) -> dict[str, Any]:
-    """The same keys, as far as the file knows them; an id that only the agent knows is None."""
+def row_of(config: Config, webhook: Webhook) -> KnownWebhook:
+    """The same keys, as far as the file knows them."""
     from agent.service.webhooks import settings_row  # noqa: PLC0415 - only without an agent
 
     return {
-        **settings_row(webhook, webhook.id, config.org_of(webhook)),
+        "id": webhook.id,
+        **settings_row(webhook, config.org_of(webhook)),
         "status": "no agent runs" if webhook.enabled else "disabled",
     }

@@ -20,6 +20,8 @@ from agent.wire.control import typed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.service.webhooks import SampleRow
+
 _HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS")
 
 
@@ -71,7 +73,7 @@ def show(config_path: Path, name: str, _as_json: bool) -> None:
     meant = [row for row in found if name in {row["name"], str(row["id"])}]
     if len(meant) > 1:
         shown = " or ".join(
-            f"{row['name']!r} (id {row['id']}, organisation {row['orgId']})" for row in meant
+            f"{row['name']!r} (id {row['id']}, organisation {row['org_id']})" for row in meant
         )
         raise UnknownWebhookError(f"{name!r} may be {shown}: give the name or id that is its own")
     row = meant[0] if meant else None
@@ -93,7 +95,7 @@ def test(config_path: Path, name: str, as_json: bool) -> None:
     Its device is `device-agent-test`. It is sent once, whether the webhook is enabled or not, and
     not stored.
     """
-    answer = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
+    answer: SampleRow = ask(config_path, "POST", f"/v1/webhooks/{quoted(name)}/test")
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
     from agent.errors import Problem
     from agent.model import UsbKind
-
-Json = dict[str, Any]
+    from agent.service.deliveries import DeliveryRow
+    from agent.service.devices import DeviceRow
+    from agent.service.health import StatusRow
+    from agent.service.webhooks import WebhookRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,11 @@ class AgentFacts:
     """It may not be used by this user."""
     pid: int = 0
     user: User | None = None
-    status: Json = field(default_factory=dict)
-    devices: list[Json] = field(default_factory=list)
-    webhooks: list[Json] = field(default_factory=list)
-    deliveries: list[Json] = field(default_factory=list)
+    status: StatusRow = field(default_factory=lambda: cast("StatusRow", {}))
+    """Nothing where it does not answer."""
+    devices: list[DeviceRow] = field(default_factory=list)
+    webhooks: list[WebhookRow] = field(default_factory=list)
+    deliveries: list[DeliveryRow] = field(default_factory=list)
     metrics: str = ""
 
     @property

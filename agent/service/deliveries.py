@@ -4,34 +4,118 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import structlog
 
-from agent.clock import wall_ms
+from agent.clock import timestamp, wall_ms
 from agent.config import parse_duration
 from agent.errors import StoreError, UnknownDeliveryError
-from agent.model import CallbackState
-from agent.service.rows import iso
+from agent.model import CallbackState, DeviceState
+from agent.service.rows import Also, Time, iso
 from agent.store import DeliveryQuery
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.deliver.dispatcher import Dispatcher
+    from agent.model import Attempt
     from agent.service.devices import Devices
     from agent.service.live import Live
-    from agent.service.rows import Json
-    from agent.store import DeliveryRow, Store
+    from agent.store import DeliveryRow as Stored
+    from agent.store import Store
 
 log = structlog.get_logger(__name__)
 
 MAX_ROWS = 1000
 """Rows of one answer."""
+SHOWN = 100
+"""Likewise, where nobody says how many."""
 ALL = 1 << 62
 """More than there can be."""
 
 
+_SINCE = (
+    r"^([0-9]{1,5}(ms|s|m|h|d)"
+    r"|20[0-9]{2}-0[1-9]-[0-2][1-8]T[01][0-9]:[0-5][0-9]:[0-5][0-9](\.[0-9]{3})?Z)$"
+)
+"""Examples enough; what is taken is more."""
+
+
+class DeliveryRow(TypedDict):
+    """One stored callback."""
+
+    id: str
+    """The `webhook-id` of its header."""
+    webhook_id: int
+    webhook_name: str
+    """Empty: it is gone."""
+    udid: str
+    device_state: DeviceState | None
+    """The state it tells of."""
+    created: Time
+    state: CallbackState
+    attempts: int
+    due: Time | None
+    """Not sent before; null: at once, or it is finished."""
+    finished: Time | None
+    status: int | None
+    """Of the last answer."""
+    error: str
+    """Of the last attempt."""
+
+
+class AttemptRow(TypedDict):
+    """One sending of it."""
+
+    at: Time
+    duration_ms: int
+    status: int | None
+    error: str
+    answer: str
+    """At most 1 KiB of it."""
+
+
+class DeliveryDetail(DeliveryRow):
+    """One stored callback, with its body and every attempt."""
+
+    headers: dict[str, str]
+    """Those that belong to the body."""
+    body: str
+    tries: list[AttemptRow]
+
+
+class DeliveryFilters(TypedDict, total=False):
+    """Which callbacks are meant, all of it as text: in a query string, or as JSON."""
+
+    webhook: str
+    """Only to this one, by name or id."""
+    device: str
+    """Only about this one."""
+    state: CallbackState
+    """Only in this state."""
+    since: Annotated[str, Also(pattern=_SINCE)]
+    """Created since: a time, or an age like `2h`."""
+    id: str
+    """Only this one."""
+
+
+class ListFilters(DeliveryFilters, total=False):
+    """Which callbacks are listed."""
+
+    limit: Annotated[int, Also(minimum=1, maximum=MAX_ROWS, default=SHOWN)]
+    """At most so many."""
+
+
+class ReplayFilters(DeliveryFilters, total=False):
+    """Which callbacks are sent again."""
+
+    limit: Annotated[str, Also(pattern="^(1000|[1-9][0-9]{0,2})$")]
+    """At most so many, 1 to 1000; else all of them."""
+
+
 class Deliveries:
-    """Asks the store; filters are text, as they stand in a query string."""
+    """Asks the store; `query` has keys of `ListFilters`."""
 
     def __init__(self, live: Live, store: Store, dispatcher: Dispatcher, devices: Devices) -> None:
         self._live = live
@@ -39,7 +123,7 @@ class Deliveries:
         self._dispatcher = dispatcher
         self._devices = devices
 
-    async def rows(self, query: dict[str, str]) -> list[Json]:
+    async def rows(self, query: Mapping[str, str]) -> list[DeliveryRow]:
         """Rows of `/v1/deliveries`, newest first.
 
         Raises:
@@ -49,7 +133,7 @@ class Deliveries:
         rows = await self._store.deliveries(self._query(query))
         return [self._row(row) for row in rows]
 
-    async def show(self, message_id: str) -> Json:
+    async def show(self, message_id: str) -> DeliveryDetail:
         """One stored callback with its body and every attempt; UnknownDeliveryError."""
         rows = await self._store.deliveries(DeliveryQuery(message_id=message_id))
         if not rows:
@@ -61,19 +145,10 @@ class Deliveries:
             **self._row(row),
             "headers": dict(row.callback.headers),
             "body": row.callback.body.decode(errors="replace"),
-            "tries": [
-                {
-                    "at": iso(attempt.started_ms),
-                    "duration_ms": attempt.duration_ms,
-                    "status": attempt.status,
-                    "error": attempt.error,
-                    "answer": attempt.answer,
-                }
-                for attempt in await self._store.attempts(message_id)
-            ],
+            "tries": [_attempt(each) for each in await self._store.attempts(message_id)],
         }
 
-    async def replay(self, query: dict[str, str]) -> list[str]:
+    async def replay(self, query: Mapping[str, str]) -> list[str]:
         """Make all finished callbacks that match pending again, oldest first; their ids.
 
         Dead ones, unless the query says otherwise. Those whose webhook is gone are left alone. What
@@ -102,18 +177,18 @@ class Deliveries:
         log.info("deliveries.replayed", count=len(ids), **query)
         return ids
 
-    def _row(self, row: DeliveryRow) -> Json:
+    def _row(self, row: Stored) -> DeliveryRow:
         callback = row.callback
         webhook = self._live.webhooks.get(callback.webhook_id)
         pending = row.state is CallbackState.PENDING
         return {
             "id": callback.message_id,
-            "webhookId": callback.webhook_id,
-            "webhookName": webhook.name if webhook else "",
-            "deviceUdid": callback.udid,
-            "deviceState": str(callback.state) if callback.state else None,
-            "created": iso(callback.created_ms),
-            "state": str(row.state),
+            "webhook_id": callback.webhook_id,
+            "webhook_name": webhook.name if webhook else "",
+            "udid": callback.udid,
+            "device_state": callback.state,
+            "created": timestamp(callback.created_ms),
+            "state": row.state,
             "attempts": callback.attempts,
             "due": iso(callback.due_ms) if pending else None,
             "finished": iso(row.finished_ms or 0),
@@ -121,14 +196,13 @@ class Deliveries:
             "error": row.error,
         }
 
-    def _query(self, query: dict[str, str]) -> DeliveryQuery:
-        unknown = set(query) - {"webhook", "device", "state", "since", "limit", "id"}
-        if unknown:
+    def _query(self, query: Mapping[str, str]) -> DeliveryQuery:
+        if unknown := query.keys() - ListFilters.__annotations__.keys():
             raise ValueError(f"unknown filter {min(unknown)!r}")
         state = query.get("state")
         if state is not None and state not in set(CallbackState):
             raise ValueError(f"no state {state!r}: {', '.join(CallbackState)}")
-        limit = query.get("limit", "100")
+        limit = query.get("limit", str(SHOWN))
         if not limit.isdecimal() or not 1 <= int(limit) <= MAX_ROWS:
             raise ValueError(f"'limit' is 1 to {MAX_ROWS}, not {limit!r}")
         return DeliveryQuery(
@@ -139,6 +213,16 @@ class Deliveries:
             since_ms=_since_ms(query["since"]) if "since" in query else None,
             limit=int(limit),
         )
+
+
+def _attempt(attempt: Attempt) -> AttemptRow:
+    return {
+        "at": timestamp(attempt.started_ms),
+        "duration_ms": attempt.duration_ms,
+        "status": attempt.status,
+        "error": attempt.error,
+        "answer": attempt.answer,
+    }
 
 
 def _since_ms(text: str) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
+from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
-from agent.service.rows import Place, iso
+from agent.model import Bridge, DeviceState, Platform, Presence, Usage, Visibility
+from agent.service.rows import MessageId, Place, Time, iso
 from agent.udid import alike
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.service.rows import Json
     from agent.store import Store, StoredTransition
     from agent.track.pipeline import Pipeline
     from agent.track.views import DeviceView
@@ -23,6 +24,67 @@ _FEW = 5
 """Devices that are named where none is near."""
 
 
+class DeviceRow(TypedDict):
+    """One device."""
+
+    udid: str
+    """Android: the serial; iOS: the UDID with its dash."""
+    name: str
+    platform: Platform | None
+    """null: never seen."""
+    state: DeviceState
+    reason: str
+    """Why it is in that state, for people."""
+    since: Time | None
+    """Of the state. null: never seen."""
+    holder: str
+    """Who uses it."""
+    port: str
+    """USB port path, `1-4.2`."""
+    tags: list[str]
+    visibility: Visibility
+    flapping: bool
+    """It changes too often to be believed."""
+    model: str
+
+
+class ReadingsRow(TypedDict):
+    """What a device's sources say of it now."""
+
+    presence: Presence
+    presence_reason: str
+    bridge: Bridge
+    bridge_reason: str
+    usage: Usage
+    usage_reason: str
+
+
+_Move = TypedDict("_Move", {"from": DeviceState | None, "to": DeviceState})
+
+
+class TransitionRow(_Move):
+    """A device went from one state to another."""
+
+    id: MessageId
+    """Of its message in `/v1/events`."""
+    at: Time
+    udid: str
+    name: str
+    """As of now, like platform and tags."""
+    platform: Platform | None
+    tags: list[str]
+    reason: str
+    holder: str
+
+
+class DeviceDetail(DeviceRow):
+    """One device, and why it is as it is."""
+
+    readings: ReadingsRow
+    transitions: list[TransitionRow]
+    """Newest first."""
+
+
 class Devices:
     """Reads the pipeline's views."""
 
@@ -30,11 +92,11 @@ class Devices:
         self._pipeline = pipeline
         self._store = store
 
-    def rows(self) -> list[Json]:
+    def rows(self) -> list[DeviceRow]:
         """Rows of `/v1/devices`, by UDID."""
         return [device_row(view) for view in self._pipeline.views.all()]
 
-    async def show(self, text: str) -> Json:
+    async def show(self, text: str) -> DeviceDetail:
         """One device's row, what is read of it now, and what it went through, newest first.
 
         Raises:
@@ -50,20 +112,20 @@ class Devices:
         return {
             **device_row(view),
             "readings": {
-                "presence": str(readings.presence),
+                "presence": readings.presence,
                 "presence_reason": readings.presence_reason,
-                "bridge": str(readings.bridge),
+                "bridge": readings.bridge,
                 "bridge_reason": readings.bridge_reason,
-                "usage": str(readings.usage),
+                "usage": readings.usage,
                 "usage_reason": readings.usage_reason,
             },
             "transitions": [transition_row(each, view) for each in stored],
         }
 
-    def platform(self, udid: str) -> str | None:
+    def platform(self, udid: str) -> Platform | None:
         """`android` or `ios`; None: it was never seen."""
         view = self._pipeline.views.one(udid)
-        return str(view.platform) if view and view.platform else None
+        return view.platform if view else None
 
     def udid(self, text: str) -> str:
         """The device meant: of that very UDID; else of the only one that is written alike.
@@ -108,36 +170,36 @@ def _called(view: DeviceView) -> str:
     return f"{view.udid} ({view.name})"
 
 
-def device_row(view: DeviceView) -> Json:
-    """One device as JSON."""
+def device_row(view: DeviceView) -> DeviceRow:
+    """One device's row."""
     return {
         "udid": view.udid,
         "name": view.name,
-        "platform": str(view.platform) if view.platform else None,
-        "state": str(view.state),
+        "platform": view.platform,
+        "state": view.state,
         "reason": view.reason,
         "since": iso(view.since_ms),
         "holder": view.holder,
         "port": view.port,
         "tags": list(view.tags),
-        "visibility": str(view.visibility),
+        "visibility": view.visibility,
         "flapping": view.flapping,
         "model": view.model,
     }
 
 
-def transition_row(stored: StoredTransition, view: DeviceView | None) -> Json:
-    """One transition as JSON; name, platform and tags are those of now."""
+def transition_row(stored: StoredTransition, view: DeviceView | None) -> TransitionRow:
+    """One transition's row; name, platform and tags are those of now."""
     transition = stored.transition
     return {
         "id": str(Place(stored.id, transition.at_ms)),
-        "at": iso(transition.at_ms),
+        "at": timestamp(transition.at_ms),
         "udid": transition.udid,
         "name": view.name if view else transition.udid,
-        "platform": str(view.platform) if view and view.platform else None,
+        "platform": view.platform if view else None,
         "tags": list(view.tags) if view else [],
-        "from": str(transition.previous) if transition.previous else None,
-        "to": str(transition.state),
+        "from": transition.previous,
+        "to": transition.state,
         "reason": transition.reason,
         "holder": transition.holder,
     }

@@ -13,16 +13,15 @@ import json
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 from agent.errors import BusyError
-from agent.service.devices import device_row, transition_row
+from agent.service.devices import DeviceRow, device_row, transition_row
 from agent.service.rows import Place
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
 
-    from agent.service.rows import Json
     from agent.store import Store, StoredTransition
     from agent.track.pipeline import Pipeline
     from agent.track.views import DeviceView
@@ -65,6 +64,18 @@ class Selection:
         return (not self.platforms or view.platform in self.platforms) and (
             not self.tags or not self.tags.isdisjoint(view.tags)
         )
+
+
+class RemovedRow(TypedDict):
+    """A device that is no longer shown."""
+
+    udid: str
+
+
+class ResetRow(TypedDict):
+    """Transitions were missed that are stored no more; a snapshot follows."""
+
+    reason: str
 
 
 class Message(NamedTuple):
@@ -189,12 +200,12 @@ class Events:
             reader.news.clear()
             entries = await self._after(reader)
             if reader.missed:
-                yield _message("reset", {"reason": reader.missed}, str(reader.place))
+                yield _reset(reader.missed, str(reader.place))
                 reader.missed, reader.epoch = "", -1
             for entry in entries:
                 if lost := entry.stored.id - reader.place.id - 1:
                     reader.epoch = -1
-                    yield _message("reset", {"reason": _expired(lost)})
+                    yield _reset(_expired(lost))
                 reader.place = entry.place
                 if reader.selection.fits(entry.stored.transition.udid, entry.view):
                     reader.told = entry.place
@@ -328,7 +339,7 @@ class Events:
         found = self._rows.get(udid)
         if found is None:
             view = self._pipeline.views.one(udid)
-            row = {"udid": udid} if view is None else device_row(view)
+            row: DeviceRow | RemovedRow = {"udid": udid} if view is None else device_row(view)
             found = self._rows[udid] = view, json.dumps(row).encode()
         return found
 
@@ -343,8 +354,9 @@ class Events:
         yield b"]}"
 
 
-def _message(kind: str, data: Json, id_: str = "") -> Message:
-    return Message(kind, (json.dumps(data).encode(),), id_)
+def _reset(reason: str, id_: str = "") -> Message:
+    row: ResetRow = {"reason": reason}
+    return Message("reset", (json.dumps(row).encode(),), id_)
 
 
 def _expired(lost: int) -> str:

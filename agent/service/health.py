@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from agent import __version__
-from agent.clock import wall_ms
+from agent.clock import timestamp, wall_ms
 from agent.model import DeviceState
-from agent.service.rows import iso
+from agent.service.reload import LastReload, ReloadRow
+from agent.service.rows import Time, iso
 from agent.sources.registry import row_of
 from agent.store import SQLITE_VERSION
+from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
-    from agent.service.rows import Json
     from agent.sources.registry import Row
     from agent.store import Store
     from agent.tasks import Tasks
@@ -22,48 +22,66 @@ if TYPE_CHECKING:
     from agent.usage.poller import Poller
 
 
-ReloadBy = Literal["start", "request", "edit", "signal", "file"]
-"""Who wanted it: the start itself; `device-agent reload` or the API; a webhook's edit by the API;
-SIGHUP; or nobody, the file had changed."""
+class HealthRow(TypedDict):
+    """Whether the agent does its work."""
+
+    ready: bool
+    """States are derived, and can be stored."""
+    version: str
+    since: Time
+    problems: list[str]
+    """What does not work, for people."""
+    reload: ReloadRow
 
 
-IN_FORCE = "the new configuration is in force"
-"""So begins what is said of a reload that a part of the agent did not take."""
+class TargetRow(TypedDict):
+    """One thing that a usage source asks."""
+
+    target: str
+    state: TargetState
+    reason: str
+    sessions: int
+    """Devices it has in use."""
+    read: Time | None
 
 
-@dataclass(frozen=True, slots=True)
-class LastReload:
-    """What came of the last reload; a start counts as a good one."""
+class UsageRow(TypedDict):
+    """One usage source that is polled."""
 
-    ok: bool = True
-    at_ms: int = 0
-    error: str = ""
-    by: ReloadBy = "start"
-    failed: tuple[str, ...] = ()
-    """The parts of the agent that did not take it, by a fault of theirs; all others did."""
+    source: str
+    reason: str
+    """Why it cannot say what there is to ask; empty: it can."""
+    targets: list[TargetRow]
 
-    @property
-    def in_force(self) -> bool:
-        """Whether what was loaded counts, be it not everywhere."""
-        return self.ok or bool(self.failed)
 
-    def row(self) -> Json:
-        """As JSON."""
-        error = self.problem().removeprefix("reload: ") if self.failed else self.error
-        return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": error}
+class StoreRow(TypedDict):
+    """Where the store is, and how it does."""
 
-    def problem(self) -> str:
-        """One line for operators; "" for a good one."""
-        if self.ok:
-            return ""
-        if self.failed:
-            return (
-                f"reload: {IN_FORCE} since {iso(self.at_ms)}, but not in "
-                f"{', '.join(self.failed)}: internal error, see the log and restart the agent"
-            )
-        first, *more = self.error.splitlines()
-        others = f" (and {len(more)} more: device-agent check)" if more else ""
-        return f"reload: refused at {iso(self.at_ms)}, the old configuration stays: {first}{others}"
+    directory: str
+    sqlite: str
+    """Its version."""
+    ok: bool
+    """It can be written."""
+    error: str
+    """Why not."""
+    waiting: int
+    """Changes kept in memory."""
+    lost: int
+    """Changes refused: memory was full."""
+    recovered_from: str
+    """The corrupt file that was set aside."""
+    size: int
+    """Bytes."""
+    free: int
+    """Bytes on its file system."""
+
+
+class StatusRow(HealthRow):
+    """What works and what does not."""
+
+    usage: list[UsageRow]
+    """Each usage source that is polled."""
+    store: StoreRow
 
 
 class Health:
@@ -94,22 +112,22 @@ class Health:
         """States are derived, and can be stored."""
         return self._pipeline.settled and self._store.health.ok
 
-    def report(self) -> Json:
-        """`{"ready": bool, "problems": [...], ...}`; problems are in the operator's words."""
+    def row(self) -> HealthRow:
+        """Whether it does its work, and what does not work, in the operator's words."""
         return {
             "ready": self.ready,
             "version": __version__,
-            "since": iso(self.started_ms),
+            "since": timestamp(self.started_ms),
             "problems": self._problems(),
             "reload": self.reloaded.row(),
         }
 
-    def usage(self) -> list[Json]:
-        """Of each usage source that is polled what it knows, and why it does not."""
-        return [_usage_row(source) for source in self._poller.report()]
+    def status(self) -> StatusRow:
+        """That, and how the usage sources and the store stand."""
+        usage = [_usage_row(source) for source in self._poller.report()]
+        return {**self.row(), "usage": usage, "store": self._store_row()}
 
-    def store(self) -> Json:
-        """Where the store is, and how it does; `error` says why it cannot be written."""
+    def _store_row(self) -> StoreRow:
         health, figures = self._store.health, self._store.figures
         return {
             "directory": str(self._store.directory),
@@ -157,8 +175,7 @@ class Health:
         )
 
 
-def _usage_row(source: SourceReport) -> Json:
-    """One source as JSON."""
+def _usage_row(source: SourceReport) -> UsageRow:
     return {
         "source": source.source,
         "reason": source.reason,

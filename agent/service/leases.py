@@ -1,20 +1,36 @@
-"""Leases as operators ask for them: by whatever names a device, answered as JSON rows."""
+"""Leases as operators ask for them: by whatever names a device, answered as rows."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
-from agent.model import DeviceState
-from agent.service.rows import iso
+from agent.clock import timestamp
+from agent.model import DeviceState, Platform
+from agent.service.rows import Time
 from agent.usage.lease_queue import Candidate, Wish
 
 if TYPE_CHECKING:
-    from agent.model import Lease, Platform
+    from agent.model import Lease
     from agent.service.devices import Devices
-    from agent.service.rows import Json
     from agent.track.pipeline import Pipeline
     from agent.track.views import DeviceView
     from agent.usage.leases import Leases
+
+
+class LeaseRow(TypedDict):
+    """One lease."""
+
+    id: str
+    udid: str
+    platform: Platform | None
+    holder: str
+    purpose: str
+    since: Time
+    ttl: float
+    """Seconds after the last renewal."""
+    expires: Time
+    taken_from: str
+    """Whose it was, and why it was taken; empty: it was free."""
 
 
 class LeaseDesk:
@@ -24,53 +40,51 @@ class LeaseDesk:
         self._leases = leases
         self._devices = devices
 
-    def rows(self) -> list[Json]:
+    def rows(self) -> list[LeaseRow]:
         """The leases in force, oldest first."""
         return [self._row(lease) for lease in self._leases.all()]
 
     async def acquire(
         self,
-        udid: str,
+        device: str | None,
         holder: str,
         purpose: str,
         ttl: float,
         *,
+        platform: Platform | None = None,
+        tags: tuple[str, ...] = (),
         wait: float = 0.0,
         steal: str = "",
         caller: str = "",
-    ) -> Json:
-        """Give a lease; UnknownDeviceError names the nearest devices. See `Leases.acquire`."""
-        wish = Wish(self._devices.udid(udid))
+    ) -> LeaseRow:
+        """Give a lease on a device, by whatever names it.
+
+        None: on whichever is of that platform and bears those tags, is online and was used longest
+        ago. See `Leases.acquire` for the rest, and for what else is raised.
+
+        Raises:
+            UnknownDeviceError: no device is meant; the message names the nearest.
+        """
+        if device is None:
+            wish = Wish(platform=platform, tags=tags)
+        else:
+            wish = Wish(self._devices.udid(device))
         lease = await self._leases.acquire(
             wish, holder, purpose, ttl, wait=wait, steal=steal, caller=caller
         )
         return self._row(lease)
 
-    async def acquire_any(
-        self,
-        platform: Platform | None,
-        tags: tuple[str, ...],
-        holder: str,
-        purpose: str,
-        ttl: float,
-        *,
-        wait: float = 0.0,
-        caller: str = "",
-    ) -> Json:
-        """Give a lease on whichever fitting device is online and was used longest ago."""
-        wish = Wish(platform=platform, tags=tags)
-        lease = await self._leases.acquire(wish, holder, purpose, ttl, wait=wait, caller=caller)
-        return self._row(lease)
-
-    async def renew(self, lease_id: str) -> Json:
+    async def renew(self, lease_id: str) -> LeaseRow:
         """Let a lease last another TTL."""
         return self._row(await self._leases.renew(lease_id))
 
-    async def release(self, lease_id: str, why: str = "it was released", caller: str = "") -> Json:
+    async def release(
+        self, lease_id: str, why: str = "it was released", caller: str = ""
+    ) -> LeaseRow:
         """End a lease."""
         return self._row(await self._leases.release(lease_id, why, caller))
 
-    def tie(self, lease_id: str) -> Json:
+    def tie(self, lease_id: str) -> LeaseRow:
         """Let it last until `untie`."""
         return self._row(self._leases.tie(lease_id))
 
@@ -78,17 +92,16 @@ class LeaseDesk:
         """End it, unless it ended already, or it is the agent that stops."""
         await self._leases.untie(lease_id, stopping=stopping)
 
-    def _row(self, lease: Lease) -> Json:
-        """One lease as JSON."""
+    def _row(self, lease: Lease) -> LeaseRow:
         return {
             "id": lease.id,
             "udid": lease.udid,
             "platform": self._devices.platform(lease.udid),
             "holder": lease.holder,
             "purpose": lease.purpose,
-            "since": iso(lease.acquired_ms),
+            "since": timestamp(lease.acquired_ms),
             "ttl": lease.ttl,
-            "expires": iso(lease.expires_ms),
+            "expires": timestamp(lease.expires_ms),
             "taken_from": lease.taken,
         }
 

@@ -1,290 +1,193 @@
-"""What `/metrics` says: the names, and nothing else. The only file that knows prometheus-client.
+"""The metrics: each is one row of `METRICS`, and whatever part counts what it reads.
 
-Imported at the first scrape. Every name stands in docs/monitoring.md, and a test compares. Labels
-take few values: webhooks by name and id, never a URL, a device or a person.
+The table of docs/monitoring.md is made from it (`python -m tests.docs.metrics`). Labels take few
+values: webhooks by name, because URLs hold secrets, and by id, because names repeat; never a URL, a
+device or a person. How it is written down stands in `agent.service.exposition`.
 """
 
 from __future__ import annotations
 
+import platform
+import time
 from collections import Counter
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    InfoMetricFamily,
-    Metric,
-)
-from prometheus_client.exposition import generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
-
+from agent import __version__
+from agent.log import dropped as log_dropped
 from agent.model import DeviceState, Platform
-from agent.text import printable
+from agent.sources.registry import sources_of
+from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable
 
+    from agent.deliver.dispatcher import WebhookFigures, WebhookStats
     from agent.histogram import Tally
-    from agent.service.scrape import Numbers, WebhookNumbers
+    from agent.service.health import Health
+    from agent.service.live import Live
+    from agent.store import Store
+    from agent.track.pipeline import Pipeline
+    from agent.track.views import Census
+    from agent.usage.leases import Leases
+    from agent.usage.polled_source import SourceReport
 
-    _Labels = tuple[str, ...]
-    _Rows = Iterable[tuple[_Labels, float]]
+    Value = float | Tally
+    Labels = tuple[str, ...]
+    Reading = tuple[Labels, Value]
+    """One series: the values of its labels, and its own."""
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Kind = Literal["gauge", "counter", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process. Not from prometheus-client: it needs /proc/stat, which the unit hides."""
+
+    resident: int
+    virtual: int
+    """Both bytes."""
+    open_fds: int
+    max_fds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One webhook."""
+
+    labels: Labels
+    id: int
+    enabled: bool
+    stats: WebhookStats
+    figures: WebhookFigures
+    pending: int | None
+    """None: the store could not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a scrape reads: the parts, and what would be dear to ask them once per metric."""
+
+    live: Live
+    pipeline: Pipeline
+    store: Store
+    leases: Leases
+    health: Health
+    now_ms: int
+    census: Census
+    hooks: list[Hook]
+    store_answers: bool
+    """It could be asked what is pending."""
+    usage: list[SourceReport]
+    process: Process
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One name."""
+
+    kind: Kind
+    name: str
+    """In full, but for the `_total` that the format gives a counter."""
+    text: str
+    labels: Labels
+    read: Callable[[Scene], Iterable[Reading]]
+    """Its series now. On the loop's thread; asks no disk."""
+
+
+_HOOK = ("webhook", "webhook_id")
+_HOOK_STATES = ("good", "failing", "paused", "disabled")
 _PREFIX = "device_agent_"
-_WEBHOOK = ("webhook", "webhook_id")
-_STATES = ("good", "failing", "paused", "disabled")
-_TARGET_STATES = ("good", "unknown", "unread")
 
 
-def write(numbers: Numbers) -> bytes:
-    """The text format, version 0.0.4."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Families(numbers))
-    return generate_latest(registry)
+def _one(kind: Kind, name: str, text: str, read: Callable[[Scene], Value]) -> Metric:
+    """A metric without labels."""
+    return Metric(kind, _PREFIX + name, text, (), lambda scene: [((), read(scene))])
 
 
-class _Families(Collector):
-    def __init__(self, numbers: Numbers) -> None:
-        self._numbers = numbers
+def _many(
+    kind: Kind,
+    name: str,
+    text: str,
+    labels: Labels,
+    read: Callable[[Scene], Iterable[Reading]],
+) -> Metric:
+    return Metric(kind, _PREFIX + name, text, labels, read)
 
-    def collect(self) -> Iterator[Metric]:
-        for part in (_agent, _devices, _sources, _webhooks, _store, _usage, _process):
-            yield from part(self._numbers)
+
+def _each(kind: Kind, name: str, text: str, read: Callable[[Hook, Scene], Value | None]) -> Metric:
+    """One of each webhook; None: it has none now."""
+
+    def read_all(scene: Scene) -> Iterable[Reading]:
+        for hook in scene.hooks:
+            value = read(hook, scene)
+            if value is not None:
+                yield hook.labels, value
+
+    return Metric(kind, _PREFIX + name, text, _HOOK, read_all)
 
 
-def _agent(numbers: Numbers) -> Iterator[Metric]:
-    yield InfoMetricFamily(
-        f"{_PREFIX}build",
-        "Versions of the agent and of its Python; always 1.",
-        value={"version": numbers.version, "python": numbers.python},
+def _each_by(
+    kind: Kind,
+    name: str,
+    text: str,
+    label: str,
+    read: Callable[[Hook], Iterable[tuple[str, Value]]],
+) -> Metric:
+    """Several of each webhook, told apart by one more label."""
+    return Metric(
+        kind,
+        _PREFIX + name,
+        text,
+        (*_HOOK, label),
+        lambda scene: (
+            ((*hook.labels, of), value) for hook in scene.hooks for of, value in read(hook)
+        ),
     )
-    yield _gauge("ready", "1 once states are derived and while they can be stored.", numbers.ready)
-    yield _gauge(
-        "config_last_reload_successful",
-        "1 if the last reload was taken; the start counts as one.",
-        numbers.reload_ok,
-    )
-    yield _gauge(
-        "config_last_reload_success_timestamp_seconds",
-        "When the configuration in force was loaded.",
-        numbers.loaded_ms / 1000,
-    )
-
-    yield _counter(
-        "log_dropped_lines",
-        "Lines of the log that could not be written.",
-        numbers.log_dropped,
-    )
 
 
-def _devices(numbers: Numbers) -> Iterator[Metric]:
-    states = numbers.census.states
+def _process(kind: Kind, name: str, text: str, read: Callable[[Scene], Value]) -> Metric:
+    """Under the name that every exporter gives it."""
+    return Metric(kind, f"process_{name}", text, (), lambda scene: [((), read(scene))])
+
+
+def _devices(scene: Scene) -> Iterable[Reading]:
+    states = scene.census.states
     platforms = [*Platform, *([None] if any(platform is None for platform, _ in states) else [])]
-    yield _gauges(
-        "devices",
-        "Devices by platform (unknown: listed and never seen) and state.",
-        ("platform", "state"),
-        (
-            ((str(platform or "unknown"), str(state)), states.get((platform, state), 0))
-            for platform, state in product(platforms, DeviceState)
-        ),
-    )
-    yield _gauge(
-        "devices_flapping", "Devices that change too often to be believed.", numbers.census.flapping
-    )
-    yield _counters(
-        "transitions",
-        "Transitions, by the new state.",
-        ("state",),
-        (((str(state),), numbers.counts.transitions[state]) for state in DeviceState),
-    )
-    yield _counter("flaps", "Times a device began to flap.", numbers.counts.flaps)
+    for of, state in product(platforms, DeviceState):
+        yield (str(of or "unknown"), str(state)), states.get((of, state), 0)
 
 
-def _sources(numbers: Numbers) -> Iterator[Metric]:
-    yield _gauges(
-        "source_up",
-        "1 while the source can see; usbmux comes and goes with the first and last iPhone.",
-        ("source",),
-        (((str(name),), up) for name, up in numbers.sources.items()),
-    )
-    yield _counters(
-        "source_reconnects",
-        "Times a source saw again after it could not.",
-        ("source",),
-        (((str(name),), numbers.counts.reconnects[name]) for name in numbers.sources),
-    )
+def _transitions(scene: Scene) -> Iterable[Reading]:
+    counts = scene.pipeline.commits.counts.transitions
+    return (((str(state),), counts[state]) for state in DeviceState)
 
 
-def _webhooks(numbers: Numbers) -> Iterator[Metric]:
-    hooks = [((hook.name, str(hook.id)), hook) for hook in numbers.webhooks]
-    yield _gauges(
-        "webhook_state",
-        "1 for the state the webhook is in: good, failing (one attempt at a time), paused (410),"
-        " disabled.",
-        (*_WEBHOOK, "state"),
-        (((*labels, state), state == _state(hook)) for labels, hook in hooks for state in _STATES),
-    )
-    yield _gauges(
-        "webhook_consecutive_failures",
-        "Attempts that failed since the last success.",
-        _WEBHOOK,
-        ((labels, hook.stats.failures) for labels, hook in hooks),
-    )
-    yield _gauges(
-        "webhook_last_success_timestamp_seconds",
-        "When the webhook last answered 2xx; none before the first time.",
-        _WEBHOOK,
-        (
-            (labels, hook.stats.last_success_ms / 1000)
-            for labels, hook in hooks
-            if hook.stats.last_success_ms
-        ),
-    )
-    yield from _callbacks(numbers, hooks)
+def _sources_up(scene: Scene) -> Iterable[Reading]:
+    down, waiting = scene.pipeline.down, scene.pipeline.waiting
+    for name in sources_of(scene.live.config):
+        yield (str(name),), name not in down and name not in waiting
 
 
-def _callbacks(
-    numbers: Numbers, hooks: Sequence[tuple[_Labels, WebhookNumbers]]
-) -> Iterator[Metric]:
-    yield _counters(
-        "callbacks_stored",
-        "Callbacks made and stored, to be sent.",
-        _WEBHOOK,
-        ((labels, hook.stored) for labels, hook in hooks),
-    )
-    yield _counters(
-        "callbacks",
-        "Callbacks that ended: delivered, dead (given up), superseded (by a newer one of the same"
-        ' device, backlog = "latest").',
-        (*_WEBHOOK, "outcome"),
-        (
-            ((*labels, outcome), value)
-            for labels, hook in hooks
-            for outcome, value in (
-                ("delivered", hook.figures.delivered),
-                ("dead", hook.figures.dead),
-                ("superseded", hook.figures.superseded),
-            )
-        ),
-    )
-    yield _counter(
-        "callbacks_cancelled",
-        "Callbacks that ended because their webhook was deleted.",
-        numbers.store.cancelled,
-    )
-    yield _counter(
-        "callbacks_lost",
-        "Callbacks that could not be stored, because memory was full or the store refused them.",
-        numbers.counts.lost,
-    )
-    yield _gauges(
-        "callbacks_pending",
-        "Callbacks not delivered yet.",
-        _WEBHOOK,
-        ((labels, hook.pending) for labels, hook in hooks if hook.pending is not None),
-    )
-    yield _gauges(
-        "callbacks_oldest_pending_age_seconds",
-        "Age of the oldest callback not delivered yet; 0: there is none.",
-        _WEBHOOK,
-        ((labels, _age(numbers.now_ms, hook.figures.oldest_ms)) for labels, hook in hooks),
-    )
-    yield _gauges(
-        "callbacks_in_flight",
-        "Attempts under way.",
-        _WEBHOOK,
-        ((labels, hook.stats.in_flight) for labels, hook in hooks),
-    )
-    durations = HistogramMetricFamily(
-        f"{_PREFIX}callback_attempt_duration_seconds",
-        "Time an attempt took, whatever came of it.",
-        labels=_WEBHOOK,
-    )
-    for labels, hook in hooks:
-        tally = hook.figures.durations
-        durations.add_metric(_shown(labels), _buckets(tally), tally.total)
-    yield durations
-    yield _counters(
-        "callback_attempt_failures",
-        "Attempts that failed, by the answer's class (3xx, 4xx, 5xx) or the error's kind.",
-        (*_WEBHOOK, "kind"),
-        (
-            ((*labels, kind), count)
-            for labels, hook in hooks
-            for kind, count in sorted(hook.figures.failures.items())
-        ),
-    )
+def _reconnects(scene: Scene) -> Iterable[Reading]:
+    for name in sources_of(scene.live.config):
+        yield (str(name),), scene.pipeline.commits.counts.reconnects[name]
 
 
-def _store(numbers: Numbers) -> Iterator[Metric]:
-    figures, health = numbers.store, numbers.store_health
-    yield _gauge("store_up", "1 while the store can be written and asked.", numbers.store_answers)
-    commits = HistogramMetricFamily(
-        f"{_PREFIX}store_commit_duration_seconds", "Time a commit took, its fsync included."
-    )
-    commits.add_metric((), _buckets(figures.commits), figures.commits.total)
-    yield commits
-    yield _counter("store_failures", "Times the store could not be written.", figures.failures)
-    yield _gauge("store_queued_changes", "Changes not durable yet.", figures.queued)
-    yield _counter(
-        "store_dropped_changes",
-        "Changes lost, because memory was full while the disk failed.",
-        health.dropped,
-    )
-    yield _gauge(
-        "store_recovered",
-        "1 if the store was found corrupt since the start, and set aside.",
-        bool(health.recovered_from),
-    )
-    yield _gauge("store_size_bytes", "Size of the store's files.", figures.size)
-    yield _gauge("store_free_bytes", "What is free on the store's file system.", figures.free)
+def _targets(scene: Scene) -> Iterable[Reading]:
+    for source in scene.usage:
+        states = Counter(target.state for target in source.targets)
+        for state in get_args(TargetState):
+            yield (source.source, state), states[state]
 
 
-def _usage(numbers: Numbers) -> Iterator[Metric]:
-    yield _gauge("leases", "Leases in force.", numbers.leases)
-    yield _gauge("lease_requests_waiting", "Requests that wait for a device.", numbers.waiting)
-    names = [source.source for source in numbers.usage]
-    states = Counter(
-        (source.source, target.state) for source in numbers.usage for target in source.targets
-    )
-    in_use = {
-        source.source: sum(target.sessions for target in source.targets) for source in numbers.usage
-    }
-    yield _gauges(
-        "usage_targets",
-        "What the usage sources ask, by what came of the last reading: good, unknown, unread.",
-        ("source", "state"),
-        (((name, state), states[name, state]) for name, state in product(names, _TARGET_STATES)),
-    )
-    yield _gauges(
-        "usage_devices_in_use",
-        "Devices that a usage source says are in use.",
-        ("source",),
-        (((name,), in_use[name]) for name in names),
-    )
+def _in_use(scene: Scene) -> Iterable[Reading]:
+    for source in scene.usage:
+        yield (source.source,), sum(target.sessions for target in source.targets)
 
 
-def _process(numbers: Numbers) -> Iterator[Metric]:
-    process = numbers.process
-    start = numbers.started_ms / 1000
-    for name, text, value in (
-        ("start_time_seconds", "Start time of the process since unix epoch in seconds.", start),
-        ("resident_memory_bytes", "Resident memory size in bytes.", process.resident),
-        ("virtual_memory_bytes", "Virtual memory size in bytes.", process.virtual),
-        ("open_fds", "Number of open file descriptors.", process.open_fds),
-        ("max_fds", "Maximum number of open file descriptors.", process.max_fds),
-    ):
-        yield GaugeMetricFamily(f"process_{name}", text, value=value)
-    yield CounterMetricFamily(
-        "process_cpu_seconds", "Total user and system CPU time spent in seconds.", process.cpu
-    )
-
-
-def _state(hook: WebhookNumbers) -> str:
+def _hook_state(hook: Hook) -> str:
     if not hook.enabled:
         return "disabled"
     if hook.stats.paused:
@@ -292,38 +195,281 @@ def _state(hook: WebhookNumbers) -> str:
     return "failing" if hook.stats.failing_since_ms else "good"
 
 
+def _outcomes(hook: Hook) -> Iterable[tuple[str, Value]]:
+    figures = hook.figures
+    yield "delivered", figures.delivered
+    yield "dead", figures.dead
+    yield "superseded", figures.superseded
+
+
 def _age(now_ms: int, then_ms: int) -> float:
     return max(0, now_ms - then_ms) / 1000 if then_ms else 0.0
 
 
-def _buckets(tally: Tally) -> list[tuple[str, float]]:
-    bounds = [*map(str, tally.bounds), "+Inf"]
-    return list(zip(bounds, tally.cumulative(), strict=True))
-
-
-def _shown(labels: _Labels) -> _Labels:
-    """Printable: the format itself escapes quotes and line feeds, and nothing else."""
-    return tuple(map(printable, labels))
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return _gauges(name, text, (), [((), value)])
-
-
-def _counter(name: str, text: str, value: float) -> Metric:
-    return _counters(name, text, (), [((), value)])
-
-
-def _gauges(name: str, text: str, labels: _Labels, rows: _Rows) -> Metric:
-    gauges = GaugeMetricFamily(_PREFIX + name, text, labels=labels)
-    for values, number in rows:
-        gauges.add_metric(_shown(values), number)
-    return gauges
-
-
-def _counters(name: str, text: str, labels: _Labels, rows: _Rows) -> Metric:
-    """The format adds `_total` to the name."""
-    counters = CounterMetricFamily(_PREFIX + name, text, labels=labels)
-    for values, number in rows:
-        counters.add_metric(_shown(values), number)
-    return counters
+METRICS = (
+    # --- the agent
+    _many(
+        "gauge",
+        "build_info",
+        "Versions of the agent and of its Python; always 1.",
+        ("version", "python"),
+        lambda _: [((__version__, platform.python_version()), 1)],
+    ),
+    _one(
+        "gauge",
+        "ready",
+        "1 once states are derived and while they can be stored; as /-/ready.",
+        lambda scene: scene.health.ready,
+    ),
+    _one(
+        "gauge",
+        "config_last_reload_successful",
+        "1 if the last reload was taken, and the start counts as one; 0: it was refused, and the "
+        "old configuration stays.",
+        lambda scene: scene.health.reloaded.ok,
+    ),
+    _one(
+        "gauge",
+        "config_last_reload_success_timestamp_seconds",
+        "When the configuration in force was loaded.",
+        lambda scene: scene.health.loaded_ms / 1000,
+    ),
+    _one(
+        "counter",
+        "log_dropped_lines",
+        "Lines of the log that could not be written: a full disk, a reader that died or hangs.",
+        lambda _: log_dropped(),
+    ),
+    # --- devices and their sources
+    _many(
+        "gauge",
+        "devices",
+        "Devices by platform (unknown: listed and never seen) and state.",
+        ("platform", "state"),
+        _devices,
+    ),
+    _one(
+        "gauge",
+        "devices_flapping",
+        "Devices whose holds are lengthened, because they change too often to be believed.",
+        lambda scene: scene.census.flapping,
+    ),
+    _many(
+        "counter",
+        "transitions",
+        "Transitions, by the new state.",
+        ("state",),
+        lambda scene: (
+            ((str(state),), scene.pipeline.commits.counts.transitions[state])
+            for state in DeviceState
+        ),
+    ),
+    _one(
+        "counter",
+        "flaps",
+        "Times a device began to flap.",
+        lambda scene: scene.pipeline.commits.counts.flaps,
+    ),
+    _many(
+        "gauge",
+        "source_up",
+        "1 while the source can see; usbmux comes and goes with the first and last iPhone.",
+        ("source",),
+        _sources_up,
+    ),
+    _many(
+        "counter",
+        "source_reconnects",
+        "Times a source saw again after it could not.",
+        ("source",),
+        _reconnects,
+    ),
+    # --- webhooks and their callbacks
+    _each_by(
+        "gauge",
+        "webhook_state",
+        "1 for the state the webhook is in: good, failing (five failures in a row: one attempt at "
+        "a time), paused (410), disabled.",
+        "state",
+        lambda hook: ((state, state == _hook_state(hook)) for state in _HOOK_STATES),
+    ),
+    _each(
+        "gauge",
+        "webhook_consecutive_failures",
+        "Attempts that failed since the last success.",
+        lambda hook, _: hook.stats.failures,
+    ),
+    _each(
+        "gauge",
+        "webhook_last_success_timestamp_seconds",
+        "When the webhook last answered 2xx; none before the first time.",
+        lambda hook, _: hook.stats.last_success_ms / 1000 or None,
+    ),
+    _each(
+        "counter",
+        "callbacks_stored",
+        "Callbacks made and stored, to be sent.",
+        lambda hook, scene: scene.pipeline.commits.counts.callbacks[hook.id],
+    ),
+    _each_by(
+        "counter",
+        "callbacks",
+        "Callbacks that ended: delivered, dead (given up), superseded (by a newer one of the same"
+        ' device, backlog = "latest").',
+        "outcome",
+        _outcomes,
+    ),
+    _one(
+        "counter",
+        "callbacks_cancelled",
+        "Callbacks that ended because their webhook was deleted.",
+        lambda scene: scene.store.figures.cancelled,
+    ),
+    _one(
+        "counter",
+        "callbacks_lost",
+        "Callbacks that could not be stored, because memory was full or the store refused them.",
+        lambda scene: scene.pipeline.commits.counts.lost,
+    ),
+    _each(
+        "gauge",
+        "callbacks_pending",
+        "The backlog: callbacks that are stored and not ended.",
+        lambda hook, _: hook.pending,
+    ),
+    _each(
+        "gauge",
+        "callbacks_oldest_pending_age_seconds",
+        "Age of the oldest callback not delivered yet; 0: there is none.",
+        lambda hook, scene: _age(scene.now_ms, hook.figures.oldest_ms),
+    ),
+    _each(
+        "gauge",
+        "callbacks_in_flight",
+        "Attempts under way.",
+        lambda hook, _: hook.stats.in_flight,
+    ),
+    _each(
+        "histogram",
+        "callback_attempt_duration_seconds",
+        "Time an attempt took, 5 ms to 30 s, whatever came of it.",
+        lambda hook, _: hook.figures.durations,
+    ),
+    _each_by(
+        "counter",
+        "callback_attempt_failures",
+        "Attempts that failed, by the answer's class (3xx, 4xx, 5xx) or the error's kind: dns, "
+        "refused, unreachable, forbidden, tls, reset, timeout, too slow, bad http, proxy, secret, "
+        "config, internal.",
+        "kind",
+        lambda hook: sorted(hook.figures.failures.items()),
+    ),
+    # --- the store
+    _one(
+        "gauge",
+        "store_up",
+        "1 while the store can be written and asked.",
+        lambda scene: scene.store.health.ok and scene.store_answers,
+    ),
+    _one(
+        "histogram",
+        "store_commit_duration_seconds",
+        "Time a commit took, 0.5 ms to 5 s, its fsync included.",
+        lambda scene: scene.store.figures.commits,
+    ),
+    _one(
+        "counter",
+        "store_failures",
+        "Times the store could not be written.",
+        lambda scene: scene.store.figures.failures,
+    ),
+    _one(
+        "gauge",
+        "store_queued_changes",
+        "Changes not durable yet; stays above 0 while the disk fails or hangs.",
+        lambda scene: scene.store.figures.queued,
+    ),
+    _one(
+        "counter",
+        "store_dropped_changes",
+        "Changes lost, because memory was full while the disk failed.",
+        lambda scene: scene.store.health.dropped,
+    ),
+    _one(
+        "gauge",
+        "store_recovered",
+        "1 if the store was found corrupt since the start, and set aside.",
+        lambda scene: bool(scene.store.health.recovered_from),
+    ),
+    _one(
+        "gauge",
+        "store_size_bytes",
+        "Size of the store's files, measured within the last minute.",
+        lambda scene: scene.store.figures.size,
+    ),
+    _one(
+        "gauge",
+        "store_free_bytes",
+        "What is free on the store's file system; likewise.",
+        lambda scene: scene.store.figures.free,
+    ),
+    # --- usage
+    _one("gauge", "leases", "Leases in force.", lambda scene: len(scene.leases.all())),
+    _one(
+        "gauge",
+        "lease_requests_waiting",
+        "Requests that wait for a device.",
+        lambda scene: scene.leases.waiting,
+    ),
+    _many(
+        "gauge",
+        "usage_targets",
+        "What the usage sources ask, by what came of the last reading: good, unknown, unread.",
+        ("source", "state"),
+        _targets,
+    ),
+    _many(
+        "gauge",
+        "usage_devices_in_use",
+        "Devices that a usage source says are in use.",
+        ("source",),
+        _in_use,
+    ),
+    # --- the process
+    _process(
+        "gauge",
+        "start_time_seconds",
+        "Start time of the process since unix epoch in seconds.",
+        lambda scene: scene.health.started_ms / 1000,
+    ),
+    _process(
+        "gauge",
+        "resident_memory_bytes",
+        "Resident memory size in bytes.",
+        lambda scene: scene.process.resident,
+    ),
+    _process(
+        "gauge",
+        "virtual_memory_bytes",
+        "Virtual memory size in bytes.",
+        lambda scene: scene.process.virtual,
+    ),
+    _process(
+        "gauge",
+        "open_fds",
+        "Number of open file descriptors.",
+        lambda scene: scene.process.open_fds,
+    ),
+    _process(
+        "gauge",
+        "max_fds",
+        "Maximum number of open file descriptors.",
+        lambda scene: scene.process.max_fds,
+    ),
+    _process(
+        "counter",
+        "cpu_seconds",
+        "Total user and system CPU time spent in seconds.",
+        lambda _: time.process_time(),
+    ),
+)

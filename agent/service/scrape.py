@@ -1,39 +1,33 @@
-"""All the numbers of one moment, for `/metrics`: read from what the parts have counted.
+"""A scrape of `/metrics`: reads what the parts have counted, and has it written.
 
 No scrape asks the disk anything: the parts count plain numbers as things happen, and the loop is
-let go between two webhooks. What the numbers are called stands in `agent.service.metrics`.
+let go between two metrics and two webhooks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import platform
 import resource
-import time
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import structlog
 
-from agent import __version__
 from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
-from agent.log import dropped as log_dropped
-from agent.sources.registry import sources_of
+from agent.service.metrics import METRICS, Hook, Process, Scene
 
 if TYPE_CHECKING:
-    from agent.deliver.dispatcher import Dispatcher, WebhookFigures, WebhookStats
-    from agent.model import SourceName
+    from collections.abc import Sequence
+
+    from agent.deliver.dispatcher import Dispatcher
     from agent.service.health import Health
     from agent.service.live import Live
-    from agent.store import Store, StoreFigures, StoreHealth
-    from agent.track.counts import Counts
+    from agent.service.metrics import Metric, Reading
+    from agent.store import Store
     from agent.track.pipeline import Pipeline
-    from agent.track.views import Census
     from agent.usage.leases import Leases
-    from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
 
 log = structlog.get_logger(__name__)
@@ -44,81 +38,17 @@ WRITE_LIMIT = 5.0
 """Seconds to write the answer. Prometheus itself waits 10 by default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
-    """This process. Not from prometheus-client: it needs /proc/stat, which the unit hides."""
-
-    resident: int
-    virtual: int
-    """Both bytes."""
-    cpu: float
-    """Seconds, user and system."""
-    open_fds: int
-    max_fds: int
-
-
-@dataclass(frozen=True, slots=True)
-class WebhookNumbers:
-    """One webhook: by its name, because URLs hold secrets, and its id, because names repeat."""
-
-    id: int
-    name: str
-    enabled: bool
-    stats: WebhookStats
-    figures: WebhookFigures
-    stored: int
-    pending: int | None
-    """None: the store could not be asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What one scrape tells."""
-
-    now_ms: int
-    version: str
-    python: str
-    started_ms: int
-    loaded_ms: int
-    ready: bool
-    reload_ok: bool
-    census: Census
-    counts: Counts
-    sources: dict[SourceName, bool]
-    """Whether each that is configured can see."""
-    webhooks: list[WebhookNumbers]
-    store: StoreFigures
-    store_health: StoreHealth
-    store_answers: bool
-    """Whether it can write, and could be asked what is pending."""
-    leases: int
-    waiting: int
-    usage: list[SourceReport]
-    log_dropped: int
-    process: Process
-
-
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Scraper:
     """Reads all parts, and writes what they say in Prometheus's text format."""
 
-    def __init__(
-        self,
-        live: Live,
-        *,
-        pipeline: Pipeline,
-        store: Store,
-        dispatcher: Dispatcher,
-        leases: Leases,
-        poller: Poller,
-        health: Health,
-    ) -> None:
-        self._live = live
-        self._pipeline = pipeline
-        self._store = store
-        self._dispatcher = dispatcher
-        self._leases = leases
-        self._poller = poller
-        self._health = health
+    live: Live
+    pipeline: Pipeline
+    store: Store
+    dispatcher: Dispatcher
+    leases: Leases
+    poller: Poller
+    health: Health
 
     async def scrape(self) -> tuple[bytes, str]:
         """The text and its Content-Type.
@@ -126,77 +56,65 @@ class Scraper:
         Raises:
             AgentError: the machine is too busy to write it in time.
         """
-        numbers = await self._numbers()
+        scene = await self._scene()
+        read = []
+        for metric in METRICS:
+            read.append((metric, [*metric.read(scene)]))
+            await asyncio.sleep(0)  # thousands of phones may wait for each
         try:
             async with asyncio.timeout(WRITE_LIMIT):
-                return await asyncio.to_thread(_write, numbers)
+                return await asyncio.to_thread(_write, read)
         except TimeoutError:
             raise AgentError(
                 f"the metrics could not be written within {WRITE_LIMIT:g} s: the host is too busy"
             ) from None
 
-    async def _numbers(self) -> Numbers:
+    async def _scene(self) -> Scene:
         pending = await self._pending()
-        webhooks = await self._webhooks(pending)
-        down, waiting = self._pipeline.down, self._pipeline.waiting
-        store_health = self._store.health
-        return Numbers(
+        hooks = await self._hooks(pending)
+        return Scene(
+            live=self.live,
+            pipeline=self.pipeline,
+            store=self.store,
+            leases=self.leases,
+            health=self.health,
             now_ms=wall_ms(),
-            version=__version__,
-            python=platform.python_version(),
-            started_ms=self._health.started_ms,
-            loaded_ms=self._health.loaded_ms,
-            ready=self._health.ready,
-            reload_ok=self._health.reloaded.ok,
-            census=self._pipeline.views.census(),
-            counts=deepcopy(self._pipeline.commits.counts),
-            sources={
-                name: name not in down and name not in waiting
-                for name in sources_of(self._live.config)
-            },
-            webhooks=webhooks,
-            store=self._store.figures,
-            store_health=store_health,
-            store_answers=store_health.ok and pending is not None,
-            leases=len(self._leases.all()),
-            waiting=self._leases.waiting,
-            usage=self._poller.report(),
-            log_dropped=log_dropped(),
+            census=self.pipeline.views.census(),
+            hooks=hooks,
+            store_answers=pending is not None,
+            usage=self.poller.report(),
             process=_process(),
         )
 
     async def _pending(self) -> dict[int, int] | None:
         try:
             async with asyncio.timeout(STORE_LIMIT):
-                return await self._store.pending_sizes()
+                return await self.store.pending_sizes()
         except (TimeoutError, StoreError) as error:
             log.debug("metrics.store", error=str(error) or f"no answer in {STORE_LIMIT:g} s")
             return None
 
-    async def _webhooks(self, pending: dict[int, int] | None) -> list[WebhookNumbers]:
-        rows = []
-        for id_, webhook in tuple(self._live.webhooks.items()):
-            stats, figures = self._dispatcher.figures(id_)
-            rows.append(
-                WebhookNumbers(
+    async def _hooks(self, pending: dict[int, int] | None) -> list[Hook]:
+        hooks = []
+        for id_, webhook in tuple(self.live.webhooks.items()):
+            hooks.append(
+                Hook(
+                    (webhook.name, str(id_)),
                     id_,
-                    webhook.name,
                     webhook.enabled,
-                    stats,
-                    figures,
-                    self._pipeline.commits.counts.callbacks[id_],
+                    *self.dispatcher.figures(id_),
                     None if pending is None else pending.get(id_, 0),
                 )
             )
-            await asyncio.sleep(0)  # thousands of phones may wait for each
-        return rows
+            await asyncio.sleep(0)  # likewise
+        return hooks
 
 
-def _write(numbers: Numbers) -> tuple[bytes, str]:
+def _write(read: Sequence[tuple[Metric, Sequence[Reading]]]) -> tuple[bytes, str]:
     # On a thread and at the first scrape: an agent that nobody scrapes never pays for it.
-    from agent.service import metrics  # noqa: PLC0415 - see above
+    from agent.service import exposition  # noqa: PLC0415 - see above
 
-    return metrics.write(numbers), metrics.CONTENT_TYPE
+    return exposition.write(read), exposition.CONTENT_TYPE
 
 
 def _process() -> Process:
@@ -206,7 +124,6 @@ def _process() -> Process:
     return Process(
         resident=resident * page,
         virtual=virtual * page,
-        cpu=time.process_time(),
         open_fds=len(os.listdir("/proc/self/fd")) - 1,  # noqa: PTH208 - its own descriptor left out
         max_fds=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from agent.service.health import Health
     from agent.service.leases import LeaseDesk
     from agent.service.live import Live
-    from agent.service.rows import Json
+    from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
     from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
@@ -33,7 +33,7 @@ class Services:
     leases: LeaseDesk
     health: Health
     scraper: Scraper
-    reload: Callable[[], Awaitable[Json]]
+    reload: Callable[[], Awaitable[Reloaded]]
     """Load the configuration anew; ConfigError says all that is wrong with it."""
 
     def tcp_token(self) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import structlog
 
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
     from agent.service.rows import Json
 
 log = structlog.get_logger(__name__)
+
+
+class DeletedWebhook(TypedDict):
+    """Which webhook is gone."""
+
+    id: int
+    name: str
 
 
 class WebhookEditor:
@@ -62,7 +69,7 @@ class WebhookEditor:
         await self._apply(Change(old.name, self._live.config.org_of(old), fields))
         return self._id_of(fields.get("name", old.name), fields.get("org_id", old.org_id))
 
-    async def delete(self, name: str) -> Json:
+    async def delete(self, name: str) -> DeletedWebhook:
         """Delete a webhook, and cancel what waits for it; what it was. Raises likewise."""
         from agent.config.edit import Change  # noqa: PLC0415 - as above
 

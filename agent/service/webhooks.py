@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from yarl import URL
 
@@ -11,15 +11,78 @@ from agent.clock import wall_ms
 from agent.deliver.client import bare_url
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
-from agent.model import Callback, Device, Platform, Transition
-from agent.service.rows import iso
+from agent.model import Callback, Device, DeviceState, Platform, Transition
+from agent.service.rows import Time, iso
 
 if TYPE_CHECKING:
     from agent.config import Webhook
     from agent.deliver.client import Client
     from agent.deliver.dispatcher import Dispatcher, WebhookStats
     from agent.service.live import Live
-    from agent.service.rows import Json
+
+
+class WebhookSettings(TypedDict):
+    """What the file says of a webhook, but for its secrets."""
+
+    name: str
+    url: str
+    """Without userinfo and query, which may be secret."""
+    description: str
+    events: list[DeviceState]
+    enabled: bool
+    org_id: int
+    payload: str
+    devices: list[str]
+    tags: list[str]
+    platforms: list[Platform]
+
+
+class _Delivery(TypedDict, total=False):
+    """Left out in the instant before the first callback may be sent."""
+
+    paused: bool
+    """Its endpoint answered 410."""
+    waiting_devices: int
+    """With callbacks that wait."""
+    failures: int
+    """Attempts in a row."""
+    failing_since: Time | None
+    last_error: str
+    last_success: Time | None
+
+
+class WebhookRow(WebhookSettings, _Delivery):
+    """One webhook, and how the delivery to it stands."""
+
+    id: int
+    status: str
+    """How its delivery stands, for people."""
+
+
+class KnownWebhook(WebhookSettings):
+    """What is known of a webhook with an agent and without one, who reads the file alone."""
+
+    id: int | None
+    """None: only the agent knows it."""
+    status: str
+
+
+class SampleRow(TypedDict):
+    """What came of a marked sample."""
+
+    webhook: str
+    id: str
+    """The `webhook-id` of its header."""
+    url: str
+    ok: bool
+    """It was answered 2xx."""
+    status: int | None
+    error: str
+    answer: str
+    """At most 1 KiB of it."""
+    duration_ms: int
+    body: str
+    """As it was sent."""
 
 
 class Webhooks:
@@ -30,19 +93,22 @@ class Webhooks:
         self._dispatcher = dispatcher
         self._client = client
 
-    def rows(self) -> list[Json]:
+    def rows(self) -> list[WebhookRow]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
         return [self.row(id_) for id_ in self._live.webhooks]
 
-    def row(self, id_: int) -> Json:
+    def row(self, id_: int) -> WebhookRow:
         """One of them."""
         webhook = self._live.webhooks[id_]
+        stats = self._dispatcher.stats_of(id_)
         return {
-            **settings_row(webhook, id_, self._live.config.org_of(webhook)),
-            **_delivery_state(webhook, self._dispatcher.stats_of(id_)),
+            "id": id_,
+            **settings_row(webhook, self._live.config.org_of(webhook)),
+            "status": _status(webhook, stats),
+            **_delivery(stats),
         }
 
-    async def test(self, name: str) -> Json:
+    async def test(self, name: str) -> SampleRow:
         """Send a marked sample to that webhook, once, and tell what came; UnknownWebhookError."""
         id_ = self._live.webhook_id(name)
         webhook = self._live.webhooks[id_]
@@ -79,37 +145,38 @@ class Webhooks:
         }
 
 
-def settings_row(webhook: Webhook, id_: int | None, org_id: int) -> Json:
-    """What the file says of a webhook, as JSON, but for its secrets; id None: not known."""
+def settings_row(webhook: Webhook, org_id: int) -> WebhookSettings:
+    """What the file says of a webhook."""
     return {
-        "id": id_,
         "name": webhook.name,
         "url": bare_url(URL(webhook.url)),
         "description": webhook.description,
-        "events": [str(event) for event in webhook.events],
+        "events": list(webhook.events),
         "enabled": webhook.enabled,
-        "orgId": org_id,
+        "org_id": org_id,
         "payload": webhook.payload,
         "devices": list(webhook.devices),
         "tags": list(webhook.tags),
-        "platforms": [str(platform) for platform in webhook.platforms],
+        "platforms": list(webhook.platforms),
     }
 
 
-def _delivery_state(webhook: Webhook, stats: WebhookStats | None) -> Json:
-    """How a webhook's delivery stands, for people (`status`) and programs."""
+def _status(webhook: Webhook, stats: WebhookStats | None) -> str:
     if stats is None:  # asked in the instant before the dispatcher starts
-        return {"status": "starting"}
+        return "starting"
     if not webhook.enabled:
-        status = "disabled"
-    elif stats.paused:
-        status = f"paused: {stats.paused}"
-    elif stats.failing_since_ms:
-        status = f"failing since {iso(stats.failing_since_ms)}: {stats.last_error}"
-    else:
-        status = "good"
+        return "disabled"
+    if stats.paused:
+        return f"paused: {stats.paused}"
+    if stats.failing_since_ms:
+        return f"failing since {iso(stats.failing_since_ms)}: {stats.last_error}"
+    return "good"
+
+
+def _delivery(stats: WebhookStats | None) -> _Delivery:
+    if stats is None:
+        return {}
     return {
-        "status": status,
         "paused": bool(stats.paused),
         "waiting_devices": stats.lanes,
         "failures": stats.failures,

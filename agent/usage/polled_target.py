@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import structlog
 
@@ -33,13 +33,16 @@ MAX_STRANGERS = 1000
 """Ids of devices that are none of ours that are told once each."""
 
 
+TargetState = Literal["unread", "good", "unknown"]
+"""What came of the last reading."""
+
+
 @dataclass(frozen=True, slots=True)
 class TargetReport:
     """How one target stands, for operators."""
 
     target: str
-    state: str
-    """`unread`, `good` or `unknown`."""
+    state: TargetState
     reason: str
     sessions: int
     """Devices it has in use."""
@@ -173,10 +176,10 @@ class PolledTarget:
 
     def report(self) -> TargetReport:
         """How it stands."""
-        unread = "" if self._read_ms else "unread"
+        read: TargetState = "good" if self._read_ms else "unread"
         return TargetReport(
             self.target.key,
-            "unknown" if self._reason else unread or "good",
+            "unknown" if self._reason else read,
             self._reason,
             self._asking.usage.fusion.sessions(self._voice),
             self._read_ms,

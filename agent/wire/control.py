@@ -37,7 +37,8 @@ class Event(NamedTuple):
     """One message of `/v1/events`."""
 
     kind: str
-    data: dict[str, Any]
+    data: Any
+    """A row, by the kind: see `agent.service.events`."""
     id: str
     """Where to go on after it."""
 
@@ -134,7 +135,7 @@ class ControlSocket:
         body: Any = None,
         *,
         patience: float = 0.0,
-    ) -> AsyncGenerator[dict[str, Any]]:
+    ) -> AsyncGenerator[Any]:
         """The JSON lines of an answer that goes on; the connection ends with the generator.
 
         The answer has a limit to begin. Its lines have none: the kernel tells when the agent ends,

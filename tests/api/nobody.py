@@ -40,5 +40,5 @@ class Nobody:
     def tcp_token(self) -> str | None:
         return self.token
 
-    def report(self) -> dict[str, Any]:
+    def row(self) -> dict[str, Any]:
         return {"ready": self.is_ready, "problems": ["adb: down"]}

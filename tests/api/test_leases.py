@@ -88,7 +88,7 @@ async def test_a_lease_that_cannot_be_answered_with_ends() -> None:
     app = web.Application(middlewares=[prepare])
     app[SERVICES] = SimpleNamespace(leases=desk)  # type: ignore[misc] # all that is asked of it
     app[LIMITS] = Limits()
-    leases.add_routes(app.router)
+    leases.routes.add_to(app.router)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientError):
             await session.post(server.make_url("/v1/leases"), json={"udid": "a", "holder": "b"})

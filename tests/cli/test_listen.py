@@ -59,7 +59,9 @@ async def test_signatures(
     assert text.startswith("Online  Galaxy Note 8")
     assert ("signature good" in text) is (verified is True)
     assert ("signature BAD" in text) is (verified is False)
-    assert json.loads(as_line(got))["body"] == json.loads(BODY)
+    line = json.loads(as_line(got))
+    assert line["body"] == json.loads(BODY)
+    assert line["message_id"] == ("msg_1" if signed_with else "")
 
 
 async def test_a_port_in_use_says_what_to_do() -> None:

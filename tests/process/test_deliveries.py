@@ -54,7 +54,7 @@ async def test_a_dead_callback_is_kept_shown_and_replayed(place: Path, receiver:
         code, out, _ = await agent.cli("deliveries", "list", "--dead", "--json")
         assert code == 0
         rows = json.loads(out)["deliveries"]
-        assert {(row["deviceUdid"], row["state"]) for row in rows} == {
+        assert {(row["udid"], row["state"]) for row in rows} == {
             ("ce09", "dead"),
             ("r58m", "dead"),
         }
@@ -71,7 +71,7 @@ async def test_a_dead_callback_is_kept_shown_and_replayed(place: Path, receiver:
         ):
             code, out, _ = await agent.cli("deliveries", "list", "--json", *filters)
             assert (code, len(json.loads(out)["deliveries"])) == (0, wanted), filters
-        chosen = next(row["id"] for row in rows if row["deviceUdid"] == "ce09")
+        chosen = next(row["id"] for row in rows if row["udid"] == "ce09")
         code, out, _ = await agent.cli("deliveries", "show", chosen)
         assert code == 0
         assert "out to lunch" in out
@@ -92,7 +92,7 @@ async def test_a_dead_callback_is_kept_shown_and_replayed(place: Path, receiver:
         await receiver.until(lambda: len(receiver.requests) == 2, "the other one")
         await agent.until_delivered()
         answer_ = (await agent.api("GET", "/v1/deliveries?state=delivered"))[1]["deliveries"]
-        assert {row["deviceUdid"] for row in answer_} == {"ce09", "r58m"}
+        assert {row["udid"] for row in answer_} == {"ce09", "r58m"}
 
 
 @pytest.mark.parametrize(

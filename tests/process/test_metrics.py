@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.docs.metrics import PAGE, rewritten
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
 from tests.process.kit import AgentProcess
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from tests.fakes.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "monitoring.md"
 RULES = ROOT / "config" / "prometheus-rules.yml"
 RULE_TESTS = ROOT / "tests" / "testdata" / "prometheus-rules-test.yml"
 DASHBOARD = ROOT / "config" / "grafana-dashboard.json"
@@ -114,6 +114,11 @@ async def test_all_that_reads_it_finds_what_it_names(
     assert float(refused) >= 1
     assert "alice" not in text, "no person is a label"
     assert "127.0.0.1:9" not in text, "no URL is a label"
+
+
+def test_the_page_has_every_metric() -> None:
+    page = PAGE.read_text()
+    assert page == rewritten(page), "run: python -m tests.docs.metrics"
 
 
 def test_the_rules_are_good_and_fire_when_they_should() -> None:

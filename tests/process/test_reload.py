@@ -517,7 +517,7 @@ async def test_another_organisation_cancels_nothing_and_check_says_so_beforehand
 
         async def webhooks() -> list[tuple[int, int, str]]:
             rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
-            return [(row["id"], row["orgId"], row["name"]) for row in rows]
+            return [(row["id"], row["org_id"], row["name"]) for row in rows]
 
         assert await webhooks() == [(1, 2, "board"), (2, 7, "own")]
         agent.path.write_text(text.replace("org_id = 2", "org_id = 3"))

@@ -362,13 +362,13 @@ async def _until_tried(agent: AgentProcess, scene: Scene) -> None:
             while len(rows) < PHONES * len(scene.expected) or tried < set(scene.expected):
                 await asyncio.sleep(0.05)
                 rows = await _deliveries(agent)
-                tried = {row["webhookName"] for row in rows if row["attempts"]}
+                tried = {row["webhook_name"] for row in rows if row["attempts"]}
     assert len(rows) == PHONES * len(scene.expected)
     assert tried == set(scene.expected)
     for row in rows:
         if row["attempts"]:
-            says = scene.expected[row["webhookName"]]
-            assert says in row["error"], (row["webhookName"], says)
+            says = scene.expected[row["webhook_name"]]
+            assert says in row["error"], (row["webhook_name"], says)
             assert bool(says) == bool(row["error"])
 
 
@@ -390,7 +390,7 @@ async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary
     rows = await _deliveries(agent)
     search.look("/v1/deliveries", json.dumps(rows, ensure_ascii=False))
     search.look("/v1/devices", json.dumps(await agent.api("GET", "/v1/devices")))
-    first = {row["webhookName"]: row["id"] for row in rows if row["attempts"]}
+    first = {row["webhook_name"]: row["id"] for row in rows if row["attempts"]}
     for name, says in scene.expected.items():
         one = await agent.api("GET", f"/v1/deliveries/{first[name]}")
         assert one[0] == 200

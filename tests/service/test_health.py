@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agent.service.health import LastReload
+from agent.service.reload import LastReload
 
 
 def test_a_reload_in_parts_is_in_force_and_no_good_one() -> None:

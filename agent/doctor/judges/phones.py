@@ -11,7 +11,8 @@ from agent.model import DeviceState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts, Json
+    from agent.doctor.facts import AgentFacts
+    from agent.service.devices import DeviceRow
 
 _PHONES = Section("Phones")
 _USAGE = Section("Usage")
@@ -72,7 +73,7 @@ def judge_phones(agent: AgentFacts) -> Iterator[Finding]:
     yield _PHONES.ok("states", f"{told}{more}")
 
 
-def _phone(row: Json) -> Finding:
+def _phone(row: DeviceRow) -> Finding:
     where = f" at {row['port']}" if row["port"] else ""
     name = row["name"] if row["name"] != row["udid"] else row["udid"]
     udid = f" ({row['udid']}{where})" if name != row["udid"] else where

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, Section
 from agent.doctor.metrics import number
-from agent.service.health import IN_FORCE
+from agent.service.reload import IN_FORCE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

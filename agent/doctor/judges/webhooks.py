@@ -12,7 +12,8 @@ from agent.doctor.metrics import number
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.doctor.facts import AgentFacts, Json, Reach
+    from agent.doctor.facts import AgentFacts, Reach
+    from agent.service.webhooks import WebhookRow
 
 _WEBHOOKS = Section("Webhooks")
 OLD = 600.0
@@ -40,7 +41,7 @@ def judge_webhooks(
         )
 
 
-def _webhook(each: Reach, row: Json | None, metrics: str, now: float) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
+def _webhook(each: Reach, row: WebhookRow | None, metrics: str, now: float) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
     proxy = " (a proxy: what is behind it was not tried)" if each.proxy else ""
     waiting, age = _backlog(each.name, metrics)
     backlog = f"; {waiting:.0f} callbacks wait, the oldest for {duration(age)}" if waiting else ""

@@ -1,0 +1,71 @@
+"""The agent itself: does it work, what does it count, what does it serve, and loading its file."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, TypedDict
+
+from aiohttp import web
+
+from agent.api.request import SERVICES
+from agent.api.route import Route, Routes, Stream
+from agent.service.health import HealthRow, StatusRow
+from agent.service.reload import Reloaded
+
+routes = Routes("agent", "The agent itself.")
+
+
+class Healthy(TypedDict):
+    """It answers."""
+
+    status: Literal["ok"]
+
+
+@routes.add(Route("GET", "/-/healthy"))
+async def healthy(request: web.Request) -> Healthy:
+    """The process answers."""
+    del request
+    return {"status": "ok"}
+
+
+@routes.add(
+    Route("GET", "/-/ready", answers=HealthRow, not_so={503: "Not so; `problems` says why."})
+)
+async def ready(request: web.Request) -> web.Response:
+    """States are derived, and can be stored."""
+    health = request.app[SERVICES].health.row()
+    return web.json_response(health, status=200 if health["ready"] else 503)
+
+
+@routes.add(Route("GET", "/metrics", stream=Stream("text/plain", "In its text format.")))
+async def metrics(request: web.Request) -> web.Response:
+    """Prometheus metrics."""
+    body, content_type = await request.app[SERVICES].scraper.scrape()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+@routes.add(Route("GET", "/v1/status"))
+async def status(request: web.Request) -> StatusRow:
+    """What works and what does not."""
+    return request.app[SERVICES].health.status()
+
+
+@routes.add(Route("GET", "/v1/openapi.json", answers=dict[str, object]))
+async def openapi(request: web.Request) -> web.Response:
+    """This document."""
+    del request
+    from agent.api.openapi import document  # noqa: PLC0415 - few ask for it, once each
+
+    return web.json_response(await asyncio.to_thread(document))
+
+
+@routes.add(
+    Route(
+        "POST",
+        "/v1/reload",
+        errors={422: "it cannot be used, and the old one stays; `problems` has every mistake"},
+    )
+)
+async def reload(request: web.Request) -> Reloaded:
+    """Load the configuration anew; in force when this is answered."""
+    return await request.app[SERVICES].reload()

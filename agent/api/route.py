@@ -1,0 +1,130 @@
+"""A route: declared once, beside its handler; the router and the OpenAPI document are made from it.
+
+A handler takes the request and returns the row that it answers, of the type of its annotation; or
+answers itself, where that is not one JSON object. Its name is the operation's, its docstring the
+summary and, behind an empty line, the description.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agent.api.schema import Schema, Schemas
+
+Handler = Callable[[web.Request], Awaitable[Any]]
+_Handler = TypeVar("_Handler", bound=Handler)
+
+
+class Stream(NamedTuple):
+    """An answer that is no JSON object."""
+
+    content_type: str
+    about: str
+
+
+class Header(NamedTuple):
+    """A header that means something here."""
+
+    name: str
+    about: str
+    kind: Any
+
+
+class Foreign(NamedTuple):
+    """A body whose schema is made elsewhere."""
+
+    make: Callable[[Schemas], Schema]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What is asked, what it takes, and what it answers."""
+
+    method: str
+    path: str
+    """As the router takes it; patterns of its parts are not in the document."""
+    _: KW_ONLY
+    status: int = 200
+    """Of the good answer."""
+    answers: Any = None
+    """Its row; None: what the handler's annotation says, if that is one."""
+    stream: Stream | None = None
+    """What it answers instead, or may be asked for."""
+    query: Any = None
+    """A row whose keys are the query's."""
+    headers: tuple[Header, ...] = ()
+    takes: Any = None
+    """The body: a row, a union of rows, or `Foreign`. None: nothing."""
+    needs_body: bool = True
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """In the one shape of errors, besides those that every request may meet."""
+    not_so: Mapping[int, str] = field(default_factory=dict)
+    """Other statuses of the same row."""
+    lasts: bool = False
+    """Whether the client's going away is to end the request itself."""
+
+    @property
+    def shown(self) -> str:
+        """The path as the document names it, and aiohttp's resources do."""
+        return re.sub(r"\{(\w+):[^}]*\}", r"{\1}", self.path)
+
+    @property
+    def changes(self) -> bool:
+        """Whether it changes something, which needs the token over TCP."""
+        return self.method != "GET"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A route and who answers it."""
+
+    route: Route
+    handler: Handler
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """With the handler's row, or as it does itself."""
+        row = await self.handler(request)
+        if isinstance(row, web.StreamResponse):
+            return row
+        return web.json_response(row, status=self.route.status)
+
+
+class Routes:
+    """The routes of one matter.
+
+    Args:
+        tag: the matter's name in the document.
+        about: one line about it; "" where another file has it.
+        parts: what the parts of its paths mean.
+    """
+
+    def __init__(self, tag: str, about: str = "", **parts: str) -> None:
+        self.tag = tag
+        self.about = about
+        self.parts = parts
+        self.all: list[Served] = []
+
+    def add(self, route: Route) -> Callable[[_Handler], _Handler]:
+        """Decorates the route's handler."""
+
+        def take(handler: _Handler) -> _Handler:
+            self.all.append(Served(route, handler))
+            return handler
+
+        return take
+
+    def add_to(self, router: web.UrlDispatcher) -> None:
+        """Serve them."""
+        for served in self.all:
+            route = served.route
+            router.add_route(route.method, route.path, served.answer)
+            if route.method == "GET" and not route.lasts:
+                router.add_route("HEAD", route.path, served.answer)
