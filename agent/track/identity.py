@@ -109,7 +109,7 @@ class _Device:
     members: dict[Key, Sighting] = field(default_factory=dict)
     off_usb: bool = False
     on_usb: bool = False
-    """udev saw it, when udev last saw anything."""
+    """udev saw it, when udev last saw anything; after a restart: when it last came."""
     left_usb: bool = False
     """udev saw it leave, and it has not become ready since: a list that still has it is stale."""
     beyond_udev: bool = False
@@ -235,6 +235,7 @@ class Identities:
         if known.udid in self._devices:
             return
         serial, shared = _serial_of_key(known)
+        ways = known.ways.split()
         self._devices[known.udid] = _Device(
             Facts(
                 known.udid,
@@ -249,7 +250,8 @@ class Identities:
                 ways=known.ways,
             ),
             off_usb=is_off_usb(known.udid) or (bool(known.address) and not known.port),
-            beyond_udev=known.there and bool(known.ways) and "udev" not in known.ways.split(),
+            on_usb=SourceName.UDEV in ways,
+            beyond_udev=known.there and bool(ways) and SourceName.UDEV not in ways,
             told=known.platform is not None and known.there,
             counted=known.platform is not None,
         )

@@ -231,6 +231,96 @@ async def test_a_phone_that_answers_after_udev_lost_it_is_there(tmp_path: Path) 
         assert len(await h.came()) == 2, "seen by udev again, its word counts again"
 
 
+async def test_a_stalled_adb_brings_nobody_back_while_udevd_is_started_anew(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.wait(3)
+        assert [event for _, event in await h.came()] == ["Online", "Unplugged"]
+        h.pipeline.observe(Down(UDEV, NO_UDEVD))
+        h.wait(60)
+        assert h.state("ce09")[0] is DeviceState.UNPLUGGED, "nobody holds adb's list to account"
+        h.see(adb("ce09", name="Galaxy"))  # an answer from before, told late
+        h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
+        h.wait(60)
+        h.pipeline.observe(Snapshot(UDEV, ()))
+        h.wait(60)
+        assert len(await h.came()) == 2
+        assert "adb still lists it" in h.state("ce09")[1]
+
+
+async def test_a_phone_pulled_while_udevd_is_stopped_is_unplugged_though_adb_stalls(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        h.pipeline.observe(Down(UDEV, NO_UDEVD))
+        h.wait(60)
+        h.pipeline.observe(Snapshot(UDEV, ()))
+        h.wait(3)
+        assert [event for _, event in await h.came()] == ["Online", "Unplugged"]
+        assert "adb still lists it" in h.state("ce09")[1]
+
+
+async def test_a_phone_that_answers_while_udevd_is_stopped_is_back(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.wait(3)
+        h.pipeline.observe(Down(UDEV, NO_UDEVD))
+        h.see(adb("ce09", bridge=Bridge.UNKNOWN))
+        h.wait(60)
+        h.see(adb("ce09"))
+        assert h.state("ce09") == (DeviceState.ONLINE, "")
+        events = [event for _, event in await h.came()]
+        assert events == ["Online", "Unplugged", "Online"]
+
+
+@pytest.mark.parametrize("probed", [False, True])
+@pytest.mark.parametrize("left", ["before", "meanwhile"])
+async def test_a_stalled_adb_brings_nobody_back_over_a_restart_of_the_agent(
+    tmp_path: Path, left: str, *, probed: bool
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09"))
+        if left == "before":
+            h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+            h.wait(3)
+        await h.came()
+    async with house(tmp_path, settled=False) as h:
+        first = adb("ce09", bridge=Bridge.UNKNOWN) if probed else adb("ce09")
+        h.pipeline.observe(Snapshot(ADB, (first,)))
+        h.pipeline.observe(Snapshot(UDEV, ()))
+        h.wait(60)
+        expected = [] if left == "before" else ["Unplugged"]
+        assert [event for _, event in await h.came()] == expected
+
+
+@pytest.mark.parametrize("first", ["udev", "adb"])
+async def test_a_restart_while_the_tunnel_to_the_adb_server_is_down_tells_nobody_anything(
+    tmp_path: Path, first: str
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(adb("ce09"))
+        await h.came()
+    async with house(tmp_path, settled=False) as h:
+        said = [Snapshot(UDEV, ()), Down(ADB, "connection refused")]
+        for observation in said if first == "udev" else reversed(said):
+            h.pipeline.observe(observation)
+        h.wait(3600)
+        assert await h.came() == [], "udev never saw it: that it does not now says nothing"
+        assert h.state("ce09")[0] is DeviceState.ONLINE
+        h.pipeline.observe(Snapshot(ADB, (adb("ce09", bridge=Bridge.UNKNOWN),)))
+        h.see(adb("ce09"))
+        h.wait(60)
+        assert await h.came() == []
+        h.pipeline.observe(Gone(ADB, "ce09"))
+        h.wait(3)
+        assert await h.came() == [("ce09", "Unplugged")], "its bridge's list is its presence"
+
+
 @pytest.mark.parametrize("adb_first", [False, True])
 async def test_an_unplug_is_on_time_whoever_tells_it_first(
     tmp_path: Path, *, adb_first: bool
