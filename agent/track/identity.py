@@ -100,7 +100,8 @@ class Facts:
     serial: str = ""
     """As it is compared (`udid.serial_key`)."""
     ways: str = ""
-    """How it was seen since it last came: by which sources, over USB or the network."""
+    """How it was seen since it last came: by which sources, over USB or the network. While udev
+    sees it: how it is seen."""
 
 
 @dataclass(slots=True)
@@ -345,8 +346,7 @@ class Identities:
                 touched |= self._drop(source, sighting.address)
         for udid, ways in lost.items():
             if (device := self._devices.get(udid)) is not None:
-                left = {_way(sighting) for sighting in device.members.values()}
-                device.facts = replace(device.facts, ways=" ".join(sorted(left or ways)))
+                self._see_by(device, {_way(s) for s in device.members.values()} or ways)
         return touched
 
     def apply(self, observation: Observation) -> set[str]:
@@ -401,7 +401,7 @@ class Identities:
             case Changed(sighting=sighting):
                 return self._put(sighting)
             case Gone(address=address):
-                return self._drop(source, address)
+                return self._take_back(source, address)
             case Snapshot(sightings=sightings):
                 was_up = source not in self._down
                 self._down.pop(source, None)
@@ -409,7 +409,7 @@ class Identities:
                 now = {sighting.address for sighting in sightings}
                 touched = set() if was_up else self._concerned(source)
                 for address in [a for a in self._sightings[source] if a not in now]:
-                    touched |= self._drop(source, address)
+                    touched |= self._take_back(source, address)
                 return touched | self._put(*sightings)
             case Down(reason=reason):
                 self._down[source] = reason
@@ -475,6 +475,17 @@ class Identities:
                 self._sightings[sighting.source][sighting.address] = sighting
                 self._index(key, sighting)
         return touched | self._settle(changed)
+
+    def _take_back(self, source: SourceName, address: str) -> set[str]:
+        """The source sees it no more. A phone that udev alone sees now is no more its bridge's."""
+        owner = self._owner.get((source, address))
+        touched = self._drop(source, address)
+        device = self._devices.get(owner or "")
+        if device is not None and _on_usb(device) is not None:
+            ways = {_way(sighting) for sighting in device.members.values()}
+            kept = {way for way in device.facts.ways.split() if way.partition("-")[0] in self._down}
+            self._see_by(device, ways | kept)
+        return touched
 
     def _drop(self, source: SourceName, address: str) -> set[str]:
         old = self._sightings[source].pop(address, None)
@@ -903,6 +914,11 @@ class Identities:
         device.members[key] = sighting
         device.facts = _told(device.facts, sighting)
         return {udid}
+
+    def _see_by(self, device: _Device, ways: Collection[str]) -> None:
+        told = " ".join(sorted(ways))
+        if told != device.facts.ways:
+            device.facts = replace(device.facts, ways=told)
 
     def _place(self, device: _Device) -> None:
         """Note whether the device is off USB; without a sighting the last word stays."""

@@ -428,6 +428,41 @@ async def test_usb_turned_off_while_udev_is_down_tells_nobody_either(tmp_path: P
         assert h.pipeline.views.all() == []
 
 
+@pytest.mark.parametrize("seen", ["by udev alone", "by adb until debugging was turned off"])
+@pytest.mark.parametrize("adb_first", [False, True])
+async def test_usb_turned_off_between_two_runs_tells_nobody_of_the_phones_that_only_udev_saw(
+    tmp_path: Path, seen: str, *, adb_first: bool
+) -> None:
+    off = replace(usb("ce09"), usb=UsbKind.MTP)
+    usb_off = IOS_OFF + "[usb]\nenabled = false\n"
+    async with house(tmp_path) as h:
+        h.see(usb("up", "1-2"), adb("up", "1-2"))
+        if seen != "by udev alone":
+            h.see(usb("ce09"), adb("ce09"))
+        if adb_first:
+            h.pipeline.observe(Gone(ADB, "ce09"))
+        h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
+        h.see(off)
+        h.pipeline.observe(Gone(ADB, "ce09"))
+        h.wait(60)
+        assert (await h.came())[-1] == ("ce09", "Offline")
+    async with house(tmp_path, usb_off + HOOK, settled=False) as h:
+        h.pipeline.observe(Snapshot(ADB, (adb("up", "1-2"),)))
+        h.wait(3600)
+        assert await h.came() == []
+        assert [view.udid for view in h.pipeline.views()] == ["up"], "nothing can be said of it"
+    async with house(tmp_path, usb_off + HOOK, settled=False) as h:
+        h.pipeline.observe(Snapshot(ADB, ()))
+        h.wait(3600)
+        assert await h.came() == [("up", "Unplugged")], "adb's list is the presence of its phones"
+    async with house(tmp_path, settled=False) as h:
+        h.pipeline.observe(Snapshot(UDEV, (off,)))
+        h.pipeline.observe(Snapshot(ADB, ()))
+        h.wait(3600)
+        assert await h.came() == []
+        assert h.state("ce09")[0] is DeviceState.OFFLINE
+
+
 async def test_a_platform_turned_off_is_gone_from_every_view(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09"))
