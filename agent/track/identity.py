@@ -115,6 +115,8 @@ class _Device:
     """udev saw it leave, and it has not become ready since: a list that still has it is stale."""
     beyond_udev: bool = False
     """It has answered its bridge while udev did not see it, and udev has not seen it since."""
+    met: bool = False
+    """Whether it was seen since the agent's start."""
     told: bool = False
     """Whether it counts as there: its UDID must not change."""
     counted: bool = False
@@ -160,6 +162,8 @@ class Identities:
         """The lasting path of every port that udev showed."""
         self._beside: set[Key] = set()
         """Things that stood beside the phone of their serial: they are not that phone."""
+        self._aside: set[Key] = set()
+        """Sightings that were nobody's when udev last saw: nor are they while it does not."""
         self._listed: set[str] = set()
         self._renames: list[tuple[str, str]] = []
         self._newly_shared: set[str] = set()
@@ -359,6 +363,8 @@ class Identities:
             if isinstance(observation, Down):
                 self._udev_missing = observation.missing and not self._udev_spoke
         answered = self._answered(observation)
+        if answered is not None:
+            self._aside.discard((source, answered.address))
         touched = self._apply(observation) | self._begin()
         left = source is SourceName.UDEV and isinstance(observation, (Gone, Snapshot))
         for udid in touched:
@@ -369,12 +375,19 @@ class Identities:
     def _answered(self, observation: Observation) -> Sighting | None:
         """The sighting that becomes ready by that observation, which only an answer can do.
 
-        A list read anew (a snapshot) may repeat what a stalled server has said for long.
+        A list read anew (a snapshot) may repeat what a stalled server has said for long, and a row
+        that only gets another address (there are others of its serial, or no more) says nothing.
         """
         match observation:
             case Changed(sighting=Sighting(bridge=Bridge.READY) as new):
-                old = self._sightings[new.source].get(new.address)
-                return new if old is None or old.bridge is not Bridge.READY else None
+                source, serial = new.source, _serial_of(new)
+                before = [self._sightings[source].get(new.address)]
+                if before == [None]:
+                    alike = self._by_serial.get(serial, ())
+                    rows = [self._sighting(key) for key in alike if key[0] is source]
+                    before += [r for r in rows if (r.serial, r.port) == (new.serial, new.port)]
+                ready = any(old is not None and old.bridge is Bridge.READY for old in before)
+                return None if ready else new
         return None
 
     def _weigh(self, device: _Device, answered: Sighting | None, *, left: bool) -> None:
@@ -493,6 +506,7 @@ class Identities:
             return set()
         key = (source, address)
         self._beside.discard(key)
+        self._aside.discard(key)
         neighbours = self._unindex(key, old) - {key}
         if (owner := self._owner.get(key)) is not None:
             # Who hangs at its last port without a serial may be it, now that it is nowhere else.
@@ -542,19 +556,7 @@ class Identities:
         if not self._begun:
             return set()
         every = sorted(self._component(keys))
-        groups = join(
-            [self._seen(key) for key in every], watched=self._watched, shared=self._doubtful
-        )
-        wanted: dict[Key, tuple[str, Group]] = {}
-        taken: set[str] = set()
-        component = set(every)
-        for group in sorted(groups, key=self._rank):
-            udid = self._name(group, taken, component)
-            if udid is not None:
-                if udid not in self._devices:
-                    self._meet(udid, group)
-                taken.add(udid)
-                wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
+        wanted = self._decide(every)
         touched, self._newly_shared = self._newly_shared, set()
         for key in every:
             if key not in wanted:
@@ -565,6 +567,29 @@ class Identities:
             if key in wanted:
                 touched |= self._assign(key, *wanted[key])
         return touched
+
+    def _decide(self, every: list[Key]) -> dict[Key, tuple[str, Group]]:
+        """Whose each of these sightings is, and the group it stands in; left out: nobody's."""
+        component = set(every)
+        groups = join(
+            [self._seen(key) for key in every if self._watched or key not in self._aside],
+            watched=self._watched,
+            twins=self._shared.__contains__,
+            shared=self._doubtful,
+        )
+        wanted: dict[Key, tuple[str, Group]] = {}
+        taken: set[str] = set()
+        for group in sorted(groups, key=self._rank):
+            udid = self._name(group, taken, component)
+            if udid is not None:
+                if udid not in self._devices:
+                    self._meet(udid, group)
+                taken.add(udid)
+                wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
+        if self._watched:
+            self._aside -= wanted.keys()
+            self._aside |= component - wanted.keys()
+        return wanted
 
     def _doubtful(self, serial: str) -> bool:
         """Whether that serial is of more than one device that we know."""
@@ -656,6 +681,8 @@ class Identities:
             alike = False  # another phone hangs there by now
         elif group.port and not facts.serial and self._of_serial.get(group.serial):
             alike = False  # one that we know
+        elif not facts.serial and self._devices[udid].left_usb:
+            alike = False  # it left, and is in adb's list for a moment more
         else:
             alike = not self._is_makeshift(udid) and (group.phone or self._is_at(udid, group))
         return alike and self._may_hang_at(udid, group)
@@ -686,6 +713,8 @@ class Identities:
                 if not mine:
                     return self._unused(_spelled(group))
                 return min(mine, key=lambda udid: not self._is_at(udid, group))
+            if self._is_udevs(group):
+                return None
             self._share(serial)
         return self._twin(group, here)
 
@@ -700,7 +729,7 @@ class Identities:
         if here and not group.seen[0].numbered:
             # One of them, and which will be told with its port; where udev is not there, perhaps.
             return None if self._watched else here[0]
-        return self._unused(address)
+        return None if self._is_udevs(group) else self._unused(address)
 
     def _thing(self, group: Group, free: Callable[[str], bool]) -> str | None:
         """Of a USB device that is no phone by its descriptors: a known one in an odd mode?"""
@@ -715,7 +744,8 @@ class Identities:
         if len(here) != 1 or here != known or keys & self._beside or len(alike) > 1:
             return None
         moved = bool(self._ports.of(here[0]))
-        return None if moved and is_placeholder(group.serial) else here[0]
+        sure = self._devices[here[0]].met and not is_placeholder(group.serial)
+        return None if moved and not sure else here[0]
 
     def _without_serial(self, group: Group, free: Callable[[str], bool]) -> str | None:
         sighting = group.seen[0].sighting
@@ -749,7 +779,19 @@ class Identities:
             return None
         if at := self._of_place(group, here):
             return at
-        return self._unused(f"{head}@{path or group.port}")
+        return None if self._is_udevs(group) else self._unused(f"{head}@{path or group.port}")
+
+    def _is_udevs(self, group: Group) -> bool:
+        """Whether it is udev's to say if another phone of that serial hangs there.
+
+        A phone that moves stays in adb's list where it hung, now and then for as long as adb runs:
+        two ports there are no two phones while udev sees where phones of that serial are.
+        """
+        placed = group.port or group.displaced
+        if not self._watched or not placed or not group.lacks(SourceName.UDEV):
+            return False
+        known = (self._devices[udid] for udid in self._of_serial.get(group.serial, ()))
+        return bool(group.serial) and any(each.on_usb or each.left_usb for each in known)
 
     def _is_at(self, udid: str, group: Group) -> bool:
         return self._of_place(group, [udid], exact=True) is not None
@@ -862,6 +904,7 @@ class Identities:
             if not device.members:
                 device.facts = replace(device.facts, ways="")
             device.members[key] = sighting
+            device.met = True
             self._owner[key] = udid
             self._place(device)
         device.facts = self._learned(device.facts, sighting, group)

@@ -43,6 +43,8 @@ class Seen:
     """On this host's USB; "" where it is not told, or is another host's."""
     owner: str | None
     """Whose it is by now, where that is settled."""
+    displaced: bool = False
+    """udev sees somebody else where its source says that it hangs."""
 
     @property
     def far(self) -> bool:
@@ -88,6 +90,11 @@ class Group:
         """Whether it is reached over the network alone."""
         return all(each.far for each in self.seen)
 
+    @property
+    def displaced(self) -> bool:
+        """Whether somebody else hangs where it is said to hang."""
+        return any(each.displaced for each in self.seen)
+
     def lacks(self, source: SourceName) -> bool:
         """Whether that source says nothing of it."""
         return all(each.sighting.source is not source for each in self.seen)
@@ -101,13 +108,20 @@ class Group:
         return not all(bones) or bones[0] == bones[1]
 
 
-def join(sightings: Iterable[Seen], *, watched: bool, shared: Callable[[str], bool]) -> list[Group]:
+def join(
+    sightings: Iterable[Seen],
+    *,
+    watched: bool,
+    twins: Callable[[str], bool],
+    shared: Callable[[str], bool],
+) -> list[Group]:
     """Group them; a sighting of which nobody can say whose it is stands in no group.
 
     Args:
         sightings: in a lasting order, so that nothing hangs on which came first.
         watched: udev sees this host's ports, so a port that it does not name is doubtful.
-        shared: whether more than one phone is known to have a serial.
+        twins: whether two phones of that serial were there at the same time.
+        shared: whether more than one device is known to have it.
     """
     groups, loose = _by_port(sightings, watched=watched)
     of_serial: defaultdict[str, list[Seen]] = defaultdict(list)
@@ -119,9 +133,9 @@ def join(sightings: Iterable[Seen], *, watched: bool, shared: Callable[[str], bo
         things = [g for g in groups if g.serial == serial and not g.phone]
         before = len(phones)
         cable = [each for each in mine if not each.far]
-        unseen = [each for each in cable if each.port]
-        _join_unseen(unseen, phones, shared=shared(serial))
-        plain = [each for each in cable if not each.port]
+        unseen = [each for each in cable if each.port or each.displaced]
+        _join_unseen(unseen, phones, shared=twins(serial))
+        plain = [each for each in cable if not each.port and not each.displaced]
         _join_plain(plain, phones, things)
         _join_far([each for each in mine if each.far], phones, shared=shared(serial))
         groups += phones[before:]
@@ -147,7 +161,7 @@ def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], 
         elif group.fits(each.serial):
             group.seen.append(each)
         else:
-            loose.append(replace(each, port=""))  # somebody else hangs there by now
+            loose.append(replace(each, port="", displaced=True))
     return list(at.values()), loose
 
 
@@ -158,26 +172,17 @@ def _nameless(sightings: Iterable[Seen]) -> Iterator[Group]:
 
 
 def _join_unseen(rows: list[Seen], phones: list[Group], *, shared: bool) -> None:
-    """Rows of adb at ports at which udev sees nobody: it was faster than udev, or is outdated."""
-    ports = {row.port for row in rows} | {
-        each.port
-        for group in phones
-        for each in group.seen
-        if each.sighting.source is SourceName.ADB
-    } - {""}
-    several = shared or len(ports) > 1
-    on_udev = list(phones)
+    """Rows of adb at ports at which udev does not see it: adb was faster than udev, or is late."""
+    if len(phones) == 1 and not shared:
+        if phones[0].lacks(SourceName.ADB):
+            # It has moved, and adb has not said so yet.
+            phones[0].seen += [row for row in rows if row.owner is not None]
+        # Else where it hung before, or a second phone of that serial: udev will say which.
+        return
     new: dict[str, Group] = {}
     for row in rows:
-        if several or not on_udev:
-            group = new.get(row.port)
-            if group is None:
-                group = new[row.port] = Group(port=row.port)
-                phones.append(group)
-            group.seen.append(row)
-        elif row.owner is not None and len(on_udev) == 1:
-            on_udev[0].seen.append(row)  # it has moved, and adb has not said so yet
-        # Else a second phone of that serial, or the first one's new place: udev will say which.
+        new.setdefault(row.sighting.port, Group(port=row.port)).seen.append(row)
+    phones += new.values()
 
 
 def _join_plain(rows: list[Seen], phones: list[Group], things: list[Group]) -> None:

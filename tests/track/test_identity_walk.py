@@ -340,10 +340,6 @@ class Bench:
     async def rest(self) -> None:
         """What is no phone's doing."""
         act = self.random.choice(("source", "source", "restart", "reboot", "modem"))
-        if act in ("restart", "reboot"):
-            # Nothing tells a thing of a phone's serial from that phone, moved with its debugging
-            # off, to an agent that was not there when both were.
-            self.modem = None
         if act == "source":
             source = self.random.choice(list(SourceName))
             self.up[source] = not self.up[source]
