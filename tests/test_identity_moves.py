@@ -320,6 +320,21 @@ async def test_a_thing_of_a_phones_serial_is_not_that_phone_after_a_restart(
         assert await h.came() == [(serial, "Online"), (serial, "Unplugged")]
 
 
+async def test_a_thing_that_stood_beside_a_phone_is_not_that_phone_whatever_is_started_anew(
+    tmp_path: Path,
+) -> None:
+    thing = replace(usb("ce09", "1-2"), usb=UsbKind.OTHER, platform=None)
+    async with house(tmp_path) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"), thing)
+        told(h, Gone(ADB, "ce09"), Gone(UDEV, "/devices/1-1"))
+        h.wait(3)
+        told(h, Down(UDEV, "stopped"), Snapshot(UDEV, (thing,)))
+        h.wait(60)
+        told(h, Gone(UDEV, "/devices/1-2"), Changed(thing))
+        h.wait(60)
+        assert await h.came() == [("ce09", "Online"), ("ce09", "Unplugged")]
+
+
 async def test_a_phone_is_itself_in_its_place_after_a_restart_whatever_its_mode(
     tmp_path: Path,
 ) -> None:

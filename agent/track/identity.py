@@ -160,8 +160,8 @@ class Identities:
         self._addresses = Places()
         self._paths: dict[str, str] = {}
         """The lasting path of every port that udev showed."""
-        self._beside: set[Key] = set()
-        """Things that stood beside the phone of their serial: they are not that phone."""
+        self._beside: set[str] = set()
+        """Serials that a thing had beside a phone: elsewhere they say nothing of a thing."""
         self._aside: set[Key] = set()
         """Sightings that were nobody's when udev last saw: nor are they while it does not."""
         self._listed: set[str] = set()
@@ -505,7 +505,6 @@ class Identities:
         if old is None:
             return set()
         key = (source, address)
-        self._beside.discard(key)
         self._aside.discard(key)
         neighbours = self._unindex(key, old) - {key}
         if (owner := self._owner.get(key)) is not None:
@@ -737,11 +736,10 @@ class Identities:
         here = [udid for udid in known if free(udid)]
         if at := self._of_place(group, here, exact=True):
             return at
-        keys = {each.key for each in group.seen}
         if here != known:
-            self._beside |= keys
+            self._beside.add(group.serial)
         alike = [key for key in self._by_serial[group.serial] if key[0] is SourceName.UDEV]
-        if len(here) != 1 or here != known or keys & self._beside or len(alike) > 1:
+        if len(here) != 1 or here != known or group.serial in self._beside or len(alike) > 1:
             return None
         moved = bool(self._ports.of(here[0]))
         sure = self._devices[here[0]].met and not is_placeholder(group.serial)
