@@ -149,6 +149,8 @@ class Identities:
         self._waiting = set(self._enabled)
         self._down: dict[SourceName, str] = dict.fromkeys(self._enabled, "not connected yet")
         self._sightings: dict[SourceName, dict[str, Sighting]] = {name: {} for name in SourceName}
+        self._serials: dict[Key, str] = {}
+        """What each sighting is joined by; "" where it does not say who the phone is."""
         self._by_serial: defaultdict[str, set[Key]] = defaultdict(set)
         self._by_port: defaultdict[str, set[Key]] = defaultdict(set)
         self._owner: dict[Key, str] = {}
@@ -396,7 +398,7 @@ class Identities:
             if answered is not None and answered in device.members.values():
                 device.left_usb = False
             return
-        if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
+        if _on_usb(device) is not None:
             device.on_usb, device.left_usb, device.beyond_udev = True, False, False
             return
         device.left_usb |= device.on_usb and left
@@ -516,7 +518,8 @@ class Identities:
         return touched | self._settle(neighbours)
 
     def _index(self, key: Key, sighting: Sighting) -> None:
-        if serial := _serial_of(sighting):
+        self._serials[key] = serial = _serial_of(sighting)
+        if serial:
             self._by_serial[serial].add(key)
         if port := self._port_of(sighting):
             self._by_port[port].add(key)
@@ -528,7 +531,7 @@ class Identities:
         """Take a sighting out of both indexes; returns who stood beside it."""
         neighbours: set[Key] = set()
         for index, value in (
-            (self._by_serial, _serial_of(sighting)),
+            (self._by_serial, self._serials.pop(key, "")),
             (self._by_port, self._port_of(sighting)),
         ):
             if value:
@@ -560,8 +563,8 @@ class Identities:
         for key in every:
             if key not in wanted:
                 touched |= self._release(key)
-            elif (udid := wanted[key][0]) != self._owner.get(key):
-                touched |= self._release(key, udid, wanted[key][1].serial)
+            elif (owner := self._owner.get(key)) is not None and owner != wanted[key][0]:
+                touched |= self._release(key, wanted[key][0], wanted[key][1].serial)
         for key in every:
             if key in wanted:
                 touched |= self._assign(key, *wanted[key])
@@ -569,10 +572,10 @@ class Identities:
 
     def _decide(self, every: list[Key]) -> dict[Key, tuple[str, Group]]:
         """Whose each of these sightings is, and the group it stands in; left out: nobody's."""
-        component = set(every)
+        component, watched = set(every), self._watched
         groups = join(
-            [self._seen(key) for key in every if self._watched or key not in self._aside],
-            watched=self._watched,
+            [self._seen(key) for key in every if watched or key not in self._aside],
+            watched=watched,
             twins=self._shared.__contains__,
             shared=self._doubtful,
         )
@@ -585,7 +588,7 @@ class Identities:
                     self._meet(udid, group)
                 taken.add(udid)
                 wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
-        if self._watched:
+        if watched:
             self._aside -= wanted.keys()
             self._aside |= component - wanted.keys()
         return wanted
@@ -614,7 +617,7 @@ class Identities:
             if port := self._port_of(sighting):
                 todo += self._by_port[port]
             devices = {self._owner.get(key)}
-            if serial := _serial_of(sighting):
+            if serial := self._serials[key]:
                 todo += self._by_serial[serial]
                 devices.update(self._of_serial.get(serial, ()))
             for udid in devices - {None}:
@@ -623,11 +626,10 @@ class Identities:
 
     def _seen(self, key: Key) -> Seen:
         sighting = self._sighting(key)
-        serial = _serial_of(sighting)
         owner = self._owner.get(key)
         if owner is not None and self._is_makeshift(owner):
             owner = None
-        return Seen(key, sighting, serial, self._port_of(sighting), owner)
+        return Seen(key, sighting, self._serials[key], self._port_of(sighting), owner)
 
     def _rank(self, group: Group) -> tuple[bool, bool, bool, bool, Key]:
         """Who is named before whom: it takes the UDID that both might have."""
@@ -898,14 +900,15 @@ class Identities:
         sighting = self._sighting(key)
         device = self._devices[udid]
         before, old = device.facts, device.members.get(key)
+        ways = before.ways
         if old != sighting:
             if not device.members:
-                device.facts = replace(device.facts, ways="")
+                ways = ""
             device.members[key] = sighting
             device.met = True
             self._owner[key] = udid
             self._place(device)
-        device.facts = self._learned(device.facts, sighting, group)
+        device.facts = self._learned(before, ways, sighting, group)
         if device.facts.serial != before.serial:
             del self._of_serial[before.serial][udid]
             self._of_serial[device.facts.serial][udid] = None
@@ -914,7 +917,7 @@ class Identities:
         if sighting.network and sighting.source is SourceName.ADB:
             self._addresses.put(udid, sighting.address)
             self._drop_ghost(sighting.address, udid)
-        changed = device.facts != before or device.members.get(key) is not old
+        changed = device.facts is not before or device.members.get(key) is not old
         return {udid} if changed else set()
 
     def _drop_ghost(self, address: str, udid: str) -> None:
@@ -924,7 +927,7 @@ class Identities:
             self._erase(address)
             self._renames.append((address, udid))
 
-    def _learned(self, facts: Facts, sighting: Sighting, group: Group) -> Facts:
+    def _learned(self, facts: Facts, ways: str, sighting: Sighting, group: Group) -> Facts:
         """Keep the newest word on each fact; a source that does not know says nothing."""
         port = (
             group.port or (sighting.port if sighting.source in self._remote else "") or facts.port
@@ -932,19 +935,21 @@ class Identities:
         path = self._paths.get(port, facts.path if port == facts.port else "")
         far = sighting.network and sighting.source is SourceName.ADB
         serial = facts.serial or group.serial
+        name, model = _told(facts, sighting)
+        way = _way(sighting)
         learned = Facts(
             facts.udid,
             # Apple's always have one: what is left is an Android phone with debugging off.
             sighting.platform or facts.platform or Platform.ANDROID,
+            name=name,
+            model=model,
             port=port,
             shared_serial=serial in self._shared,
             path=path,
             address=sighting.address if far else facts.address,
             serial=serial,
-            ways=" ".join(sorted({*facts.ways.split(), _way(sighting)})),
+            ways=" ".join(sorted({*ways.split(), way})) if ways else way,
         )
-        told = _told(facts, sighting)
-        learned = replace(learned, name=told.name, model=told.model)
         return facts if learned == facts else learned
 
     def _renew(self, key: Key, sighting: Sighting) -> set[str]:
@@ -953,7 +958,9 @@ class Identities:
         udid = self._owner[key]
         device = self._devices[udid]
         device.members[key] = sighting
-        device.facts = _told(device.facts, sighting)
+        name, model = _told(device.facts, sighting)
+        if (name, model) != (device.facts.name, device.facts.model):
+            device.facts = replace(device.facts, name=name, model=model)
         return {udid}
 
     def _see_by(self, device: _Device, ways: Collection[str]) -> None:
@@ -996,7 +1003,7 @@ class Identities:
     # --- readings --------------------------------------------------------------------------
 
     def _presence(self, device: _Device) -> tuple[Presence, str]:
-        if any(sighting.source is SourceName.UDEV for sighting in device.members.values()):
+        if _on_usb(device) is not None:
             return Presence.PRESENT, ""
         if SourceName.UDEV not in self._enabled or self._expected_elsewhere(device):
             return Presence.UNKNOWN, ""
@@ -1099,15 +1106,11 @@ def _joins_alike(old: Sighting, new: Sighting) -> bool:
     )
 
 
-def _told(facts: Facts, sighting: Sighting) -> Facts:
-    """Keep the newest word on name and model; a source that does not know says nothing."""
+def _told(facts: Facts, sighting: Sighting) -> tuple[str, str]:
+    """The newest word on name and model; a source that does not know says nothing."""
     # udev's model is a descriptor string; what the phone itself says to its bridge is better.
     weak = sighting.source is SourceName.UDEV and (facts.model or sighting.usb in FAR_MODES)
-    name = sighting.name or facts.name
-    model = facts.model if weak else sighting.model or facts.model
-    if (name, model) == (facts.name, facts.model):
-        return facts
-    return replace(facts, name=name, model=model)
+    return sighting.name or facts.name, facts.model if weak else sighting.model or facts.model
 
 
 def _is_plain(sighting: Sighting) -> bool:
@@ -1153,7 +1156,10 @@ def _listed(device: _Device) -> list[Sighting]:
 
 def _on_usb(device: _Device) -> Sighting | None:
     """What udev sees of it."""
-    return next((s for s in device.members.values() if s.source is SourceName.UDEV), None)
+    for sighting in device.members.values():
+        if sighting.source is SourceName.UDEV:
+            return sighting
+    return None
 
 
 def _bridge_name(device: _Device) -> str:

@@ -73,12 +73,18 @@ class Group:
     @property
     def serial(self) -> str:
         """The first that is good, udev's before the others'."""
-        return next((each.serial for each in self.seen if each.serial), "")
+        for each in self.seen:
+            if each.serial:
+                return each.serial
+        return ""
 
     @property
     def owner(self) -> str | None:
         """Whose it is by now, where that is settled."""
-        return next((each.owner for each in self.seen if each.owner is not None), None)
+        for each in self.seen:
+            if each.owner is not None:
+                return each.owner
+        return None
 
     @property
     def phone(self) -> bool:
