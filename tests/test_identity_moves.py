@@ -286,6 +286,123 @@ async def test_a_phone_without_a_serial_that_left_is_not_the_next_one_at_its_por
         ]
 
 
+async def test_a_row_left_behind_does_not_speak_for_a_phone_in_its_boot_loader(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, Gone(UDEV, "/devices/1-1"))
+        h.see(replace(usb("ce09", "1-2"), usb=UsbKind.FASTBOOT))
+        h.wait(60)
+        assert await h.came() == [("ce09", "Online"), ("ce09", "Offline")]
+
+
+async def test_of_two_rows_at_one_port_the_newest_speaks(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, Gone(UDEV, "/devices/1-1"))
+        h.see(usb("ce09", "1-1"), numbered("ce09", "1-1", 9))
+        h.see(numbered("ce09", "1-1", 10, Bridge.NOT_READY))
+        told(h, Gone(ADB, "ce09"))
+        h.wait(60)
+        assert await h.came() == [("ce09", "Online"), ("ce09", "Offline")]
+
+
+async def test_a_row_left_behind_is_not_the_next_phone_at_its_port_that_has_no_serial(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, Gone(UDEV, "/devices/1-1"))
+        h.see(replace(usb("", "1-1"), usb=UsbKind.MTP))
+        h.wait(60)
+        assert sorted(await h.came()) == [
+            ("ce09", "Online"),
+            ("ce09", "Unplugged"),
+            ("no-serial@1-1", "Offline"),
+        ]
+
+
+@pytest.mark.parametrize("edl", [False, True])
+async def test_a_row_left_behind_without_a_serial_does_not_speak_for_the_next_phone_there(
+    tmp_path: Path, *, edl: bool
+) -> None:
+    next_one = replace(usb("ce09", "1-1"), usb=UsbKind.MTP)
+    async with house(tmp_path) as h:
+        h.see(usb("", "1-1"), adb("????????????", "1-1"))
+        told(h, Gone(UDEV, "/devices/1-1"))
+        h.wait(3)
+        h.see(next_one)
+        h.wait(60)
+        if edl:
+            told(h, Gone(UDEV, "/devices/1-1"))
+            h.see(replace(next_one, serial="", usb=UsbKind.EMERGENCY, platform=None))
+            h.wait(60)
+        assert await h.came() == [
+            ("no-serial@1-1", "Online"),
+            ("no-serial@1-1", "Unplugged"),
+            ("ce09", "Offline"),
+        ]
+
+
+async def test_a_serial_that_was_told_late_is_remembered_over_a_restart(tmp_path: Path) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("", "1-1"))
+        h.wait(60)
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        assert await h.came() == [("no-serial@1-1", "Offline"), ("no-serial@1-1", "Online")]
+    async with house(tmp_path, settled=False) as h:
+        told(h, Snapshot(UDEV, (usb("ce09", "1-1"),)), Snapshot(ADB, (adb("ce09", "1-1"),)))
+        h.wait(60)
+        assert await h.came() == []
+        assert set(shown(h)) == {"no-serial@1-1"}
+
+
+def at(bus: int, controller: str, **more: object) -> Sighting:
+    """A phone of nobody's serial at the first port of a controller."""
+    devpath = f"/devices/pci0000:00/0000:00:{controller}.0/usb{bus}/{bus}-1"
+    return replace(usb(ANYBODYS, f"{bus}-1"), address=devpath, **more)
+
+
+async def test_while_udev_is_not_there_a_twin_is_known_by_its_port_on_its_very_bus(
+    tmp_path: Path,
+) -> None:
+    twins = (at(1, "14"), at(2, "15"))
+    async with house(tmp_path) as h:
+        h.see(*twins)
+        h.wait(60)
+        assert len(await h.came()) == 2
+        before = set(shown(h))
+    async with house(tmp_path, settled=False) as h:
+        told(h, Down(UDEV, "stopped"), Snapshot(ADB, ()))
+        h.see(adb(ANYBODYS, "3-1"))
+        h.wait(60)
+        new = set(shown(h)) - before
+        assert await h.came() == [(udid, "Online") for udid in new], "on a third bus: a third one"
+        told(h, Gone(ADB, ANYBODYS))
+        h.see(replace(adb(ANYBODYS, "2-1"), address=f"{ANYBODYS}#2"))
+        h.wait(60)
+        (second,) = {udid for udid in before if "0:15" in udid or "00:15" in udid}
+        assert (await h.came())[-1] == (second, "Online")
+
+
+async def test_a_port_whose_bus_has_another_number_since_a_reboot_is_not_that_one(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(at(1, "14"), at(2, "15"))
+        h.wait(60)
+        told(h, Gone(UDEV, at(1, "14").address), Gone(UDEV, at(2, "15").address))
+        h.wait(60)
+        assert len(await h.came()) == 4
+    async with house(tmp_path, settled=False) as h:
+        other = at(2, "14", serial="ce09")
+        told(h, Snapshot(UDEV, (other,)), Snapshot(ADB, ()), Down(UDEV, "stopped"))
+        h.see(adb(ANYBODYS, "1-1"))
+        h.wait(60)
+        assert [udid for udid, _ in await h.came()] == [f"{ANYBODYS}@1-1"], "nobody hung there"
+
+
 # --- things -----------------------------------------------------------------------------------
 
 

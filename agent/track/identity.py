@@ -626,10 +626,11 @@ class Identities:
 
     def _seen(self, key: Key) -> Seen:
         sighting = self._sighting(key)
-        owner = self._owner.get(key)
-        if owner is not None and self._is_makeshift(owner):
-            owner = None
-        return Seen(key, sighting, self._serials[key], self._port_of(sighting), owner)
+        owner, left = self._owner.get(key), False
+        if owner is not None:
+            left = self._devices[owner].left_usb
+            owner = None if self._is_makeshift(owner) else owner
+        return Seen(key, sighting, self._serials[key], self._port_of(sighting), owner, left)
 
     def _rank(self, group: Group) -> tuple[bool, bool, bool, bool, Key]:
         """Who is named before whom: it takes the UDID that both might have."""
@@ -806,13 +807,17 @@ class Identities:
                 if udid in udids and (place == path or self._devices[udid].counted):
                     return udid
         # Where udev does not tell, or a store is from before it was asked, the kernel's name of the
-        # port is all there is; but for its bus number, that one lasts.
+        # port is all there is; but for its bus number, that one lasts. A name whose place udev has
+        # shown under another one is from before a reboot.
+        shown = {path, *self._paths.values()} - {""}
         old = [udid for udid in udids if not (path and self._devices[udid].facts.path)]
+        old = [udid for udid in old if self._devices[udid].facts.path not in shown]
         same = [udid for udid in old if self._devices[udid].facts.port == group.port]
         if same or exact:
             return same[0] if same else None
         alike = digits(group.port)
-        same = [udid for udid in old if digits(self._devices[udid].facts.port) == alike]
+        nameless = [udid for udid in old if not self._devices[udid].facts.path]
+        same = [udid for udid in nameless if digits(self._devices[udid].facts.port) == alike]
         return same[0] if len(same) == 1 else None
 
     def _share(self, serial: str) -> None:
@@ -828,7 +833,8 @@ class Identities:
         device = self._devices.get(udid)
         if device is None or device.counted:
             return udid
-        if group.lacks(SourceName.ADB) or serial_key(udid, None) != group.serial:
+        known = group.serial and serial_key(udid, None) == group.serial
+        if not known or group.lacks(SourceName.ADB):
             return udid
         spelled = _spelled(group)
         if spelled == udid or spelled in self._devices:
@@ -912,7 +918,7 @@ class Identities:
         if device.facts.serial != before.serial:
             del self._of_serial[before.serial][udid]
             self._of_serial[device.facts.serial][udid] = None
-        if group.port:
+        if group.port and not (device.left_usb and group.lacks(SourceName.UDEV)):
             self._ports.put(udid, _place(device.facts.path, group.port))
         if sighting.network and sighting.source is SourceName.ADB:
             self._addresses.put(udid, sighting.address)
@@ -1061,8 +1067,10 @@ def _serial_of_key(known: Known) -> tuple[str, bool]:
     """The serial that a known device's UDID holds, and whether another phone has it, too."""
     head, at, place = known.udid.rpartition("@")
     if at and place in {known.port, known.path}:
+        if head == "no-serial":
+            return known.serial, known.shared  # told late, and by then its UDID had counted
         serial = serial_key(head, known.platform)
-        return ("", False) if head == "no-serial" else (serial, bool(serial))
+        return serial, bool(serial)
     if known.serial or known.platform is None:
         return known.serial or _listed_serial(known.udid), known.shared
     if known.udid == known.address or is_network(known.udid) or known.udid.startswith("no-serial@"):

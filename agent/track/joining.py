@@ -43,6 +43,8 @@ class Seen:
     """On this host's USB; "" where it is not told, or is another host's."""
     owner: str | None
     """Whose it is by now, where that is settled."""
+    left: bool = False
+    """udev saw its phone leave: if it is still listed, that is an old list."""
     displaced: bool = False
     """udev sees somebody else where its source says that it hangs."""
 
@@ -55,6 +57,12 @@ class Seen:
     def numbered(self) -> bool:
         """Whether adb lists others of its serial, so that it goes by its transport id."""
         return self.sighting.address != self.sighting.serial
+
+    @property
+    def transport(self) -> int:
+        """Its number in adb's list, where others have its serial; the newest has the highest."""
+        number = self.sighting.address.removeprefix(f"{self.sighting.serial}#")
+        return int(number) if self.numbered and number.isdecimal() else 0
 
     @property
     def way(self) -> str:
@@ -105,6 +113,17 @@ class Group:
         """Whether that source says nothing of it."""
         return all(each.sighting.source is not source for each in self.seen)
 
+    def takes(self, row: Seen) -> bool:
+        """Whether that row of adb may be of what udev sees at its port."""
+        if not row.serial and not self.lacks(SourceName.ADB):
+            return False
+        if not row.left:
+            return self.fits(row.serial)
+        # Its phone left: it has come back in a mode that tells no serial, or it is another one.
+        if any(each.sighting.usb in FAR_MODES for each in self.seen):
+            return bool(row.serial)
+        return bool(self.serial) == bool(row.serial) and self.fits(row.serial)
+
     def fits(self, serial: str) -> bool:
         """Whether what hangs at its port may have that serial."""
         mine = self.serial
@@ -129,7 +148,7 @@ def join(
         twins: whether two phones of that serial were there at the same time.
         shared: whether more than one device is known to have it.
     """
-    groups, loose = _by_port(sightings, watched=watched)
+    groups, loose = _by_port(_newest(sightings), watched=watched)
     of_serial: defaultdict[str, list[Seen]] = defaultdict(list)
     for each in loose:
         of_serial[each.serial].append(each)
@@ -148,6 +167,19 @@ def join(
     return groups
 
 
+def _newest(sightings: Iterable[Seen]) -> Iterator[Seen]:
+    """Without adb's rows of phones that hang there again by now: at a port the newest speaks."""
+    rows: dict[tuple[str, str], Seen] = {}
+    for each in sightings:
+        if each.sighting.source is not SourceName.ADB or not each.port:
+            yield each
+            continue
+        place = each.port, each.serial
+        known = rows.get(place)
+        rows[place] = each if known is None or each.transport > known.transport else known
+    yield from rows.values()
+
+
 def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], list[Seen]]:
     """What hangs at one port; and the sightings whose place that does not tell."""
     at: dict[str, Group] = {}
@@ -158,13 +190,13 @@ def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], 
         else:
             rest.append(each)
     loose: list[Seen] = []
-    for each in rest:
+    for each in sorted(rest, key=lambda each: not each.serial):
         group = at.get(each.port) if each.port else None
         if each.port and group is None and not watched:
             at[each.port] = Group([each], each.port)
         elif group is None:
             loose.append(each)
-        elif group.fits(each.serial):
+        elif group.takes(each):
             group.seen.append(each)
         else:
             loose.append(replace(each, port="", displaced=True))
@@ -180,11 +212,7 @@ def _nameless(sightings: Iterable[Seen]) -> Iterator[Group]:
 def _join_unseen(rows: list[Seen], phones: list[Group], *, shared: bool) -> None:
     """Rows of adb at ports at which udev does not see it: adb was faster than udev, or is late."""
     if len(phones) == 1 and not shared:
-        if phones[0].lacks(SourceName.ADB):
-            # It has moved, and adb has not said so yet.
-            phones[0].seen += [row for row in rows if row.owner is not None]
-        # Else where it hung before, or a second phone of that serial: udev will say which.
-        return
+        return  # where it hung before, or a second phone of that serial: udev will say which
     new: dict[str, Group] = {}
     for row in rows:
         new.setdefault(row.sighting.port, Group(port=row.port)).seen.append(row)

@@ -203,6 +203,13 @@ def test_junk_serials_are_told_apart_by_port() -> None:
     assert set(identities.udids) == {"no-serial@1-1", "no-serial@1-2"}
 
 
+def test_two_rows_without_a_serial_and_a_port_are_two_phones() -> None:
+    identities = house()
+    see(identities, adb("????????????", bridge=Bridge.UNKNOWN), adb("????????????", tid="2"))
+    see(identities, replace(adb("????????????"), usb_serial="x"))
+    assert len(identities.udids) == 2
+
+
 def test_a_row_without_permissions_joins_the_phone_at_its_port() -> None:
     identities = house()
     see(identities, adb("????????????", "1-4", Bridge.NOT_READY))

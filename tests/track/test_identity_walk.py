@@ -11,7 +11,7 @@ not at all for a while; the agent and the machine are started anew. Whatever com
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -116,10 +116,16 @@ class Recorder:
 
 
 class Bench:
-    """The walk; everything hangs on its seed."""
+    """The walk; everything hangs on its seed.
 
-    def __init__(self, seed: int) -> None:
+    With `stale`, adb lists phones where they hung for long after they left.
+    """
+
+    def __init__(self, seed: int, *, stale: bool = False) -> None:
         self.random = Random(seed)
+        self.stale = stale
+        self.left_behind: list[Phone] = []
+        """As adb still lists them."""
         self.phones = [
             *(Phone(f"twin {n}", TWIN) for n in (1, 2, 3)),
             Phone("plain", "ce09"),
@@ -183,6 +189,7 @@ class Bench:
             for phone in self.phones
             if not phone.ios and phone.there and phone.mode in {"adb", "unauthorized", "recovery"}
         ]
+        listed += self.left_behind
         found = []
         for phone in listed:
             serial = phone.address or phone.serial or "????????????"
@@ -261,6 +268,9 @@ class Bench:
         phone.place, phone.number, phone.changed = place, self.numbers, True
         phone.mode = self.random.choice(self.modes(phone))
         phone.named = False
+        self.left_behind = [
+            old for old in self.left_behind if (old.serial, old.place) != (phone.serial, place)
+        ]
 
     def modes(self, phone: Phone) -> list[str]:
         if phone.address:
@@ -273,6 +283,9 @@ class Bench:
         return [mode for mode in ANDROID_MODES if mode not in hidden]
 
     def unplug(self, phone: Phone) -> None:
+        listed = bool(phone.place) and phone.mode == "adb" and self.up[ADB]
+        if self.stale and phone.serial and listed and self.random.random() < 0.5:
+            self.left_behind.append(replace(phone))
         phone.place, phone.mode, phone.changed, phone.left = None, "", True, True
         phone.named = False
 
@@ -312,6 +325,8 @@ class Bench:
             phone = self.random.choice(there)
             phone.mode, phone.changed = self.random.choice(self.modes(phone)), True
             self.log.append(f"mode {phone}")
+        elif act == "unplug" and self.left_behind:
+            self.left_behind.pop()
         elif act == "flicker" and there:
             self.flicker(self.random.choice(there))
         elif act == "rest":
@@ -343,6 +358,7 @@ class Bench:
         if act == "source":
             source = self.random.choice(list(SourceName))
             self.up[source] = not self.up[source]
+            self.left_behind = [] if source is ADB else self.left_behind
             self.log.append(f"{source} {'up' if self.up[source] else 'down'}")
             self.say(source)
         elif act == "modem":
@@ -350,6 +366,11 @@ class Bench:
             self.log.append(f"modem {self.modem}")
         else:
             self.log.append(act)
+            for phone in self.phones:
+                stored = self.store.records.get(phone.key)
+                if phone.mode in EMERGENCY and stored and stored.state is DeviceState.UNPLUGGED:
+                    phone.named = False  # back, but not for long enough to count by then
+            self.left_behind = [] if act == "reboot" else self.left_behind
             if act == "reboot" and self.random.random() < 0.5:
                 self.buses = {"14": self.buses["15"], "15": self.buses["14"]}
                 self.up[UDEV] = True  # without it nobody knows which port is which by now
@@ -429,8 +450,8 @@ class Bench:
         return f"{phone}\nbuses {self.buses} modem {self.modem}\n{tail}\n{shown}"
 
 
-async def walk(seed: int, steps: int) -> None:
-    bench = Bench(seed)
+async def walk(seed: int, steps: int, *, stale: bool = False) -> None:
+    bench = Bench(seed, stale=stale)
     for _ in range(steps):
         await bench.step()
         await asyncio.sleep(0)
