@@ -559,12 +559,12 @@ class Identities:
             return set()
         every = sorted(self._component(keys))
         wanted = self._decide(every)
+        stay = {udid for udid, _ in wanted.values()}
         touched, self._newly_shared = self._newly_shared, set()
         for key in every:
-            if key not in wanted:
-                touched |= self._release(key)
-            elif (owner := self._owner.get(key)) is not None and owner != wanted[key][0]:
-                touched |= self._release(key, wanted[key][0], wanted[key][1].serial)
+            owner, (udid, group) = self._owner.get(key), wanted.get(key, (None, _NOBODY))
+            if owner is not None and owner != udid:
+                touched |= self._release(key, None if owner in stay else udid, group.serial)
         for key in every:
             if key in wanted:
                 touched |= self._assign(key, *wanted[key])
@@ -626,7 +626,7 @@ class Identities:
 
     def _seen(self, key: Key) -> Seen:
         sighting = self._sighting(key)
-        owner, left = self._owner.get(key), False
+        owner, left = self._owner.get(key), key in self._aside
         if owner is not None:
             left = self._devices[owner].left_usb
             owner = None if self._is_makeshift(owner) else owner
@@ -1061,6 +1061,9 @@ class Identities:
             worst = min(seen, key=lambda s: (s.network, s.address))
             return worst.bridge or Bridge.UNKNOWN, worst.reason
         return Bridge.ABSENT, _not_seen(platform, device)
+
+
+_NOBODY = Group()
 
 
 def _serial_of_key(known: Known) -> tuple[str, bool]:

@@ -190,6 +190,18 @@ def test_two_phones_of_one_serial_are_told_apart_by_port() -> None:
     assert both(identities, f"{serial}@1-2") == (Presence.PRESENT, Bridge.NOT_READY)
 
 
+def test_rows_that_exchange_their_addresses_in_one_snapshot_are_the_same_phones() -> None:
+    identities = house()
+    see(identities, Snapshot(ADB, (adb("ce09", "1-1"), adb("ce09", "1-2", tid="1"))))
+    before = set(identities.udids)
+    see(identities, Snapshot(ADB, (adb("ce09", "1-1", tid="1"), adb("ce09", "1-2"))))
+    assert set(identities.udids) == before == {"ce09", "ce09@1-2"}
+    assert {udid: identities.facts(udid).port for udid in before} == {
+        "ce09": "1-1",
+        "ce09@1-2": "1-2",
+    }
+
+
 def test_a_shared_serial_is_remembered_over_a_restart() -> None:
     identities = house(Known("0123@1-1", Platform.ANDROID, "1-1"))
     see(identities, usb("0123", "1-1"), adb("0123", "1-1"))
@@ -203,11 +215,23 @@ def test_junk_serials_are_told_apart_by_port() -> None:
     assert set(identities.udids) == {"no-serial@1-1", "no-serial@1-2"}
 
 
-def test_two_rows_without_a_serial_and_a_port_are_two_phones() -> None:
+def test_a_row_without_a_serial_whose_port_is_told_late_stays_one_phone() -> None:
     identities = house()
-    see(identities, adb("????????????", bridge=Bridge.UNKNOWN), adb("????????????", tid="2"))
-    see(identities, replace(adb("????????????"), usb_serial="x"))
-    assert len(identities.udids) == 2
+    see(identities, adb("????????????"))
+    see(identities, adb("????????????", "1-4"))
+    assert len(identities.udids) == 1
+    see(identities, usb("", "1-4"))
+    assert [both(identities, udid) for udid in identities.udids] == [
+        (Presence.PRESENT, Bridge.READY)
+    ]
+
+
+def test_a_row_without_a_serial_beside_one_that_has_it_is_not_that_phone() -> None:
+    identities = house()
+    see(identities, usb("ce09", "1-1"), adb("ce09", "1-1"), adb("????????????", "1-1"))
+    see(identities, Gone(ADB, "ce09"))
+    see(identities, Gone(UDEV, "/devices/1-1"))
+    assert both(identities, "ce09")[0] is Presence.ABSENT
 
 
 def test_a_row_without_permissions_joins_the_phone_at_its_port() -> None:
