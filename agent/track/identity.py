@@ -14,7 +14,10 @@
 - A mode whose serial is no UDID (Apple's recovery, EDL, download mode) is whoever was at that port
   last, unless that one is elsewhere, or had left before the agent started; else nobody.
 - A USB device that is no phone by its descriptors makes no clash and takes no serial from a phone;
-  it is a phone only in that phone's place, or if nothing else can be meant.
+  it is a phone only in that phone's place, or, once that phone was seen, if nothing else can be
+  meant.
+- adb goes on listing phones that left. Two ports in its list are no two phones while udev knows
+  that serial on this host's USB: udev says where they hang.
 
 Bus numbers change at a reboot, so ports are remembered by their lasting path where udev tells it.
 What a source said is dropped when it goes down; the device stays known.

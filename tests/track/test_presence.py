@@ -450,7 +450,7 @@ async def test_usb_turned_off_between_two_runs_tells_nobody_of_the_phones_that_o
         h.pipeline.observe(Snapshot(ADB, (adb("up", "1-2"),)))
         h.wait(3600)
         assert await h.came() == []
-        assert [view.udid for view in h.pipeline.views()] == ["up"], "nothing can be said of it"
+        assert [view.udid for view in h.pipeline.views.all()] == ["up"], "nothing can be said of it"
     async with house(tmp_path, usb_off + HOOK, settled=False) as h:
         h.pipeline.observe(Snapshot(ADB, ()))
         h.wait(3600)

@@ -18,13 +18,13 @@ from agent.model import (
     Snapshot,
     UsbKind,
 )
-from tests.test_pipeline import ADB, HOOK, UDEV, adb, house, usb
+from tests.kit.tracking import ADB, HOOK, UDEV, adb, house, usb
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Sighting
-    from tests.test_pipeline import House
+    from tests.kit.tracking import House
 
 ANYBODYS = "0123456789ABCDEF"
 
@@ -41,7 +41,7 @@ def told(h: House, *observations: Observation) -> None:
 
 
 def shown(h: House) -> dict[str, tuple[DeviceState, str]]:
-    return {view.udid: (view.state, view.reason) for view in h.pipeline.views()}
+    return {view.udid: (view.state, view.reason) for view in h.pipeline.views.all()}
 
 
 MOVE: dict[str, list[Observation]] = {
