@@ -101,6 +101,7 @@ class Renewed(TypedDict):
     renewed: Time
 
 
+LeaseRequest = OneWish | AnyWish
 _KEYS = OneWish.__annotations__.keys() | AnyWish.__annotations__.keys()
 
 
@@ -115,7 +116,7 @@ async def list_leases(request: web.Request) -> LeaseList:
         "POST",
         "/v1/leases",
         status=201,
-        takes=OneWish | AnyWish,
+        takes=LeaseRequest,
         answers=LeaseRow,
         stream=_TIED,
         errors={

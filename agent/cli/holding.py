@@ -11,12 +11,14 @@ import click
 from agent.cli.out import say
 from agent.config import parse_duration
 from agent.errors import ApiError
+from agent.model import Platform
 from agent.text import printable
 from agent.users import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from agent.api.leases import AnyDevice, LeaseRequest
     from agent.cli.common import AgentClient
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -74,30 +76,38 @@ def request_body(
     waits: bool,
     timeout: float | None,
     steal: str | None,
-) -> dict[str, Any]:
-    """The body of `POST /v1/leases`; click.UsageError where the options contradict each other."""
+) -> LeaseRequest:
+    """The body of `POST /v1/leases`: for that device, or for any that fits.
+
+    Raises:
+        click.UsageError: the options contradict each other.
+    """
     if (platform or tags) and not any_:
         raise click.UsageError("--platform and --tag go with --any")
     if steal is not None and any_:
         raise click.UsageError("--steal takes one device by its UDID; it does not go with --any")
     if steal is not None and not steal.strip():
         raise click.UsageError("--steal needs a reason: its holder will read it")
-    body: dict[str, Any] = {"holder": holder or printable(f"{_user()}@{os.uname().nodename}")}
-    if any_:
-        body["any"] = {"tags": list(tags), **({"platform": platform} if platform else {})}
+    who = holder or printable(f"{_user()}@{os.uname().nodename}")
+    body: LeaseRequest
+    if udid is None:
+        fitting: AnyDevice = {"tags": list(tags)}
+        if platform:
+            fitting["platform"] = Platform(platform)
+        body = {"holder": who, "any": fitting}
     else:
-        body["udid"] = udid
+        body = {"holder": who, "udid": udid}
+        if steal:
+            body["steal"] = steal
     if waits or timeout is not None:
         body["wait"] = LONGEST_WAIT if timeout is None else timeout
-    if steal:
-        body["steal"] = steal
     return body
 
 
 async def patiently(
     client: AgentClient,
-    body: dict[str, Any],
-    ask: Callable[[dict[str, Any], float], Awaitable[_Answer]],
+    body: LeaseRequest,
+    ask: Callable[[LeaseRequest, float], Awaitable[_Answer]],
 ) -> _Answer:
     """What `ask(body, patience)` returns; who waits goes on to, behind an agent that restarts.
 
@@ -118,7 +128,8 @@ async def patiently(
     end = now() + left
     while True:
         try:
-            return await ask(body | {"wait": left}, left)
+            body["wait"] = left
+            return await ask(body, left)
         except ApiError as error:
             if error.code != "unreachable" or end - now() <= AGAIN:
                 raise

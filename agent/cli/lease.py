@@ -25,6 +25,7 @@ from agent.cli.table import columns
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.api.leases import LeaseRequest
     from agent.service.leases import LeaseRow
 
 _HEADINGS = ("ID", "UDID", "HOLDER", "PURPOSE", "SINCE", "EXPIRES", "TAKEN FROM")
@@ -56,7 +57,8 @@ def acquire(
     """
     if (udid is None) != wish["any_"]:
         raise click.UsageError("name either a UDID or --any")
-    body = request_body(udid, **wish) | {"purpose": purpose, "ttl": ttl}
+    body = request_body(udid, **wish)
+    body["purpose"], body["ttl"] = purpose, ttl
     lease = asyncio.run(_acquire(socket_of(config_path), body))
     if as_json:
         click.echo(json.dumps(lease, indent=2))
@@ -66,10 +68,10 @@ def acquire(
     echo_err(printable(held, LONG))
 
 
-async def _acquire(path: Path, body: dict[str, Any]) -> LeaseRow:
+async def _acquire(path: Path, body: LeaseRequest) -> LeaseRow:
     async with AgentClient(path) as client:
 
-        async def take(body: dict[str, Any], patience: float) -> LeaseRow:
+        async def take(body: LeaseRequest, patience: float) -> LeaseRow:
             lease: LeaseRow = await client.ask("POST", "/v1/leases", body, patience=patience)
             return lease
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
 
+    from agent.api.leases import LeaseRequest, OneWish
     from agent.service.leases import LeaseRow
 
 _FORWARDED = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -60,11 +61,9 @@ def command(
     udid, run = (None, words) if wish["any_"] else (words[0], words[1:])
     if not run:
         raise click.UsageError("what is to run? device-agent use UDID -- COMMAND…")
-    body = request_body(udid, **wish) | {
-        "purpose": _shown(run) if purpose is None else purpose,
-        "ttl": ttl,
-        "tie": True,
-    }
+    body = request_body(udid, **wish)
+    body["purpose"] = _shown(run) if purpose is None else purpose
+    body["ttl"], body["tie"] = ttl, True
     sys.exit(asyncio.run(_use(socket_of(config_path), body, run)))
 
 
@@ -73,7 +72,7 @@ def _shown(run: tuple[str, ...]) -> str:
     return printable(" ".join(shlex.join(run).split()), 200)
 
 
-async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
+async def _use(path: Path, body: LeaseRequest, run: tuple[str, ...]) -> int:
     async with AgentClient(path) as client:
         lease, lines = await patiently(client, body, functools.partial(_take, client))
         async with contextlib.aclosing(lines):
@@ -87,7 +86,7 @@ async def _use(path: Path, body: dict[str, Any], run: tuple[str, ...]) -> int:
 
 
 async def _take(
-    client: AgentClient, body: dict[str, Any], patience: float
+    client: AgentClient, body: LeaseRequest, patience: float
 ) -> tuple[LeaseRow, AsyncGenerator[Any]]:
     lines = client.lines("POST", "/v1/leases", body, patience=patience)
     return await anext(lines), lines
@@ -117,7 +116,7 @@ async def _keep(
     client: AgentClient,
     lines: AsyncIterator[Any],
     lease: LeaseRow,
-    body: dict[str, Any],
+    body: LeaseRequest,
 ) -> None:
     """Stay tied for ever; where the lease was lost with the agent, take a new one in its place."""
     said = False
@@ -137,12 +136,17 @@ async def _keep(
             if error.code == "unknown_lease":
                 lease["id"] = ""
         await asyncio.sleep(AGAIN)
-        path, again = f"/v1/leases/{quoted(lease['id'])}/tie", None
-        if not lease["id"]:
-            path, again = "/v1/leases", body | {"udid": lease["udid"], "wait": 0.0}
-            again.pop("any", None)
-            again.pop("steal", None)
-        lines = client.lines("POST", path, again)
+        if lease["id"]:
+            lines = client.lines("POST", f"/v1/leases/{quoted(lease['id'])}/tie")
+            continue
+        again: OneWish = {
+            "udid": lease["udid"],
+            "holder": body["holder"],
+            "purpose": body["purpose"],
+            "ttl": body["ttl"],
+            "tie": True,
+        }
+        lines = client.lines("POST", "/v1/leases", again)
 
 
 async def _run(run: tuple[str, ...], environ: dict[str, str]) -> int:

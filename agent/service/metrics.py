@@ -2,7 +2,8 @@
 
 The table of docs/monitoring.md is made from it (`python -m tests.docs.metrics`). Labels take few
 values: webhooks by name, because URLs hold secrets, and by id, because names repeat; never a URL, a
-device or a person. How it is written down stands in `agent.service.exposition`.
+device or a person. How it is written down stands in `agent.service.exposition`. The file is long
+because its table is.
 """
 
 from __future__ import annotations
