@@ -27,8 +27,9 @@ from agent.doctor.gather.limit import survived
 from agent.doctor.gather.reach import reach_all
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
+from agent.model import SourceName
+from agent.sources.registry import remote_bridges
 from agent.store import SQLITE_VERSION
-from agent.wire.peer import is_on_this_host
 
 if TYPE_CHECKING:
     from agent.doctor.facts import User
@@ -58,7 +59,7 @@ async def gather(
     )
     user = agent.user or _unit_user(unit) or users.own()
     state_dir = _state_dir(used, agent, unit)
-    local = is_on_this_host(used.android.adb_server)
+    local = SourceName.ADB not in remote_bridges(used)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
     android, ios = used.android, used.ios
     usb, adb, mux, store, reach = await asyncio.gather(
