@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import pairwise, product
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
@@ -573,6 +573,14 @@ def test_a_late_tick_yields_nothing_that_those_on_time_would_not(
 
 
 @given(TIMED, POLICIES, STATES)
+@example(
+    [
+        (1.0, Readings(Presence.PRESENT, Bridge.READY, Usage.IN_USE)),
+        (1.0, Readings(Presence.ABSENT, Bridge.READY, Usage.UNKNOWN)),
+    ],
+    Policy(0.0, 0.0, 0.0, 0.0),
+    None,
+)
 def test_feeding_the_same_readings_again_yields_nothing(
     timed: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None
 ) -> None:
