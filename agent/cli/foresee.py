@@ -6,11 +6,11 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent import toml_places
 from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
 from agent.config.carried import InForce, carried, unsure
 from agent.config.document import parse_toml, read
 from agent.config.mistakes import Mistake, placed, printable
+from agent.config.places import scan
 from agent.errors import ApiError, ConfigError
 
 if TYPE_CHECKING:
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
+    from agent.config.places import KeyPath
     from agent.errors import Problem
     from agent.service.webhooks import WebhookRow
-    from agent.toml_places import KeyPath
 
 
 def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
@@ -35,7 +35,7 @@ def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
     except (ApiError, ConfigError):
         return ()
     found = list(changes(config, rows))
-    return placed(found, parse_toml(text, str(path)), toml_places.scan(text), str(path))
+    return placed(found, parse_toml(text, str(path)), scan(text), str(path))
 
 
 def changes(config: Config, rows: list[WebhookRow]) -> Iterator[Mistake]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import tomlkit
 from tomlkit.items import AoT, Table
 
-from agent import toml_places
 from agent.config.document import parse_toml
+from agent.config.places import headers
 from agent.errors import EditError, UnknownWebhookError
 
 if TYPE_CHECKING:
@@ -155,14 +155,14 @@ def _item(value: Any, depth: int = 0) -> Any:
 def _block(text: str, index: int) -> tuple[list[str], int, int, int]:
     """The lines; where the webhook's comments, its header, and what follows it begin."""
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-    headers = toml_places.headers(text)
+    found = headers(text)
     own = ("webhooks", index)
-    number = next((n for n, (path, _) in enumerate(headers) if path == own), None)
+    number = next((n for n, (path, _) in enumerate(found) if path == own), None)
     if number is None:
         return lines, 0, 0, 0
-    start = headers[number][1] - 1
+    start = found[number][1] - 1
     end = len(lines)
-    for path, line in headers[number + 1 :]:
+    for path, line in found[number + 1 :]:
         if path[: len(own)] != own:
             end = _above(lines, line - 1)
             break

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from agent.config.secret import Kind, Secret
 from agent.config.values import (
     DURATION,
     MAX_ID,
@@ -32,7 +33,6 @@ from agent.config.values import (
     toml_type,
 )
 from agent.model import DeviceState, Platform, Visibility
-from agent.secrets import Kind, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

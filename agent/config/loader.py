@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from agent import toml_places
 from agent.config.document import parse_toml, read
 from agent.config.mistakes import placed, translated
 from agent.config.model import Config
+from agent.config.places import scan
 from agent.config.rules import cross_mistakes
 from agent.config.warn import warnings
 from agent.errors import ConfigError
@@ -30,7 +30,7 @@ def parse(text: str, file: str) -> Config:
     Pure. Raises ConfigError: a mistake of syntax alone, else every other one, in the file's order.
     """
     document = parse_toml(text, file)
-    places = toml_places.scan(text)
+    places = scan(text)
     config = None
     mistakes = list(cross_mistakes(document))
     try:

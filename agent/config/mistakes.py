@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent import toml_places
 from agent.config.model import all_sections
+from agent.config.places import nearest
 from agent.config.values import TOKEN, toml_type
 from agent.errors import Problem
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from agent.toml_places import KeyPath, Place
+    from agent.config.places import KeyPath, Place
 
 
 class Mistake(NamedTuple):
@@ -37,7 +37,7 @@ def placed(
     problems = {
         Problem(
             file,
-            *toml_places.nearest(places, path),
+            *nearest(places, path),
             _subject(document, path if about is None else about) + message,
         )
         for path, message, about in mistakes

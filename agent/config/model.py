@@ -41,6 +41,7 @@ from agent.config.fields import (
     to_tuple,
     url_or_table,
 )
+from agent.config.secret import Secret
 from agent.config.values import (
     check_hosts,
     check_listen,
@@ -54,7 +55,6 @@ from agent.config.values import (
     udid_key,
 )
 from agent.model import Visibility
-from agent.secrets import Secret
 
 
 class Section(BaseModel):

@@ -11,7 +11,7 @@ from agent.config.values import udid_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.toml_places import KeyPath
+    from agent.config.places import KeyPath
 
 
 def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:

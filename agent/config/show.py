@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import tomli
 
-from agent import toml_places
 from agent.config.model import all_sections
+from agent.config.places import scan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from agent.config.places import KeyPath
     from agent.errors import Problem
-    from agent.toml_places import KeyPath
 
 
 MARGIN = "    "
@@ -123,7 +123,7 @@ def _covered_lines(text: str, lines: list[str]) -> list[str]:
     whole: dict[int, bool] = {}
     starts: set[int] = set()
     last = True
-    for path, (line, column) in sorted(toml_places.scan(text).items(), key=by_place):
+    for path, (line, column) in sorted(scan(text).items(), key=by_place):
         if not lines[line - 1][: column - 1].strip(" \t["):
             starts.add(line)
         last, before = _is_open(path), last

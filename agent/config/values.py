@@ -6,11 +6,11 @@ import re
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from agent.secrets import Kind
+from agent.config.secret import Kind
 from agent.udid import udev_spelling
 
 if TYPE_CHECKING:
-    from agent.secrets import Secret
+    from agent.config.secret import Secret
 
 _T = TypeVar("_T")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent import toml_places
 from agent.config.document import parse_toml
 from agent.config.mistakes import Mistake, placed, printable
 from agent.config.model import Config, DeviceEntry, Tls, UsageServer, Webhook
+from agent.config.places import scan
 from agent.config.values import is_ios_udid, split_host_port
 from agent.config.warn_files import exposed_files
 from agent.model import Platform, Visibility
@@ -19,8 +19,8 @@ from agent.udid import is_network
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.places import KeyPath
     from agent.errors import Problem
-    from agent.toml_places import KeyPath
 
 _CALLING = {Visibility.PRIVATE, Visibility.LOCAL}
 
@@ -34,7 +34,7 @@ def warnings(config: Config, text: str, file: str) -> tuple[Problem, ...]:
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]
-    return placed(found, parse_toml(text, file), toml_places.scan(text), file)
+    return placed(found, parse_toml(text, file), scan(text), file)
 
 
 def _exposed_urls(config: Config) -> Iterator[Mistake]:

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 from agent.config.mistakes import Mistake
 from agent.config.model import BasicAuth, BearerAuth, Config
-from agent.secrets import Kind
+from agent.config.secret import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.secrets import Secret
-    from agent.toml_places import KeyPath
+    from agent.config.places import KeyPath
+    from agent.config.secret import Secret
 
 _SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sign|token", re.IGNORECASE)
 """Headers and parameters of a URL that bear such a word hold a secret; others (X-Rack) may not."""

@@ -45,12 +45,12 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent import __version__
+from agent.config.secret import Kind
 from agent.deliver import no_proxy
 from agent.deliver.answers import Connection, Connector, Head
 from agent.deliver.policy import EXCERPT, Answer, ErrorKind
 from agent.deliver.signing import PREFIX, Signer
 from agent.errors import AgentError, SecretError
-from agent.secrets import Kind
 from agent.threads import SharedThread
 from agent.wire.resolver import ThreadResolver
 
@@ -60,8 +60,8 @@ if TYPE_CHECKING:
     from aiohappyeyeballs import AddrInfoType
 
     from agent.config import BasicAuth, Webhook
+    from agent.config.secret import Secret
     from agent.model import Callback
-    from agent.secrets import Secret
 
 BODY_LIMIT: Final = 16 * 1024
 """Bytes of an answer's body that are read at most."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from agent.config import Config
-    from agent.secrets import Secret
+    from agent.config.secret import Secret
 
 TOKEN_LENGTH = 16
 """Characters from which a part of a URL's path may be a token (chat services put theirs there)."""

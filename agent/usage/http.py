@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.config import UsageServer
-    from agent.secrets import Secret
+    from agent.config.secret import Secret
 
 LIMIT = READ_LIMIT * 0.9
 """Seconds for an answer: shorter than the poller's, so that these words are the ones shown."""

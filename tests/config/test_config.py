@@ -32,9 +32,9 @@ from agent.config import (
     split_host_port,
     udid_key,
 )
+from agent.config.secret import Secret
 from agent.errors import ConfigError
 from agent.model import DeviceState, Platform, Visibility
-from agent.secrets import Secret
 
 WEBHOOK = (
     '[[webhooks]]\nname = "Board"\nurl = "https://receiver.example/hook"\nevents = ["online"]\n'
@@ -469,7 +469,7 @@ def test_importing_it_imports_nothing_heavy() -> None:
     assert not loaded & {"aiohttp", "asyncio", "difflib", "sqlite3", "pymobiledevice3", "pyudev"}
     # Of the agent's own, only what the layers allow.
     others = {name for name in loaded if re.match(r"agent\.(?!config\b)", name)}
-    light = ("errors", "model", "secrets", "text", "toml_places", "udid")
+    light = ("errors", "model", "text", "udid")
     assert others == {f"agent.{name}" for name in light}
 
 
