@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
 from agent.config.carried import InForce, carried, unsure
 from agent.config.document import parse_toml, read
-from agent.config.mistakes import Mistake, placed, printable
+from agent.config.mistakes import QUOTE, Mistake, placed
 from agent.config.places import scan
 from agent.errors import ApiError, ConfigError
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,8 @@ def _ends(row: WebhookRow) -> str:
     what = {0: "", 1: ", and cancels what waits for it, of one device"}.get(
         waiting, f", and cancels what waits for it, of {waiting} devices"
     )
+    name = printable(row["name"], QUOTE)
     return (
-        f"a reload deletes webhook '{printable(row['name'])}', which is in force and not in this "
+        f"a reload deletes webhook '{name}', which is in force and not in this "
         f"file{what}; should it only have a new name, say id = {row['id']}"
     )

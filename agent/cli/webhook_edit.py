@@ -28,6 +28,7 @@ from agent.config import Webhook
 from agent.config.mistakes import translated
 from agent.errors import AgentError, ApiError, ConfigError, EditError, UnknownWebhookError
 from agent.model import DeviceState
+from agent.text import meant_key
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -276,10 +277,8 @@ def _check_key(key: str, option: str) -> None:
     """Shown only where it is surely a slip."""
     if key in Webhook.model_fields:
         return
-    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
-
-    close = get_close_matches(key.lower().replace("-", "_"), Webhook.model_fields, 1)
-    hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(Webhook.model_fields)}"
+    close = meant_key(key, Webhook.model_fields)
+    hint = f"did you mean '{close}'?" if close else f"one of {', '.join(Webhook.model_fields)}"
     raise click.UsageError(f"{option}: a webhook has no such key: {hint}")
 
 

@@ -29,8 +29,6 @@ from agent.config.values import (
     MAX_SOCKET_PATH,
     format_duration,
     parse_duration,
-    split_host_port,
-    udid_key,
 )
 from agent.config.warn import warnings
 
@@ -63,7 +61,5 @@ __all__ = [
     "load",
     "parse",
     "parse_duration",
-    "split_host_port",
-    "udid_key",
     "warnings",
 ]

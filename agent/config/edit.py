@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
@@ -18,6 +17,7 @@ from tomlkit.items import AoT, Table
 from agent.config.document import parse_toml
 from agent.config.places import headers
 from agent.errors import EditError, UnknownWebhookError
+from agent.text import meant_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,8 +101,7 @@ def _index(
     indexes = found("name") or found("id")
     if not indexes:
         names = [str(each.get("name")) for each in webhooks]
-        near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "it has none"
+        hint = meant_names(name, names, "it has none")
         raise UnknownWebhookError(f"no webhook {name!r} in the file: {hint}")
     if len(indexes) > 1:
         orgs = ", ".join(str(webhooks[index].get("org_id", default)) for index in indexes)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.config.model import all_sections
 from agent.config.places import nearest
 from agent.config.values import TOKEN, toml_type
 from agent.errors import Problem
+from agent.text import meant_key, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from agent.config.places import KeyPath, Place
+
+
+QUOTE: Final = 60
+"""Characters of what a file says, in a message."""
 
 
 class Mistake(NamedTuple):
@@ -53,14 +58,9 @@ def _subject(document: dict[str, Any], path: KeyPath) -> str:
         kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
         entry = _value(document, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
-        who = f"'{printable(name)}'" if isinstance(name, str) and name else path[1] + 1
+        who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
         shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()
     return f"{shown}: " if shown else ""
-
-
-def printable(text: str) -> str:
-    """Short, and without control characters: it goes to a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text[:60])
 
 
 def _value(document: object, path: KeyPath) -> object:
@@ -131,14 +131,14 @@ def _not_one_of(value: object, options: list[str]) -> str:
     names = ", ".join(f'"{option}"' for option in options)
     if not isinstance(value, str):
         return f"expected one of {names}, got {toml_type(value)}"
-    return f"'{printable(value)}' is not one of {names}" + _did_you_mean(value, options)
+    return f"'{printable(value, QUOTE)}' is not one of {names}" + _did_you_mean(value, options)
 
 
 def _unknown_key(loc: tuple[int | str, ...]) -> str:
     shape = tuple(part for part in loc[:-1] if isinstance(part, str))
     key = str(loc[-1])
     sections = all_sections()
-    message = f"unknown key '{printable(key)}'"
+    message = f"unknown key '{printable(key, QUOTE)}'"
     if meant := _did_you_mean(key, sections[shape].model_fields):
         return message + meant
     inside = {
@@ -156,7 +156,5 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
 
 
 def _did_you_mean(text: str, options: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
-
-    close = get_close_matches(text.lower().replace("-", "_"), options, 1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    meant = meant_key(text, options)
+    return f" (did you mean '{meant}'?)" if meant else ""

@@ -52,9 +52,9 @@ from agent.config.values import (
     check_some,
     check_text,
     check_username,
-    udid_key,
 )
 from agent.model import Visibility
+from agent.udid import listed_key
 
 
 class Section(BaseModel):
@@ -406,7 +406,7 @@ class Config(Section):
 
     def model_post_init(self, _context: object, /) -> None:
         """Index the devices."""
-        self._by_udid = {udid_key(entry.udid): entry for entry in self.devices}
+        self._by_udid = {listed_key(entry.udid): entry for entry in self.devices}
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's, and the copy's devices are indexed anew."""
@@ -420,7 +420,7 @@ class Config(Section):
 
     def device(self, udid: str) -> DeviceEntry | None:
         """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
-        return self._by_udid.get(udid_key(udid))
+        return self._by_udid.get(listed_key(udid))
 
     def state_dir(self, environ: Mapping[str, str]) -> Path:
         """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""

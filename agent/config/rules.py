@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from agent.config.mistakes import Mistake, printable
-from agent.config.values import udid_key
+from agent.config.mistakes import QUOTE, Mistake
+from agent.text import printable
+from agent.udid import listed_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +20,7 @@ def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
     udids: dict[str, KeyPath] = {}
     for path, device in _tables(document, "devices"):
         udid = device.get("udid")
-        if isinstance(udid, str) and udids.setdefault(udid_key(udid), path) != path:
+        if isinstance(udid, str) and udids.setdefault(listed_key(udid), path) != path:
             yield Mistake((*path, "udid"), "this device is listed twice: join the two entries")
     agent = document.get("agent")
     default_org = agent.get("org_id", 1) if isinstance(agent, dict) else 1
@@ -37,9 +38,8 @@ def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
             names.add((repr(org), name))
         if type(number) is int:
             if number in ids:
-                yield Mistake(
-                    (*path, "id"), f"webhook '{printable(ids[number])}' has the id {number} already"
-                )
+                other = printable(ids[number], QUOTE)
+                yield Mistake((*path, "id"), f"webhook '{other}' has the id {number} already")
             ids.setdefault(number, str(name))
         yield from _webhook_mistakes(path, webhook)
 

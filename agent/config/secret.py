@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.errors import SecretError
+from agent.text import meant_key
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -164,8 +165,6 @@ def _place(table: dict[str, object]) -> tuple[Kind, str]:
 
 def _unknown(key: str, kinds: Sequence[Kind]) -> str:
     """The key itself is shown only where it is surely a slip: it could be a misplaced secret."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
-
-    if close := get_close_matches(key.lower(), kinds, 1):
-        return f"unknown key '{key}' in a secret's table (did you mean '{close[0]}'?)"
+    if close := meant_key(key, kinds):
+        return f"unknown key '{key}' in a secret's table (did you mean '{close}'?)"
     return "unknown key in a secret's table, which is one of file, env or credential"

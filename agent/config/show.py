@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ import tomli
 
 from agent.config.model import all_sections
 from agent.config.places import scan
+from agent.text import CUT, columns_of, is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -55,7 +55,7 @@ def _fitting(line: str, at: int, room: int) -> tuple[str, int]:
 
     What was left out on either side is an ellipsis.
     """
-    cells = [_cells(character) for character in line]
+    cells = [columns_of(character) for character in line]
     start, end = 0, len(line)
     if sum(cells) > room:
         while start < at and sum(cells[start:at]) > room * 2 // 3:
@@ -64,15 +64,8 @@ def _fitting(line: str, at: int, room: int) -> tuple[str, int]:
         end = start
         while end < len(line) and sum(cells[start : end + 1]) < room - 1:
             end += 1
-    left, right = "…" if start else "", "…" if end < len(line) else ""
+    left, right = CUT if start else "", CUT if end < len(line) else ""
     return f"{left}{line[start:end]}{right}", len(left) + sum(cells[start:at])
-
-
-def _cells(character: str) -> int:
-    """Columns of a terminal that it takes (Unicode Annex 11; combining marks: none)."""
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def _text(text_of: Callable[[str], str], file: str) -> str:
@@ -93,7 +86,7 @@ def _shown_lines(text: str) -> list[str]:
         shown = [_covered(line, known) for line in lines]
     else:
         shown = _covered_lines(text, lines)
-    return ["".join(each if each.isprintable() else " " for each in line) for line in shown]
+    return ["".join(each if is_printable(each) else " " for each in line) for line in shown]
 
 
 def _covered(line: str, known: Collection[str] | None) -> str:

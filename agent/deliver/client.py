@@ -45,6 +45,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent import __version__
+from agent.address import host_port
 from agent.config.secret import Kind
 from agent.deliver import no_proxy
 from agent.deliver.answers import Connection, Connector, Head
@@ -755,5 +756,4 @@ def _origin(url: str) -> str:
         parsed = URL(url)
     except ValueError:
         return "the webhook's url"
-    host = parsed.host or "?"
-    return f"[{host}]:{parsed.port}" if ":" in host else f"{host}:{parsed.port}"
+    return host_port(parsed.host or "?", parsed.port)

@@ -12,6 +12,7 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from agent.address import bracketed
 from agent.config import UsageServer
 from agent.errors import AgentError
 from agent.model import Platform
@@ -49,8 +50,7 @@ class Uiautomator2Source:
     ) -> None:
         self._adb = AdbClient(server)
         self._find = find
-        host = self._adb.host or "127.0.0.1"
-        self._host = f"[{host}]" if ":" in host else host
+        self._host = bracketed(self._adb.host or "127.0.0.1")
         self._client = JsonClient()
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
