@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
 from agent.config.carried import InForce, carried, unsure
-from agent.config.document import parse_toml, read
+from agent.config.document import Document
 from agent.config.mistakes import QUOTE, Mistake, placed
-from agent.config.places import scan
 from agent.errors import ApiError, ConfigError
 from agent.text import printable
 
@@ -32,11 +31,10 @@ def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
         return ()
     try:
         rows = ask(path, "GET", "/v1/webhooks")["webhooks"]
-        text = read(path)
+        document = Document.read(path)
     except (ApiError, ConfigError):
         return ()
-    found = list(changes(config, rows))
-    return placed(found, parse_toml(text, str(path)), scan(text), str(path))
+    return placed(changes(config, rows), document)
 
 
 def changes(config: Config, rows: list[WebhookRow]) -> Iterator[Mistake]:

@@ -155,7 +155,7 @@ def create(
     fields = {key: value for key, value in fields.items() if value is not None}
     missing = [key for key in _REQUIRED if key not in fields]
     if missing and _interactive():
-        taken = [webhook.name for webhook in load_or_exit(config_path).webhooks]
+        taken = [webhook.name for webhook in load_or_exit(config_path)[1].webhooks]
         fields |= _asked({}, taken, missing if fields else None)
     elif missing:
         raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
@@ -365,8 +365,7 @@ def _named(
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
     webhook = typed(webhook)
-    config = load_or_exit(config_path)
-    text, file = config_path.read_text(encoding="utf-8-sig"), str(config_path)
+    document, config = load_or_exit(config_path)
     meant = {
         (config.org_of(each), each.name): each.id
         for each in config.webhooks
@@ -389,8 +388,8 @@ def _named(
             "with --org"
         )
     for org, name in meant:
-        return webhook_of(text, file, name, org), org
-    return webhook_of(text, file, webhook, org_id), org_id  # it says what there is
+        return webhook_of(document, name, org), org
+    return webhook_of(document, webhook, org_id), org_id  # it says what there is
 
 
 def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:

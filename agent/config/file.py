@@ -12,9 +12,9 @@ import stat
 import time
 from typing import TYPE_CHECKING
 
-from agent.config.document import read
+from agent.config.document import Document, decoded, read
 from agent.config.journal import torn_by, whole
-from agent.config.loader import parse
+from agent.config.loader import config_of
 from agent.config.rewrite import rewrite
 from agent.config.warn import warnings
 from agent.disk import UNSUPPORTED, sync_directory
@@ -66,8 +66,9 @@ class ConfigFile:
             self.loaded = _fingerprint(str(error))
             raise
         self.loaded = _fingerprint(text)
-        config = parse(text, str(self.path))
-        return config, warnings(config, text, str(self.path))
+        document = Document(text, str(self.path))
+        config = config_of(document)
+        return config, warnings(config, document)
 
     def look(self) -> tuple[str, str]:
         """Its text as it is now, and the fingerprint of that; unreadable: no text, and its own."""
@@ -141,23 +142,18 @@ class FileChanger:
         """
         for _ in range(_TRIES):
             before = self._read()
-            text = _text(before, self._path)
-            parse(text, str(self._path))
-            changed = wanted.apply(text, str(self._path))
+            document = Document(decoded(before, self._path), str(self._path))
+            config_of(document)
+            changed = wanted.apply(document)
             try:
-                config = parse(changed, str(self._path))
+                config = config_of(changed)
             except ConfigError as error:
                 raise ChangeRefusedError(error.problems) from None
-            after = (_BOM if before.startswith(_BOM) else b"") + changed.encode()
+            after = (_BOM if before.startswith(_BOM) else b"") + changed.text.encode()
             if after == before or self._replace(before, after):
                 self._before, self._after = before, after
                 return config
         raise FileBusyError(f"{self._path} is being written by something else: try again")
-
-    @property
-    def text(self) -> str:
-        """The file's text after the last change."""
-        return self._after.decode("utf-8-sig")
 
     def put_back(self) -> None:
         """Undo the last change.
@@ -222,15 +218,6 @@ def _renamed(new: Path, real: Path) -> bool:
         return False
     sync_directory(real.parent)
     return True
-
-
-def _text(data: bytes, path: Path) -> str:
-    """With its line ends as they are."""
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        read(path)  # raises, and says where
-        raise
 
 
 def _lock(path: Path) -> int:

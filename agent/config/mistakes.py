@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from agent.config.places import KeyPath, Place
+    from agent.config.document import Document
+    from agent.config.places import KeyPath
 
 
 QUOTE: Final = 60
@@ -32,18 +33,13 @@ class Mistake(NamedTuple):
     """What the message names, where that is not the path."""
 
 
-def placed(
-    mistakes: Iterable[Mistake],
-    document: dict[str, Any],
-    places: dict[KeyPath, Place],
-    file: str,
-) -> tuple[Problem, ...]:
+def placed(mistakes: Iterable[Mistake], document: Document) -> tuple[Problem, ...]:
     """As problems, each naming what it is about, in the file's order and none twice."""
     problems = {
         Problem(
-            file,
-            *nearest(places, path),
-            _subject(document, path if about is None else about) + message,
+            document.file,
+            *nearest(document.places, path),
+            _subject(document.data, path if about is None else about) + message,
         )
         for path, message, about in mistakes
     }

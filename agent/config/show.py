@@ -6,10 +6,9 @@ import re
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import tomli
-
+from agent.config.document import Document
 from agent.config.model import all_sections
-from agent.config.places import scan
+from agent.errors import ConfigError
 from agent.text import CUT, columns_of, is_printable
 
 if TYPE_CHECKING:
@@ -79,13 +78,13 @@ def _shown_lines(text: str) -> list[str]:
     """The document's lines, what may be secret covered; every character keeps its column."""
     lines = text.replace("\r\n", "\n").split("\n")
     try:
-        tomli.loads(text)
-    except (ValueError, RecursionError):
+        document = Document(text, "")
+    except ConfigError:
         # A broken file may hold anything anywhere; only what looks right up to its value is shown.
         known = {name for section in all_sections().values() for name in section.model_fields}
         shown = [_covered(line, known) for line in lines]
     else:
-        shown = _covered_lines(text, lines)
+        shown = _covered_lines(document, lines)
     return ["".join(each if is_printable(each) else " " for each in line) for line in shown]
 
 
@@ -110,13 +109,13 @@ _SENSITIVE = {
 }
 
 
-def _covered_lines(text: str, lines: list[str]) -> list[str]:
+def _covered_lines(document: Document, lines: list[str]) -> list[str]:
     """Whole are the lines on which only known keys stand whose values are no secrets."""
     by_place = itemgetter(1)
     whole: dict[int, bool] = {}
     starts: set[int] = set()
     last = True
-    for path, (line, column) in sorted(scan(text).items(), key=by_place):
+    for path, (line, column) in sorted(document.places.items(), key=by_place):
         if not lines[line - 1][: column - 1].strip(" \t["):
             starts.add(line)
         last, before = _is_open(path), last

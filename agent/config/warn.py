@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.address import is_loopback, split_host_port
-from agent.config.document import parse_toml
 from agent.config.mistakes import QUOTE, Mistake, placed
 from agent.config.model import Config, DeviceEntry, Tls, UsageServer, Webhook
-from agent.config.places import scan
 from agent.config.warn_files import exposed_files
 from agent.model import CALLING, Platform
 from agent.text import printable
@@ -19,20 +17,21 @@ from agent.udid import fits, is_ios, is_network, udev_spelling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.document import Document
     from agent.config.places import KeyPath
     from agent.errors import Problem
 
 
-def warnings(config: Config, text: str, file: str) -> tuple[Problem, ...]:
-    """What a valid file may come to regret, in its order. `text` is what `config` came from."""
+def warnings(config: Config, document: Document) -> tuple[Problem, ...]:
+    """What a valid file may come to regret, in its order. `document` is what `config` is of."""
     found = [
         *_exposed_urls(config),
         *_exposed_servers(config),
-        *exposed_files(config, Path(file)),
+        *exposed_files(config, Path(document.file)),
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]
-    return placed(found, parse_toml(text, file), scan(text), file)
+    return placed(found, document)
 
 
 def _exposed_urls(config: Config) -> Iterator[Mistake]:
