@@ -1,5 +1,6 @@
 """The configuration: TOML → frozen `Config`; all mistakes at once, with places."""
 
+from agent.config.derived import Config
 from agent.config.loader import check, load, parse
 from agent.config.model import (
     Agent,
@@ -7,7 +8,6 @@ from agent.config.model import (
     Api,
     BasicAuth,
     BearerAuth,
-    Config,
     Delivery,
     DeviceEntry,
     Discovery,

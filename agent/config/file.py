@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from agent.config.derived import Config
     from agent.config.edit import Change
-    from agent.config.model import Config
     from agent.errors import Problem
 
 LOCK_LIMIT = 5.0

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from agent.config.derived import Config
 from agent.config.document import Document
 from agent.config.mistakes import placed, translated
-from agent.config.model import Config
 from agent.config.rules import cross_mistakes
 from agent.config.warn import warnings
 from agent.errors import ConfigError

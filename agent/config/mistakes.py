@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent.config.model import all_sections
 from agent.config.places import nearest
+from agent.config.shape import all_sections
 from agent.config.values import TOKEN, toml_type
 from agent.errors import Problem
 from agent.text import meant_key, printable

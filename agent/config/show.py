@@ -7,14 +7,13 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from agent.config.document import Document
-from agent.config.model import all_sections
+from agent.config.shape import all_sections, is_open
 from agent.errors import ConfigError
 from agent.text import CUT, columns_of, is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from agent.config.places import KeyPath
     from agent.errors import Problem
 
 
@@ -95,20 +94,6 @@ def _covered(line: str, known: Collection[str] | None) -> str:
     return kept + re.sub(r"\S", "•", line[len(kept) :])
 
 
-_SENSITIVE = {
-    "secret",
-    "auth",
-    "headers",
-    "url",
-    "proxy",
-    "proxy_auth",
-    "appium",
-    "grid",
-    "plugins",
-    "token",
-}
-
-
 def _covered_lines(document: Document, lines: list[str]) -> list[str]:
     """Whole are the lines on which only known keys stand whose values are no secrets."""
     by_place = itemgetter(1)
@@ -118,22 +103,10 @@ def _covered_lines(document: Document, lines: list[str]) -> list[str]:
     for path, (line, column) in sorted(document.places.items(), key=by_place):
         if not lines[line - 1][: column - 1].strip(" \t["):
             starts.add(line)
-        last, before = _is_open(path), last
+        last, before = is_open(tuple(part for part in path if isinstance(part, str))), last
         # Before the first key of a line may stand the rest of a value from further up.
         whole[line] = whole.get(line, line in starts or before) and last
     return [
         line if whole.get(number, False) else _covered(line, None if number in starts else ())
         for number, line in enumerate(lines, start=1)
     ]
-
-
-def _is_open(path: KeyPath) -> bool:
-    """No part of it is unknown (a misspelt `secret` is) or holds secrets."""
-    names = tuple(part for part in path if isinstance(part, str))
-    sections = all_sections()
-    return all(
-        names[:depth] in sections
-        and name in sections[names[:depth]].model_fields
-        and name not in _SENSITIVE
-        for depth, name in enumerate(names)
-    )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from agent.config.secret import Secret
 
 _T = TypeVar("_T")
+_Url = TypeVar("_Url", bound=str)
 
 MAX_ID = 2**53 - 1
 """Of organisations and webhooks: the largest integer every JSON reader keeps exactly (RFC 8259)."""
@@ -144,7 +145,7 @@ def _split_url(url: str) -> tuple[SplitResult, str, int | None]:
     return parts, host, port
 
 
-def check_url(url: str) -> str:
+def check_url(url: _Url) -> _Url:
     """Absolute, http or https, with a host that can be looked up. No message shows the URL."""
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ValueError("a URL holds no blanks, line breaks or control characters")
@@ -240,7 +241,7 @@ def check_no_repeats(values: tuple[_T, ...]) -> tuple[_T, ...]:
     return values
 
 
-def check_proxy(url: str) -> str:
+def check_proxy(url: _Url) -> _Url:
     """A proxy's URL, or nothing for none. No message shows it."""
     if not url:
         return url

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from agent.address import is_loopback, split_host_port
 from agent.config.mistakes import QUOTE, Mistake, placed
-from agent.config.model import Config, DeviceEntry, Tls, UsageServer, Webhook
+from agent.config.model import DeviceEntry, Tls, UsageServer, Webhook
 from agent.config.warn_files import exposed_files
 from agent.model import CALLING, Platform
 from agent.text import printable
@@ -17,6 +17,7 @@ from agent.udid import fits, is_ios, is_network, udev_spelling
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.derived import Config
     from agent.config.document import Document
     from agent.config.places import KeyPath
     from agent.errors import Problem
