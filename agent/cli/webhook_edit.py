@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,8 +25,9 @@ from agent.cli.common import (
 from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
+from agent.config.change import change
 from agent.config.mistakes import translated
-from agent.errors import AgentError, ApiError, ConfigError, EditError, UnknownWebhookError
+from agent.errors import ApiError, ConfigError, EditError, UnknownWebhookError
 from agent.model import DeviceState
 from agent.text import meant_key
 from agent.wire.control import typed
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
-    from agent.config.file import FileChanger
     from agent.service.webhooks import KnownWebhook, WebhookRow
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -429,21 +429,30 @@ def _apply(
 ) -> None:
     """Change the file and what is in force, and say so. Name "": a new webhook."""
     from agent.config.edit import Change  # noqa: PLC0415 - as above
-    from agent.config.file import FileChanger  # noqa: PLC0415 - as above
 
     gone = _row(config_path, name, org_id) if fields is None else None
     fields = typed(fields, "surrogateescape")  # refused below, where it is no text
     try:
-        with FileChanger.open(config_path) as file:
-            config = file.change(Change(name, org_id, fields))
-            running = _load_live(config_path, file)
+        changed = change(
+            config_path,
+            Change(name, org_id, fields),
+            partial(ask, config_path, "POST", "/v1/reload"),
+            stays=lambda error: isinstance(error, ApiError) and error.code == "unreachable",
+            not_put_back=say,
+        )
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, config_path))
+    if changed.answer is None:
+        echo_err(printable(f"written, and not in force yet: {changed.why_not}"))
+    else:
+        for key in changed.answer["needs_restart"]:
+            echo_err(printable(f"{key} takes effect at the next start"))
     if fields is None:
         row: Mapping[str, Any] = {"id": gone["id"] if gone else None, "name": name}
     else:
         name, org_id = fields.get("name", name), fields.get("org_id", org_id)
-        row = (_row(config_path, name, org_id) if running else None) or _said(config, name, org_id)
+        running = _row(config_path, name, org_id) if changed.answer is not None else None
+        row = running or _said(changed.config, name, org_id)
     if as_json:
         click.echo(json.dumps(row, indent=2))
     else:
@@ -458,25 +467,3 @@ def _said(config: Config, name: str, org_id: int | None) -> KnownWebhook:
         for webhook in config.webhooks
         if webhook.name == name and org_id in {None, config.org_of(webhook)}
     )
-
-
-def _load_live(config_path: Path, file: FileChanger) -> bool:
-    """Let the running agent load the file, which is put back where it refuses; False: none runs."""
-    try:
-        result = ask(config_path, "POST", "/v1/reload")
-    except ApiError as error:
-        if error.code == "unreachable":
-            echo_err(printable(f"written, and not in force yet: {error}"))
-            return False
-        try:
-            file.put_back()
-        except AgentError as second:
-            say(second)
-        else:
-            # The agent stays with what it has, and knows that the file says the same again.
-            with suppress(ApiError):
-                ask(config_path, "POST", "/v1/reload")
-        raise
-    for key in result["needs_restart"]:
-        echo_err(printable(f"{key} takes effect at the next start"))
-    return True

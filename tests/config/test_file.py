@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config.change import FileChanger
 from agent.config.edit import Change
-from agent.config.file import ConfigFile, FileChanger
+from agent.config.file import ConfigFile
 from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ from pathlib import Path
 from agent.config import parse
 from agent.config.document import Document
 from agent.config.edit import Change
-from agent.config.file import FileChanger
+from agent.config.change import FileChanger
 from agent.errors import CannotWriteError
 # What is loaded late, while it may be read.
 codecs.lookup("utf-8-sig")
