@@ -188,13 +188,14 @@ class BearerAuth(Section):
     token: SecretValue = Field(description="The token.")
 
 
+Auth = Annotated[BasicAuth | BearerAuth, Field(discriminator="type")]
+
+
 class UsageServer(Section):
     """A server whose sessions are asked for; its URL alone will do instead of the table."""
 
     url: Url = Field(description="Its base URL; a user in it is basic auth.")
-    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
-        default=None, description="How the agent shows who it is."
-    )
+    auth: Auth | None = Field(default=None, description="How the agent shows who it is.")
 
 
 UsageServers = Annotated[
@@ -351,9 +352,7 @@ class Webhook(Section):
         default=(),
         description="Signs callbacks (Standard Webhooks); a list of them while it rotates.",
     )
-    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
-        default=None, description="How the agent shows who it is."
-    )
+    auth: Auth | None = Field(default=None, description="How the agent shows who it is.")
     headers: Annotated[tuple[tuple[str, Secret], ...], HeaderTable()] = Field(
         default=(), description="Further headers of every attempt; each value can be a secret."
     )
