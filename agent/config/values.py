@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from agent.address import is_host, is_ip, split_host_port
-from agent.config.secret import Kind
-
-if TYPE_CHECKING:
-    from agent.config.secret import Secret
+from agent.config.secret import Kind, PrivateUrl, Secret
 
 _T = TypeVar("_T")
 _Url = TypeVar("_Url", bound=str)
@@ -234,10 +231,11 @@ def check_some(values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 def check_no_repeats(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    """Each once. The message shows what stands twice: not for secrets."""
+    """Each once. The message shows what stands twice, unless it may be secret."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"'{value}' stands twice")
+            secret = isinstance(value, Secret | PrivateUrl)
+            raise ValueError("one of them stands twice" if secret else f"'{value}' stands twice")
     return values
 
 

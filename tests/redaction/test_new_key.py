@@ -14,6 +14,7 @@ from agent.config.fields import SecretValue, Url, to_tuple
 from agent.config.model import Section
 from agent.config.secret import Kind, PrivateUrl, Secret
 from agent.config.shape import all_sections, is_open
+from agent.config.values import check_no_repeats
 from agent.config.warn import warnings
 from agent.deliver.client import Client
 from agent.doctor.redact import private_texts, shown, without
@@ -196,3 +197,12 @@ def test_the_bare_part_of_a_url(text: str) -> None:
 
 def test_a_secret_says_where_it_is() -> None:
     assert repr(Secret(Kind.INLINE, "", "hunter2")) == "<Secret: inline secret>"
+
+
+@pytest.mark.parametrize("twice", [PrivateUrl("http://u:hunter2@h/"), Secret.parse("hunter2")])
+def test_a_mistake_does_not_quote_it(twice: object) -> None:
+    with pytest.raises(ValueError, match="twice") as caught:
+        check_no_repeats((twice, twice))
+    assert "hunter2" not in str(caught.value)
+    with pytest.raises(ValueError, match="'rack-1' stands twice"):
+        check_no_repeats(("rack-1", "rack-1"))
