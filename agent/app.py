@@ -184,10 +184,7 @@ class App:
             self._store,
             self._client,
             webhooks=self._live.webhooks,
-            max_age=config.delivery.max_age,
-            concurrency=config.delivery.concurrency,
-            timeout=config.delivery.timeout,
-            drain_rate=config.delivery.drain_rate,
+            settings=config.delivery,
         )
         self._commits = Commits(
             self._store, self._outbox(config, self._live.webhooks), self._dispatcher.notify
@@ -473,7 +470,7 @@ class App:
         if new.api.listen != old.api.listen:
             steps.do("api", partial(self._api.use_tcp, tcp))
         self._store.retention = new.delivery.retention
-        steps.do("delivery", partial(self._reconfigure_delivery, new, webhooks))
+        steps.do("delivery", partial(self._dispatcher.reconfigure, webhooks, new.delivery))
         # Without a pause between these: what a source was told to leave out must not be heard by a
         # pipeline that knows of it already, nor the other way round.
         dropped = self._sources.drop(sources)
@@ -499,15 +496,6 @@ class App:
     def _reconfigure_devices(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
         self._commits.outbox = self._outbox(config, webhooks)
         self._pipeline.reconfigure(config)
-
-    def _reconfigure_delivery(self, config: Config, webhooks: Mapping[int, Webhook]) -> None:
-        self._dispatcher.reconfigure(
-            webhooks,
-            max_age=config.delivery.max_age,
-            concurrency=config.delivery.concurrency,
-            timeout=config.delivery.timeout,
-            drain_rate=config.delivery.drain_rate,
-        )
 
     def _watch(self, file: ConfigFile) -> ConfigWatch:
         return ConfigWatch(

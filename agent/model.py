@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 
 class Platform(StrEnum):
@@ -60,6 +61,10 @@ class Visibility(StrEnum):
     LOCAL = "local"
     PUBLIC = "public"
     IGNORE = "ignore"
+
+
+CALLING: Final = frozenset({Visibility.PRIVATE, Visibility.LOCAL})
+"""Devices that call back; `public` ones are only tracked and shown."""
 
 
 class SourceName(StrEnum):

@@ -1,4 +1,4 @@
-"""Outside text on a line: one place that every line-based output goes through.
+"""Text on a line: outside text made fit for one, how wide it is, and words that come up often.
 
 Phones name themselves, servers word their errors, anybody who reaches a port chooses a path. What
 they say is kept as it is, and made one printable line where it is shown: in the log, in what the
@@ -8,6 +8,10 @@ service manager is told, in tables, in labels. JSON escapes it by itself.
 from __future__ import annotations
 
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
 LIMIT = 1000
 """Characters of one text, unless said otherwise."""
@@ -24,17 +28,17 @@ def is_printable(character: str) -> bool:
     return character.isprintable() and ord(character) not in _UNSEEN
 
 
-def printable(text: object, limit: int = LIMIT, *, escaped: bool = False) -> str:
+def printable(text: object, limit: int | None = LIMIT, *, escaped: bool = False) -> str:
     """The text on one line, in at most `limit` characters of its own.
 
     What would break the line, move a cursor, turn the direction of writing or hide is shown as `?`.
 
     Args:
         text: text, or what `str` makes text of.
-        limit: what is longer is cut, and ends with an ellipsis.
+        limit: what is longer is cut, and ends with an ellipsis; None: none.
         escaped: show what is not printable as Python escapes it instead.
     """
-    line = shortened(text_of(text), limit)
+    line = text_of(text) if limit is None else shortened(text_of(text), limit)
     if line.isascii() and line.isprintable():
         return line
     return "".join([c if is_printable(c) else _stand_in(c, escaped) for c in line])
@@ -70,3 +74,42 @@ def fitting(text: str, size: int) -> str:
     if len(data) <= size:
         return whole(text)
     return data[: size - len(CUT.encode())].decode(errors="ignore") + CUT
+
+
+def width(text: str) -> int:
+    """Columns of a terminal that printable text takes (Unicode Annex 11)."""
+    return len(text) if text.isascii() else sum(map(columns_of, text))
+
+
+def columns_of(character: str) -> int:
+    """Likewise, of one character."""
+    if unicodedata.category(character) in {"Mn", "Me"}:  # accents, and selectors of emoji
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def elapsed(seconds: float) -> str:
+    """So long, in the largest unit that fits: `12 s`, `5 min`, `3 h`, `9 d`."""
+    seconds = max(0, int(seconds))
+    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def near(word: str, words: Iterable[str], most: int = 1, likeness: float = 0.6) -> list[str]:
+    """Those of the words that somebody who wrote `word` may have meant, the likeliest first."""
+    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
+
+    return get_close_matches(word, list(words), most, likeness)
+
+
+def meant_key(key: str, keys: Iterable[str]) -> str:
+    """The key that is misspelt like that; "" where none is near."""
+    return "".join(near(key.lower().replace("-", "_"), keys))
+
+
+def meant_names(name: str, names: Sequence[str], if_none: str) -> str:
+    """`did you mean 'Board' or 'Bard'?`, with the first ones where none is near."""
+    found = near(name, names, 2, 0.4) or list(names[:5])
+    return f"did you mean {' or '.join(map(repr, found))}?" if found else if_none

@@ -8,6 +8,7 @@ USB descriptors leave the dash out. So serials are compared by `serial_key`, nev
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final
 
@@ -31,6 +32,9 @@ _CPID: Final = re.compile(r"\bCPID:([0-9A-F]{4})(?![0-9A-F])", re.IGNORECASE)
 _A12: Final = 0x8020
 _A4: Final = 0x8900
 """Apple's chip ids: from A12 on they are 0x8020 and above; A4 to A7 are 0x8930 to 0x8965."""
+_BRACKETS: Final = re.compile(r"(\[[^]]+\])")
+_BLANKS: Final = re.compile(r"\s+|[^\w\s#+\-.:=@*?!\[\]]")
+"""In a glob, where udev writes `_`."""
 _ROOT_HUB: Final = re.compile(r"usb\d+")
 _PCI: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 
@@ -53,8 +57,26 @@ def canonical(serial: str, platform: Platform | None) -> str:
 
 def listed(udid: str) -> str:
     """The UDID of a device listed in the config, where its platform is not known yet."""
-    ios = _HEX_40.fullmatch(udid.strip()) or _HEX_24.fullmatch(udid.strip())
-    return canonical(udid, Platform.IOS if ios else None)
+    return canonical(udid, Platform.IOS if is_ios(udid) else None)
+
+
+def listed_key(udid: str) -> str:
+    """The same for all spellings of one device, where its platform is not known yet."""
+    return udev_spelling(listed(udid))
+
+
+def is_ios(udid: str) -> bool:
+    """Whether it has the form that all of Apple's have; an Android serial may have it, too."""
+    udid = udid.strip()
+    return (_HEX_40.fullmatch(udid) or _HEX_24.fullmatch(udid)) is not None
+
+
+def spellings(serial: str) -> tuple[str, ...]:
+    """The serial as given; then, of one of Apple's, with its dash put in or taken out."""
+    match = _HEX_24.fullmatch(serial)
+    if match is None:
+        return (serial,)
+    return serial, match[1] + match[2] if "-" in serial else f"{match[1]}-{match[2]}"
 
 
 @lru_cache(maxsize=16384)
@@ -152,3 +174,29 @@ def alike(name: str) -> str:
     name = name.strip()
     serial, at, place = name.rpartition("@") if "@" in name else (name, "", "")
     return udev_spelling(serial).replace("-", "").casefold() + at + place
+
+
+def fits(glob: str, udid: str) -> bool:
+    """Whether a UDID fits a glob (`*`, `?`, `[…]`), whatever the case and the dashes.
+
+    Dashes count behind an `@`: there stands the port path of two phones with one serial.
+    """
+    glob, udid = glob.lower(), udid.lower()
+    spelled = _BLANKS.sub("_", glob.strip())  # as udev spells a serial with blanks, `(`, `/` …
+    return (
+        fnmatchcase(udid, glob)
+        or fnmatchcase(_dashless(udid), _dashless_glob(glob))
+        or (spelled != glob and fnmatchcase(udid, spelled))
+    )
+
+
+def _dashless(udid: str) -> str:
+    serial, at, port = udid.partition("@")
+    return serial.replace("-", "") + at + port
+
+
+def _dashless_glob(glob: str) -> str:
+    serial, at, port = glob.partition("@")
+    # Inside brackets a dash is a range.
+    parts = _BRACKETS.split(serial)
+    return "".join(p if p.startswith("[") else p.replace("-", "") for p in parts) + at + port

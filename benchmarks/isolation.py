@@ -149,7 +149,9 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
         if not left:
             done.set()
 
-    dispatcher = Dispatcher(store, client, webhooks=webhooks, on_attempt=answered)
+    dispatcher = Dispatcher(
+        store, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
+    )
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
     pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clocks)
     try:
@@ -161,7 +163,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
         left = (WEBHOOKS - BAD) * count
         done.clear()
         config = _config(port, way)
-        dispatcher.reconfigure(_by_id(config))
+        dispatcher.reconfigure(_by_id(config), config.delivery)
         reconfigure(pipeline, config, _by_id(config))
         start = loop.time()
         for number in range(count):

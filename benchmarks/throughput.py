@@ -24,6 +24,7 @@ import aiohttp
 from multidict import CIMultiDict
 
 from agent.clock import wall_ms
+from agent.config import Delivery
 from agent.deliver.client import BODY_LIMIT, KEEPALIVE, Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.signing import Signer
@@ -132,7 +133,7 @@ class _Round:
             store,
             client,
             webhooks={WEBHOOK_ID: self._webhook},
-            concurrency=self._at_once,
+            settings=Delivery().model_copy(update={"concurrency": self._at_once}),
             on_attempt=answered,
         )
 

@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.text import CUT, fitting, is_printable, printable, whole
+from agent.text import (
+    CUT,
+    elapsed,
+    fitting,
+    is_printable,
+    meant_key,
+    meant_names,
+    near,
+    printable,
+    whole,
+    width,
+)
 
 ANYTHING = st.text(st.characters(), max_size=50)
 """Surrogates too."""
@@ -72,3 +83,30 @@ def test_half_a_character_is_replaced_and_nothing_else() -> None:
 
 def test_what_is_no_text_is_shown_as_text() -> None:
     assert printable(ValueError("a\nb")) == "a?b"
+
+
+def test_without_a_limit_nothing_is_cut() -> None:
+    assert printable("x" * 5000 + "\x07", None) == "x" * 5000 + "?"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3599, "59 min"), (3600, "1 h"),
+     (86_399, "23 h"), (86_400, "1 d"), (90 * 86_400, "90 d")],
+)  # fmt: skip
+def test_how_long(seconds: float, text: str) -> None:
+    assert elapsed(seconds) == text
+
+
+def test_columns() -> None:
+    assert (width("abc"), width("電話"), width("e\u0301"), width("")) == (3, 4, 1, 0)
+
+
+def test_what_may_have_been_meant() -> None:
+    assert near("online", ["offline", "onlin", "x"], 2) == ["onlin", "offline"]
+    assert meant_key("Org-Id", ["org_id", "id"]) == "org_id"
+    assert meant_key("zzz", ["org_id", "id"]) == ""
+    assert meant_names("Bord", ["Card", "Board", "x"], "none") == "did you mean 'Board' or 'Card'?"
+    many = [f"name {number}" for number in range(9)]
+    assert meant_names("?", many, "none").count("name") == 5
+    assert meant_names("?", [], "none is configured") == "none is configured"

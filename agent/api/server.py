@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from agent.address import split_host_port
 from agent.api.connection import Gate
 from agent.api.limits import Limits
 from agent.api.request import STOPPING
@@ -116,16 +117,16 @@ class ApiServer:
         Raises:
             StartError: the port is in use or not ours to bind, or the host is not known (in time).
         """
-        host, _, port = address.rpartition(":")
+        host, port = split_host_port(address)
         runner = await _runner(self._build(trusted=False))
         try:
             assert runner.server is not None
             listening = await asyncio.get_running_loop().create_server(
                 Gate(runner.server, self._limits.tcp, self._limits),
-                await _addresses(host.strip("[]"), int(port)),
-                int(port),
+                await _addresses(host, port),
+                port,
                 backlog=self._limits.backlog,
-                reuse_port=self._share_port(int(port)),
+                reuse_port=self._share_port(port),
             )
         except OSError as error:
             await runner.cleanup()

@@ -14,7 +14,8 @@ import tomli
 
 from agent.cli.out import echo_err, lines, printable
 from agent.config import Config, load
-from agent.config.document import read
+from agent.config.document import Document, read
+from agent.config.loader import config_of
 from agent.errors import ConfigError, Problem
 from agent.users import group_name
 from agent.wire.control import ControlSocket
@@ -84,10 +85,11 @@ def group_config_option(function: _Command) -> _Command:
     )(function)
 
 
-def load_or_exit(path: Path) -> Config:
-    """The configuration; every mistake on stderr and exit 2 when it cannot be used."""
+def load_or_exit(path: Path) -> tuple[Document, Config]:
+    """What the file says; every mistake on stderr and exit 2 when it cannot be used."""
     try:
-        return load(path)
+        document = Document.read(path)
+        return document, config_of(document)
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, path))
 

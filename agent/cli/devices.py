@@ -16,6 +16,7 @@ from agent.cli.common import ask, config_option, quoted
 from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, terminal
+from agent.text import elapsed
 from agent.udid import alike
 from agent.wire.control import typed
 
@@ -167,11 +168,7 @@ def tally(rows: list[DeviceRow]) -> str:
 
 
 def since(moment: str | None, now: float) -> str:
-    """How long ago, in the largest unit that fits: `12 s`, `5 min`, `3 h`, `9 d`; "" for never."""
+    """How long ago; "" for never."""
     if not moment:
         return ""
-    seconds = max(0, int(now - datetime.fromisoformat(moment).timestamp()))
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return elapsed(now - datetime.fromisoformat(moment).timestamp())

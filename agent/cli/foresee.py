@@ -6,21 +6,21 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent import toml_places
 from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
 from agent.config.carried import InForce, carried, unsure
-from agent.config.document import parse_toml, read
-from agent.config.mistakes import Mistake, placed, printable
+from agent.config.document import Document
+from agent.config.mistakes import QUOTE, Mistake, placed
 from agent.errors import ApiError, ConfigError
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from agent.config import Config
+    from agent.config.places import KeyPath
     from agent.errors import Problem
     from agent.service.webhooks import WebhookRow
-    from agent.toml_places import KeyPath
 
 
 def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
@@ -31,11 +31,10 @@ def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
         return ()
     try:
         rows = ask(path, "GET", "/v1/webhooks")["webhooks"]
-        text = read(path)
+        document = Document.read(path)
     except (ApiError, ConfigError):
         return ()
-    found = list(changes(config, rows))
-    return placed(found, parse_toml(text, str(path)), toml_places.scan(text), str(path))
+    return placed(changes(config, rows), document)
 
 
 def changes(config: Config, rows: list[WebhookRow]) -> Iterator[Mistake]:
@@ -90,7 +89,8 @@ def _ends(row: WebhookRow) -> str:
     what = {0: "", 1: ", and cancels what waits for it, of one device"}.get(
         waiting, f", and cancels what waits for it, of {waiting} devices"
     )
+    name = printable(row["name"], QUOTE)
     return (
-        f"a reload deletes webhook '{printable(row['name'])}', which is in force and not in this "
+        f"a reload deletes webhook '{name}', which is in force and not in this "
         f"file{what}; should it only have a new name, say id = {row['id']}"
     )

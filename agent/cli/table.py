@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import unicodedata
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.out import can_write, printable
-from agent.text import CUT
+from agent.text import CUT, columns_of, width
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,19 +68,6 @@ def _shrink(widths: list[int], room: int, order: Sequence[tuple[int, int]]) -> N
             widths[column] = max(least, widths[column] - excess)
 
 
-def width(text: str) -> int:
-    """Columns of a terminal that printable text takes."""
-    if text.isascii():
-        return len(text)
-    return sum(_columns_of(character) for character in text)
-
-
-def _columns_of(character: str) -> int:
-    if unicodedata.category(character) in {"Mn", "Me"}:  # accents, and selectors of emoji
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
-
-
 def fitted(text: str, room: int) -> str:
     """Exactly that wide: cut, with an ellipsis, or padded."""
     if (space := room - width(text)) >= 0:
@@ -89,7 +75,7 @@ def fitted(text: str, room: int) -> str:
     cut = CUT if can_write(CUT) else "~"
     kept, used = "", 0
     for character in text:
-        used += _columns_of(character)
+        used += columns_of(character)
         if used > room - 1:
             break
         kept += character

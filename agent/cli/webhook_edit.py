@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -25,9 +25,11 @@ from agent.cli.common import (
 from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
+from agent.config.change import change
 from agent.config.mistakes import translated
-from agent.errors import AgentError, ApiError, ConfigError, EditError, UnknownWebhookError
+from agent.errors import ApiError, ConfigError, EditError, UnknownWebhookError
 from agent.model import DeviceState
+from agent.text import meant_key
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
-    from agent.config.file import FileChanger
     from agent.service.webhooks import KnownWebhook, WebhookRow
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -154,7 +155,7 @@ def create(
     fields = {key: value for key, value in fields.items() if value is not None}
     missing = [key for key in _REQUIRED if key not in fields]
     if missing and _interactive():
-        taken = [webhook.name for webhook in load_or_exit(config_path).webhooks]
+        taken = [webhook.name for webhook in load_or_exit(config_path)[1].webhooks]
         fields |= _asked({}, taken, missing if fields else None)
     elif missing:
         raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
@@ -276,10 +277,8 @@ def _check_key(key: str, option: str) -> None:
     """Shown only where it is surely a slip."""
     if key in Webhook.model_fields:
         return
-    from difflib import get_close_matches  # noqa: PLC0415 - only mistakes need it
-
-    close = get_close_matches(key.lower().replace("-", "_"), Webhook.model_fields, 1)
-    hint = f"did you mean '{close[0]}'?" if close else f"one of {', '.join(Webhook.model_fields)}"
+    close = meant_key(key, Webhook.model_fields)
+    hint = f"did you mean '{close}'?" if close else f"one of {', '.join(Webhook.model_fields)}"
     raise click.UsageError(f"{option}: a webhook has no such key: {hint}")
 
 
@@ -366,8 +365,7 @@ def _named(
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
     webhook = typed(webhook)
-    config = load_or_exit(config_path)
-    text, file = config_path.read_text(encoding="utf-8-sig"), str(config_path)
+    document, config = load_or_exit(config_path)
     meant = {
         (config.org_of(each), each.name): each.id
         for each in config.webhooks
@@ -390,8 +388,8 @@ def _named(
             "with --org"
         )
     for org, name in meant:
-        return webhook_of(text, file, name, org), org
-    return webhook_of(text, file, webhook, org_id), org_id  # it says what there is
+        return webhook_of(document, name, org), org
+    return webhook_of(document, webhook, org_id), org_id  # it says what there is
 
 
 def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:
@@ -431,21 +429,30 @@ def _apply(
 ) -> None:
     """Change the file and what is in force, and say so. Name "": a new webhook."""
     from agent.config.edit import Change  # noqa: PLC0415 - as above
-    from agent.config.file import FileChanger  # noqa: PLC0415 - as above
 
     gone = _row(config_path, name, org_id) if fields is None else None
     fields = typed(fields, "surrogateescape")  # refused below, where it is no text
     try:
-        with FileChanger.open(config_path) as file:
-            config = file.change(Change(name, org_id, fields))
-            running = _load_live(config_path, file)
+        changed = change(
+            config_path,
+            Change(name, org_id, fields),
+            partial(ask, config_path, "POST", "/v1/reload"),
+            stays=lambda error: isinstance(error, ApiError) and error.code == "unreachable",
+            not_put_back=say,
+        )
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, config_path))
+    if changed.answer is None:
+        echo_err(printable(f"written, and not in force yet: {changed.why_not}"))
+    else:
+        for key in changed.answer["needs_restart"]:
+            echo_err(printable(f"{key} takes effect at the next start"))
     if fields is None:
         row: Mapping[str, Any] = {"id": gone["id"] if gone else None, "name": name}
     else:
         name, org_id = fields.get("name", name), fields.get("org_id", org_id)
-        row = (_row(config_path, name, org_id) if running else None) or _said(config, name, org_id)
+        running = _row(config_path, name, org_id) if changed.answer is not None else None
+        row = running or _said(changed.config, name, org_id)
     if as_json:
         click.echo(json.dumps(row, indent=2))
     else:
@@ -460,25 +467,3 @@ def _said(config: Config, name: str, org_id: int | None) -> KnownWebhook:
         for webhook in config.webhooks
         if webhook.name == name and org_id in {None, config.org_of(webhook)}
     )
-
-
-def _load_live(config_path: Path, file: FileChanger) -> bool:
-    """Let the running agent load the file, which is put back where it refuses; False: none runs."""
-    try:
-        result = ask(config_path, "POST", "/v1/reload")
-    except ApiError as error:
-        if error.code == "unreachable":
-            echo_err(printable(f"written, and not in force yet: {error}"))
-            return False
-        try:
-            file.put_back()
-        except AgentError as second:
-            say(second)
-        else:
-            # The agent stays with what it has, and knows that the file says the same again.
-            with suppress(ApiError):
-                ask(config_path, "POST", "/v1/reload")
-        raise
-    for key in result["needs_restart"]:
-        echo_err(printable(f"{key} takes effect at the next start"))
-    return True

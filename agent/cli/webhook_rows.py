@@ -23,7 +23,7 @@ def rows(config_path: Path) -> list[KnownWebhook]:
         if error.code != "unreachable":
             raise
         echo_err(printable(f"as the file says: {error}"))
-        config = load_or_exit(config_path)
+        _, config = load_or_exit(config_path)
         return [row_of(config, webhook) for webhook in config.webhooks]
     return found
 

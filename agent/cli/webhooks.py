@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import click
@@ -15,6 +14,7 @@ from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import rows
 from agent.errors import UnknownWebhookError
+from agent.text import meant_names
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -79,8 +79,7 @@ def show(config_path: Path, name: str, _as_json: bool) -> None:
     row = meant[0] if meant else None
     if row is None:
         names = [row["name"] for row in found]
-        near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is configured"
+        hint = meant_names(name, names, "none is configured")
         raise UnknownWebhookError(f"no webhook {name!r}: {hint}")
     click.echo(json.dumps(row, indent=2))
 

@@ -1,5 +1,6 @@
 """The configuration: TOML → frozen `Config`; all mistakes at once, with places."""
 
+from agent.config.derived import Config
 from agent.config.loader import check, load, parse
 from agent.config.model import (
     Agent,
@@ -7,7 +8,6 @@ from agent.config.model import (
     Api,
     BasicAuth,
     BearerAuth,
-    Config,
     Delivery,
     DeviceEntry,
     Discovery,
@@ -29,8 +29,6 @@ from agent.config.values import (
     MAX_SOCKET_PATH,
     format_duration,
     parse_duration,
-    split_host_port,
-    udid_key,
 )
 from agent.config.warn import warnings
 
@@ -63,7 +61,5 @@ __all__ = [
     "load",
     "parse",
     "parse_duration",
-    "split_host_port",
-    "udid_key",
     "warnings",
 ]

@@ -1,16 +1,53 @@
-"""A file → its text → a TOML document as it stands, unchecked."""
+"""A file → its text → a TOML document as it stands, unchecked: parsed once for all who need it."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import tomli
 
 from agent.config.journal import whole
+from agent.config.places import scan
 from agent.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Self
+
+    from agent.config.places import KeyPath, Place
+
+
+class Document:
+    """One text of a file, and what it says; never changes.
+
+    Args:
+        text: of the file.
+        file: stands in messages; relative paths start from its directory.
+
+    Raises:
+        ConfigError: it is no TOML; the first mistake of syntax.
+    """
+
+    def __init__(self, text: str, file: str) -> None:
+        self.text = text
+        self.file = file
+        self.data = _parsed(text, file)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Of a file on the disk; ConfigError says likewise how to make it readable."""
+        return cls(read(path), str(path))
+
+    @cached_property
+    def places(self) -> dict[KeyPath, Place]:
+        """Where each key stands; see `scan`."""
+        return scan(self.text)
+
+    def table(self, key: str) -> dict[str, Any]:
+        """What stands under that header; nothing where it is missing, or no table."""
+        found = self.data.get(key)
+        return found if isinstance(found, dict) else {}
 
 
 def read(path: Path) -> str:
@@ -28,16 +65,21 @@ def read(path: Path) -> str:
             f"cannot be read ({error.strerror}): make it readable to the user the agent runs as"
         )
     else:
-        try:
-            return data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            line = data.count(b"\n", 0, error.start) + 1
-            reason = f"is not UTF-8 text (the first wrong byte is in line {line}): save it as UTF-8"
+        return decoded(data, path)
     raise ConfigError([Problem(str(path), 1, 1, reason)]) from None
 
 
-def parse_toml(text: str, file: str) -> dict[str, Any]:
-    """The document. Raises ConfigError at the first mistake of syntax."""
+def decoded(data: bytes, path: Path) -> str:
+    """What a file holds, as text, with its line ends as they are. Raises ConfigError."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        reason = f"is not UTF-8 text (the first wrong byte is in line {line}): save it as UTF-8"
+    raise ConfigError([Problem(str(path), 1, 1, reason)])
+
+
+def _parsed(text: str, file: str) -> dict[str, Any]:
     try:
         return tomli.loads(text)
     except tomli.TOMLDecodeError as error:
@@ -49,7 +91,7 @@ def parse_toml(text: str, file: str) -> dict[str, Any]:
     except (RecursionError, ValueError):
         message = "not usable TOML: a value is nested too deeply, or a number has too many digits"
         problem = Problem(file, 1, 1, message)
-    raise ConfigError([problem]) from None
+    raise ConfigError([problem])
 
 
 _SYNTAX_HINTS = {

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import tomlkit
 from tomlkit.items import AoT, Table
 
-from agent import toml_places
-from agent.config.document import parse_toml
+from agent.config.document import Document
+from agent.config.places import headers
 from agent.errors import EditError, UnknownWebhookError
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from agent.text import meant_names
 
 _DEPTH = 8
 """Of tables and arrays in a value: no key has more than two."""
@@ -43,16 +40,14 @@ class Change:
     org_id: int | None = None
     fields: Fields | None = None
 
-    def apply(self, text: str, file: str) -> str:
-        """The new text.
+    def apply(self, document: Document) -> Document:
+        """The document with it done.
 
         Raises:
-            ConfigError: the text is no TOML.
             UnknownWebhookError: it has no such webhook.
             EditError: it is written in a way that cannot be edited, or a value cannot be written.
         """
-        document = parse_toml(text, file)
-        webhooks = _webhooks(document, file)
+        text, webhooks = document.text, _webhooks(document)
         if not self.name:
             made = {key: value for key, value in (self.fields or {}).items() if value is not None}
             new = _appended(text, made)
@@ -66,30 +61,25 @@ class Change:
             else:
                 new = _changed(text, index, self.fields)
                 _update(expected[index], self.fields)
-        _verify(new, {**document, "webhooks": expected}, file)
-        return new
+        return _verified(new, {**document.data, "webhooks": expected}, document.file)
 
 
-def webhook_of(text: str, file: str, name: str, org_id: int | None = None) -> Fields:
+def webhook_of(document: Document, name: str, org_id: int | None = None) -> Fields:
     """What the file says of the webhook with that name or explicit id. Raises as `Change.apply`."""
-    document = parse_toml(text, file)
-    webhooks = _webhooks(document, file)
+    webhooks = _webhooks(document)
     return webhooks[_index(document, webhooks, name, org_id)]
 
 
-def _webhooks(document: Mapping[str, Any], file: str) -> list[Fields]:
-    webhooks = document.get("webhooks", [])
+def _webhooks(document: Document) -> list[Fields]:
+    webhooks = document.data.get("webhooks", [])
     if not isinstance(webhooks, list) or not all(isinstance(each, dict) for each in webhooks):
-        raise EditError(f"{file}: 'webhooks' must be [[webhooks]] tables; mend that first")
+        raise EditError(f"{document.file}: 'webhooks' must be [[webhooks]] tables; mend that first")
     return webhooks
 
 
-def _index(
-    document: Mapping[str, Any], webhooks: list[Fields], name: str, org_id: int | None
-) -> int:
+def _index(document: Document, webhooks: list[Fields], name: str, org_id: int | None) -> int:
     """By name; else by explicit id: a webhook's name may look like another one's id."""
-    agent = document.get("agent", {})
-    default = agent.get("org_id", 1) if isinstance(agent, dict) else 1
+    default = document.table("agent").get("org_id", 1)
 
     def found(key: str) -> list[int]:
         return [
@@ -101,8 +91,7 @@ def _index(
     indexes = found("name") or found("id")
     if not indexes:
         names = [str(each.get("name")) for each in webhooks]
-        near = get_close_matches(name, names, n=2, cutoff=0.4) or names[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "it has none"
+        hint = meant_names(name, names, "it has none")
         raise UnknownWebhookError(f"no webhook {name!r} in the file: {hint}")
     if len(indexes) > 1:
         orgs = ", ".join(str(webhooks[index].get("org_id", default)) for index in indexes)
@@ -155,14 +144,14 @@ def _item(value: Any, depth: int = 0) -> Any:
 def _block(text: str, index: int) -> tuple[list[str], int, int, int]:
     """The lines; where the webhook's comments, its header, and what follows it begin."""
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)
-    headers = toml_places.headers(text)
+    found = headers(text)
     own = ("webhooks", index)
-    number = next((n for n, (path, _) in enumerate(headers) if path == own), None)
+    number = next((n for n, (path, _) in enumerate(found) if path == own), None)
     if number is None:
         return lines, 0, 0, 0
-    start = headers[number][1] - 1
+    start = found[number][1] - 1
     end = len(lines)
-    for path, line in headers[number + 1 :]:
+    for path, line in found[number + 1 :]:
         if path[: len(own)] != own:
             end = _above(lines, line - 1)
             break
@@ -222,7 +211,8 @@ def _set(table: Any, fields: Fields) -> None:
         table[key] = _item(value)
 
 
-def _verify(text: str, expected: dict[str, Any], file: str) -> None:
+def _verified(text: str, expected: dict[str, Any], file: str) -> Document:
+    """The new text read again. Raises EditError where it is not what was meant."""
     if not text.isascii():
         try:
             text.encode()
@@ -230,11 +220,13 @@ def _verify(text: str, expected: dict[str, Any], file: str) -> None:
             raise EditError("a value is no valid Unicode text: write it anew") from None
     if not expected["webhooks"]:
         expected = {key: value for key, value in expected.items() if key != "webhooks"}
-    found = parse_toml(text, file)
+    document = Document(text, file)
+    found = document.data
     if not found.get("webhooks", True):
-        del found["webhooks"]
+        found = {key: value for key, value in found.items() if key != "webhooks"}
     if found != expected:
         raise EditError(
             f"{file} is written in a way that cannot be edited without changing more than asked: "
             "edit it by hand, then 'device-agent reload'"
         )
+    return document

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from agent.config.secret import MAX_URL, Kind, PrivateUrl, Secret
 from agent.config.values import (
     DURATION,
     MAX_ID,
@@ -32,7 +33,6 @@ from agent.config.values import (
     toml_type,
 )
 from agent.model import DeviceState, Platform, Visibility
-from agent.secrets import Kind, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,18 +130,18 @@ Id = Annotated[int, Field(ge=1, le=MAX_ID)]
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_from_file_directory)]
 Endpoint = Annotated[str, AfterValidator(check_endpoint)]
 Url = Annotated[
-    str,
-    Field(max_length=512, json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"}),
+    PrivateUrl,
+    Field(json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"}),
     AfterValidator(check_url),
 ]
 ProxyUrl = Annotated[
-    str,
-    Field(max_length=512, json_schema_extra={"pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+/?$"}),
+    PrivateUrl,
+    Field(json_schema_extra={"pattern": "^$|^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]+/?$"}),
     AfterValidator(check_proxy),
 ]
 _URL_SCHEMA = {
     "type": "string",
-    "maxLength": 512,
+    "maxLength": MAX_URL,
     "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]",
 }
 SERVERS_SCHEMA = {
@@ -193,7 +193,10 @@ class PluginTable:
         return core_schema.no_info_after_validator_function(
             self._pairs,
             handler.generate_schema(dict[_PluginName, dict[str, Any]]),
-            serialization=core_schema.plain_serializer_function_ser_schema(dict),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                # What they mean the plug-in alone knows: any of them may be secret.
+                lambda pairs: {name: dict.fromkeys(options, "***") for name, options in pairs}
+            ),
         )
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""A file or a text → `Config`, or all its mistakes at once, with their places."""
+"""A file, a text or a document → `Config`, or all its mistakes at once, with their places."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from agent import toml_places
-from agent.config.document import parse_toml, read
+from agent.config.derived import Config
+from agent.config.document import Document
 from agent.config.mistakes import placed, translated
-from agent.config.model import Config
 from agent.config.rules import cross_mistakes
 from agent.config.warn import warnings
 from agent.errors import ConfigError
@@ -21,25 +20,29 @@ if TYPE_CHECKING:
 
 def load(path: Path) -> Config:
     """Read and check a file. Raises ConfigError, with every mistake in it."""
-    return parse(read(path), str(path))
+    return config_of(Document.read(path))
 
 
 def parse(text: str, file: str) -> Config:
-    """Check a document; `file` stands in messages, and relative paths start from its directory.
+    """Check a text; `file` stands in messages, and relative paths start from its directory.
 
     Pure. Raises ConfigError: a mistake of syntax alone, else every other one, in the file's order.
     """
-    document = parse_toml(text, file)
-    places = toml_places.scan(text)
+    return config_of(Document(text, file))
+
+
+def config_of(document: Document) -> Config:
+    """Check a document. Pure. Raises ConfigError, with every mistake in it, in the file's order."""
     config = None
     mistakes = list(cross_mistakes(document))
     try:
-        config = Config.model_validate(document, context={"base": Path(file).parent})
+        base = Path(document.file).parent
+        config = Config.model_validate(document.data, context={"base": base})
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        mistakes += [translated(document, each) for each in found]
+        mistakes += [translated(document.data, each) for each in found]
     if mistakes or config is None:
-        raise ConfigError(placed(mistakes, document, places, file))
+        raise ConfigError(placed(mistakes, document))
     return config
 
 
@@ -49,8 +52,8 @@ def check(path: Path) -> tuple[Config | None, tuple[Problem, ...], tuple[Problem
     Never raises for what is in the file or missing. Looks at the permissions of the files named.
     """
     try:
-        text = read(path)
-        config = parse(text, str(path))
+        document = Document.read(path)
+        config = config_of(document)
     except ConfigError as error:
         return None, error.problems, ()
-    return config, (), warnings(config, text, str(path))
+    return config, (), warnings(config, document)

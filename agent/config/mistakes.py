@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent import toml_places
-from agent.config.model import all_sections
+from agent.config.places import nearest
+from agent.config.shape import all_sections
 from agent.config.values import TOKEN, toml_type
 from agent.errors import Problem
+from agent.text import meant_key, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pydantic_core import ErrorDetails
 
-    from agent.toml_places import KeyPath, Place
+    from agent.config.document import Document
+    from agent.config.places import KeyPath
+
+
+QUOTE: Final = 60
+"""Characters of what a file says, in a message."""
 
 
 class Mistake(NamedTuple):
@@ -27,18 +33,13 @@ class Mistake(NamedTuple):
     """What the message names, where that is not the path."""
 
 
-def placed(
-    mistakes: Iterable[Mistake],
-    document: dict[str, Any],
-    places: dict[KeyPath, Place],
-    file: str,
-) -> tuple[Problem, ...]:
+def placed(mistakes: Iterable[Mistake], document: Document) -> tuple[Problem, ...]:
     """As problems, each naming what it is about, in the file's order and none twice."""
     problems = {
         Problem(
-            file,
-            *toml_places.nearest(places, path),
-            _subject(document, path if about is None else about) + message,
+            document.file,
+            *nearest(document.places, path),
+            _subject(document.data, path if about is None else about) + message,
         )
         for path, message, about in mistakes
     }
@@ -53,14 +54,9 @@ def _subject(document: dict[str, Any], path: KeyPath) -> str:
         kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
         entry = _value(document, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
-        who = f"'{printable(name)}'" if isinstance(name, str) and name else path[1] + 1
+        who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
         shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()
     return f"{shown}: " if shown else ""
-
-
-def printable(text: str) -> str:
-    """Short, and without control characters: it goes to a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text[:60])
 
 
 def _value(document: object, path: KeyPath) -> object:
@@ -131,14 +127,14 @@ def _not_one_of(value: object, options: list[str]) -> str:
     names = ", ".join(f'"{option}"' for option in options)
     if not isinstance(value, str):
         return f"expected one of {names}, got {toml_type(value)}"
-    return f"'{printable(value)}' is not one of {names}" + _did_you_mean(value, options)
+    return f"'{printable(value, QUOTE)}' is not one of {names}" + _did_you_mean(value, options)
 
 
 def _unknown_key(loc: tuple[int | str, ...]) -> str:
     shape = tuple(part for part in loc[:-1] if isinstance(part, str))
     key = str(loc[-1])
     sections = all_sections()
-    message = f"unknown key '{printable(key)}'"
+    message = f"unknown key '{printable(key, QUOTE)}'"
     if meant := _did_you_mean(key, sections[shape].model_fields):
         return message + meant
     inside = {
@@ -156,7 +152,5 @@ def _unknown_key(loc: tuple[int | str, ...]) -> str:
 
 
 def _did_you_mean(text: str, options: Iterable[str]) -> str:
-    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
-
-    close = get_close_matches(text.lower().replace("-", "_"), options, 1)
-    return f" (did you mean '{close[0]}'?)" if close else ""
+    meant = meant_key(text, options)
+    return f" (did you mean '{meant}'?)" if meant else ""

@@ -4,9 +4,7 @@
 # compile each of them again.
 
 from collections.abc import Iterator, Mapping
-from functools import cache
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -14,7 +12,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    PrivateAttr,
     WithJsonSchema,
 )
 
@@ -41,6 +38,8 @@ from agent.config.fields import (
     to_tuple,
     url_or_table,
 )
+from agent.config.places import KeyPath
+from agent.config.secret import PrivateUrl, Secret, private_in
 from agent.config.values import (
     check_hosts,
     check_listen,
@@ -51,10 +50,8 @@ from agent.config.values import (
     check_some,
     check_text,
     check_username,
-    udid_key,
 )
 from agent.model import Visibility
-from agent.secrets import Secret
 
 
 class Section(BaseModel):
@@ -63,6 +60,10 @@ class Section(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, hide_input_in_errors=True, defer_build=True
     )
+
+    def secrets(self) -> Iterator[tuple[KeyPath, Secret | PrivateUrl]]:
+        """All in it that may be secret, with its key path: by type, so that none is forgotten."""
+        return private_in(self)
 
 
 class Agent(Section):
@@ -187,13 +188,14 @@ class BearerAuth(Section):
     token: SecretValue = Field(description="The token.")
 
 
+Auth = Annotated[BasicAuth | BearerAuth, Field(discriminator="type")]
+
+
 class UsageServer(Section):
     """A server whose sessions are asked for; its URL alone will do instead of the table."""
 
-    url: Url = Field(repr=False, description="Its base URL; a user in it is basic auth.")
-    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
-        default=None, description="How the agent shows who it is."
-    )
+    url: Url = Field(description="Its base URL; a user in it is basic auth.")
+    auth: Auth | None = Field(default=None, description="How the agent shows who it is.")
 
 
 UsageServers = Annotated[
@@ -214,11 +216,9 @@ class UsageSection(Section):
         default=5.0, description="Between two readings of the sources that are polled."
     )
     appium: UsageServers = Field(
-        default=(), repr=False, description="Appium 2 and 3 servers, by their base URLs."
+        default=(), description="Appium 2 and 3 servers, by their base URLs."
     )
-    grid: UsageServers = Field(
-        default=(), repr=False, description="Selenium Grid 4 hubs, by their base URLs."
-    )
+    grid: UsageServers = Field(default=(), description="Selenium Grid 4 hubs, by their base URLs.")
     wda: bool = Field(default=True, description="Ask WebDriverAgent on attached iPhones.")
     wda_ports: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...],
@@ -323,7 +323,7 @@ class Webhook(Section):
     name: Annotated[str, Field(min_length=1, max_length=50), AfterValidator(check_text)] = Field(
         description="Sent as webhookName; unique in its organisation, upper and lower case differ."
     )
-    url: Url = Field(repr=False, description="Absolute http or https URL that is called.")
+    url: Url = Field(description="Absolute http or https URL that is called.")
     description: Annotated[str, Field(max_length=512)] = Field(
         default="", description="For people only."
     )
@@ -352,16 +352,13 @@ class Webhook(Section):
         default=(),
         description="Signs callbacks (Standard Webhooks); a list of them while it rotates.",
     )
-    auth: Annotated[BasicAuth | BearerAuth, Field(discriminator="type")] | None = Field(
-        default=None, description="How the agent shows who it is."
-    )
+    auth: Auth | None = Field(default=None, description="How the agent shows who it is.")
     headers: Annotated[tuple[tuple[str, Secret], ...], HeaderTable()] = Field(
         default=(), description="Further headers of every attempt; each value can be a secret."
     )
     tls: Tls = Field(default_factory=Tls, description="Own authorities, mutual TLS.")
     proxy: ProxyUrl | None = Field(
         default=None,
-        repr=False,
         description="URL of an HTTP proxy. Empty: none. Default: the environment's.",
     )
     proxy_auth: BasicAuth | None = Field(
@@ -386,8 +383,8 @@ class Webhook(Section):
     ] = Field(default=(), description="Only phones of these platforms.")
 
 
-class Config(Section):
-    """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
+class Tables(Section):
+    """The tables of the file."""
 
     agent: Agent = Field(default_factory=Agent)
     hold: Hold = Field(default_factory=Hold)
@@ -401,61 +398,3 @@ class Config(Section):
     discovery: Discovery = Field(default_factory=Discovery)
     devices: Annotated[tuple[DeviceEntry, ...], BeforeValidator(to_tuple)] = ()
     webhooks: Annotated[tuple[Webhook, ...], BeforeValidator(to_tuple)] = ()
-
-    _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
-
-    def model_post_init(self, _context: object, /) -> None:
-        """Index the devices."""
-        self._by_udid = {udid_key(entry.udid): entry for entry in self.devices}
-
-    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """As pydantic's, and the copy's devices are indexed anew."""
-        copy = super().model_copy(update=update, deep=deep)
-        copy.model_post_init(None)
-        return copy
-
-    def org_of(self, webhook: Webhook) -> int:
-        """The organisation of a webhook: its own, else the agent's."""
-        return self.agent.org_id if webhook.org_id is None else webhook.org_id
-
-    def device(self, udid: str) -> DeviceEntry | None:
-        """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
-        return self._by_udid.get(udid_key(udid))
-
-    def state_dir(self, environ: Mapping[str, str]) -> Path:
-        """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""
-        if self.agent.state_dir is not None:
-            return Path(self.agent.state_dir)
-        # systemd joins several with colons; the first one is ours (systemd.exec(5)).
-        return Path(environ.get("STATE_DIRECTORY", "").split(":")[0] or "state")
-
-    def socket_path(self, environ: Mapping[str, str]) -> Path:
-        """The API's unix socket: as configured, else in $RUNTIME_DIRECTORY, else with the state."""
-        if self.api.socket is not None:
-            return Path(self.api.socket)
-        runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
-        return (Path(runtime) if runtime else self.state_dir(environ)) / "control.sock"
-
-
-@cache
-def all_sections() -> dict[tuple[str, ...], type[Section]]:
-    """Every table of the file: its path as pydantic gives it, without array indexes."""
-
-    def walk(
-        at: tuple[str, ...], section: type[Section]
-    ) -> Iterator[tuple[tuple[str, ...], type[Section]]]:
-        yield at, section
-        for name, field in section.model_fields.items():
-            inside = [part for part in _parts(field.annotation) if issubclass(part, Section)]
-            for part in inside:
-                tag = get_args(part.model_fields["type"].annotation) if len(inside) > 1 else ()
-                yield from walk((*at, name, *tag), part)
-
-    return dict(walk((), Config))
-
-
-def _parts(annotation: object) -> Iterator[type]:
-    if isinstance(annotation, type) and not get_args(annotation):
-        yield annotation
-    for argument in get_args(annotation):
-        yield from _parts(argument)

@@ -5,27 +5,29 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from agent.config.mistakes import Mistake, printable
-from agent.config.values import udid_key
+from agent.config.mistakes import QUOTE, Mistake
+from agent.text import printable
+from agent.udid import listed_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.toml_places import KeyPath
+    from agent.config.document import Document
+    from agent.config.places import KeyPath
 
 
-def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
+def cross_mistakes(document: Document) -> Iterator[Mistake]:
     """Rules over several keys. On the raw document, so that they too tell all mistakes at once."""
+    data = document.data
     udids: dict[str, KeyPath] = {}
-    for path, device in _tables(document, "devices"):
+    for path, device in _tables(data, "devices"):
         udid = device.get("udid")
-        if isinstance(udid, str) and udids.setdefault(udid_key(udid), path) != path:
+        if isinstance(udid, str) and udids.setdefault(listed_key(udid), path) != path:
             yield Mistake((*path, "udid"), "this device is listed twice: join the two entries")
-    agent = document.get("agent")
-    default_org = agent.get("org_id", 1) if isinstance(agent, dict) else 1
+    default_org = document.table("agent").get("org_id", 1)
     names: set[tuple[str, str]] = set()
     ids: dict[int, str] = {}
-    for path, webhook in _tables(document, "webhooks"):
+    for path, webhook in _tables(data, "webhooks"):
         name, number = webhook.get("name"), webhook.get("id")
         org = webhook.get("org_id", default_org)
         if isinstance(name, str):
@@ -37,9 +39,8 @@ def cross_mistakes(document: dict[str, Any]) -> Iterator[Mistake]:
             names.add((repr(org), name))
         if type(number) is int:
             if number in ids:
-                yield Mistake(
-                    (*path, "id"), f"webhook '{printable(ids[number])}' has the id {number} already"
-                )
+                other = printable(ids[number], QUOTE)
+                yield Mistake((*path, "id"), f"webhook '{other}' has the id {number} already")
             ids.setdefault(number, str(name))
         yield from _webhook_mistakes(path, webhook)
 
@@ -79,9 +80,9 @@ def _has_userinfo(url: object) -> bool:
     return isinstance(url, str) and "@" in re.split("[/?#]", url.partition("://")[2])[0]
 
 
-def _tables(document: dict[str, Any], name: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
+def _tables(data: dict[str, Any], name: str) -> Iterator[tuple[KeyPath, dict[str, Any]]]:
     """The elements of an array of tables, those that are tables at all."""
-    entries = document.get(name)
+    entries = data.get(name)
     for index, entry in enumerate(entries if isinstance(entries, list) else ()):
         if isinstance(entry, dict):
             yield (name, index), entry

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from agent.config.model import Config
+from agent.config.derived import Config
 from agent.config.values import format_duration
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from operator import itemgetter
 from typing import TYPE_CHECKING
 
-import tomli
-
-from agent import toml_places
-from agent.config.model import all_sections
+from agent.config.document import Document
+from agent.config.shape import all_sections, is_open
+from agent.errors import ConfigError
+from agent.text import CUT, columns_of, is_printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from agent.errors import Problem
-    from agent.toml_places import KeyPath
 
 
 MARGIN = "    "
@@ -55,7 +53,7 @@ def _fitting(line: str, at: int, room: int) -> tuple[str, int]:
 
     What was left out on either side is an ellipsis.
     """
-    cells = [_cells(character) for character in line]
+    cells = [columns_of(character) for character in line]
     start, end = 0, len(line)
     if sum(cells) > room:
         while start < at and sum(cells[start:at]) > room * 2 // 3:
@@ -64,15 +62,8 @@ def _fitting(line: str, at: int, room: int) -> tuple[str, int]:
         end = start
         while end < len(line) and sum(cells[start : end + 1]) < room - 1:
             end += 1
-    left, right = "…" if start else "", "…" if end < len(line) else ""
+    left, right = CUT if start else "", CUT if end < len(line) else ""
     return f"{left}{line[start:end]}{right}", len(left) + sum(cells[start:at])
-
-
-def _cells(character: str) -> int:
-    """Columns of a terminal that it takes (Unicode Annex 11; combining marks: none)."""
-    if unicodedata.category(character) in {"Mn", "Me"}:
-        return 0
-    return 2 if unicodedata.east_asian_width(character) in {"W", "F"} else 1
 
 
 def _text(text_of: Callable[[str], str], file: str) -> str:
@@ -86,14 +77,14 @@ def _shown_lines(text: str) -> list[str]:
     """The document's lines, what may be secret covered; every character keeps its column."""
     lines = text.replace("\r\n", "\n").split("\n")
     try:
-        tomli.loads(text)
-    except (ValueError, RecursionError):
+        document = Document(text, "")
+    except ConfigError:
         # A broken file may hold anything anywhere; only what looks right up to its value is shown.
         known = {name for section in all_sections().values() for name in section.model_fields}
         shown = [_covered(line, known) for line in lines]
     else:
-        shown = _covered_lines(text, lines)
-    return ["".join(each if each.isprintable() else " " for each in line) for line in shown]
+        shown = _covered_lines(document, lines)
+    return ["".join(each if is_printable(each) else " " for each in line) for line in shown]
 
 
 def _covered(line: str, known: Collection[str] | None) -> str:
@@ -103,45 +94,19 @@ def _covered(line: str, known: Collection[str] | None) -> str:
     return kept + re.sub(r"\S", "•", line[len(kept) :])
 
 
-_SENSITIVE = {
-    "secret",
-    "auth",
-    "headers",
-    "url",
-    "proxy",
-    "proxy_auth",
-    "appium",
-    "grid",
-    "plugins",
-    "token",
-}
-
-
-def _covered_lines(text: str, lines: list[str]) -> list[str]:
+def _covered_lines(document: Document, lines: list[str]) -> list[str]:
     """Whole are the lines on which only known keys stand whose values are no secrets."""
     by_place = itemgetter(1)
     whole: dict[int, bool] = {}
     starts: set[int] = set()
     last = True
-    for path, (line, column) in sorted(toml_places.scan(text).items(), key=by_place):
+    for path, (line, column) in sorted(document.places.items(), key=by_place):
         if not lines[line - 1][: column - 1].strip(" \t["):
             starts.add(line)
-        last, before = _is_open(path), last
+        last, before = is_open(tuple(part for part in path if isinstance(part, str))), last
         # Before the first key of a line may stand the rest of a value from further up.
         whole[line] = whole.get(line, line in starts or before) and last
     return [
         line if whole.get(number, False) else _covered(line, None if number in starts else ())
         for number, line in enumerate(lines, start=1)
     ]
-
-
-def _is_open(path: KeyPath) -> bool:
-    """No part of it is unknown (a misspelt `secret` is) or holds secrets."""
-    names = tuple(part for part in path if isinstance(part, str))
-    sections = all_sections()
-    return all(
-        names[:depth] in sections
-        and name in sections[names[:depth]].model_fields
-        and name not in _SENSITIVE
-        for depth, name in enumerate(names)
-    )

@@ -1,18 +1,16 @@
-"""Durations, addresses and the other rules of single values; each ValueError is for operators."""
+"""Durations, URLs and the other rules of single values; each ValueError is for operators."""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from agent.secrets import Kind
-from agent.udid import udev_spelling
-
-if TYPE_CHECKING:
-    from agent.secrets import Secret
+from agent.address import is_host, is_ip, split_host_port
+from agent.config.secret import Kind, PrivateUrl, Secret
 
 _T = TypeVar("_T")
+_Url = TypeVar("_Url", bound=str)
 
 MAX_ID = 2**53 - 1
 """Of organisations and webhooks: the largest integer every JSON reader keeps exactly (RFC 8259)."""
@@ -64,52 +62,7 @@ def format_duration(seconds: float) -> str:
     return text or "0s"
 
 
-_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _BRACKETED = re.compile(r"\[[0-9A-Fa-f:.]+\](:[0-9]*)?")  # an IPv6 address and a port
-_DIGITS_AND_DOTS = re.compile(r"[0-9.]+")  # an IPv4 address or a mistake, never a name
-
-
-def split_host_port(text: str) -> tuple[str, int]:
-    """`HOST:PORT` or `[IPv6]:PORT` → host (without brackets) and port 0..65535; else ValueError."""
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-        if not _is_ip(host, 6):
-            raise ValueError("not an IPv6 address in brackets, such as [::1]:9178")
-    elif ":" in host:
-        raise ValueError("put an IPv6 address in brackets, such as [::1]:9178")
-    elif colon and not _HOST.fullmatch(host):
-        raise ValueError("not a host name or address before the port, such as 127.0.0.1:9178")
-    if not (colon and port.isascii() and port.isdigit()):
-        raise ValueError("expected HOST:PORT, such as 127.0.0.1:9178")
-    if len(port) > 5 or int(port) > 65535:  # noqa: PLR2004 -- 16 bits
-        raise ValueError("a port is at most 65535")
-    return host, int(port)
-
-
-_IOS_UDID = re.compile(r"[0-9a-f]{8}-?[0-9a-f]{16}|[0-9a-f]{40}", re.IGNORECASE)
-
-
-def udid_key(udid: str) -> str:
-    """The same for all spellings of one device: iOS UDIDs come with or without dash, in any case.
-
-    Other ids are as udev spells them: `ZUG 5S` is `ZUG_5S`.
-    """
-    return udid.replace("-", "").lower() if is_ios_udid(udid) else udev_spelling(udid)
-
-
-def is_ios_udid(udid: str) -> bool:
-    """Whether it has the form that all of Apple's have."""
-    return _IOS_UDID.fullmatch(udid) is not None
-
-
-def _is_ip(text: str, version: int | None = None) -> bool:
-    from ipaddress import ip_address  # noqa: PLC0415 -- few configurations need it
-
-    try:
-        return version in {None, ip_address(text).version} and "%" not in text  # no zones
-    except ValueError:
-        return False
 
 
 def check_positive(seconds: float) -> float:
@@ -189,7 +142,7 @@ def _split_url(url: str) -> tuple[SplitResult, str, int | None]:
     return parts, host, port
 
 
-def check_url(url: str) -> str:
+def check_url(url: _Url) -> _Url:
     """Absolute, http or https, with a host that can be looked up. No message shows the URL."""
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ValueError("a URL holds no blanks, line breaks or control characters")
@@ -208,10 +161,9 @@ def check_url(url: str) -> str:
     if "[" in parts.netloc or "]" in parts.netloc:
         # urlsplit finds a host in "][::" too; what sends the callback does not.
         address = parts.netloc.rpartition("@")[2]
-        good = _BRACKETED.fullmatch(address) and _is_ip(host, 6)
+        good = _BRACKETED.fullmatch(address) is not None and is_ip(host, 6)
     else:
-        named = _HOST.fullmatch(host) and not _DIGITS_AND_DOTS.fullmatch(host)
-        good = named or _is_ip(host, 4)
+        good = is_host(host)
     if "\\" in parts.netloc or not good:
         raise ValueError("the URL's host name is not valid")
     return url
@@ -279,14 +231,15 @@ def check_some(values: tuple[_T, ...]) -> tuple[_T, ...]:
 
 
 def check_no_repeats(values: tuple[_T, ...]) -> tuple[_T, ...]:
-    """Each once. The message shows what stands twice: not for secrets."""
+    """Each once. The message shows what stands twice, unless it may be secret."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"'{value}' stands twice")
+            secret = isinstance(value, Secret | PrivateUrl)
+            raise ValueError("one of them stands twice" if secret else f"'{value}' stands twice")
     return values
 
 
-def check_proxy(url: str) -> str:
+def check_proxy(url: _Url) -> _Url:
     """A proxy's URL, or nothing for none. No message shows it."""
     if not url:
         return url

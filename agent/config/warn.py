@@ -2,39 +2,37 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from agent import toml_places
-from agent.config.document import parse_toml
-from agent.config.mistakes import Mistake, placed, printable
-from agent.config.model import Config, DeviceEntry, Tls, UsageServer, Webhook
-from agent.config.values import is_ios_udid, split_host_port
+from agent.address import is_loopback, split_host_port
+from agent.config.mistakes import QUOTE, Mistake, placed
+from agent.config.model import DeviceEntry, Tls, UsageServer, Webhook
 from agent.config.warn_files import exposed_files
-from agent.model import Platform, Visibility
-from agent.udid import is_network
+from agent.model import CALLING, Platform
+from agent.text import printable
+from agent.udid import fits, is_ios, is_network, udev_spelling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.config.derived import Config
+    from agent.config.document import Document
+    from agent.config.places import KeyPath
     from agent.errors import Problem
-    from agent.toml_places import KeyPath
-
-_CALLING = {Visibility.PRIVATE, Visibility.LOCAL}
 
 
-def warnings(config: Config, text: str, file: str) -> tuple[Problem, ...]:
-    """What a valid file may come to regret, in its order. `text` is what `config` came from."""
+def warnings(config: Config, document: Document) -> tuple[Problem, ...]:
+    """What a valid file may come to regret, in its order. `document` is what `config` is of."""
     found = [
         *_exposed_urls(config),
         *_exposed_servers(config),
-        *exposed_files(config, Path(file)),
+        *exposed_files(config, Path(document.file)),
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]
-    return placed(found, parse_toml(text, file), toml_places.scan(text), file)
+    return placed(found, document)
 
 
 def _exposed_urls(config: Config) -> Iterator[Mistake]:
@@ -47,7 +45,7 @@ def _exposed_urls(config: Config) -> Iterator[Mistake]:
                 "name the server's authority with ca instead",
             )
         parts = urlsplit(webhook.url)
-        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             authorised = webhook.auth is not None or "@" in parts.netloc
             yield Mistake(
                 (*path, "url"),
@@ -65,12 +63,12 @@ def _exposed_servers(config: Config) -> Iterator[Mistake]:
     for key, index, server in _usage_servers(config):
         parts = urlsplit(server.url)
         authorised = server.auth is not None or "@" in parts.netloc
-        if parts.scheme == "http" and authorised and not _is_loopback(parts.hostname or ""):
+        if parts.scheme == "http" and authorised and not is_loopback(parts.hostname or ""):
             yield Mistake(
                 ("usage", key, index),
                 f"what authorises the agent travels unencrypted to {parts.hostname}: use https",
             )
-    if config.api.listen and not _is_loopback(split_host_port(config.api.listen)[0]):
+    if config.api.listen and not is_loopback(split_host_port(config.api.listen)[0]):
         token = ", and [api] token travels unencrypted" if config.api.token is not None else ""
         yield Mistake(
             ("api", "listen"),
@@ -89,20 +87,10 @@ def _usage_servers(config: Config) -> Iterator[tuple[str, int, UsageServer]]:
                     yield key, index, each
 
 
-def _is_loopback(host: str) -> bool:
-    from ipaddress import ip_address  # noqa: PLC0415 -- few configurations need it
-
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        name = host.rstrip(".").lower()
-        return name == "localhost" or name.endswith(".localhost")
-
-
 def _idle_webhooks(config: Config) -> Iterator[Mistake]:
     """Webhooks that certainly no phone can match, whatever is plugged in."""
     default = config.discovery.visibility
-    listed = [each for each in config.devices if (each.visibility or default) in _CALLING]
+    listed = [each for each in config.devices if (each.visibility or default) in CALLING]
     watched = {Platform.ANDROID: config.android.enabled, Platform.IOS: config.ios.enabled}
     for index, webhook in enumerate(config.webhooks):
         path: KeyPath = ("webhooks", index)
@@ -114,7 +102,7 @@ def _idle_webhooks(config: Config) -> Iterator[Mistake]:
                 f"is never called, for {off} enabled = false leaves out every phone it is for: "
                 "turn it on, or take the webhook out",
             )
-        elif webhook.tags or default not in _CALLING:
+        elif webhook.tags or default not in CALLING:
             # Tags come from the list alone.
             if not any(_may_match(webhook, device) for device in listed):
                 yield Mistake(
@@ -134,22 +122,24 @@ def _idle_webhooks(config: Config) -> Iterator[Mistake]:
 def _is_silent(config: Config, pattern: str) -> bool:
     """Whether that is no pattern but a device, listed as one that does not call back."""
     device = None if any(mark in pattern for mark in "*?[@") else config.device(pattern)
-    return device is not None and (device.visibility or config.discovery.visibility) not in _CALLING
+    return device is not None and (device.visibility or config.discovery.visibility) not in CALLING
 
 
 def _may_match(webhook: Webhook, device: DeviceEntry) -> bool:
     """Generous: its `@PORT` or its address is only known when a phone is there."""
     tagged = not webhook.tags or not set(webhook.tags).isdisjoint(device.tags)
-    patterns = [pattern.replace("-", "").lower() for pattern in webhook.devices]
-    udid = device.udid.replace("-", "").lower()
-    fits = (
-        not patterns
+    spelled = {device.udid, udev_spelling(device.udid)}
+    named = (
+        not webhook.devices
         or is_network(device.udid)
-        or any("@" in each or is_network(each) or fnmatchcase(udid, each) for each in patterns)
+        or any(
+            "@" in each or is_network(each) or any(fits(each, udid) for udid in spelled)
+            for each in webhook.devices
+        )
     )
     # An Android serial may look like the UDID of an iPhone; the other way round it cannot.
-    possible = webhook.platforms != (Platform.IOS,) or is_ios_udid(device.udid)
-    return tagged and fits and possible
+    possible = webhook.platforms != (Platform.IOS,) or is_ios(device.udid)
+    return tagged and named and possible
 
 
 def _repeated_urls(config: Config) -> Iterator[Mistake]:
@@ -160,7 +150,7 @@ def _repeated_urls(config: Config) -> Iterator[Mistake]:
             twice = not set(webhook.events).isdisjoint(other.events)
             yield Mistake(
                 ("webhooks", index, "url"),
-                f"webhook '{printable(other.name)}' has the same URL: "
+                f"webhook '{printable(other.name, QUOTE)}' has the same URL: "
                 + ("it is called twice" if twice else "one with the events of both would do"),
             )
 

@@ -9,23 +9,22 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from agent.config.mistakes import Mistake
-from agent.config.model import BasicAuth, BearerAuth, Config
-from agent.secrets import Kind
+from agent.config.secret import Kind, PrivateUrl, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.secrets import Secret
-    from agent.toml_places import KeyPath
+    from agent.config.derived import Config
+    from agent.config.places import KeyPath
 
 _SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sign|token", re.IGNORECASE)
-"""Headers and parameters of a URL that bear such a word hold a secret; others (X-Rack) may not."""
+"""Headers, options, parameters of a URL that bear such a word hold a secret; X-Rack may not."""
 
 
 def exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
     """Of the configuration's `file` itself and of those that it names; looks at their modes."""
-    for path, secret in _secrets(config):
-        if secret.kind is Kind.FILE:
+    for path, secret in config.secrets():
+        if isinstance(secret, Secret) and secret.kind is Kind.FILE:
             yield from _file_warnings(path, Path(secret.where), secret=True)
     for index, webhook in enumerate(config.webhooks):
         for key in ("ca", "cert", "key"):
@@ -72,43 +71,24 @@ def _file_warnings(path: KeyPath, file: Path, *, secret: bool) -> Iterator[Mista
 
 
 def _holds_secrets(config: Config) -> bool:
-    """Whether any stands in the file itself; of headers, those whose name says so."""
-    servers = (*config.usage.appium, *config.usage.grid)
-    urls = [server.url for server in servers]
-    for webhook in config.webhooks:
-        urls += (webhook.url, webhook.proxy or "")
-    return any(map(_url_holds_one, urls)) or any(
-        secret.kind is Kind.INLINE
-        and (path[2:3] != ("headers",) or _SECRET_NAME.search(str(path[-1])) is not None)
-        for path, secret in _secrets(config)
+    """Whether any stands in the file itself."""
+    return any(
+        _url_holds_one(each)
+        if isinstance(each, PrivateUrl)
+        else each.kind is Kind.INLINE and (not _is_named_freely(path) or _sounds_secret(path[-1]))
+        for path, each in config.secrets()
     )
 
 
 def _url_holds_one(url: str) -> bool:
     parts = urlsplit(url)
-    return "@" in parts.netloc or _SECRET_NAME.search(parts.query) is not None
+    return "@" in parts.netloc or _sounds_secret(parts.query)
 
 
-def _secrets(config: Config) -> Iterator[tuple[KeyPath, Secret]]:
-    if config.api.token is not None:
-        yield ("api", "token"), config.api.token
-    for key, servers in (("appium", config.usage.appium), ("grid", config.usage.grid)):
-        for index, server in enumerate(servers):
-            yield from _auth_secrets(("usage", key, index, "auth"), server.auth)
-    for index, webhook in enumerate(config.webhooks):
-        path = ("webhooks", index)
-        for number, secret in enumerate(webhook.secret):
-            yield (*path, "secret", number), secret
-        yield from _auth_secrets((*path, "auth"), webhook.auth)
-        yield from _auth_secrets((*path, "proxy_auth"), webhook.proxy_auth)
-        for name, secret in webhook.headers:
-            yield (*path, "headers", name), secret
+def _is_named_freely(path: KeyPath) -> bool:
+    """Headers, and options of plug-ins: most are no secrets."""
+    return path[2:3] == ("headers",) or path[:2] == ("usage", "plugins")
 
 
-def _auth_secrets(
-    path: KeyPath, auth: BasicAuth | BearerAuth | None
-) -> Iterator[tuple[KeyPath, Secret]]:
-    if isinstance(auth, BasicAuth):
-        yield (*path, "password"), auth.password
-    if isinstance(auth, BearerAuth):
-        yield (*path, "token"), auth.token
+def _sounds_secret(name: str | int) -> bool:
+    return _SECRET_NAME.search(str(name)) is not None

@@ -45,12 +45,13 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from agent import __version__
+from agent.address import bracketed, host_port
+from agent.config.secret import Kind, PrivateUrl, Secret
 from agent.deliver import no_proxy
 from agent.deliver.answers import Connection, Connector, Head
 from agent.deliver.policy import EXCERPT, Answer, ErrorKind
 from agent.deliver.signing import PREFIX, Signer
 from agent.errors import AgentError, SecretError
-from agent.secrets import Kind
 from agent.threads import SharedThread
 from agent.wire.resolver import ThreadResolver
 
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
     from agent.config import BasicAuth, Webhook
     from agent.model import Callback
-    from agent.secrets import Secret
 
 BODY_LIMIT: Final = 16 * 1024
 """Bytes of an answer's body that are read at most."""
@@ -304,7 +304,10 @@ class _Endpoint:
         self._timeout = aiohttp.ClientTimeout()
         self._signer: tuple[tuple[str, ...], Signer | None] = ((), None)
         self._proxy, credentials, private = proxy_for(webhook, self._url)
-        self._private = [*private_parts(url), *_query_as_written(self._url), *private]
+        self._private = [*_query_as_written(self._url), *private]
+        for _, each in webhook.secrets():
+            if isinstance(each, PrivateUrl):
+                self._private += private_parts(URL(each))
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         self._tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if self._tunnel else None
@@ -367,10 +370,11 @@ class _Endpoint:
         """
         webhook = self.webhook
         private += self._private
+        for value in values.values():
+            private += (value, value.removeprefix(PREFIX))
         headers: CIMultiDict[str] = CIMultiDict()
         for name, secret in webhook.headers:
-            headers[name] = value = values[secret]
-            private.append(value)
+            headers[name] = values[secret]
         headers["User-Agent"] = self._user_agent
         headers["Accept-Encoding"] = "identity"
         for name, value in callback.headers:
@@ -379,7 +383,6 @@ class _Endpoint:
         headers["webhook-timestamp"] = str(timestamp)
         if webhook.secret:
             texts = tuple([values[secret] for secret in webhook.secret])
-            private += (text.removeprefix(PREFIX) for text in texts)
             known, signer = self._signer
             if signer is None or texts != known:
                 signer = Signer(texts)
@@ -390,13 +393,10 @@ class _Endpoint:
         auth = webhook.auth
         if auth is not None:
             if auth.type == "basic":
-                password = values[auth.password]
-                value = aiohttp.encode_basic_auth(auth.username, password)
-                private += (password, value.removeprefix("Basic "))
+                value = aiohttp.encode_basic_auth(auth.username, values[auth.password])
+                private.append(value.removeprefix("Basic "))
             else:
-                token = values[auth.token]
-                value = f"Bearer {token}"
-                private.append(token)
+                value = f"Bearer {values[auth.token]}"
             headers["Authorization"] = value
         elif self._userinfo:
             headers["Authorization"] = self._userinfo
@@ -410,7 +410,7 @@ class _Endpoint:
         self, auth: BasicAuth, password: str, headers: CIMultiDict[str], private: list[str]
     ) -> None:
         value = aiohttp.encode_basic_auth(auth.username, password)
-        private += (password, value.removeprefix("Basic "))
+        private.append(value.removeprefix("Basic "))
         if self._tunnel:
             # aiohttp opens a new tunnel for other headers: a changed password counts at once.
             self._proxy_headers = {"Proxy-Authorization": value}
@@ -534,11 +534,10 @@ def as_written(text: str) -> URL:
     if not target.startswith("/"):
         target = "/" + target
     host = parsed.raw_host or ""
-    host = f"[{host}]" if ":" in host else host
     port = parsed.explicit_port
     return URL.build(
         scheme=parsed.scheme,
-        authority=host if port is None else f"{host}:{port}",
+        authority=bracketed(host) if port is None else host_port(host, port),
         # yarl would drop a bare `?`: for it, all of this is a path.
         path=quote(target, safe=_PRINTABLE),
         encoded=True,
@@ -547,13 +546,7 @@ def as_written(text: str) -> URL:
 
 def _secrets(webhook: Webhook) -> list[Secret]:
     """All secrets that an attempt of it needs."""
-    found = [secret for _, secret in webhook.headers]
-    found += webhook.secret or ()
-    if webhook.auth is not None:
-        found.append(webhook.auth.password if webhook.auth.type == "basic" else webhook.auth.token)
-    if webhook.proxy_auth is not None:
-        found.append(webhook.proxy_auth.password)
-    return found
+    return [each for _, each in webhook.secrets() if isinstance(each, Secret)]
 
 
 def bare_url(url: URL) -> str:
@@ -568,7 +561,7 @@ def proxy_for(webhook: Webhook, url: URL) -> tuple[URL | None, dict[str, str], l
 
     The credentials are a header, the secrets those of the proxy's own URL, for redaction.
     """
-    text = webhook.proxy
+    text: str | None = webhook.proxy
     if text is None and not no_proxy.bypasses(url.host or "", url.port, os.environ):
         text = getproxies().get(url.scheme)
     if not text:
@@ -755,5 +748,4 @@ def _origin(url: str) -> str:
         parsed = URL(url)
     except ValueError:
         return "the webhook's url"
-    host = parsed.host or "?"
-    return f"[{host}]:{parsed.port}" if ":" in host else f"{host}:{parsed.port}"
+    return host_port(parsed.host or "?", parsed.port)

@@ -79,7 +79,7 @@ from agent.model import Attempt
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from agent.config import Webhook
+    from agent.config import Delivery, Webhook
     from agent.deliver.client import Client
     from agent.deliver.policy import Answer, Decision
     from agent.histogram import Tally
@@ -296,11 +296,8 @@ class Dispatcher:
         store: the outbox.
         client: sends.
         webhooks: by id; callbacks of disabled or unknown ones are held.
-        max_age: seconds; see `policy.decide`.
-        concurrency: attempts in flight per webhook, at most.
-        timeout: seconds per attempt, unless the webhook has its own.
-        drain_rate: callbacks per second of a webhook, at most, from its recovery until nothing of
-            it is pending.
+        settings: [delivery]; its `drain_rate` holds from a webhook's recovery until nothing of it
+            is pending.
         now_ms: wall clock, milliseconds.
         monotonic: seconds; paces the draining, and tells when the wall clock was set.
         jitter: random numbers in [0, 1).
@@ -315,10 +312,7 @@ class Dispatcher:
         client: Client,
         *,
         webhooks: Mapping[int, Webhook],
-        max_age: float = 72 * 3600.0,
-        concurrency: int = 8,
-        timeout: float = 10.0,
-        drain_rate: float = 200.0,
+        settings: Delivery,
         now_ms: Callable[[], int] = wall_ms,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -327,10 +321,7 @@ class Dispatcher:
     ) -> None:
         self._store = store
         self._client = client
-        self._max_age = max_age
-        self._concurrency = concurrency
-        self._timeout = timeout
-        self._drain_rate = drain_rate
+        self._settings = settings
         self._now_ms = now_ms
         self._monotonic = monotonic
         self._jitter = jitter
@@ -406,29 +397,14 @@ class Dispatcher:
             self._make_ready(lane)
             self._pump(hook)
 
-    def reconfigure(
-        self,
-        webhooks: Mapping[int, Webhook],
-        *,
-        max_age: float | None = None,
-        concurrency: int | None = None,
-        timeout: float | None = None,
-        drain_rate: float | None = None,
-    ) -> None:
-        """Swap the webhooks; what is given besides replaces the start's.
+    def reconfigure(self, webhooks: Mapping[int, Webhook], settings: Delivery) -> None:
+        """Swap webhooks and settings.
 
         An edited or re-enabled webhook is tried at once with all it has pending; one that is
         disabled or gone holds what it has; the others keep their due times. Attempts in flight
         end as they began.
         """
-        if max_age is not None:
-            self._max_age = max_age
-        if concurrency is not None:
-            self._concurrency = concurrency
-        if timeout is not None:
-            self._timeout = timeout
-        if drain_rate is not None:
-            self._drain_rate = drain_rate
+        self._settings = settings
         self._webhooks = dict(webhooks)
         for hook in list(self._hooks.values()):
             if hook.id not in webhooks and not hook.lanes:
@@ -531,7 +507,7 @@ class Dispatcher:
             return None
         if (
             hook.in_flight >= self._slots(hook)
-            or hook.in_flight + hook.unrecorded >= UNRECORDED * self._concurrency
+            or hook.in_flight + hook.unrecorded >= UNRECORDED * self._settings.concurrency
         ):
             return None
         if hook.draining and not self._may_drain(hook):
@@ -542,7 +518,7 @@ class Dispatcher:
         return lane
 
     def _slots(self, hook: _Hook) -> int:
-        return 1 if hook.failures >= BREAK_AFTER else self._concurrency
+        return 1 if hook.failures >= BREAK_AFTER else self._settings.concurrency
 
     def _may_drain(self, hook: _Hook) -> bool:
         """Whether a draining webhook's next callback may go; sets the pace, and a timer if not."""
@@ -551,7 +527,7 @@ class Dispatcher:
             if hook.drain_timer is None:
                 hook.drain_timer = self._later(hook.drain_at - now, self._drain, hook)
             return False
-        hook.drain_at = now + 1 / self._drain_rate
+        hook.drain_at = now + 1 / self._settings.drain_rate
         return True
 
     def _drain(self, hook: _Hook) -> None:
@@ -589,7 +565,7 @@ class Dispatcher:
             if chosen is not None:
                 webhook, callback = chosen
                 edition = hook.edition
-                limit = webhook.timeout or self._timeout
+                limit = webhook.timeout or self._settings.timeout
                 self._deadlines[lane] = time.monotonic() + limit + OVERDUE
                 hook.tried_at = self._monotonic()
                 answer = await self._client.attempt(webhook, callback, self._now_ms(), limit=limit)
@@ -603,7 +579,7 @@ class Dispatcher:
         made = callback.attempts + 1
         created = self._created_ms(callback, now)
         step = step_of(made, (now - created) / 1000)
-        decision = decide(answer, made, created, now, self._jitter(), self._max_age, step)
+        decision = decide(answer, made, created, now, self._jitter(), self._settings.max_age, step)
         attempt = Attempt(
             callback.message_id,
             answer.started_ms,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, TypedDict
 
 from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
 from agent.model import Bridge, DeviceState, Platform, Presence, Usage, Visibility
 from agent.service.rows import MessageId, Place, Time, iso
+from agent.text import near
 from agent.udid import alike
 
 if TYPE_CHECKING:
@@ -158,8 +158,8 @@ def _nearest(text: str, views: Sequence[DeviceView]) -> str:
         return "no device is known yet"
     written = {alike(view.udid): view for view in views}
     by_name = [view for view in views if view.name.casefold() == text.casefold()]
-    near = difflib.get_close_matches(alike(text), list(written), n=3, cutoff=0.5)
-    shown = dict.fromkeys(map(_called, [*by_name, *(written[each] for each in near)]))
+    close = near(alike(text), written, 3, 0.5)
+    shown = dict.fromkeys(map(_called, [*by_name, *(written[each] for each in close)]))
     if shown:
         return f"did you mean {' or '.join(shown)}?"
     more = f" and {len(views) - _FEW} more" if len(views) > _FEW else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.errors import UnknownWebhookError
+from agent.text import meant_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,8 +38,7 @@ class Live:
             shown = " or ".join(self._called(id_, text) for id_ in meant)
             raise UnknownWebhookError(f"{text!r} may be {shown}")
         names = [webhook.name for webhook in webhooks.values()]
-        near = difflib.get_close_matches(text, names, n=2, cutoff=0.4) or names[:5]
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "none is configured"
+        hint = meant_names(text, names, "none is configured")
         raise UnknownWebhookError(f"no webhook {text!r}: {hint}")
 
     def _called(self, id_: int, text: str) -> str:

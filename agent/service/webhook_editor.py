@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from typing import TYPE_CHECKING, TypedDict
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import structlog
 
-from agent.config.file import FileChanger
+from agent.config.change import change
 from agent.errors import AgentError, CannotWriteError, EditError, FileBusyError
+from agent.threads import in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Coroutine
     from pathlib import Path
 
     from agent.config.edit import Change
@@ -39,7 +40,7 @@ class WebhookEditor:
     """
 
     def __init__(
-        self, path: Path | None, live: Live, reload: Callable[[], Awaitable[object]]
+        self, path: Path | None, live: Live, reload: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
         self._path = path
         self._live = live
@@ -47,12 +48,10 @@ class WebhookEditor:
         self._lock = asyncio.Lock()
 
     async def create(self, fields: Json) -> int:
-        """A new webhook; its id. Raises as `FileChanger`, and what a reload raises."""
-        from agent.config.edit import Change  # noqa: PLC0415 - tomlkit is 5 MB few agents need
-
+        """A new webhook; its id. Raises as `change`, and what a reload raises."""
         if not isinstance(fields.get("name"), str) or not fields["name"]:
             raise EditError("a new webhook needs a name")
-        await self._apply(Change(fields=fields))
+        await self._apply(_change(fields=fields))
         return self._id_of(fields["name"], fields.get("org_id"))
 
     async def edit(self, name: str, fields: Json) -> int:
@@ -60,33 +59,35 @@ class WebhookEditor:
 
         One that gets a new name keeps its id, and so what waits for it.
         """
-        from agent.config.edit import Change  # noqa: PLC0415 - as above
-
         id_ = self._live.webhook_id(name)
         old = self._live.webhooks[id_]
         if fields.get("name", old.name) != old.name or "org_id" in fields:
             fields = {"id": id_, **fields}
-        await self._apply(Change(old.name, self._live.config.org_of(old), fields))
+        await self._apply(_change(old.name, self._live.config.org_of(old), fields))
         return self._id_of(fields.get("name", old.name), fields.get("org_id", old.org_id))
 
     async def delete(self, name: str) -> DeletedWebhook:
         """Delete a webhook, and cancel what waits for it; what it was. Raises likewise."""
-        from agent.config.edit import Change  # noqa: PLC0415 - as above
-
         id_ = self._live.webhook_id(name)
         old = self._live.webhooks[id_]
-        await self._apply(Change(old.name, self._live.config.org_of(old)))
+        await self._apply(_change(old.name, self._live.config.org_of(old)))
         return {"id": id_, "name": old.name}
 
     async def _apply(self, wanted: Change) -> None:
+        """To its end, though who waits may be gone: a client that hangs up leaves no half of it."""
         if self._path is None:
             raise CannotWriteError("this agent runs without a configuration file")
+        loop = asyncio.get_running_loop()
+
+        def load() -> None:
+            asyncio.run_coroutine_threadsafe(self._reload(), loop).result()
+
+        work = partial(
+            change, self._path, wanted, load, stays=_never, not_put_back=_say_not_put_back
+        )
         async with self._lock:
             try:
-                file = await asyncio.to_thread(FileChanger.open, self._path)
-                with file:
-                    await asyncio.to_thread(file.change, wanted)
-                    await self._load(file)
+                changed = await in_thread(work, "change config")
             except FileBusyError:
                 raise
             except CannotWriteError as error:
@@ -94,21 +95,7 @@ class WebhookEditor:
                     f"the agent may not do that ({error.why}): 'device-agent webhooks', run on its "
                     "host by who may write the file, does it"
                 ) from None
-            log.info("config.written", file=str(file.real), webhook=_name(wanted))
-
-    async def _load(self, file: FileChanger) -> None:
-        try:
-            await self._reload()
-        except AgentError:
-            try:
-                await asyncio.to_thread(file.put_back)
-            except CannotWriteError as error:
-                log.error("config.not_put_back", error=str(error))  # noqa: TRY400 - says it all
-            else:
-                # What is in force stays so, and the file is known to say the same again.
-                with contextlib.suppress(AgentError):  # said in the log
-                    await self._reload()
-            raise
+            log.info("config.written", file=str(changed.file), webhook=_name(wanted))
 
     def _id_of(self, name: str, org_id: int | None) -> int:
         live = self._live
@@ -120,5 +107,19 @@ class WebhookEditor:
         )
 
 
+def _change(name: str = "", org_id: int | None = None, fields: Json | None = None) -> Change:
+    from agent.config.edit import Change  # noqa: PLC0415 - tomlkit is 5 MB few agents need
+
+    return Change(name, org_id, fields)
+
+
 def _name(wanted: Change) -> str:
     return wanted.name or str((wanted.fields or {}).get("name"))
+
+
+def _never(_error: AgentError) -> bool:
+    return False
+
+
+def _say_not_put_back(error: CannotWriteError) -> None:
+    log.error("config.not_put_back", error=str(error))

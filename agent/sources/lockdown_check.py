@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.sources.lockdown_words import NOT_PAIRED, is_settled, reason_of
+from agent.udid import spellings
 from agent.wire import lockdown
 from agent.wire.late import overslept
 from agent.wire.usbmux import PhoneGoneError, PortClosedError, brief
@@ -25,8 +26,6 @@ CHECKS = 8
 TURN = 0.5
 """Seconds for which a check counts among those `CHECKS`. One that takes longer waits for its phone,
 which costs this host nothing: silent phones must not keep the others from their turn."""
-UDID_LENGTH = 24
-"""Hex digits of a UDID since the iPhone XS; a dash after the eighth, which old usbmuxd omits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +115,6 @@ class LockdownCheck:
 
 def _refused(refusal: Refusal) -> Verdict:
     return Verdict(reason=reason_of(refusal), unresponsive=not is_settled(refusal))
-
-
-def spellings(serial: str) -> tuple[str, ...]:
-    """The serial as given, then with its dash put in or taken out: records are named by either."""
-    if len(serial) == UDID_LENGTH:
-        return serial, f"{serial[:8]}-{serial[8:]}"
-    if len(serial) == UDID_LENGTH + 1 and serial[8] == "-":
-        return serial, serial.replace("-", "")
-    return (serial,)
 
 
 def _explain_failure(error: Exception) -> Verdict:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from agent.config import UsageServer
-    from agent.secrets import Secret
+    from agent.config.secret import Secret
 
 LIMIT = READ_LIMIT * 0.9
 """Seconds for an answer: shorter than the poller's, so that these words are the ones shown."""
@@ -34,7 +34,7 @@ class NoAnswerError(UsageUnknownError):
 
 def shown(server: UsageServer) -> str:
     """The server's URL without userinfo and query, which may be secret."""
-    return str(URL(server.url).with_user(None).with_query(None).with_fragment(None)).rstrip("/")
+    return server.url.bare.rstrip("/")
 
 
 class JsonClient:
@@ -125,8 +125,7 @@ class JsonClient:
                 headers={"User-Agent": f"device-agent/{__version__}"},
                 timeout=aiohttp.ClientTimeout(total=None),
             )
-        url = URL(server.url)
-        base = url.with_user(None).with_query(None).with_fragment(None)
+        base = URL(server.url.bare)
         ask = base.with_path(base.path.rstrip("/") + path)
         async with self._session.get(ask, headers=headers, allow_redirects=False) as answer:
             data = bytearray()

@@ -12,7 +12,9 @@ import asyncio
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
+from agent.address import bracketed
 from agent.config import UsageServer
+from agent.config.secret import PrivateUrl
 from agent.errors import AgentError
 from agent.model import Platform
 from agent.usage.base import Target, UsageUnknownError
@@ -49,8 +51,7 @@ class Uiautomator2Source:
     ) -> None:
         self._adb = AdbClient(server)
         self._find = find
-        host = self._adb.host or "127.0.0.1"
-        self._host = f"[{host}]" if ":" in host else host
+        self._host = bracketed(self._adb.host or "127.0.0.1")
         self._client = JsonClient()
 
     async def targets(self, phones: Sequence[Phone]) -> Sequence[Target]:
@@ -79,7 +80,7 @@ class Uiautomator2Source:
 
     async def read(self, target: Target) -> Mapping[str, str]:
         """The phone, if its server has a session."""
-        server = UsageServer(url=f"http://{self._host}:{target.address}")
+        server = UsageServer(url=PrivateUrl(f"http://{self._host}:{target.address}"))
         for path in PATHS:
             try:
                 status, answer = await self._client.get(server, path)

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.parsers.expat import ExpatError
 
+from agent.text import shortened
 from agent.wire.dial import dial_tcp, dial_unix
 
 if TYPE_CHECKING:
@@ -323,8 +324,7 @@ def _is_id(value: object) -> bool:
 
 def brief(error: Exception) -> str:
     """An error in short: libraries quote whole messages in some of theirs."""
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= QUOTE else f"{text[:QUOTE]}…"
+    return shortened(f"{type(error).__name__}: {error}", QUOTE + 1)
 
 
 def _tcp(address: str) -> tuple[str, str] | None:

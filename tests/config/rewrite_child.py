@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from agent.config.change import FileChanger
 from agent.config.edit import Change
-from agent.config.file import FileChanger
 from agent.errors import CannotWriteError
 
 try:

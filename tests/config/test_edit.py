@@ -9,6 +9,7 @@ import tomli
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.document import Document
 from agent.config.edit import Change, webhook_of
 from agent.errors import ConfigError, EditError, UnknownWebhookError
 
@@ -44,9 +45,14 @@ udid = "x"
 """
 
 
+def edited(change: Change, text: str) -> str:
+    """The text with the change made."""
+    return change.apply(Document(text, "f")).text
+
+
 def changed(change: Change, text: str = FILE) -> list[str]:
     """The lines that went and came."""
-    new = change.apply(text, "f")
+    new = edited(change, text)
     lines = difflib.ndiff(text.splitlines(), new.splitlines())
     return [line for line in lines if line[0] in "+-" and line[2:].strip()]
 
@@ -87,18 +93,18 @@ def test_only_what_was_asked_changes(change: Change, lines: list[str]) -> None:
     assert changed(change) == lines
     windows = FILE.replace("\n", "\r\n")
     assert changed(change, windows) == lines
-    assert "\n" not in change.apply(windows, "f").replace("\r\n", "")
+    assert "\n" not in edited(change, windows).replace("\r\n", "")
 
 
 def test_all_of_them_can_go_and_come_again() -> None:
     text = FILE
     for name in ("b", "a"):
-        text = Change(name).apply(text, "f")
+        text = edited(Change(name), text)
     assert "webhooks" not in tomli.loads(text)
     assert "# the lab" in text
     assert "# phones" in text
-    assert Change(fields={"name": "n"}).apply("", "f") == '[[webhooks]]\nname = "n"\n'
-    assert Change(fields={"name": "n"}).apply("[agent]", "f") == (
+    assert edited(Change(fields={"name": "n"}), "") == '[[webhooks]]\nname = "n"\n'
+    assert edited(Change(fields={"name": "n"}), "[agent]") == (
         '[agent]\n\n[[webhooks]]\nname = "n"\n'
     )
 
@@ -122,21 +128,21 @@ def test_an_inline_array_stays_one() -> None:
     assert changed(Change(fields=new), INLINE) == [
         '+   {name = "c", url = "u", events = ["online"]},'
     ]
-    assert tomli.loads(Change(fields=new).apply("webhooks = []\n", "f"))["webhooks"] == [new]
+    assert tomli.loads(edited(Change(fields=new), "webhooks = []\n"))["webhooks"] == [new]
 
 
 def test_a_name_that_looks_like_an_id_is_a_name_first() -> None:
     text = '[[webhooks]]\nid = 2\nname = "1"\n[[webhooks]]\nid = 1\nname = "x"\n'
-    assert webhook_of(text, "f", "1")["id"] == 2
-    assert webhook_of(text, "f", "2")["id"] == 2
+    assert webhook_of(Document(text, "f"), "1")["id"] == 2
+    assert webhook_of(Document(text, "f"), "2")["id"] == 2
 
 
 def test_of_two_with_one_name_the_organisation_says_which() -> None:
     text = '[agent]\norg_id = 5\n[[webhooks]]\nname = "x"\n[[webhooks]]\nname = "x"\norg_id = 7\n'
     with pytest.raises(EditError, match="organisations 5, 7"):
-        webhook_of(text, "f", "x")
-    assert "org_id" not in webhook_of(text, "f", "x", 5)
-    assert webhook_of(text, "f", "x", 7)["org_id"] == 7
+        webhook_of(Document(text, "f"), "x")
+    assert "org_id" not in webhook_of(Document(text, "f"), "x", 5)
+    assert webhook_of(Document(text, "f"), "x", 7)["org_id"] == 7
     assert changed(Change("x", 7), text) == [
         "- [[webhooks]]", '- name = "x"', "- org_id = 7",
     ]  # fmt: skip
@@ -170,7 +176,7 @@ def test_what_cannot_be_done_is_said(
     change: Change, text: str, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        change.apply(text, "f")
+        edited(change, text)
 
 
 _PARTS = {
@@ -216,7 +222,7 @@ def test_every_byte_of_the_others_stays(
     )
     webhooks = tomli.loads(text)["webhooks"]
     name = webhooks[pick % len(hooks)]["name"]
-    new = Change(name, None, fields).apply(text, "f")
+    new = edited(Change(name, None, fields), text)
     assert new.startswith(before.rstrip()), (text, new)
     assert new.rstrip().endswith(after.rstrip()), (text, new)
     found = tomli.loads(new).get("webhooks", [])

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config.change import FileChanger
 from agent.config.edit import Change
-from agent.config.file import ConfigFile, FileChanger
+from agent.config.file import ConfigFile
 from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.config.document import Document
 
 TEXT = """# mine
 [[webhooks]]
@@ -115,10 +118,10 @@ class Meanwhile:
     def __init__(self, path: Path, texts: list[str]) -> None:
         self.path, self.texts = path, texts
 
-    def apply(self, text: str, file: str) -> str:
+    def apply(self, document: Document) -> Document:
         if self.texts:
             self.path.write_text(self.texts.pop(0))
-        return OFF.apply(text, file)
+        return OFF.apply(document)
 
 
 def test_what_an_editor_saves_meanwhile_is_kept(path: Path) -> None:
@@ -165,12 +168,13 @@ _AS_NOBODY = """
 import codecs, os, sys
 from pathlib import Path
 from agent.config import parse
+from agent.config.document import Document
 from agent.config.edit import Change
-from agent.config.file import FileChanger
+from agent.config.change import FileChanger
 from agent.errors import CannotWriteError
 # What is loaded late, while it may be read.
 codecs.lookup("utf-8-sig")
-Change(fields={"name": "a"}).apply("", "f")
+Change(fields={"name": "a"}).apply(Document("", "f"))
 parse(Path(sys.argv[1]).read_text(), "f")
 if os.geteuid() == 0:
     os.setgroups([])

@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent.config.change import FileChanger
 from agent.config.document import read
 from agent.config.edit import Change
-from agent.config.file import ConfigFile, FileChanger
+from agent.config.file import ConfigFile
 from agent.config.journal import is_torn, journal_of, torn_by
 
 TEXT = """# mine

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
-from agent.config import Webhook
+from agent.config import Delivery, Webhook
 from agent.model import (
     Callback,
     Device,
@@ -31,6 +32,11 @@ def make_webhook(url: str = "http://127.0.0.1:9/", number: int = 1, **more: Any)
     return Webhook.model_validate(
         {"id": number, "name": f"hook {number}", "url": url, "events": ALL, **more}
     )
+
+
+def settings(**keys: float) -> Delivery:
+    """[delivery], with no limit to draining; times in seconds."""
+    return Delivery().model_copy(update={"drain_rate": math.inf, **keys})
 
 
 def make_device(udid: str = "ce0917198075440c057e", **more: Any) -> Device:

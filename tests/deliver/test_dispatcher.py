@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from agent.config import Delivery
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import BREAK_AFTER, PREFETCH, STORE_RETRY, UNRECORDED, Dispatcher
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery, Store
-from tests.deliver.kit import Clock, eventually, make_callback, make_record, make_webhook
+from tests.deliver.kit import (
+    Clock,
+    eventually,
+    make_callback,
+    make_record,
+    make_webhook,
+    settings,
+)
 from tests.fakes.receiver import (
     Receiver,
     Request,
@@ -58,7 +65,8 @@ class House:
         return it
 
     def make(self, *webhooks: Webhook, store: Any = None, **more: Any) -> Dispatcher:
-        """A dispatcher that is not started yet."""
+        """A dispatcher that is not started yet; `more` may hold keys of [delivery]."""
+        keys = {key: more.pop(key) for key in Delivery.model_fields if key in more}
         self.dispatcher = Dispatcher(
             store or self.store,
             self.client,
@@ -66,9 +74,9 @@ class House:
             jitter=lambda: 0.5,
             call_later=self.clock.call_later,
             monotonic=lambda: self.clock.seconds,
+            settings=settings(**keys),
             **{
                 "on_attempt": lambda *about: self.attempts.append(about),
-                "drain_rate": math.inf,
                 "now_ms": self.clock.now_ms,
                 **more,
             },
@@ -611,7 +619,7 @@ async def test_an_edited_url_and_secret_apply_to_what_is_pending_at_once(house: 
     dispatcher = await house.start(make_webhook(old.url()))
     stored = await house.commit(*[make_callback() for _ in range(3)])
     await eventually(lambda: house.clock.armed)
-    dispatcher.reconfigure({1: make_webhook(new.url(), secret="a new secret")})
+    dispatcher.reconfigure({1: make_webhook(new.url(), secret="a new secret")}, settings())
     await new.until(lambda: len(new.requests) == 3)
     assert ids(new.requests) == calls(stored)
     assert all("webhook-signature" in r.headers for r in new.requests)
@@ -624,7 +632,7 @@ async def test_an_unchanged_webhook_keeps_its_due_times(house: House) -> None:
     dispatcher = await house.start(make_webhook(receiver.url()))
     await house.commit(make_callback())
     await eventually(lambda: house.clock.armed)
-    dispatcher.reconfigure({1: make_webhook(receiver.url())}, max_age=9.0, timeout=3.0)
+    dispatcher.reconfigure({1: make_webhook(receiver.url())}, settings(max_age=9.0, timeout=3.0))
     assert house.clock.armed == [5]
 
 
@@ -638,14 +646,14 @@ async def test_a_disabled_or_deleted_webhook_holds_what_it_has(house: House, how
     dispatcher = await house.start(webhook)
     first, second = await house.commit(make_callback(), make_callback())
     await receiver.until(lambda: receiver.open == 1)
-    dispatcher.reconfigure(off)
+    dispatcher.reconfigure(off, settings())
     assert dispatcher.stats()[1].held
     gate.set()
     await house.settled(first, CallbackState.DELIVERED)
     (third,) = await house.commit(make_callback(udid="another"))
     assert await house.state(second) is CallbackState.PENDING
     assert dispatcher.stats()[1].pending == 0
-    dispatcher.reconfigure({1: webhook})
+    dispatcher.reconfigure({1: webhook}, settings())
     await house.settled(second, CallbackState.DELIVERED)
     await house.settled(third, CallbackState.DELIVERED)
     assert len(receiver.requests) == 3
@@ -658,9 +666,9 @@ async def test_what_was_cancelled_while_held_is_not_sent(house: House) -> None:
     dispatcher = await house.start(webhook)
     await house.commit(*[make_callback() for _ in range(3)])
     await eventually(lambda: house.clock.armed)
-    dispatcher.reconfigure({})
+    dispatcher.reconfigure({}, settings())
     assert await house.store.retain_webhooks([]) == 3
-    dispatcher.reconfigure({1: webhook})
+    dispatcher.reconfigure({1: webhook}, settings())
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     assert len(receiver.requests) == 1
 
@@ -671,10 +679,10 @@ async def test_stats_know_every_webhook_and_forget_those_that_are_gone(house: Ho
     first, second = make_webhook(receiver.url()), make_webhook(receiver.url(), 2)
     dispatcher = await house.start(first)
     assert set(dispatcher.stats()) == {1}
-    dispatcher.reconfigure({1: first, 2: second})
+    dispatcher.reconfigure({1: first, 2: second}, settings())
     assert set(dispatcher.stats()) == {1, 2}
     await house.commit(make_callback(1))
-    dispatcher.reconfigure({})
+    dispatcher.reconfigure({}, settings())
     assert set(dispatcher.stats()) == {1}
 
 
@@ -683,7 +691,7 @@ async def test_pending_for_a_webhook_unknown_at_start_waits_for_it(house: House)
     stored = await house.commit(make_callback(), make_callback())
     dispatcher = await house.start()
     assert dispatcher.stats()[1].held
-    dispatcher.reconfigure({1: make_webhook(receiver.url())})
+    dispatcher.reconfigure({1: make_webhook(receiver.url())}, settings())
     await receiver.until(lambda: len(receiver.requests) == 2)
     assert ids(receiver.requests) == calls(stored)
 
@@ -695,7 +703,7 @@ async def test_an_edit_during_a_failing_attempt_counts_at_once(house: House) -> 
     dispatcher = await house.start(make_webhook(old.url()))
     (callback,) = await house.commit(make_callback())
     await old.until(lambda: old.open == 1)
-    dispatcher.reconfigure({1: make_webhook(new.url())})
+    dispatcher.reconfigure({1: make_webhook(new.url())}, settings())
     gate.set()
     await house.settled(callback, CallbackState.DELIVERED)
     assert len(new.requests) == 1
@@ -722,7 +730,7 @@ async def test_a_reload_of_an_equal_file_in_mid_attempt_changes_nothing(
     await house.commit(make_callback())
     await receiver.until(lambda: receiver.open == 1)
     for _ in range(reloads):
-        dispatcher.reconfigure({1: make_webhook(receiver.url())})
+        dispatcher.reconfigure({1: make_webhook(receiver.url())}, settings())
     gate.set()
     await eventually(lambda: dispatcher.stats()[1].waiting == 1)
     assert house.clock.armed == waits
@@ -739,8 +747,8 @@ async def test_an_edit_that_was_taken_back_in_mid_attempt_is_tried_at_once(house
     dispatcher = await house.start(webhook)
     (callback,) = await house.commit(make_callback())
     await receiver.until(lambda: receiver.open == 1)
-    dispatcher.reconfigure({1: make_webhook(receiver.url("/other"))})
-    dispatcher.reconfigure({1: webhook})
+    dispatcher.reconfigure({1: make_webhook(receiver.url("/other"))}, settings())
+    dispatcher.reconfigure({1: webhook}, settings())
     gate.set()
     await house.settled(callback, CallbackState.DELIVERED)
     assert dispatcher.stats()[1].paused == ""
@@ -759,12 +767,12 @@ async def test_what_changed_while_a_load_was_under_way_counts_for_its_attempt(
     dispatcher = await house.start(webhook, store=gated)
     await eventually(lambda: gated.loading, "the load's read")
     if how == "edited":
-        dispatcher.reconfigure({1: make_webhook(new.url())})
+        dispatcher.reconfigure({1: make_webhook(new.url())}, settings())
         gated.loads.set()
         await house.settled(callback, CallbackState.DELIVERED)
         assert len(new.requests) == 1
     elif how == "disabled":
-        dispatcher.reconfigure({1: webhook.model_copy(update={"enabled": False})})
+        dispatcher.reconfigure({1: webhook.model_copy(update={"enabled": False})}, settings())
         gated.loads.set()
         await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
     else:
@@ -796,7 +804,7 @@ async def test_a_higher_concurrency_is_used_at_once(house: House) -> None:
     dispatcher = await house.start(webhook, concurrency=1)
     await house.commit(*[make_callback(udid=f"{n}") for n in range(5)])
     await receiver.until(lambda: receiver.open == 1)
-    dispatcher.reconfigure({1: webhook}, concurrency=4)
+    dispatcher.reconfigure({1: webhook}, settings(concurrency=4))
     await receiver.until(lambda: receiver.open == 4)
     gate.set()
     await receiver.until(lambda: len(receiver.requests) == 5)
@@ -835,9 +843,9 @@ async def test_an_edit_ends_the_pause_and_a_mere_reload_does_not(house: House) -
     dispatcher = await house.start(make_webhook(receiver.url()))
     (callback,) = await house.commit(make_callback())
     await eventually(lambda: house.clock.armed)
-    dispatcher.reconfigure({1: make_webhook(receiver.url())})
+    dispatcher.reconfigure({1: make_webhook(receiver.url())}, settings())
     assert dispatcher.stats()[1].paused
-    dispatcher.reconfigure({1: make_webhook(receiver.url("/new"))})
+    dispatcher.reconfigure({1: make_webhook(receiver.url("/new"))}, settings())
     await house.settled(callback, CallbackState.DELIVERED)
     assert dispatcher.stats()[1].paused == ""
     assert house.clock.armed == []

@@ -11,7 +11,6 @@ success is durable, what goes out twice is no more than what a stop cut off, a p
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,14 @@ from agent.deliver.policy import LONGEST, Answer, ErrorKind
 from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import DeliveryQuery, Store, queries
-from tests.deliver.kit import Clock, eventually, make_callback, make_record, make_webhook
+from tests.deliver.kit import (
+    Clock,
+    eventually,
+    make_callback,
+    make_record,
+    make_webhook,
+    settings,
+)
 from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
@@ -208,12 +214,11 @@ class Walk:
             self.slow,  # type: ignore[arg-type] - the part of it that is used
             self.endpoint,  # type: ignore[arg-type] - likewise
             webhooks=self.webhooks,
-            concurrency=3,
+            settings=settings(concurrency=3),
             now_ms=self.clock.now_ms,
             jitter=self.dice.random.random,
             call_later=self.clock.call_later,
             monotonic=lambda: self.clock.seconds,
-            drain_rate=math.inf,
         )
 
     async def commit(self, udid: str, hooks: list[int]) -> None:
@@ -236,7 +241,7 @@ class Walk:
             if number not in webhooks and number in self.webhooks:
                 self.deleted[number] += 1
         self.webhooks = webhooks
-        self.dispatcher.reconfigure(webhooks)
+        self.dispatcher.reconfigure(webhooks, settings(concurrency=3))
         self.cancelling.append(asyncio.ensure_future(self.store.retain_webhooks(webhooks)))
 
     def change(self) -> dict[int, Webhook]:
@@ -367,7 +372,7 @@ async def test_out_of_order_notifications_lose_nothing(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     endpoint = Endpoint(dice, Clock())
     endpoint.failing = 0
-    dispatcher = Dispatcher(store, endpoint, webhooks={1: make_webhook()})  # type: ignore[arg-type] - what is used of a client
+    dispatcher = Dispatcher(store, endpoint, webhooks={1: make_webhook()}, settings=settings())  # type: ignore[arg-type] - what is used of a client
     await dispatcher.start()
     stored: list[Callback] = []
     for _ in range(100):

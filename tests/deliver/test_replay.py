@@ -16,7 +16,7 @@ from agent.service.deliveries import Deliveries
 from agent.service.live import Live
 from agent.store import DeliveryQuery, Store
 from agent.store.queries import REVIVE_ROWS
-from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook
+from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook, settings
 from tests.fakes.receiver import Receiver, after
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class House:
         self.client = Client()
         webhooks = {1: make_webhook(receiver.url())}
         self.live = Live(Config(), {}, webhooks)
-        self.dispatcher = Dispatcher(self.store, self.client, webhooks=webhooks)
+        self.dispatcher = Dispatcher(
+            self.store, self.client, webhooks=webhooks, settings=settings()
+        )
         self.deliveries = self.over(self.store)
 
     def over(self, store: Any) -> Deliveries:

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import web
 
 from agent.config import UsageServer, parse
+from agent.config.secret import PrivateUrl
 from agent.usage.appium import AppiumSource
 from agent.usage.base import Incomplete, UsageUnknownError
 from agent.usage.grid import GridSource
@@ -358,7 +359,7 @@ async def test_a_secret_on_a_mount_that_hangs_holds_up_nothing_else() -> None:
     secret = HungSecret()
     async with serving(one), serving(two):
         auth = SimpleNamespace(type="bearer", token=secret)
-        hung = cast("UsageServer", SimpleNamespace(url=one.url, auth=auth))
+        hung = cast("UsageServer", SimpleNamespace(url=PrivateUrl(one.url), auth=auth))
         source = AppiumSource([hung, UsageServer(url=two.url)])
         first, second = await source.targets(())
         asking = [asyncio.ensure_future(source.read(first)) for _ in range(3)]

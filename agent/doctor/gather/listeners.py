@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.address import host_port
 from agent.doctor.facts import Listener
 from agent.doctor.gather import users
 
@@ -58,9 +59,8 @@ def adb_servers(proc: Path = PROC) -> list[Listener]:
 
 
 def _listener(each: _Socket, pid: int, proc: Path) -> Listener:
-    host = f"[{each.host}]" if ":" in each.host else each.host
     return Listener(
-        f"{host}:{each.port}",
+        host_port(each.host, each.port),
         each.port,
         pid,
         users.name_of(each.uid),

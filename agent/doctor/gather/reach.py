@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from agent.address import host_port
 from agent.deliver.client import explain_connect, proxy_for, refuse_address, tls_context
 from agent.doctor.facts import Reach
 from agent.doctor.gather.limit import in_thread, survived
@@ -77,8 +78,7 @@ async def _reach(webhook: Webhook) -> Reach:
 
 
 def _where(url: URL) -> str:
-    host = url.host or "?"
-    return f"[{host}]:{url.port}" if ":" in host else f"{host}:{url.port}"
+    return host_port(url.host or "?", url.port)
 
 
 def _context(webhook: Webhook, *, own: bool) -> ssl.SSLContext:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from agent.doctor.facts import Node, UsbDevice, UsbFacts
 from agent.doctor.gather.limit import in_thread
 from agent.sources.usb_reading import glance, reading_of
+from agent.text import printable
 from agent.users import group_name
 from agent.wire.udev import why_no_netlink
 from agent.wire.usb_sysfs import DEVICES, INTERFACE, attribute, interfaces, name_of
@@ -105,17 +106,13 @@ def _dump(path: str, place: str, parts: Iterable[str], properties: Mapping[str, 
     for part in parts:
         lines += ["", f"P: {path}/{name_of(part)}", "E: DEVTYPE=usb_interface"]
         lines += _attributes(part, (*INTERFACE, "interface", "authorized"))
-    return "".join(f"{_printable(line)}\n" for line in lines)
+    return "".join(f"{printable(line, None)}\n" for line in lines)
 
 
 def _attributes(place: str, names: Iterable[str]) -> Iterator[str]:
     for name in names:
         if text := attribute(f"{place}/{name}"):
             yield f"A: {name}={text}"
-
-
-def _printable(line: str) -> str:
-    return "".join(each if each.isprintable() else "?" for each in line)
 
 
 def _node(path: Path) -> Node | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.doctor.finding import Finding, Section
 from agent.doctor.metrics import number
 from agent.service.reload import IN_FORCE
+from agent.text import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,7 @@ def judge_agent(agent: AgentFacts, now: float) -> Iterator[Finding]:
     status = agent.status
     who = f", user {agent.user.name}" if agent.user is not None else ""
     since = datetime.fromisoformat(status["since"]).timestamp() if status["since"] else now
-    found = f"{status['version']}, pid {agent.pid}{who}, for {duration(now - since)}"
+    found = f"{status['version']}, pid {agent.pid}{who}, for {elapsed(now - since)}"
     others = [
         text for text in status["problems"] if not text.startswith(tuple(f"{n}:" for n in _SOURCES))
     ]
@@ -183,11 +184,3 @@ def _last_reload(config: ConfigFacts, agent: AgentFacts) -> Finding:
             "device-agent reload",
         )
     return _CONFIG.ok("last reload", f"good, at {moment}" if reload["at"] else "none since start")
-
-
-def duration(seconds: float) -> str:
-    """In the largest unit that fits: `12 s`, `5 min`, `3 h`, `9 d`."""
-    for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{max(0.0, seconds):.0f} s"

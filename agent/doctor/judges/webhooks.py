@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, Section
-from agent.doctor.judges.service import duration
 from agent.doctor.metrics import number
+from agent.text import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -44,7 +44,7 @@ def judge_webhooks(
 def _webhook(each: Reach, row: WebhookRow | None, metrics: str, now: float) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
     proxy = " (a proxy: what is behind it was not tried)" if each.proxy else ""
     waiting, age = _backlog(each.name, metrics)
-    backlog = f"; {waiting:.0f} callbacks wait, the oldest for {duration(age)}" if waiting else ""
+    backlog = f"; {waiting:.0f} callbacks wait, the oldest for {elapsed(age)}" if waiting else ""
     if row is not None and row.get("paused"):
         return _WEBHOOKS.fail(
             each.name,

@@ -9,12 +9,12 @@ import tomli
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agent.toml_places import nearest, scan
+from agent.config.places import nearest, scan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.toml_places import KeyPath
+    from agent.config.places import KeyPath
 
 
 def paths(node: object, at: KeyPath = ()) -> Iterator[KeyPath]:

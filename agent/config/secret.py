@@ -1,22 +1,36 @@
-"""Secrets of the configuration: inline, in a file, in the environment or a systemd credential.
+"""What of the configuration is secret, told by its type alone, so that no list can forget a key.
 
-A `Secret` says where its value is and reads it at each use; printing one never shows the value.
+A `Secret` is inline, in a file, in the environment or a systemd credential: it says where its value
+is and reads it at each use; printing one never shows the value. A `PrivateUrl` holds one in itself.
+`private_in` finds both, wherever they are.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel
+from pydantic_core import core_schema
 
 from agent.errors import SecretError
+from agent.text import meant_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
+    from pydantic import GetCoreSchemaHandler
+
+    from agent.config.places import KeyPath
+
+MAX_URL = 512
+"""Characters."""
 MAX_BYTES = 64 * 1024
 """Of a secret's file; more than that is the wrong file."""
 
@@ -164,8 +178,67 @@ def _place(table: dict[str, object]) -> tuple[Kind, str]:
 
 def _unknown(key: str, kinds: Sequence[Kind]) -> str:
     """The key itself is shown only where it is surely a slip: it could be a misplaced secret."""
-    from difflib import get_close_matches  # noqa: PLC0415 -- only mistakes need it
-
-    if close := get_close_matches(key.lower(), kinds, 1):
-        return f"unknown key '{key}' in a secret's table (did you mean '{close[0]}'?)"
+    if close := meant_key(key, kinds):
+        return f"unknown key '{key}' in a secret's table (did you mean '{close}'?)"
     return "unknown key in a secret's table, which is one of file, env or credential"
+
+
+class PrivateUrl(str):
+    """A URL whose userinfo, query and fragment may be secret: `repr` and JSON show none of them."""
+
+    __slots__ = ()
+
+    @property
+    def bare(self) -> str:
+        """The rest of it, as it is written: fit for messages."""
+        parts = urlsplit(self)
+        return parts._replace(
+            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+        ).geturl()
+
+    def __repr__(self) -> str:
+        return f"<URL: {self.bare}>"
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, _source: object, _handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        return core_schema.no_info_after_validator_function(
+            cls,
+            core_schema.str_schema(max_length=MAX_URL),
+            serialization=core_schema.plain_serializer_function_ser_schema(_bare),
+        )
+
+
+def _bare(url: PrivateUrl | None) -> str | None:
+    return None if url is None else url.bare
+
+
+def private_in(
+    value: object, path: KeyPath = (), *, free: bool = False
+) -> Iterator[tuple[KeyPath, Secret | PrivateUrl]]:
+    """All in a part of the configuration that may be secret, told by its type, with its key path.
+
+    Args:
+        value: a section, or what stands in one.
+        path: of it.
+        free: it is in a table of which only a plug-in knows what it means: each text is a secret.
+    """
+    match value:
+        case Secret() | PrivateUrl():
+            yield path, value
+        case str() if free:
+            yield path, Secret(Kind.INLINE, "", value)
+        case BaseModel():
+            for name in type(value).model_fields:
+                yield from private_in(getattr(value, name), (*path, name))
+        case Mapping():
+            for name, each in value.items():
+                yield from private_in(each, (*path, name), free=True)
+        case tuple() | list() | set() | frozenset():
+            for index, each in enumerate(value):
+                match each:
+                    case (str(name), (Secret() | PrivateUrl() | Mapping()) as inner) if not free:
+                        yield from private_in(inner, (*path, name))  # a table, frozen to pairs
+                    case _:
+                        yield from private_in(each, (*path, index), free=free)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config.secret import MAX_BYTES, Kind, Secret
 from agent.errors import SecretError
-from agent.secrets import MAX_BYTES, Kind, Secret
 
 if TYPE_CHECKING:
     from pathlib import Path

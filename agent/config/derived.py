@@ -1,0 +1,55 @@
+"""The configuration in force: what the file says, and what follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PrivateAttr
+
+from agent.config.model import DeviceEntry, Tables
+from agent.udid import listed_key
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Self
+
+    from agent.config.model import Webhook
+
+
+class Config(Tables):
+    """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
+
+    _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
+
+    def model_post_init(self, _context: object, /) -> None:
+        """Index the devices."""
+        self._by_udid = {listed_key(entry.udid): entry for entry in self.devices}
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, and the copy's devices are indexed anew."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.model_post_init(None)
+        return copy
+
+    def org_of(self, webhook: Webhook) -> int:
+        """The organisation of a webhook: its own, else the agent's."""
+        return self.agent.org_id if webhook.org_id is None else webhook.org_id
+
+    def device(self, udid: str) -> DeviceEntry | None:
+        """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
+        return self._by_udid.get(listed_key(udid))
+
+    def state_dir(self, environ: Mapping[str, str]) -> Path:
+        """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""
+        if self.agent.state_dir is not None:
+            return Path(self.agent.state_dir)
+        # systemd joins several with colons; the first one is ours (systemd.exec(5)).
+        return Path(environ.get("STATE_DIRECTORY", "").split(":")[0] or "state")
+
+    def socket_path(self, environ: Mapping[str, str]) -> Path:
+        """The API's unix socket: as configured, else in $RUNTIME_DIRECTORY, else with the state."""
+        if self.api.socket is not None:
+            return Path(self.api.socket)
+        runtime = environ.get("RUNTIME_DIRECTORY", "").split(":")[0]
+        return (Path(runtime) if runtime else self.state_dir(environ)) / "control.sock"
