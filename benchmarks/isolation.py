@@ -149,7 +149,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
         if not left:
             done.set()
 
-    dispatcher = Dispatcher(store, client, webhooks=webhooks, on_attempt=answered)
+    dispatcher = Dispatcher(store.callbacks, client, webhooks=webhooks, on_attempt=answered)
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
     pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clocks)
     try:

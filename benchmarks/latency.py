@@ -100,7 +100,7 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
         answers += 1
         watch.reached("answered", callback.udid)
 
-    dispatcher = Dispatcher(store, client, webhooks=webhooks, on_attempt=answered)
+    dispatcher = Dispatcher(store.callbacks, client, webhooks=webhooks, on_attempt=answered)
 
     def committed(callbacks: Sequence[Callback]) -> None:
         for callback in callbacks:

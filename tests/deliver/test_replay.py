@@ -15,7 +15,7 @@ from agent.model import Attempt, CallbackState
 from agent.service.deliveries import Deliveries
 from agent.service.live import Live
 from agent.store import DeliveryQuery, Store
-from agent.store.queries import REVIVE_ROWS
+from agent.store.tables.deliveries import REVIVE_ROWS
 from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook
 from tests.fakes.receiver import Receiver, after
 
@@ -33,7 +33,7 @@ class House:
         self.client = Client()
         webhooks = {1: make_webhook(receiver.url())}
         self.live = Live(Config(), {}, webhooks)
-        self.dispatcher = Dispatcher(self.store, self.client, webhooks=webhooks)
+        self.dispatcher = Dispatcher(self.store.callbacks, self.client, webhooks=webhooks)
         self.deliveries = self.over(self.store)
 
     def over(self, store: Any) -> Deliveries:
@@ -47,7 +47,7 @@ class House:
             fresh = [make_callback(webhook_id, udid) for _ in range(count // phones)]
             made += await self.store.record(make_record(udid), None, fresh)
         refused = [
-            self.store.finish(
+            self.store.callbacks.finish(
                 c, Attempt(c.message_id, NOW_MS, 1, 500, "no", ""), CallbackState.DEAD
             )
             for c in made
@@ -56,7 +56,7 @@ class House:
         return made
 
     async def states(self) -> dict[CallbackState, int]:
-        rows = await self.store.deliveries(DeliveryQuery(limit=100_000))
+        rows = await self.store.deliveries.find(DeliveryQuery(limit=100_000))
         states = [row.state for row in rows]
         return {state: states.count(state) for state in set(states)}
 
@@ -114,7 +114,7 @@ class Failing:
 
     async def revive(self, *about: Any) -> AsyncIterator[Callback]:
         count = 0
-        async for callback in self._store.revive(*about):
+        async for callback in self._store.deliveries.revive(*about):
             yield callback
             count += 1
             if count == REVIVE_ROWS:
