@@ -38,15 +38,17 @@ INSERT INTO callbacks (id, message_id, webhook_id, udid, created_ms, body, heade
                        attempts, due_ms, state)
 VALUES {rows}
 """
+COLUMNS: Final = """c.message_id, c.webhook_id, c.udid, c.created_ms, c.body, c.headers,
+       c.device_state, c.id, c.attempts, c.due_ms"""
+"""What `read` reads."""
 # `state = 'pending'` stands literally wherever it should be answered by the partial index.
-PENDING: Final = """
-SELECT message_id, webhook_id, udid, created_ms, body, headers, device_state, id, attempts, due_ms
-FROM callbacks
+PENDING: Final = f"""
+SELECT {COLUMNS} FROM callbacks AS c
 WHERE state = 'pending' AND webhook_id = ? AND udid = ? AND id > ? ORDER BY id LIMIT ?
-"""
+"""  # noqa: S608 - constant columns
 # A loose index scan: from the head of one lane a seek or two find the head of the next.
 # (SQLite would use only the first column of a row value's comparison.)
-LANES: Final = """
+LANES: Final = f"""
 WITH RECURSIVE head (webhook_id, udid, id) AS (
     SELECT * FROM (
         SELECT webhook_id, udid, id FROM callbacks WHERE state = 'pending'
@@ -63,11 +65,9 @@ WITH RECURSIVE head (webhook_id, udid, id) AS (
          ORDER BY webhook_id, udid, id LIMIT 1)
     )
 )
-SELECT c.message_id, c.webhook_id, c.udid, c.created_ms, c.body, c.headers, c.device_state, c.id,
-       c.attempts, c.due_ms
-FROM head CROSS JOIN callbacks AS c ON c.id = head.id
+SELECT {COLUMNS} FROM head CROSS JOIN callbacks AS c ON c.id = head.id
 ORDER BY c.webhook_id, c.udid
-"""
+"""  # noqa: S608 - constant columns
 # Rows: id, message id, state, due, finished. `+`: by the id, not by the index of what is pending.
 FINISH_PENDING: Final = """
 UPDATE callbacks
@@ -227,7 +227,7 @@ def expire(conn: sqlite3.Connection, before_ms: int, limit: int) -> int:
 
 
 def read(row: Columns) -> Callback:
-    """A callback from the columns of PENDING."""
+    """A callback from its COLUMNS."""
     message_id, webhook_id, udid, created_ms, body, headers, state, rowid, attempts_, due_ms = row
     try:
         return Callback(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.model import CallbackState
-from agent.store.tables.callbacks import read
+from agent.store.tables.callbacks import COLUMNS, read
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,32 +26,26 @@ _BEYOND_LAST = 1 << 62
 # The history is looked through in windows of ids, so that no question about a long one holds up
 # commits: this is the lowest id of the window below `?`.
 WINDOW: Final = "SELECT id FROM callbacks WHERE id < ? ORDER BY id DESC LIMIT 1 OFFSET ?"
-_FIND: Final = """
-SELECT c.message_id, c.webhook_id, c.udid, c.created_ms, c.body, c.headers, c.device_state, c.id,
-       c.attempts, c.due_ms, c.state, c.finished_ms, a.status, coalesce(a.error, '')
-FROM callbacks AS c LEFT JOIN attempts AS a ON a.callback_id = c.id AND a.number = c.attempts
-WHERE c.id >= :low AND c.id < :high
-  AND (:webhook_id IS NULL OR c.webhook_id = :webhook_id)
+_MATCHES: Final = """(:webhook_id IS NULL OR c.webhook_id = :webhook_id)
   AND (:udid IS NULL OR c.udid = :udid)
   AND (:state IS NULL OR c.state = :state)
   AND (:message_id IS NULL OR c.message_id = :message_id)
-  AND (:since_ms IS NULL OR c.created_ms >= :since_ms)
+  AND (:since_ms IS NULL OR c.created_ms >= :since_ms)"""
+"""A DeliveryQuery."""
+_FIND: Final = f"""
+SELECT c.state, c.finished_ms, a.status, coalesce(a.error, ''), {COLUMNS}
+FROM callbacks AS c LEFT JOIN attempts AS a ON a.callback_id = c.id AND a.number = c.attempts
+WHERE c.id >= :low AND c.id < :high AND {_MATCHES}
 ORDER BY c.id DESC LIMIT :limit
-"""
+"""  # noqa: S608 - constants
 # The same windows, upwards, and what is finished in them.
 WINDOW_UP: Final = "SELECT id FROM callbacks WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM callbacks"
-_FINISHED: Final = """
-SELECT message_id, webhook_id, udid, created_ms, body, headers, device_state, id, attempts, 0
-FROM callbacks
-WHERE id > :low AND id <= :high AND state <> 'pending'
-  AND (:webhook_id IS NULL OR webhook_id = :webhook_id)
-  AND (:udid IS NULL OR udid = :udid)
-  AND (:state IS NULL OR state = :state)
-  AND (:message_id IS NULL OR message_id = :message_id)
-  AND (:since_ms IS NULL OR created_ms >= :since_ms)
-ORDER BY id LIMIT :limit
-"""
+_FINISHED: Final = f"""
+SELECT {COLUMNS} FROM callbacks AS c
+WHERE c.id > :low AND c.id <= :high AND c.state <> 'pending' AND {_MATCHES}
+ORDER BY c.id LIMIT :limit
+"""  # noqa: S608 - constants
 _REVIVE: Final = """
 UPDATE callbacks SET state = 'pending', due_ms = 0, finished_ms = NULL WHERE id = ?
 """
@@ -172,8 +166,10 @@ def _find(
 ) -> list[DeliveryRow]:
     """Those with low <= id < high, newest first."""
     return [
-        DeliveryRow(read(row[:10]), CallbackState(row[10]), row[11], row[12], row[13])
-        for row in conn.execute(_FIND, _values(query, low, high, limit))
+        DeliveryRow(read(columns), CallbackState(state), finished_ms, status, error)
+        for state, finished_ms, status, error, *columns in conn.execute(
+            _FIND, _values(query, low, high, limit)
+        )
     ]
 
 
@@ -189,7 +185,7 @@ def _revive(
     high = _last(conn) if window is None else int(window[0])
     limit = min(limit, REVIVE_ROWS)
     found = [read(row) for row in conn.execute(_FINISHED, _values(query, after, high, limit))]
-    again = tuple(each for each in found if each.webhook_id in webhooks)
+    again = tuple(replace(each, due_ms=0) for each in found if each.webhook_id in webhooks)
     conn.executemany(_REVIVE, [(each.rowid,) for each in again])
     return _Revived(again, found[-1].rowid if len(found) == limit else high)
 
