@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Callback
+    from agent.store.tables.deliveries import Deliveries as StoredDeliveries
 
 
 class House:
@@ -107,14 +109,14 @@ async def test_a_replay_goes_before_what_is_newer(house: House) -> None:
 
 
 class Failing:
-    """The real store, whose disk is full after one step of a replay."""
+    """The real deliveries, whose disk is full after one step of a replay."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, deliveries: StoredDeliveries) -> None:
+        self._deliveries = deliveries
 
     async def revive(self, *about: Any) -> AsyncIterator[Callback]:
         count = 0
-        async for callback in self._store.deliveries.revive(*about):
+        async for callback in self._deliveries.revive(*about):
             yield callback
             count += 1
             if count == REVIVE_ROWS:
@@ -123,7 +125,7 @@ class Failing:
 
 async def test_an_error_in_the_middle_leaves_nothing_unsent_that_is_pending(house: House) -> None:
     dead = await house.die(1_200, phones=3)
-    broken = house.over(Failing(house.store))
+    broken = house.over(SimpleNamespace(deliveries=Failing(house.store.deliveries)))
     with pytest.raises(
         StoreError, match=r"500 callbacks will be sent again, the oldest.*disk full"
     ):
