@@ -241,7 +241,7 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
     elif strayed is not None:
         entered = strayed
     if entered is not None:
-        track = _enter(track, entered, derived, now, policy)
+        track = _forget_use(_enter(track, entered, derived, now, policy), readings)
     if track.candidate is not None:
         hold = _hold(track, track.candidate, policy)
         ripe_at = track.candidate_since + hold
@@ -350,13 +350,18 @@ def _there(readings: Readings) -> bool | None:
     return readings.bridge is not Bridge.ABSENT
 
 
+def _forget_use(track: Track, readings: Readings) -> Track:
+    """No use is remembered over an unplugging that counted: one that goes on is told again."""
+    gone = track.state is DeviceState.UNPLUGGED and readings.usage is Usage.UNKNOWN
+    if not gone or track.usage is Usage.IDLE:
+        return track
+    return replace(track, usage=Usage.IDLE, usage_holder="")
+
+
 def _usage(
     track: Track, readings: Readings, now: float, policy: Policy, wakes: list[float]
 ) -> tuple[Track, Usage]:
-    """An unknown usage keeps the last known one, for `usage_grace` at most.
-
-    Not over an unplugging that counted: that ends a use, and one that goes on will be told again.
-    """
+    """An unknown usage keeps the last known one, for `usage_grace` at most."""
     if readings.usage is not Usage.UNKNOWN:
         holder = readings.holder if readings.usage is Usage.IN_USE else ""
         if (track.usage, track.usage_holder, track.usage_unknown_since) != (
@@ -370,8 +375,7 @@ def _usage(
         return track, readings.usage
     if track.usage_unknown_since is None:
         track = replace(track, usage_unknown_since=now)
-    if track.state is DeviceState.UNPLUGGED and track.usage is not Usage.IDLE:
-        track = replace(track, usage=Usage.IDLE, usage_holder="")
+    track = _forget_use(track, readings)
     if track.usage is Usage.IN_USE and readings.holder not in {"", track.usage_holder}:
         track = replace(track, usage_holder=readings.holder)
     since = track.usage_unknown_since
