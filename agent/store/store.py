@@ -81,7 +81,7 @@ class Store:
             database,
             lambda: now_ms() - round(self.retention * 1000),
             max_unstored,
-            self._healed_or_ill,
+            self._health_changed,
         )
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
@@ -166,7 +166,7 @@ class Store:
             Record(record, transition, made), self.backlog.add if made else None
         )
 
-    def _healed_or_ill(self, health: StoreHealth) -> None:
+    def _health_changed(self, health: StoreHealth) -> None:
         if health.recovered_from != self._recovered_from:
             self._recovered_from = health.recovered_from
             self.backlog.forget()

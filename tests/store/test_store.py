@@ -70,6 +70,24 @@ async def test_a_device_is_replaced_and_a_transition_is_optional(store: Store) -
     assert await store.devices.all() == [changed]
 
 
+async def test_transitions(store: Store) -> None:
+    assert await store.transitions.newest() is None
+    for udid, at_ms in (("a", 1), ("b", 2), ("a", 3)):
+        await store.record(device(udid), transition(udid, at_ms), [])
+    first, second, third = await store.transitions.after(0, 10)
+    assert [each.transition for each in (first, second, third)] == [
+        transition("a", 1),
+        transition("b", 2),
+        transition("a", 3),
+    ]
+    assert await store.transitions.newest() == third
+    assert await store.transitions.get(second.id) == second
+    assert await store.transitions.get(third.id + 1) is None
+    assert await store.transitions.after(first.id, 1) == [second]
+    assert await store.transitions.of("a", 10) == [third, first]
+    assert await store.transitions.of("a", 1) == [third]
+
+
 async def test_calls_are_committed_in_the_order_they_were_made(store: Store) -> None:
     calls = [store.record(device(), None, [callback(f"m{n}")]) for n in range(300)]
     # Awaited in reverse: only the order of the calls counts.
@@ -144,12 +162,14 @@ async def test_finishing(store: Store) -> None:
 
 async def test_a_dead_callback_can_be_replayed(store: Store) -> None:
     stored = await put(store, "m")
-    await store.callbacks.finish(stored, attempt("m", 500, "HTTP 500"), CallbackState.DEAD)
+    await store.callbacks.finish(stored, attempt("m", 500, "HTTP 500"), CallbackState.DEAD, 7_000)
     assert await store.callbacks.lanes() == []
     query = DeliveryQuery(message_id="m")
-    assert [each async for each in store.deliveries.revive(query, lambda: {1}, lambda _: None)]
+    told: list[Callback] = []
+    again = [each async for each in store.deliveries.revive(query, lambda: {1}, told.extend)]
     (lane,) = await store.callbacks.lanes()
-    assert lane.head == dataclasses.replace(stored, attempts=1)
+    assert lane.head == dataclasses.replace(stored, attempts=1), "due at once"
+    assert again == told == [lane.head]
     assert (await rows(store))["m"].finished_ms is None
 
 

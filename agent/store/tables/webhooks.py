@@ -64,7 +64,7 @@ WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?
 
 
 class Webhooks:
-    """The ids of webhooks; those of callbacks whose webhook is no longer in force are cancelled."""
+    """Webhooks' ids, and which are in force: what is pending for others is cancelled."""
 
     def __init__(self, access: Access, backlog: Backlog, now_ms: Callable[[], int]) -> None:
         self._access = access
