@@ -181,7 +181,7 @@ class App:
         self._client = Client()
         stack.push_async_callback(self._client.close)
         self._dispatcher = Dispatcher(
-            self._store,
+            self._store.callbacks,
             self._client,
             webhooks=self._live.webhooks,
             settings=config.delivery,
@@ -191,7 +191,7 @@ class App:
         )
         self._pipeline = Pipeline(
             config,
-            await self._store.devices(),
+            await self._store.devices.all(),
             self._commits,
             Clocks(loop.time, wall_ms, loop.call_later),
             self._recheck,
@@ -238,7 +238,7 @@ class App:
         """What tells whether a phone is in use, over the pipeline's phones."""
         loop = asyncio.get_running_loop()
         self._leases = Leases(
-            self._store,
+            self._store.leases,
             self._subscribers.publisher(Topic.LEASE),
             candidates=partial(candidates, self._pipeline),
             candidate=partial(candidate, self._pipeline),
@@ -511,7 +511,7 @@ class App:
 
         What is in force counts from this very call on.
         """
-        cancelling = self._store.retain_webhooks(self._live.webhooks)
+        cancelling = self._store.webhooks.retain(self._live.webhooks)
 
         async def tell() -> None:
             try:
@@ -538,7 +538,7 @@ class App:
         wanted = [(config.org_of(w), w.name, w.id) for w in config.webhooks]
         try:
             async with asyncio.timeout(ID_LIMIT):
-                ids = await self._store.webhook_ids(wanted)
+                ids = await self._store.webhooks.ids(wanted)
         except TimeoutError:
             why = self._store.health.error or "the disk is too slow"
             self._tasks.finish("names of webhooks", self._keep_names)
@@ -551,7 +551,7 @@ class App:
     async def _keep_names(self) -> None:
         """Ids that were asked for in vain may still be stored, with new names: undone behind it."""
         with contextlib.suppress(StoreError):  # then neither was stored
-            await self._store.webhook_ids(self._names_in_force())
+            await self._store.webhooks.ids(self._names_in_force())
 
     def _names_in_force(self) -> list[tuple[int, str, int | None]]:
         org_of = self._live.config.org_of
@@ -567,9 +567,9 @@ class App:
         # All of it is queued here and now: a lease that is released while this waits must not be
         # put behind its deletion, and come back at the next start.
         self._pipeline.store_again()
-        leases = [self._store.put_lease(lease) for lease in self._leases.all()]
+        leases = [self._store.leases.put(lease) for lease in self._leases.all()]
         try:
-            await asyncio.gather(self._store.webhook_ids(wanted), *leases)
+            await asyncio.gather(self._store.webhooks.ids(wanted), *leases)
         except StoreError as error:
             log.error("store.not_restored", error=str(error))  # noqa: TRY400 - says it all
 

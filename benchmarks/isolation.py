@@ -150,7 +150,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
             done.set()
 
     dispatcher = Dispatcher(
-        store, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
+        store.callbacks, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
     )
     clocks = Clocks(loop.time, wall_ms, loop.call_later)
     pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clocks)

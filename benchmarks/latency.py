@@ -101,7 +101,7 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
         watch.reached("answered", callback.udid)
 
     dispatcher = Dispatcher(
-        store, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
+        store.callbacks, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
     )
 
     def committed(callbacks: Sequence[Callback]) -> None:

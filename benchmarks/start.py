@@ -107,7 +107,7 @@ async def _fill(directory: Path, rows: int) -> None:
     changes = make_changes(DEVICES, DEVICES, make_webhook(REFUSING))
     for record, transition, _ in changes:
         await store.record(record, transition, ())
-    await store.webhook_ids([(1, "Webhook for All events", WEBHOOK_ID)])
+    await store.webhooks.ids([(1, "Webhook for All events", WEBHOOK_ID)])
     await store.close()
     conn = open_existing(directory / STATE_NAME)
     conn.execute("BEGIN")

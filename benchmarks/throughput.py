@@ -3,7 +3,7 @@
 All send the same signed bodies over the same connection settings with the same number at once to
 the same receiver process, and take turns:
 
-- *agent*: `Store.record` → `Dispatcher` → answered 2xx → `Store.finish` durable, 256 devices;
+- *agent*: `Store.record` → `Dispatcher` → answered 2xx → `Callbacks.finish` durable, 256 devices;
 - *backlog*: as a restart finds it: all stored before, then loaded, sent and finished;
 - *client*: the agent's own client alone, no store;
 - *bare*: an aiohttp session with the client's settings, signing, and nothing else;
@@ -29,8 +29,10 @@ from agent.deliver.client import BODY_LIMIT, KEEPALIVE, Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.signing import Signer
 from agent.model import Attempt, CallbackState
-from agent.store import Store, queries
+from agent.store import Store
 from agent.store.files import STATE_NAME, open_existing
+from agent.store.record import Record
+from agent.store.tables.callbacks import Finish
 from benchmarks.processes import Helper, helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, table
 from benchmarks.sample import SECRET, WEBHOOK_ID, make_changes, make_webhook, quiet
@@ -130,7 +132,7 @@ class _Round:
         self, store: Store, client: Client, answered: Callable[..., None]
     ) -> Dispatcher:
         return Dispatcher(
-            store,
+            store.callbacks,
             client,
             webhooks={WEBHOOK_ID: self._webhook},
             settings=Delivery().model_copy(update={"concurrency": self._at_once}),
@@ -170,12 +172,12 @@ class _Round:
         async def send(callback: Callback) -> None:
             record, transition, _ = rows[callback.message_id]
             with _transaction(conn):
-                (stored,) = queries.record(conn, record, transition, (callback,))
+                (stored,) = Record(record, transition, (callback,))(conn)
             await _post(session, self._webhook, stored)
             now = wall_ms()
             attempt = Attempt(callback.message_id, now, 1, 200)
             with _transaction(conn):
-                queries.finish(conn, stored, attempt, CallbackState.DELIVERED, 0, now)
+                Finish(stored, attempt, CallbackState.DELIVERED, 0, now)(conn)
 
         try:
             async with _session() as session:

@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     from agent.deliver.policy import Answer, Decision
     from agent.histogram import Tally
     from agent.model import Callback
-    from agent.store import Store
+    from agent.store import Callbacks
 
 log = structlog.get_logger(__name__)
 
@@ -308,7 +308,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        store: Store,
+        store: Callbacks,
         client: Client,
         *,
         webhooks: Mapping[int, Webhook],

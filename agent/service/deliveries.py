@@ -130,12 +130,12 @@ class Deliveries:
             ValueError: a filter makes no sense.
             UnknownWebhookError, UnknownDeviceError: it names none.
         """
-        rows = await self._store.deliveries(self._query(query))
+        rows = await self._store.deliveries.find(self._query(query))
         return [self._row(row) for row in rows]
 
     async def show(self, message_id: str) -> DeliveryDetail:
         """One stored callback with its body and every attempt; UnknownDeliveryError."""
-        rows = await self._store.deliveries(DeliveryQuery(message_id=message_id))
+        rows = await self._store.deliveries.find(DeliveryQuery(message_id=message_id))
         if not rows:
             raise UnknownDeliveryError(
                 f"no callback {message_id!r} is stored: mistyped, or older than delivery.retention"
@@ -145,7 +145,7 @@ class Deliveries:
             **self._row(row),
             "headers": dict(row.callback.headers),
             "body": row.callback.body.decode(errors="replace"),
-            "tries": [_attempt(each) for each in await self._store.attempts(message_id)],
+            "tries": [_attempt(each) for each in await self._store.attempts.of(message_id)],
         }
 
     async def replay(self, query: Mapping[str, str]) -> list[str]:
@@ -164,7 +164,9 @@ class Deliveries:
         if "limit" not in query:
             wanted = replace(wanted, limit=ALL)
         ids: list[str] = []
-        again = self._store.revive(wanted, lambda: self._live.webhooks, self._dispatcher.notify)
+        again = self._store.deliveries.revive(
+            wanted, lambda: self._live.webhooks, self._dispatcher.notify
+        )
         try:
             async for callback in again:
                 ids.append(callback.message_id)  # noqa: PERF401 - those before an error count

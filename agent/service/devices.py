@@ -104,7 +104,7 @@ class Devices:
             StoreError: the store cannot be read.
         """
         udid = self.udid(text)
-        stored = await self._store.transitions_of(udid, SHOWN)
+        stored = await self._store.transitions.of(udid, SHOWN)
         view = self._pipeline.views.one(udid)
         if view is None:
             raise UnknownDeviceError(f"no device {text!r}: it was there a moment ago")

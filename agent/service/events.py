@@ -257,7 +257,8 @@ class Events:
         async with self._reading:
             if self._tail is None:
                 self._behind = False
-                tail = Place(*await self._store.last_transition())
+                last = await self._store.transitions.newest()
+                tail = Place(0, 0) if last is None else Place(last.id, last.transition.at_ms)
                 if self._readers:  # else the only one went away meanwhile
                     self._tail = tail
                 return tail
@@ -268,8 +269,8 @@ class Events:
         if place.id > tail.id:
             return f"the store has no transition {place.id}: it was restored, or made anew"
         if place.at_ms is not None:
-            at_ms = await self._store.transition_time(place.id)
-            if at_ms not in {None, place.at_ms}:
+            stored = await self._store.transitions.get(place.id)
+            if stored is not None and stored.transition.at_ms != place.at_ms:
                 return f"transition {place.id} is another one now: the store was made anew"
         return ""
 
@@ -292,14 +293,14 @@ class Events:
             """The id before the first that is in memory."""
             if reader.place.id >= known:
                 return list(islice(self._recent, reader.place.id - known, None))
-            rows = await self._store.transitions_after(reader.place.id, PAGE)
+            rows = await self._store.transitions.after(reader.place.id, PAGE)
         return [self._entry(row) for row in rows]
 
     async def _catch_up(self) -> None:
         """Read what was stored since the tail, the tail itself again included."""
         tail = self._tail
         assert tail is not None
-        rows = await self._store.transitions_after(tail.id - 1, PAGE)
+        rows = await self._store.transitions.after(tail.id - 1, PAGE)
         if tail.id and (not rows or (rows[0].id, rows[0].transition.at_ms) != tail):
             # It keeps no history of the old one: all that it has came since.
             self._generation += 1

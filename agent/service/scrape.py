@@ -89,7 +89,7 @@ class Scraper:
     async def _pending(self) -> dict[int, int] | None:
         try:
             async with asyncio.timeout(STORE_LIMIT):
-                return await self.store.pending_sizes()
+                return await self.store.backlog.sizes()
         except (TimeoutError, StoreError) as error:
             log.debug("metrics.store", error=str(error) or f"no answer in {STORE_LIMIT:g} s")
             return None

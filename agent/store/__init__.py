@@ -1,18 +1,15 @@
 """What the agent must not forget: one SQLite file, one writer thread, one way in."""
 
+from agent.store.calls import StoreHealth
 from agent.store.inspect import SQLITE_VERSION, Inspection, StoreState, inspect
-from agent.store.rows import (
-    DeliveryQuery,
-    DeliveryRow,
-    PendingLane,
-    StoredTransition,
-    StoreFigures,
-    StoreHealth,
-)
-from agent.store.store import Store
+from agent.store.store import Store, StoreFigures
+from agent.store.tables.callbacks import Callbacks, PendingLane
+from agent.store.tables.deliveries import DeliveryQuery, DeliveryRow
+from agent.store.tables.transitions import StoredTransition
 
 __all__ = [
     "SQLITE_VERSION",
+    "Callbacks",
     "DeliveryQuery",
     "DeliveryRow",
     "Inspection",

@@ -6,8 +6,9 @@ import sqlite3
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent.store import bulk, queries, sql
+from agent.store import bulk
 from agent.store.faults import Trouble, trouble
+from agent.store.tables import meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -55,11 +56,11 @@ def _transaction(
     ],
 ) -> list[Outcome]:
     try:
-        conn.execute(sql.BEGIN)
+        conn.execute("BEGIN IMMEDIATE")
         outcomes = apply(conn, changes)
-        queries.put_meta(conn, queries.BATCH, batch)
+        meta.put(conn, meta.BATCH, batch)
         try:
-            conn.execute(sql.COMMIT)
+            conn.execute("COMMIT")
         except sqlite3.Error as error:
             raise UncertainCommitError(outcomes) from error
     except BaseException:
@@ -86,15 +87,15 @@ def _apply_each(
 
 
 def _apply_alone(conn: sqlite3.Connection, change: Callable[[sqlite3.Connection], Any]) -> Outcome:
-    conn.execute(sql.SAVEPOINT)
+    conn.execute("SAVEPOINT one")
     try:
         outcome = Outcome(change(conn), None)
     except Exception as error:
         if trouble(error) is not Trouble.CHANGE:
             raise
-        conn.execute(sql.ROLLBACK_TO)
+        conn.execute("ROLLBACK TO one")
         outcome = Outcome(None, error)
-    conn.execute(sql.RELEASE)
+    conn.execute("RELEASE one")
     return outcome
 
 
@@ -102,4 +103,4 @@ def roll_back(conn: sqlite3.Connection) -> None:
     """End the transaction, if SQLite has not done so already."""
     if conn.in_transaction:
         with suppress(sqlite3.Error):
-            conn.execute(sql.ROLLBACK)
+            conn.execute("ROLLBACK")

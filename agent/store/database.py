@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from agent.errors import StoreError
-from agent.store import files, queries, recovery
+from agent.store import files, recovery
 from agent.store.commit import Outcome, UncertainCommitError, commit
 from agent.store.faults import CorruptError, Trouble, explain, primary_code, trouble
 from agent.store.lock import DirectoryLock, prepare
+from agent.store.tables import meta
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +55,7 @@ class Database:
         prepare(self.path.parent)
         self._lock = DirectoryLock(self.path.parent)
         try:
-            self._batch = queries.get_meta(self._connect(create=True), queries.BATCH)
+            self._batch = meta.get(self._connect(create=True), meta.BATCH)
         except BaseException as error:
             self.close()
             if isinstance(error, OSError | sqlite3.Error | CorruptError):
@@ -128,7 +129,7 @@ class Database:
 
         What the failed fsync left in memory is then forced to disk by a checkpoint.
         """
-        if queries.get_meta(conn, queries.BATCH) != self._batch + 1:
+        if meta.get(conn, meta.BATCH) != self._batch + 1:
             return False
         (busy, _, _) = conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         if busy:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.store import sql
 from agent.store.commit import roll_back
+from agent.store.tables import callbacks, transitions
 
 if TYPE_CHECKING:
     import sqlite3
@@ -22,14 +22,14 @@ def sweep(conn: sqlite3.Connection, before_ms: int) -> bool:
     Pending callbacks, devices and each device's newest transition stay whatever their age.
     """
     try:
-        conn.execute(sql.BEGIN)
-        callbacks = conn.execute(sql.EXPIRE_CALLBACKS, (before_ms, SLICE)).rowcount
-        transitions = conn.execute(sql.EXPIRE_TRANSITIONS, (before_ms, SLICE)).rowcount
-        conn.execute(sql.COMMIT)
+        conn.execute("BEGIN IMMEDIATE")
+        deleted = callbacks.expire(conn, before_ms, SLICE)
+        most = max(deleted, transitions.expire(conn, before_ms, SLICE))
+        conn.execute("COMMIT")
     except BaseException:
         roll_back(conn)
         raise
-    return max(callbacks, transitions) >= SLICE or _give_back(conn)
+    return most >= SLICE or _give_back(conn)
 
 
 def _give_back(conn: sqlite3.Connection) -> bool:

@@ -17,7 +17,9 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
-from agent.store import files, queries
+from agent.store import files
+from agent.store.tables import meta
+from agent.store.tables.callbacks import read_headers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -173,7 +175,7 @@ def _mend_headers(new: sqlite3.Connection, report: Report) -> None:
     damaged = []
     for rowid, headers in new.execute("SELECT id, headers FROM callbacks"):
         with suppress(ValueError):
-            if headers.isascii() and queries.read_headers(headers) is not None:
+            if headers.isascii() and read_headers(headers) is not None:
                 continue
         damaged.append((json.dumps([("Content-Type", "application/json")]), rowid))
     new.executemany("UPDATE callbacks SET headers = ? WHERE id = ?", damaged)
@@ -282,7 +284,7 @@ def _spare_webhook_ids(new: sqlite3.Connection, report: Report) -> None:
     earlier loss.
     """
     floor = int(time.time())
-    queries.put_meta(new, queries.WEBHOOK_FLOOR, floor)
+    meta.put(new, meta.WEBHOOK_FLOOR, floor)
     report.lost.append(
         f"webhook ids: webhooks without an id in the config may get a new one, above {floor}"
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 import structlog
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Awaitable
 
     from agent.model import Lease
 
@@ -22,13 +22,13 @@ STORE_LIMIT = 2.0
 class LeaseStore(Protocol):
     """What leases need of the store."""
 
-    async def leases(self) -> list[Lease]:
+    async def all(self) -> list[Lease]:
         """All that are stored."""
 
-    def put_lease(self, lease: Lease) -> Coroutine[None, None, None]:
+    def put(self, lease: Lease) -> Awaitable[None]:
         """Insert or replace; resolves when durable."""
 
-    def delete_lease(self, lease_id: str) -> Coroutine[None, None, None]:
+    def delete(self, lease_id: str) -> Awaitable[None]:
         """Remove; resolves when durable."""
 
 
@@ -37,17 +37,17 @@ class LeaseWriter:
 
     def __init__(self, store: LeaseStore) -> None:
         self._store = store
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
 
-    def put(self, lease: Lease) -> asyncio.Task[None]:
+    def put(self, lease: Lease) -> asyncio.Future[None]:
         """Insert or replace."""
-        return self._write(self._store.put_lease(lease), lease)
+        return self._write(self._store.put(lease), lease)
 
-    def delete(self, lease: Lease) -> asyncio.Task[None]:
+    def delete(self, lease: Lease) -> asyncio.Future[None]:
         """Remove."""
-        return self._write(self._store.delete_lease(lease.id), lease)
+        return self._write(self._store.delete(lease.id), lease)
 
-    async def stored(self, task: asyncio.Task[None], lease: Lease) -> None:
+    async def stored(self, task: asyncio.Future[None], lease: Lease) -> None:
         """Wait for the store, but without letting a failing disk keep anybody from a phone."""
         done, _ = await asyncio.wait({task}, timeout=STORE_LIMIT)
         if not done:
@@ -59,13 +59,13 @@ class LeaseWriter:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=limit)
 
-    def _write(self, work: Coroutine[None, None, None], lease: Lease) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+    def _write(self, work: Awaitable[None], lease: Lease) -> asyncio.Future[None]:
+        task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._written, lease))
         return task
 
-    def _written(self, lease: Lease, task: asyncio.Task[None]) -> None:
+    def _written(self, lease: Lease, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
         error = None if task.cancelled() else task.exception()
         if error is not None:

@@ -72,7 +72,7 @@ class Leases:
 
     async def load(self) -> None:
         """Take up the stored leases; each lasts one TTL from now unless renewed."""
-        leases, others = newest(await self._store.leases())
+        leases, others = newest(await self._store.all())
         for lease in others:
             self._writer.delete(lease)
         for lease in leases:
@@ -264,7 +264,7 @@ class Leases:
             raise LeasesOffError(OFF)
         return await self.renew(lease.id)
 
-    def _end(self, lease: Lease, why: str) -> asyncio.Task[None]:
+    def _end(self, lease: Lease, why: str) -> asyncio.Future[None]:
         """End it everywhere; the task is done when the store knows."""
         # Before anybody hears of it, and may fail: what ended must not come back at a restart.
         deleted = self._writer.delete(lease)

@@ -165,5 +165,5 @@ async def test_a_store_that_was_made_anew_is_said_to_who_follows(place: Path) ->
             agent.plug("last", "3-1")
             while (told := await stream.until("transition")).data["udid"] != "last":
                 pass
-            (stored,) = await agent.house.store.transitions_of("last", 1)
+            (stored,) = await agent.house.store.transitions.of("last", 1)
             assert told.id.startswith(f"{stored.id}-"), "an id of the new store"

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.deliver.policy import Decision
+    from agent.store import Callbacks
     from tests.fakes.receiver import Behaviour
 
 HOUR = 3600.0
@@ -68,7 +69,7 @@ class House:
         """A dispatcher that is not started yet; `more` may hold keys of [delivery]."""
         keys = {key: more.pop(key) for key in Delivery.model_fields if key in more}
         self.dispatcher = Dispatcher(
-            store or self.store,
+            store or self.store.callbacks,
             self.client,
             webhooks={w.id: w for w in webhooks if w.id is not None},
             jitter=lambda: 0.5,
@@ -97,7 +98,7 @@ class House:
         return stored
 
     async def state(self, callback: Callback) -> CallbackState:
-        (row,) = await self.store.deliveries(DeliveryQuery(message_id=callback.message_id))
+        (row,) = await self.store.deliveries.find(DeliveryQuery(message_id=callback.message_id))
         return row.state
 
     async def settled(self, callback: Callback, state: CallbackState) -> None:
@@ -143,7 +144,7 @@ async def test_a_callback_is_sent_at_once_and_its_outcome_is_durable(house: Hous
     (callback,) = await house.commit(make_callback())
     await house.settled(callback, CallbackState.DELIVERED)
     assert receiver.requests[0].body == callback.body
-    (attempt,) = await house.store.attempts(callback.message_id)
+    (attempt,) = await house.store.attempts.of(callback.message_id)
     assert (attempt.status, attempt.error, attempt.answer) == (201, "", "thanks")
     assert attempt.started_ms == house.clock.now_ms()
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
@@ -243,7 +244,7 @@ async def test_retries_follow_the_schedule_with_the_same_message(house: House) -
     await house.settled(callback, CallbackState.DELIVERED)
     mine = [r for r in receiver.requests if r.headers["webhook-id"] == callback.message_id]
     assert {r.body for r in mine} == {callback.body}
-    stored = await house.store.attempts(callback.message_id)
+    stored = await house.store.attempts.of(callback.message_id)
     assert [a.status for a in stored] == [500] * 10 + [204]
     assert stored[0].error == "HTTP 500 Internal Server Error"
     assert stored[0].answer == "no"
@@ -334,7 +335,7 @@ async def test_a_hostile_receiver_gets_its_retry_and_holds_up_nobody(
     (callback,) = await house.commit(make_callback())
     await eventually(lambda: house.clock.armed)
     assert house.clock.armed == [seconds]
-    (attempt,) = await house.store.attempts(callback.message_id)
+    (attempt,) = await house.store.attempts.of(callback.message_id)
     assert attempt.error
     assert says in attempt.error
     assert len(attempt.answer.encode()) <= 1024
@@ -356,14 +357,14 @@ async def test_past_max_age_it_is_dead_and_the_next_one_goes(house: House) -> No
     house.clock.advance(20)
     await house.settled(first, CallbackState.DEAD)
     await house.settled(second, CallbackState.DELIVERED)
-    last = (await house.store.attempts(first.message_id))[-1]
+    last = (await house.store.attempts.of(first.message_id))[-1]
     assert "given up" in last.error
 
 
 async def test_nothing_is_sent_again_while_the_outcome_is_not_durable(house: House) -> None:
     receiver = await house.receiver()
     receiver.default = answer(500)
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     dispatcher = await house.start(make_webhook(receiver.url()), store=gated, concurrency=2)
     await house.commit(*[make_callback(udid=f"{n}") for n in range(20)])
     await eventually(lambda: dispatcher.stats()[1].unrecorded == UNRECORDED * 2)
@@ -376,12 +377,12 @@ async def test_nothing_is_sent_again_while_the_outcome_is_not_durable(house: Hou
     await eventually(lambda: dispatcher.stats()[1].waiting > 0 or not dispatcher.stats()[1].lanes)
     house.clock.advance(100 * HOUR)
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
-    assert not await house.store.lanes()
+    assert not await house.store.callbacks.lanes()
 
 
 async def test_a_refusing_store_sets_the_lane_aside(house: House) -> None:
     receiver = await house.receiver()
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.refuse_loads = 1
     (callback,) = await house.commit(make_callback())
@@ -396,7 +397,7 @@ async def test_an_outcome_that_the_store_refuses_is_offered_again_and_overtaken_
     house: House,
 ) -> None:
     receiver = await house.receiver()
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.refuse_outcomes = 2
     dispatcher = await house.start(make_webhook(receiver.url()), store=gated)
@@ -414,7 +415,7 @@ async def test_an_outcome_that_the_store_refuses_is_offered_again_and_overtaken_
 
 async def test_a_bug_in_the_store_sets_the_lane_aside(house: House) -> None:
     receiver = await house.receiver()
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.broken = 1
     dispatcher = await house.start(make_webhook(receiver.url()), store=gated)
@@ -444,7 +445,7 @@ async def test_a_listener_that_breaks_its_promise_ends_nothing(house: House) -> 
 
 async def test_a_row_committed_while_a_load_is_under_way_is_not_forgotten(house: House) -> None:
     receiver = await house.receiver()
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.loads.clear()
     (first,) = await house.commit(make_callback())
@@ -456,11 +457,11 @@ async def test_a_row_committed_while_a_load_is_under_way_is_not_forgotten(house:
     assert ids(receiver.requests) == calls([first, second])
 
 
-class GatedStore:
-    """The real store, whose outcomes and loads wait for gates; loads can be refused, too."""
+class GatedCallbacks:
+    """The real ones, whose outcomes and loads wait for gates; loads can be refused, too."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, callbacks: Callbacks) -> None:
+        self._callbacks = callbacks
         self.gate = asyncio.Event()
         self.refuse_loads = 0
         self.refuse_outcomes = 0
@@ -468,7 +469,7 @@ class GatedStore:
         self.loads = asyncio.Event()
         self.loads.set()
         self.loading = 0
-        self.lanes = store.lanes
+        self.lanes = callbacks.lanes
         self.refuse_skips = 0
         self.skips = asyncio.Event()
         self.skips.set()
@@ -482,13 +483,13 @@ class GatedStore:
         if self.broken:
             self.broken -= 1
             raise RuntimeError("a bug")
-        await self._store.finish(*outcome)
+        await self._callbacks.finish(*outcome)
 
     async def supersede(self, *lane: Any) -> int:
         if self.refuse_skips:
             self.refuse_skips -= 1
             raise StoreError("too many changes wait")
-        count = await self._store.supersede(*lane)
+        count = await self._callbacks.supersede(*lane)
         self.skipping += 1
         await self.skips.wait()
         return count
@@ -497,7 +498,7 @@ class GatedStore:
         if self.refuse_loads:
             self.refuse_loads -= 1
             raise StoreError("the file cannot be read")
-        found = await self._store.pending(*lane)
+        found = await self._callbacks.pending(*lane)
         self.loading += 1
         await self.loads.wait()
         return found
@@ -564,7 +565,7 @@ async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House
     house.clock.advance(6)
     await receiver.until(lambda: len(receiver.requests) == 2)
     await eventually(lambda: dispatcher.stats()[1].waiting == 1)
-    (row,) = await house.store.deliveries(DeliveryQuery())
+    (row,) = await house.store.deliveries.find(DeliveryQuery())
     assert (row.callback.message_id, row.state) == (callback.message_id, CallbackState.PENDING)
     # It still dies, by as much time as passes for the monotonic clock.
     for _ in range(20):
@@ -572,7 +573,7 @@ async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House
         await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
         await eventually(lambda: dispatcher.stats()[1].unrecorded == 0)
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
-    (row,) = await house.store.deliveries(DeliveryQuery())
+    (row,) = await house.store.deliveries.find(DeliveryQuery())
     assert row.state is CallbackState.DEAD
 
 
@@ -603,7 +604,7 @@ async def test_stop_cancels_after_its_grace_and_what_hung_is_sent_again(house: H
     async with asyncio.timeout(LIMIT):
         await dispatcher.stop(grace=0.05)
     assert await house.state(callback) is CallbackState.PENDING
-    assert await house.store.attempts(callback.message_id) == []
+    assert await house.store.attempts.of(callback.message_id) == []
     assert house.clock.armed == []
     await house.start(webhook)
     await house.settled(callback, CallbackState.DELIVERED)
@@ -667,7 +668,7 @@ async def test_what_was_cancelled_while_held_is_not_sent(house: House) -> None:
     await house.commit(*[make_callback() for _ in range(3)])
     await eventually(lambda: house.clock.armed)
     dispatcher.reconfigure({}, settings())
-    assert await house.store.retain_webhooks([]) == 3
+    assert await house.store.webhooks.retain([]) == 3
     dispatcher.reconfigure({1: webhook}, settings())
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     assert len(receiver.requests) == 1
@@ -759,7 +760,7 @@ async def test_what_changed_while_a_load_was_under_way_counts_for_its_attempt(
     house: House, how: str
 ) -> None:
     old, new = await house.receiver(), await house.receiver()
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.loads.clear()
     (callback,) = await house.commit(make_callback())
@@ -1043,7 +1044,7 @@ async def test_backlog_latest_keeps_what_is_notified_while_older_ones_are_cancel
 ) -> None:
     receiver = await house.receiver()
     receiver.script.append(answer(500))
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     dispatcher = await house.start(make_webhook(receiver.url(), backlog="latest"), store=gated)
     stored = await house.commit(*[make_callback() for _ in range(5)])
@@ -1057,13 +1058,13 @@ async def test_backlog_latest_keeps_what_is_notified_while_older_ones_are_cancel
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     assert ids(receiver.requests) == calls([stored[0], late[-1]])
     assert {await house.state(c) for c in [*stored, late[0]]} == {CallbackState.CANCELLED}
-    assert await house.store.lanes() == []
+    assert await house.store.callbacks.lanes() == []
 
 
 async def test_a_store_that_refuses_to_cancel_sets_the_lane_aside(house: House) -> None:
     receiver = await house.receiver()
     receiver.script.append(answer(500))
-    gated = GatedStore(house.store)
+    gated = GatedCallbacks(house.store.callbacks)
     gated.gate.set()
     gated.refuse_skips = 1
     dispatcher = await house.start(make_webhook(receiver.url(), backlog="latest"), store=gated)
@@ -1103,8 +1104,9 @@ async def test_a_replay_is_sent_once_more(house: House) -> None:
     dispatcher = await house.start(make_webhook(receiver.url()))
     first, second = await house.commit(make_callback(), make_callback())
     await house.settled(second, CallbackState.DELIVERED)
-    await house.store.finish(first, None, CallbackState.PENDING)
-    dispatcher.notify([replace(first, attempts=1)])
+    query = DeliveryQuery(message_id=first.message_id)
+    again = house.store.deliveries.revive(query, lambda: {1}, dispatcher.notify)
+    assert [each async for each in again] == [replace(first, attempts=1)]
     await receiver.until(lambda: len(receiver.requests) == 3)
     assert ids(receiver.requests) == calls([first, second, first])
 

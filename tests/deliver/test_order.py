@@ -21,7 +21,8 @@ from agent.deliver.dispatcher import Dispatcher, _Stage
 from agent.deliver.policy import LONGEST, Answer, ErrorKind
 from agent.errors import StoreError
 from agent.model import CallbackState
-from agent.store import DeliveryQuery, Store, queries
+from agent.store import DeliveryQuery, Store
+from agent.store.tables import callbacks
 from tests.deliver.kit import (
     Clock,
     eventually,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.model import Callback
-    from agent.store import PendingLane
+    from agent.store import Callbacks, PendingLane
 
 Lane = tuple[int, str]
 
@@ -119,11 +120,11 @@ class Endpoint:
         """Nothing is kept."""
 
 
-class SlowStore:
-    """The real store, whose answers arrive some turns later, when other things have happened."""
+class SlowCallbacks:
+    """The real ones, whose answers arrive some turns later, when other things have happened."""
 
-    def __init__(self, store: Store, dice: Dice) -> None:
-        self._store = store
+    def __init__(self, callbacks: Callbacks, dice: Dice) -> None:
+        self._callbacks = callbacks
         self._dice = dice
         self.refusing = 0.03
 
@@ -132,27 +133,27 @@ class SlowStore:
             raise StoreError("too many changes wait")
 
     async def lanes(self) -> list[PendingLane]:
-        found = await self._store.lanes()
+        found = await self._callbacks.lanes()
         await self._dice.wait(10)
         return found
 
     async def pending(self, *lane: Any) -> list[Callback]:
         await self._dice.wait()
         self._may_refuse()
-        found = await self._store.pending(*lane)
+        found = await self._callbacks.pending(*lane)
         await self._dice.wait(10)
         return found
 
     async def finish(self, *outcome: Any) -> None:
         await self._dice.wait()
         self._may_refuse()
-        await self._store.finish(*outcome)
+        await self._callbacks.finish(*outcome)
         await self._dice.wait()
 
     async def supersede(self, *lane: Any) -> int:
         await self._dice.wait()
         self._may_refuse()
-        count = await self._store.supersede(*lane)
+        count = await self._callbacks.supersede(*lane)
         await self._dice.wait(10)
         return count
 
@@ -164,7 +165,7 @@ LONG = range(1000, 1300)
 @pytest.fixture
 def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A deleted webhook's backlog takes many steps to cancel, as one of 100,000 does."""
-    monkeypatch.setattr(queries, "CANCEL_ROWS", 3)
+    monkeypatch.setattr(callbacks, "CANCEL_ROWS", 3)
 
 
 @pytest.mark.usefixtures("_small_steps")
@@ -191,7 +192,7 @@ class Walk:
         self.dice = Dice(seed)
         self.clock = Clock()
         self.store = Store.open(directory)
-        self.slow = SlowStore(self.store, self.dice)
+        self.slow = SlowCallbacks(self.store.callbacks, self.dice)
         self.endpoint = Endpoint(self.dice, self.clock)
         self.backlog = backlog
         self.phones = self.dice.random.choice([2, 5])
@@ -242,7 +243,7 @@ class Walk:
                 self.deleted[number] += 1
         self.webhooks = webhooks
         self.dispatcher.reconfigure(webhooks, settings(concurrency=3))
-        self.cancelling.append(asyncio.ensure_future(self.store.retain_webhooks(webhooks)))
+        self.cancelling.append(asyncio.ensure_future(self.store.webhooks.retain(webhooks)))
 
     def change(self) -> dict[int, Webhook]:
         """What the file says next."""
@@ -329,12 +330,14 @@ class Walk:
 
     async def compare_lanes(self) -> None:
         """What is stored and was notified is known; a restart must not be needed to find it."""
-        for found in await self.store.lanes():
+        for found in await self.store.callbacks.lanes():
             lane = found.webhook_id, found.udid
-            if self.known(*lane) or not await self.store.pending(*lane, 0, 1):
+            if self.known(*lane) or not await self.store.callbacks.pending(*lane, 0, 1):
                 continue
             # Another turn: its last outcome may have been stored this moment.
-            assert self.known(*lane) or not await self.store.pending(*lane, 0, 1), f"lost in {lane}"
+            assert self.known(*lane) or not await self.store.callbacks.pending(*lane, 0, 1), (
+                f"lost in {lane}"
+            )
 
     def known(self, webhook_id: int, udid: str) -> bool:
         hook = self.dispatcher._hooks.get(webhook_id)
@@ -342,8 +345,8 @@ class Walk:
 
     async def judge(self) -> None:
         assert self.endpoint.wrong == []
-        assert await self.store.lanes() == []
-        rows = await self.store.deliveries(DeliveryQuery(limit=1_000_000))
+        assert await self.store.callbacks.lanes() == []
+        rows = await self.store.deliveries.find(DeliveryQuery(limit=1_000_000))
         assert {row.callback.rowid for row in rows} == set(self.stored)
         newest: dict[Lane, int] = defaultdict(int)
         for rowid, each in self.stored.items():
@@ -372,7 +375,9 @@ async def test_out_of_order_notifications_lose_nothing(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     endpoint = Endpoint(dice, Clock())
     endpoint.failing = 0
-    dispatcher = Dispatcher(store, endpoint, webhooks={1: make_webhook()}, settings=settings())  # type: ignore[arg-type] - what is used of a client
+    dispatcher = Dispatcher(
+        store.callbacks, endpoint, webhooks={1: make_webhook()}, settings=settings()
+    )  # type: ignore[arg-type] - what is used of a client
     await dispatcher.start()
     stored: list[Callback] = []
     for _ in range(100):
@@ -382,7 +387,7 @@ async def test_out_of_order_notifications_lose_nothing(tmp_path: Path) -> None:
         dispatcher.notify([callback])
         await dice.wait()
     await eventually(lambda: not dispatcher.stats()[1].lanes, "the end")
-    assert await store.lanes() == []
+    assert await store.callbacks.lanes() == []
     assert sorted(endpoint.sent[1, "phone"]) == sorted(c.rowid for c in stored)
     await dispatcher.stop(LIMIT)
     await store.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,7 @@ from agent.model import Attempt, CallbackState
 from agent.service.deliveries import Deliveries
 from agent.service.live import Live
 from agent.store import DeliveryQuery, Store
-from agent.store.queries import REVIVE_ROWS
+from agent.store.tables.deliveries import REVIVE_ROWS
 from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook, settings
 from tests.fakes.receiver import Receiver, after
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Callback
+    from agent.store.tables.deliveries import Deliveries as StoredDeliveries
 
 
 class House:
@@ -34,7 +36,7 @@ class House:
         webhooks = {1: make_webhook(receiver.url())}
         self.live = Live(Config(), {}, webhooks)
         self.dispatcher = Dispatcher(
-            self.store, self.client, webhooks=webhooks, settings=settings()
+            self.store.callbacks, self.client, webhooks=webhooks, settings=settings()
         )
         self.deliveries = self.over(self.store)
 
@@ -49,7 +51,7 @@ class House:
             fresh = [make_callback(webhook_id, udid) for _ in range(count // phones)]
             made += await self.store.record(make_record(udid), None, fresh)
         refused = [
-            self.store.finish(
+            self.store.callbacks.finish(
                 c, Attempt(c.message_id, NOW_MS, 1, 500, "no", ""), CallbackState.DEAD
             )
             for c in made
@@ -58,7 +60,7 @@ class House:
         return made
 
     async def states(self) -> dict[CallbackState, int]:
-        rows = await self.store.deliveries(DeliveryQuery(limit=100_000))
+        rows = await self.store.deliveries.find(DeliveryQuery(limit=100_000))
         states = [row.state for row in rows]
         return {state: states.count(state) for state in set(states)}
 
@@ -109,14 +111,14 @@ async def test_a_replay_goes_before_what_is_newer(house: House) -> None:
 
 
 class Failing:
-    """The real store, whose disk is full after one step of a replay."""
+    """The real deliveries, whose disk is full after one step of a replay."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, deliveries: StoredDeliveries) -> None:
+        self._deliveries = deliveries
 
     async def revive(self, *about: Any) -> AsyncIterator[Callback]:
         count = 0
-        async for callback in self._store.revive(*about):
+        async for callback in self._deliveries.revive(*about):
             yield callback
             count += 1
             if count == REVIVE_ROWS:
@@ -125,7 +127,7 @@ class Failing:
 
 async def test_an_error_in_the_middle_leaves_nothing_unsent_that_is_pending(house: House) -> None:
     dead = await house.die(1_200, phones=3)
-    broken = house.over(Failing(house.store))
+    broken = house.over(SimpleNamespace(deliveries=Failing(house.store.deliveries)))
     with pytest.raises(
         StoreError, match=r"500 callbacks will be sent again, the oldest.*disk full"
     ):

@@ -159,7 +159,9 @@ async def with_history(directory: Path) -> None:
         device = DeviceRecord(f"old-{number}", Platform.ANDROID, DeviceState.UNPLUGGED, 1)
         old = Callback(f"old-{number}", 1, device.udid, 1, b"x" * (PAGE // 2))
         (kept,) = await store.record(device, None, [old])
-        await store.finish(kept, Attempt(old.message_id, 1, 1, 204), CallbackState.DELIVERED)
+        await store.callbacks.finish(
+            kept, Attempt(old.message_id, 1, 1, 204), CallbackState.DELIVERED
+        )
 
     await asyncio.gather(*(one(number) for number in range(HISTORY)))
     await store.close()

@@ -130,7 +130,7 @@ async def house(
             pipeline_of(
                 config,
                 webhooks,
-                await store.devices(),
+                await store.devices.all(),
                 store,
                 notify,
                 clock.clocks,

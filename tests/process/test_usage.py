@@ -302,7 +302,7 @@ async def states(agent: AgentProcess, udid: str) -> list[str]:
     """All transitions of the device, as they are stored; the agent has ended."""
     store = Store.open(agent.directory / "state")
     try:
-        return [str(each.transition.state) for each in await store.transitions_of(udid, 100)][::-1]
+        return [str(each.transition.state) for each in await store.transitions.of(udid, 100)][::-1]
     finally:
         await store.close()
 

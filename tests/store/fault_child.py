@@ -104,7 +104,7 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
     with logged("store.reopening") as reopenings:
         await calls.until_faulty()
         finishing = asyncio.ensure_future(
-            store.finish(before, attempt("before"), CallbackState.DELIVERED)
+            store.callbacks.finish(before, attempt("before"), CallbackState.DELIVERED)
         )
         calls.record(30)
         await until(lambda: told[-1].unstored == store.health.unstored, "its being told")
@@ -113,7 +113,7 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
         assert store.health.unstored == calls.waiting() + 1
         # What is stored can still be asked for.
         assert "before" in await rows(store)
-        assert (await store.lanes())[0].head.message_id == "before"
+        assert (await store.callbacks.lanes())[0].head.message_id == "before"
         if reopened:
             await until(lambda: reopenings() > 0, "a new connection")
             assert "before" in await rows(store)

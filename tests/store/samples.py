@@ -80,12 +80,12 @@ async def put(
 
 
 async def deliver(store: Store, stored: Callback) -> None:
-    await store.finish(stored, attempt(stored.message_id), CallbackState.DELIVERED)
+    await store.callbacks.finish(stored, attempt(stored.message_id), CallbackState.DELIVERED)
 
 
 async def rows(store: Store) -> dict[str, DeliveryRow]:
     """message_id → row, of all callbacks stored."""
-    return {row.callback.message_id: row for row in await store.deliveries(EVERYTHING)}
+    return {row.callback.message_id: row for row in await store.deliveries.find(EVERYTHING)}
 
 
 async def until_rows(store: Store, wanted: set[str]) -> None:

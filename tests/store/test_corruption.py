@@ -39,8 +39,8 @@ async def _filled(directory: Path) -> dict[str, int]:
     """A closed store with some of everything; the webhooks' ids."""
     store = Store.open(directory)
     names = [(1, f"hook-{number}", None) for number in range(20)]
-    ids = await store.webhook_ids([*names, (1, "explicit", 500)])
-    await store.put_lease(lease())
+    ids = await store.webhooks.ids([*names, (1, "explicit", 500)])
+    await store.leases.put(lease())
     callbacks: list[Callback] = []
     for start in range(0, _COUNT, 40):  # as they come in life: not one table after the other
         callbacks += await asyncio.gather(
@@ -52,7 +52,7 @@ async def _filled(directory: Path) -> dict[str, int]:
     await asyncio.gather(*(deliver(store, stored) for stored in callbacks[::4]))
     for stored in callbacks[1::50]:
         failed = attempt(stored.message_id, 500, "HTTP 500")
-        await store.finish(stored, failed, CallbackState.DEAD)
+        await store.callbacks.finish(stored, failed, CallbackState.DEAD)
     await store.close()
     return {name: webhook_id for (_, name, _), webhook_id in zip(names, ids, strict=False)}
 
@@ -91,11 +91,11 @@ async def _assert_all_salvaged(store: Store, ids: dict[str, int]) -> None:
     assert [c.message_id for c in sorted(pending, key=lambda c: c.rowid)] == sorted(
         c.message_id for c in pending
     )
-    assert len(await store.devices()) == 40
-    assert await store.leases() == [lease()]
+    assert len(await store.devices.all()) == 40
+    assert await store.leases.all() == [lease()]
     wanted = [(1, name, None) for name in ids]
-    assert await store.webhook_ids([*wanted, (1, "explicit", None)]) == [*ids.values(), 500]
-    (new_id,) = await store.webhook_ids([(1, "new", None)])
+    assert await store.webhooks.ids([*wanted, (1, "explicit", None)]) == [*ids.values(), 500]
+    (new_id,) = await store.webhooks.ids([(1, "new", None)])
     assert new_id not in {*ids.values(), 500}
     newest = max(row.callback.rowid for row in table.values())
     assert (await put(store, "next")).rowid > max(newest, _COUNT)
@@ -168,7 +168,7 @@ async def test_a_page_in_the_middle_found_while_running(tmp_path: Path) -> None:
     lost_pending = [name for name in lost if int(name[1:]) % 50 != 1]
     assert f"{len(lost_pending)} pending callbacks, of phone-" in said["lost"]
     assert f"{len(table)} callbacks" in said["salvaged"]
-    assert await store.webhook_ids([(1, name, None) for name in ids]) == list(ids.values())
+    assert await store.webhooks.ids([(1, name, None) for name in ids]) == list(ids.values())
     await _assert_goes_on(tmp_path, store)
 
 
@@ -197,7 +197,7 @@ async def test_lost_webhook_ids_are_not_given_again(tmp_path: Path) -> None:
         store = Store.open(tmp_path)
     (said,) = [entry for entry in logs if entry["event"] == "store.corrupt"]
     assert "webhook ids" in said["lost"]
-    fresh = await store.webhook_ids([(1, name, None) for name in (*ids, "new")])
+    fresh = await store.webhooks.ids([(1, name, None) for name in (*ids, "new")])
     assert not set(fresh) & {*ids.values(), 500}
     assert len(set(fresh)) == len(fresh)
     assert set(await rows(store)) == _KEPT
@@ -235,7 +235,7 @@ async def test_nothing_left_to_read(tmp_path: Path, damage: Callable[[Path], obj
     assert store.health.recovered_from == str(aside)
     assert [entry["log_level"] for entry in logs if entry["event"] == "store.corrupt"] == ["error"]
     assert await rows(store) == {}
-    (fresh,) = await store.webhook_ids([(1, "somebody new", None)])
+    (fresh,) = await store.webhooks.ids([(1, "somebody new", None)])
     assert fresh not in {*ids.values(), 500}
     await _assert_goes_on(tmp_path, store)
 
@@ -251,7 +251,7 @@ async def test_a_truncated_file(tmp_path: Path, part: float) -> None:
     table = await rows(store)
     assert set(table) <= _KEPT
     assert part < 0.5 or len(table) > 50
-    assert await store.webhook_ids([(1, name, None) for name in ids]) == list(ids.values())
+    assert await store.webhooks.ids([(1, name, None) for name in ids]) == list(ids.values())
     await _assert_goes_on(tmp_path, store)
 
 
@@ -307,7 +307,7 @@ async def test_a_corrupt_file_with_a_good_log(tmp_path: Path) -> None:
     table = await rows(store)
     assert "in the log" in table
     assert set(table) >= _KEPT
-    assert await store.webhook_ids([(1, name, None) for name in ids]) == list(ids.values())
+    assert await store.webhooks.ids([(1, name, None) for name in ids]) == list(ids.values())
     await _assert_goes_on(state, store)
 
 
@@ -332,8 +332,10 @@ async def test_damage_inside_a_value_holds_up_no_lane(tmp_path: Path, damaged: b
         assert place is not None
         _overwrite(path, place.end(), damaged)
     store = Store.open(tmp_path)
-    lanes = await store.lanes()
-    found_all = [await store.pending(lane.webhook_id, lane.udid, 0, 1_000) for lane in lanes]
+    lanes = await store.callbacks.lanes()
+    found_all = [
+        await store.callbacks.pending(lane.webhook_id, lane.udid, 0, 1_000) for lane in lanes
+    ]
     table = await rows(store)
     assert set(table) == _KEPT
     assert sum(map(len, found_all)) == sum(
@@ -354,10 +356,10 @@ async def test_damage_anywhere_never_stops_the_agent(tmp_path: Path, seed: int) 
         _overwrite(path, rng.randrange(size - 64), rng.randbytes(rng.randrange(1, 5_000)))
     store = Store.open(tmp_path)
     await put(store, "during")
-    assert await store.lanes()
+    assert await store.callbacks.lanes()
     assert "during" in {row.callback.message_id for row in (await rows(store)).values()}
-    await store.devices()
-    await store.webhook_ids([(1, "hook-1", None)])
+    await store.devices.all()
+    await store.webhooks.ids([(1, "hook-1", None)])
     await store.close()
 
 
@@ -372,5 +374,5 @@ async def test_a_crash_in_the_middle_of_a_recovery(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     assert store.health.recovered_from == ""
     assert len(await rows(store)) == _COUNT
-    assert await store.devices() != [device()]
+    assert await store.devices.all() != [device()]
     await _assert_goes_on(tmp_path, store)

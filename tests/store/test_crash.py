@@ -66,7 +66,7 @@ async def check(directory: Path, said: set[str]) -> None:
         assert name in table, f"{line}: reported as durable, but lost"
         if kind == "D":
             assert table[name].state is CallbackState.DELIVERED
-            assert len(await store.attempts(name)) == 1
+            assert len(await store.attempts.of(name)) == 1
     # In the order in which each caller made them.
     turns: dict[str, list[int]] = defaultdict(list)
     for row in reversed(table.values()):

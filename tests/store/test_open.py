@@ -9,19 +9,21 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from functools import partial
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.errors import StoreError, StoreLockedError, StoreVersionError
-from agent.store import Store, queries, sql
+from agent.store import Store
 from agent.store.commit import commit
 from agent.store.database import Database
 from agent.store.files import STATE_NAME, connect
 from agent.store.migrate import migrate, scripts, version
-from tests.store.samples import callback, device, lease, put, rows
+from agent.store.record import Record
+from agent.store.tables import attempts, backlog, callbacks, deliveries, transitions, webhooks
+from agent.store.tables.table import for_rows
+from tests.store.samples import callback, device, put, rows
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -142,16 +144,16 @@ async def test_a_crash_while_the_store_was_made_leaves_nothing_half(tmp_path: Pa
 async def test_a_file_that_went_away_is_not_replaced_by_an_empty_one(tmp_path: Path) -> None:
     database = Database(tmp_path)
     database.open()
-    database.commit([lambda conn: queries.put_lease(conn, lease())])
+    database.commit([Record(device(), None, ())])
     database._drop_connection()  # as after repeated I/O errors
     (tmp_path / STATE_NAME).rename(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="is gone"):
-        database.read(queries.leases)
+        database.read(_udids)
     with pytest.raises(OSError, match="is gone"):
         database.commit([])
     assert not (tmp_path / STATE_NAME).exists()
     (tmp_path / "elsewhere").rename(tmp_path / STATE_NAME)
-    assert database.read(queries.leases) == [lease()]
+    assert database.read(_udids) == [device().udid]
     database.close()
 
 
@@ -160,61 +162,63 @@ async def test_a_commit_that_failed_but_was_stored_is_not_repeated(tmp_path: Pat
     database = Database(tmp_path)
     database.open()
     seen = [callback("m0"), callback("m1")]
-    changes = [partial(queries.record, device=device(), transition=None, callbacks=(seen[0],))]
+    changes = [Record(device(), None, (seen[0],))]
     # What the failed commit left behind: its batch in the file, its outcomes in memory.
     (outcome,) = commit(database._connected(), changes, database._batch + 1)
     database._uncertain = [outcome]
     database._drop_connection()
-    changes.append(partial(queries.record, device=device(), transition=None, callbacks=(seen[1],)))
+    changes.append(Record(device(), None, (seen[1],)))
     assert database.commit(changes) == [outcome]
     assert len(database.commit(changes[1:])) == 1
-    stored = database.read(lambda conn: queries.pending(conn, 1, "phone-1", 0, 10))
-    assert [each.message_id for each in stored] == ["m0", "m1"]
+    stored = database.read(lambda conn: conn.execute(callbacks.PENDING, (1, "phone-1", 0, 10)))
+    assert [callbacks.read(row).message_id for row in stored] == ["m0", "m1"]
     # And one that was not stored is repeated.
     database._uncertain = [outcome]
-    assert len(database.commit([lambda conn: queries.put_lease(conn, lease())])) == 1
-    assert database.read(queries.leases) == [lease()]
+    assert len(database.commit([Record(device("phone-2"), None, ())])) == 1
+    assert database.read(_udids) == ["phone-1", "phone-2"]
     database.close()
+
+
+def _udids(conn: sqlite3.Connection) -> list[str]:
+    return [udid for (udid,) in conn.execute("SELECT udid FROM devices ORDER BY udid")]
 
 
 def _plan(conn: sqlite3.Connection, query: str, *arguments: object) -> str:
     return "\n".join(row[3] for row in conn.execute("EXPLAIN QUERY PLAN " + query, arguments))
 
 
-_WHOLE_TABLE = re.compile(
-    r"SCAN (callbacks|next|oldest|c)\b(?! USING COVERING INDEX callbacks_pending)"
-)
+_WHOLE_TABLE = re.compile(r"SCAN (callbacks|next|c)\b(?! USING COVERING INDEX callbacks_pending)")
 
 
 def _assert_plans(conn: sqlite3.Connection) -> None:
     """Nothing that runs while the agent works may look at finished callbacks it does not want."""
-    lanes = _plan(conn, sql.LANES)
+    lanes = _plan(conn, callbacks.LANES)
     assert "COVERING INDEX callbacks_pending (webhook_id=? AND udid>?)" in lanes
     assert "COVERING INDEX callbacks_pending (webhook_id>?)" in lanes
     assert "SEARCH next USING INTEGER PRIMARY KEY (rowid=?)" in lanes
     assert "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)" in lanes
-    pending = _plan(conn, sql.PENDING, 1, "a", 0, 10)
+    pending = _plan(conn, callbacks.PENDING, 1, "a", 0, 10)
     assert "callbacks_pending (webhook_id=? AND udid=? AND id>?)" in pending
     assert "TEMP B-TREE" not in pending
-    assert "callbacks_pending (webhook_id>?)" in _plan(conn, sql.PENDING_WEBHOOKS)
-    assert "callbacks_pending (webhook_id=?)" in _plan(conn, sql.CANCEL, 1, 1, 1)
-    superseded = _plan(conn, sql.SUPERSEDE, 1, 1, "a", 1)
+    assert "callbacks_pending (webhook_id>?)" in _plan(conn, webhooks.WITH_PENDING)
+    assert "callbacks_pending (webhook_id=?)" in _plan(conn, webhooks.CANCEL, 1, 1, 1)
+    superseded = _plan(conn, callbacks.SUPERSEDE, 1, 1, "a", 1)
     assert superseded.count("callbacks_pending (webhook_id=? AND udid=?") == 2
     assert "TEMP B-TREE" not in superseded
-    assert "callbacks_finished (finished_ms<?)" in _plan(conn, sql.EXPIRE_CALLBACKS, 1, 1)
-    assert "transitions_by_age (at_ms<?)" in _plan(conn, sql.EXPIRE_TRANSITIONS, 1, 1)
-    for statement, width in ((sql.FINISH_ALL_PENDING, 5), (sql.ADD_ATTEMPTS, 7)):
-        plan = _plan(conn, sql.for_rows(statement, width, 4), *[0] * 4 * width)
+    assert "callbacks_finished (finished_ms<?)" in _plan(conn, callbacks.EXPIRE, 1, 1)
+    assert "transitions_by_age (at_ms<?)" in _plan(conn, transitions.EXPIRE, 1, 1)
+    for statement, width in ((callbacks.FINISH_PENDING, 5), (attempts.ADD, 7)):
+        plan = _plan(conn, for_rows(statement, width, 4), *[0] * 4 * width)
         assert re.search(r"SEARCH (callbacks|c) USING INTEGER PRIMARY KEY \(rowid=\?\)", plan), plan
     for query, arguments in (
-        (sql.LANES, ()),
-        (sql.PENDING, (1, "a", 0, 10)),
-        (sql.PENDING_WEBHOOKS, ()),
-        (sql.CANCEL, (1, 1, 1)),
-        (sql.BACKLOG, ()),
-        (sql.WINDOW, (1, 1)),
-        (sql.WINDOW_UP, (1, 1)),
-        (sql.SUPERSEDE, (1, 1, "a", 1)),
+        (callbacks.LANES, ()),
+        (callbacks.PENDING, (1, "a", 0, 10)),
+        (webhooks.WITH_PENDING, ()),
+        (webhooks.CANCEL, (1, 1, 1)),
+        (backlog.COUNT, ()),
+        (deliveries.WINDOW, (1, 1)),
+        (deliveries.WINDOW_UP, (1, 1)),
+        (callbacks.SUPERSEDE, (1, 1, "a", 1)),
     ):
         plan = _plan(conn, query, *arguments)
         assert not _WHOLE_TABLE.search(plan), plan
@@ -251,10 +255,10 @@ async def test_a_million_pending_rows(tmp_path: Path) -> None:
     _assert_plans(conn)
     conn.close()
     store = Store.open(tmp_path)
-    lanes = await store.lanes()
+    lanes = await store.callbacks.lanes()
     assert len(lanes) == 1_000
     assert sorted(lane.head.rowid for lane in lanes) == list(range(1, 1_001))
-    assert sum(size for size, _ in (await store.backlog()).values()) == 1_000_000
+    assert sum((await store.backlog.sizes()).values()) == 1_000_000
     await store.record(device(), None, [])
     await store.close()
 
@@ -265,7 +269,7 @@ async def test_what_a_full_store_holds_is_all_there(tmp_path: Path) -> None:
     fill(conn, 3_000, 3, 10)
     conn.close()
     store = Store.open(tmp_path)
-    assert len(await store.lanes()) == 30
+    assert len(await store.callbacks.lanes()) == 30
     assert len(await rows(store)) == 3_000
     await store.close()
 
@@ -277,7 +281,7 @@ from agent.store import Store
 async def main():
     for number in (1, 2, 3):
         store = Store.open(Path(sys.argv[1]))
-        await store.webhook_ids([(1, f"a{number}", None)])
+        await store.webhooks.ids([(1, f"a{number}", None)])
         await store.close()
         if number == 1:  # made anew from what can be read
             Path(sys.argv[1], "state.db").write_bytes(b"no database at all" * 1000)

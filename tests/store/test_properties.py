@@ -62,19 +62,16 @@ class _Naive:
 
 async def _equal(store: Store, naive: _Naive) -> None:
     expected = naive.lanes()
-    lanes = await store.lanes()
+    lanes = await store.callbacks.lanes()
     assert [(lane.webhook_id, lane.udid) for lane in lanes] == list(expected)
     assert [lane.head for lane in lanes] == [pile[0] for pile in expected.values()]
     for (webhook_id, udid), pile in expected.items():
-        assert await store.pending(webhook_id, udid, 0, 100) == pile
-        assert await store.pending(webhook_id, udid, pile[0].rowid, 1) == pile[1:2]
-    assert {webhook: size for webhook, (size, _) in (await store.backlog()).items()} == {
+        assert await store.callbacks.pending(webhook_id, udid, 0, 100) == pile
+        assert await store.callbacks.pending(webhook_id, udid, pile[0].rowid, 1) == pile[1:2]
+    # Counted at the first sync, kept up with every change after it.
+    assert {webhook: size for webhook, size in (await store.backlog.sizes()).items() if size} == {
         webhook: sum(len(pile) for lane, pile in expected.items() if lane[0] == webhook)
         for webhook, _ in expected
-    }
-    # Counted at the first sync, kept up with every change after it.
-    assert {webhook: size for webhook, size in (await store.pending_sizes()).items() if size} == {
-        webhook: size for webhook, (size, _) in (await store.backlog()).items()
     }
     assert {name: row.state for name, row in (await rows(store)).items()} == {
         each.message_id: state for each, state in naive.callbacks
@@ -96,11 +93,11 @@ async def _walk(directory: Path, steps: list[tuple[object, ...]]) -> None:
             case ("finish", int(index), CallbackState() as state) if known:
                 index %= len(known)
                 sent = known[index]
-                change = store.finish(sent, attempt(sent.message_id, 503), state)
+                change = store.callbacks.finish(sent, attempt(sent.message_id, 503), state)
                 calls.append(asyncio.ensure_future(change))
                 naive.finish(index, state)
             case ("retain", set(keep)):
-                calls.append(asyncio.ensure_future(store.retain_webhooks(keep)))
+                calls.append(asyncio.ensure_future(store.webhooks.retain(keep)))
                 naive.retain(keep)
             case ("bad", str(udid)):
                 bad = [callback(f"{number}-a", 1, udid), callback(f"{number}-a", 1, udid)]
@@ -159,7 +156,7 @@ async def _ask_ids(
         moved = carried([InForce(id_, *owners[id_]) for id_ in sorted(in_force)], wanted)
         unsure = [each for each in moved if not each.sure]
         try:
-            answered = await store.webhook_ids(wanted)
+            answered = await store.webhooks.ids(wanted)
         except StoreError:
             assert clash or unsure or len(set(explicit_ids)) < len(explicit_ids)
             continue
@@ -179,7 +176,7 @@ async def _ask_ids(
             elif explicit is None and (org_id, name) not in _explicit_owners(reloads):
                 given_once[org_id, name] = webhook_id
         in_force = set(answered)
-        await store.retain_webhooks(in_force)
+        await store.webhooks.retain(in_force)
     await store.close()
 
 

@@ -55,14 +55,14 @@ async def test_every_end_state_expires(tmp_path: Path) -> None:
     store = Store.open(tmp_path, retention=100.0, now_ms=lambda: clock)
     for state in (CallbackState.DELIVERED, CallbackState.DEAD, CallbackState.CANCELLED):
         stored = await put(store, state.value)
-        await store.finish(stored, attempt(state.value), state)
+        await store.callbacks.finish(stored, attempt(state.value), state)
     await put(store, "pending")
     clock = 1_000 + 100_001
     fresh = await put(store, "fresh")
     await deliver(store, fresh)
     # The writer sweeps by itself, when it has nothing else to do.
     await until_rows(store, {"pending", "fresh"})
-    assert await store.devices() == [device()]
+    assert await store.devices.all() == [device()]
     await store.close()
 
 

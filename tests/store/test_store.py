@@ -44,12 +44,12 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
     first = await put(store, "m1")
-    await store.put_lease(lease())
+    await store.leases.put(lease())
     await store.close()
     again = Store.open(tmp_path)
-    assert await again.devices() == [device()]
-    assert await again.lanes() == [PendingLane(1, "phone-1", first)]
-    assert await again.leases() == [lease()]
+    assert await again.devices.all() == [device()]
+    assert await again.callbacks.lanes() == [PendingLane(1, "phone-1", first)]
+    assert await again.leases.all() == [lease()]
     assert again.health.ok
     assert again.health.recovered_from == ""
     await again.close()
@@ -67,7 +67,25 @@ async def test_a_device_is_replaced_and_a_transition_is_optional(store: Store) -
     await store.record(device(), None, [])
     changed = device(state=DeviceState.UTILIZING, since_ms=2_000)
     assert await store.record(changed, None, []) == ()
-    assert await store.devices() == [changed]
+    assert await store.devices.all() == [changed]
+
+
+async def test_transitions(store: Store) -> None:
+    assert await store.transitions.newest() is None
+    for udid, at_ms in (("a", 1), ("b", 2), ("a", 3)):
+        await store.record(device(udid), transition(udid, at_ms), [])
+    first, second, third = await store.transitions.after(0, 10)
+    assert [each.transition for each in (first, second, third)] == [
+        transition("a", 1),
+        transition("b", 2),
+        transition("a", 3),
+    ]
+    assert await store.transitions.newest() == third
+    assert await store.transitions.get(second.id) == second
+    assert await store.transitions.get(third.id + 1) is None
+    assert await store.transitions.after(first.id, 1) == [second]
+    assert await store.transitions.of("a", 10) == [third, first]
+    assert await store.transitions.of("a", 1) == [third]
 
 
 async def test_calls_are_committed_in_the_order_they_were_made(store: Store) -> None:
@@ -75,7 +93,7 @@ async def test_calls_are_committed_in_the_order_they_were_made(store: Store) -> 
     # Awaited in reverse: only the order of the calls counts.
     for call in reversed(calls):
         await call
-    stored = await store.pending(1, "phone-1", 0, 1_000)
+    stored = await store.callbacks.pending(1, "phone-1", 0, 1_000)
     assert [each.message_id for each in stored] == [f"m{n}" for n in range(300)]
 
 
@@ -86,7 +104,7 @@ async def test_a_cancelled_caller_does_not_take_its_change_back(store: Store) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     await put(store, "behind it")
-    assert [each.message_id for each in await store.pending(1, "phone-1", 0, 9)] == [
+    assert [each.message_id for each in await store.callbacks.pending(1, "phone-1", 0, 9)] == [
         "kept",
         "behind it",
     ]
@@ -108,16 +126,21 @@ async def test_a_refused_change_does_not_take_its_neighbours_down(store: Store) 
     assert not [each for each in results[:20] + results[25:] if isinstance(each, Exception)]
     assert set(await rows(store)) == {f"m{n}" for n in range(20)} | {f"n{n}" for n in range(20)}
     # All or nothing: the device of the refused change is not there either.
-    assert await store.devices() == [device()]
+    assert await store.devices.all() == [device()]
     assert store.health.ok
 
 
 async def test_finishing(store: Store) -> None:
     retried, delivered, dead = [await put(store, name) for name in ("r", "d", "x")]
-    await store.finish(retried, attempt("r", 503, "HTTP 503"), CallbackState.PENDING, 7_000)
-    await store.finish(retried, attempt("r", None, "timeout"), CallbackState.PENDING, 8_000)
+    await store.callbacks.finish(
+        retried, attempt("r", 503, "HTTP 503"), CallbackState.PENDING, 7_000
+    )
+    await store.callbacks.finish(
+        retried, attempt("r", None, "timeout"), CallbackState.PENDING, 8_000
+    )
     await deliver(store, delivered)
-    await store.finish(dead, None, CallbackState.DEAD)
+    await store.callbacks.finish(dead, attempt("x", 500, "HTTP 500"), CallbackState.DEAD)
+    await put(store, "waits", 2)
     table = await rows(store)
     assert table["r"].state is CallbackState.PENDING
     assert table["r"].callback == dataclasses.replace(retried, attempts=2, due_ms=8_000)
@@ -126,55 +149,54 @@ async def test_finishing(store: Store) -> None:
     assert (table["d"].status, table["d"].error, table["d"].finished_ms) == (200, "", 9_000)
     assert table["d"].callback.attempts == 1
     assert table["x"].state is CallbackState.DEAD
-    assert (table["x"].callback.attempts, table["x"].status) == (0, None)
-    assert await store.attempts("r") == [
+    assert (table["x"].callback.attempts, table["x"].status) == (1, 500)
+    assert (table["waits"].callback.attempts, table["waits"].status) == (0, None)
+    assert await store.attempts.of("r") == [
         attempt("r", 503, "HTTP 503"),
         attempt("r", None, "timeout"),
     ]
-    assert await store.attempts("x") == []
-    (left,) = await store.pending(1, "phone-1", 0, 10)
+    assert await store.attempts.of("waits") == []
+    (left,) = await store.callbacks.pending(1, "phone-1", 0, 10)
     assert left.message_id == "r"
-
-
-async def test_delivered_needs_an_attempt(store: Store) -> None:
-    stored = await put(store, "m")
-    with pytest.raises(StoreError, match="refused"):
-        await store.finish(stored, None, CallbackState.DELIVERED)
-    assert [lane.head for lane in await store.lanes()] == [stored]
 
 
 async def test_a_dead_callback_can_be_replayed(store: Store) -> None:
     stored = await put(store, "m")
-    await store.finish(stored, attempt("m", 500, "HTTP 500"), CallbackState.DEAD)
-    assert await store.lanes() == []
-    await store.finish(stored, None, CallbackState.PENDING)
-    (lane,) = await store.lanes()
-    assert lane.head == dataclasses.replace(stored, attempts=1)
+    await store.callbacks.finish(stored, attempt("m", 500, "HTTP 500"), CallbackState.DEAD, 7_000)
+    assert await store.callbacks.lanes() == []
+    query = DeliveryQuery(message_id="m")
+    told: list[Callback] = []
+    again = [each async for each in store.deliveries.revive(query, lambda: {1}, told.extend)]
+    (lane,) = await store.callbacks.lanes()
+    assert lane.head == dataclasses.replace(stored, attempts=1), "due at once"
+    assert again == told == [lane.head]
     assert (await rows(store))["m"].finished_ms is None
 
 
 async def test_an_unknown_callback_is_no_reason_to_fail(store: Store) -> None:
     unknown = dataclasses.replace(callback("never stored"), rowid=77)
-    await store.finish(unknown, attempt("never stored"), CallbackState.DELIVERED)
+    await store.callbacks.finish(unknown, attempt("never stored"), CallbackState.DELIVERED)
     stored = await put(store, "m")
     other = dataclasses.replace(stored, message_id="another message of that id")
-    await store.finish(other, attempt("m"), CallbackState.DELIVERED)
-    assert [lane.head for lane in await store.lanes()] == [stored]
+    await store.callbacks.finish(other, attempt("m"), CallbackState.DELIVERED)
+    assert [lane.head for lane in await store.callbacks.lanes()] == [stored]
 
 
 async def test_webhooks_that_are_not_kept_are_cancelled(store: Store) -> None:
     for webhook_id in (1, 2, 3):
         for number in range(webhook_id):
             await put(store, f"{webhook_id}-{number}", webhook_id)
-    in_flight = (await store.pending(3, "phone-1", 0, 1))[0]
-    assert await store.retain_webhooks({1, 4}) == 5
-    assert await store.retain_webhooks({1, 4}) == 0
-    assert [lane.webhook_id for lane in await store.lanes()] == [1]
+    in_flight = (await store.callbacks.pending(3, "phone-1", 0, 1))[0]
+    assert await store.webhooks.retain({1, 4}) == 5
+    assert await store.webhooks.retain({1, 4}) == 0
+    assert [lane.webhook_id for lane in await store.callbacks.lanes()] == [1]
     states = {name: row.state for name, row in (await rows(store)).items()}
     assert states["1-0"] is CallbackState.PENDING
     assert {states[name] for name in states if name != "1-0"} == {CallbackState.CANCELLED}
     # The outcome of the attempt that was under way: recorded, and a retry revives nothing.
-    await store.finish(in_flight, attempt("3-0", 500, "HTTP 500"), CallbackState.PENDING, 1)
+    await store.callbacks.finish(
+        in_flight, attempt("3-0", 500, "HTTP 500"), CallbackState.PENDING, 1
+    )
     row = (await rows(store))["3-0"]
     assert row.state is CallbackState.CANCELLED
     assert (row.callback.attempts, row.status, row.error) == (1, 500, "HTTP 500")
@@ -187,8 +209,8 @@ async def test_a_large_backlog_is_cancelled_whole(store: Store) -> None:
         many = [callback(f"{webhook_id}-{n}", webhook_id) for n in range(2_500)]
         await store.record(device(), None, many)
     await put(store, "kept", 3)
-    assert await store.retain_webhooks([3]) == 5_000
-    assert set(await store.backlog()) == {3}
+    assert await store.webhooks.retain([3]) == 5_000
+    assert [lane.webhook_id for lane in await store.callbacks.lanes()] == [3]
 
 
 async def test_each_step_of_a_cancelling_asks_what_is_in_force(store: Store) -> None:
@@ -196,16 +218,16 @@ async def test_each_step_of_a_cancelling_asks_what_is_in_force(store: Store) -> 
     for _ in range(5):
         many = [callback(f"{uuid.uuid4()}", 1) for _ in range(2_000)]
         await store.record(device(), None, many)
-    first = store.retain_webhooks([])
-    while (await store.backlog())[1][0] == 10_000:
+    first = store.webhooks.retain([])
+    while len(await store.callbacks.pending(1, "phone-1", 0, 10_000)) == 10_000:
         pass  # each question is answered between two steps
-    again = store.retain_webhooks([1])  # in force from here on, before anything is awaited
+    again = store.webhooks.retain([1])  # in force from here on, before anything is awaited
     (fresh,) = await store.record(device(), None, [callback("fresh", 1)])
     cancelled = await first + await again
     assert 2_000 <= cancelled < 10_000
     assert (await rows(store))["fresh"].state is CallbackState.PENDING
-    assert (await store.backlog())[1][0] == 10_001 - cancelled
-    assert await store.retain_webhooks([1]) == 0
+    assert len(await store.callbacks.pending(1, "phone-1", 0, 20_000)) == 10_001 - cancelled
+    assert await store.webhooks.retain([1]) == 0
     await deliver(store, fresh)
 
 
@@ -215,47 +237,47 @@ async def test_a_lane_is_superseded_up_to_its_newest(store: Store) -> None:
     await put(store, "other lane", 1, "phone-2")
     await put(store, "other webhook", 2)
     counts = []
-    while count := await store.supersede(1, "phone-1"):
+    while count := await store.callbacks.supersede(1, "phone-1"):
         counts.append(count)
     assert sum(counts) == 4_499
     assert max(counts) <= 2_000
-    (left,) = await store.pending(1, "phone-1", 0, 10)
+    (left,) = await store.callbacks.pending(1, "phone-1", 0, 10)
     assert left.message_id == "m4499"
-    assert await store.pending_sizes() == {1: 2, 2: 1}
-    assert await store.supersede(1, "nobody") == 0
+    assert await store.backlog.sizes() == {1: 2, 2: 1}
+    assert await store.callbacks.supersede(1, "nobody") == 0
 
 
 async def test_a_replay_takes_all_that_match_oldest_first(store: Store) -> None:
     made = await store.record(device(), None, [callback(f"m{n:04}") for n in range(2_500)])
     await put(store, "gone", 2)
-    for each in [*made, *(await store.pending(2, "phone-1", 0, 1))]:
-        store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+    for each in [*made, *(await store.callbacks.pending(2, "phone-1", 0, 1))]:
+        store.callbacks.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
     await put(store, "waits")
     told: list[Callback] = []
     query = DeliveryQuery(state=CallbackState.DEAD, limit=10_000)
-    sizes = await store.pending_sizes()
-    again = [each async for each in store.revive(query, lambda: {1}, told.extend)]
+    sizes = await store.backlog.sizes()
+    again = [each async for each in store.deliveries.revive(query, lambda: {1}, told.extend)]
     assert [each.message_id for each in again] == [f"m{n:04}" for n in range(2_500)]
     assert told == again
     assert all(each.attempts == 1 and each.due_ms == 0 for each in again)
     assert (await rows(store))["gone"].state is CallbackState.DEAD
-    assert (await store.pending_sizes())[1] == sizes[1] + 2_500
-    assert len(await store.pending(1, "phone-1", 0, 10_000)) == 2_501
-    assert [each async for each in store.revive(query, lambda: {1}, told.extend)] == []
+    assert (await store.backlog.sizes())[1] == sizes[1] + 2_500
+    assert len(await store.callbacks.pending(1, "phone-1", 0, 10_000)) == 2_501
+    assert [each async for each in store.deliveries.revive(query, lambda: {1}, told.extend)] == []
 
 
 @pytest.mark.parametrize("limit", [1, 700])
 async def test_a_replay_can_be_bounded_and_is_of_the_oldest(store: Store, limit: int) -> None:
     for each in await store.record(device(), None, [callback(f"m{n:04}") for n in range(1_500)]):
-        store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+        store.callbacks.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
     query = DeliveryQuery(state=CallbackState.DEAD, limit=limit)
-    again = [each async for each in store.revive(query, lambda: {1}, lambda _: None)]
+    again = [each async for each in store.deliveries.revive(query, lambda: {1}, lambda _: None)]
     assert [each.message_id for each in again] == [f"m{n:04}" for n in range(limit)]
 
 
 async def test_what_is_revived_is_told_also_if_nobody_waits(store: Store) -> None:
     for each in await store.record(device(), None, [callback(f"m{n}") for n in range(3)]):
-        await store.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
+        await store.callbacks.finish(each, attempt(each.message_id, 500), CallbackState.DEAD)
     told: list[Callback] = []
     heard = asyncio.Event()
 
@@ -266,7 +288,7 @@ async def test_what_is_revived_is_told_also_if_nobody_waits(store: Store) -> Non
     query = DeliveryQuery(state=CallbackState.DEAD)
 
     async def replay() -> None:
-        async for _ in store.revive(query, lambda: {1}, tell):
+        async for _ in store.deliveries.revive(query, lambda: {1}, tell):
             pass
 
     asker = asyncio.create_task(replay())
@@ -277,18 +299,18 @@ async def test_what_is_revived_is_told_also_if_nobody_waits(store: Store) -> Non
         await heard.wait()
     await asyncio.gather(asker, return_exceptions=True)
     assert [each.message_id for each in told] == ["m0", "m1", "m2"]
-    assert len(await store.pending(1, "phone-1", 0, 10)) == 3
+    assert len(await store.callbacks.pending(1, "phone-1", 0, 10)) == 3
 
 
 async def test_deliveries_are_filtered_newest_first(store: Store) -> None:
     for number in range(6):
         await put(store, f"m{number}", 1 + number % 2, f"phone-{number % 3}")
     await store.record(device("late"), None, [callback("m6", 1, "late", created_ms=5_000)])
-    (m0,) = await store.deliveries(DeliveryQuery(message_id="m0"))
+    (m0,) = await store.deliveries.find(DeliveryQuery(message_id="m0"))
     await deliver(store, m0.callback)
 
     async def names(query: DeliveryQuery) -> list[str]:
-        return [row.callback.message_id for row in await store.deliveries(query)]
+        return [row.callback.message_id for row in await store.deliveries.find(query)]
 
     assert await names(DeliveryQuery()) == ["m6", "m5", "m4", "m3", "m2", "m1", "m0"]
     assert await names(DeliveryQuery(limit=2)) == ["m6", "m5"]
@@ -304,39 +326,45 @@ async def test_deliveries_are_filtered_newest_first(store: Store) -> None:
 async def test_deliveries_go_back_through_a_long_history(store: Store) -> None:
     many = [store.record(device(), None, [callback(f"m{n}")]) for n in range(12_000)]
     await asyncio.gather(*many)
-    listed = await store.deliveries(EVERYTHING)
+    listed = await store.deliveries.find(EVERYTHING)
     assert [row.callback.message_id for row in listed] == [f"m{n}" for n in range(11_999, -1, -1)]
-    (first,) = await store.pending(1, "phone-1", 0, 1)
+    (first,) = await store.callbacks.pending(1, "phone-1", 0, 1)
     await deliver(store, first)
-    (found,) = await store.deliveries(DeliveryQuery(state=CallbackState.DELIVERED))
+    (found,) = await store.deliveries.find(DeliveryQuery(state=CallbackState.DELIVERED))
     assert found.callback.message_id == "m0"
 
 
-async def test_backlog(store: Store) -> None:
-    assert await store.backlog() == {}
+async def test_backlog(tmp_path: Path) -> None:
+    """Kept up with what happens, and counted, are the same."""
+    store = Store.open(tmp_path)
+    assert await store.backlog.sizes() == {}
     for number in range(3):
-        await store.record(device(), None, [callback(f"m{number}", 7, created_ms=10 + number)])
+        await store.record(device(), None, [callback(f"m{number}", 7)])
     await put(store, "other", 8)
-    (head,) = await store.pending(7, "phone-1", 0, 1)
+    (head,) = await store.callbacks.pending(7, "phone-1", 0, 1)
     await deliver(store, head)
-    assert await store.backlog() == {7: (2, 11), 8: (1, 1_000)}
+    assert await store.backlog.sizes() == {7: 2, 8: 1}
+    await store.close()
+    again = Store.open(tmp_path)
+    assert await again.backlog.sizes() == {7: 2, 8: 1}
+    await again.close()
 
 
 async def test_leases(store: Store) -> None:
-    await store.put_lease(lease("b", acquired_ms=2))
-    await store.put_lease(lease("a", acquired_ms=3))
+    await store.leases.put(lease("b", acquired_ms=2))
+    await store.leases.put(lease("a", acquired_ms=3))
     renewed = dataclasses.replace(lease("b", acquired_ms=2), expires_ms=99_000, ttl=0.5)
-    await store.put_lease(renewed)
-    assert await store.leases() == [renewed, lease("a", acquired_ms=3)]
-    await store.delete_lease("b")
-    await store.delete_lease("never there")
-    assert await store.leases() == [lease("a", acquired_ms=3)]
+    await store.leases.put(renewed)
+    assert await store.leases.all() == [renewed, lease("a", acquired_ms=3)]
+    await store.leases.delete("b")
+    await store.leases.delete("never there")
+    assert await store.leases.all() == [lease("a", acquired_ms=3)]
 
 
 async def test_callback_ids_are_not_reused_after_deletion(tmp_path: Path) -> None:
     store = Store.open(tmp_path, retention=0.0, now_ms=lambda: 9_000)
     stored = await put(store, "m1")
-    await store.finish(stored, attempt("m1"), CallbackState.DELIVERED)
+    await store.callbacks.finish(stored, attempt("m1"), CallbackState.DELIVERED)
     await store.close()
     again = Store.open(tmp_path, retention=0.0, now_ms=lambda: 10_000)
     await until_rows(again, set())
@@ -346,43 +374,43 @@ async def test_callback_ids_are_not_reused_after_deletion(tmp_path: Path) -> Non
 
 async def test_webhook_ids(store: Store) -> None:
     # The explicit one stands below: its id must not have been given to the first.
-    assert await store.webhook_ids([(2, "a", None), (2, "b", 1), (3, "a", None)]) == [2, 1, 3]
-    assert await store.webhook_ids([(3, "a", None), (2, "new", None)]) == [3, 4]
+    assert await store.webhooks.ids([(2, "a", None), (2, "b", 1), (3, "a", None)]) == [2, 1, 3]
+    assert await store.webhooks.ids([(3, "a", None), (2, "new", None)]) == [3, 4]
     # "b" loses its line in the file and keeps its id; its name in other letters is another name.
-    assert await store.webhook_ids([(2, "b", None), (2, "B", None)]) == [1, 5]
+    assert await store.webhooks.ids([(2, "b", None), (2, "B", None)]) == [1, 5]
     # A name may move to another id; the one it leaves stays its own.
-    assert await store.webhook_ids([(2, "b", 50)]) == [50]
-    assert await store.webhook_ids([(2, "b", None)]) == [50]
+    assert await store.webhooks.ids([(2, "b", 50)]) == [50]
+    assert await store.webhooks.ids([(2, "b", None)]) == [50]
     with pytest.raises(StoreError, match=r"'a' \(org 9\) .* id 1.* belongs to webhook 'b' \(org 2"):
-        await store.webhook_ids([(9, "z", None), (9, "a", 1)])
+        await store.webhooks.ids([(9, "z", None), (9, "a", 1)])
     # Refused as a whole: nothing was given to "z".
-    assert await store.webhook_ids([(9, "y", None)]) == [6]
+    assert await store.webhooks.ids([(9, "y", None)]) == [6]
 
 
 async def test_a_webhook_in_force_keeps_its_id_under_another_name(store: Store) -> None:
-    assert await store.webhook_ids([(2, "a", None), (2, "b", 7)]) == [1, 7]
-    await store.retain_webhooks({1, 7})
+    assert await store.webhooks.ids([(2, "a", None), (2, "b", 7)]) == [1, 7]
+    await store.webhooks.retain({1, 7})
     for clash in ([(2, "b", 1), (2, "c", 7)], [(2, "a", 7), (2, "b", 1)]):
         with pytest.raises(StoreError, match="belongs to webhook"):
-            await store.webhook_ids(clash)  # "b" has an id, and a new name for both is no swap
-    assert await store.webhook_ids([(2, "a, renamed", 1), (2, "b", 7)]) == [1, 7]
-    await store.retain_webhooks({1, 7})
+            await store.webhooks.ids(clash)  # "b" has an id, and a new name for both is no swap
+    assert await store.webhooks.ids([(2, "a, renamed", 1), (2, "b", 7)]) == [1, 7]
+    await store.webhooks.retain({1, 7})
     # Its old name is another webhook from now on.
-    assert await store.webhook_ids([(2, "a", None), (2, "b", 7)]) == [2, 7]
-    await store.retain_webhooks({2, 7})
+    assert await store.webhooks.ids([(2, "a", None), (2, "b", 7)]) == [2, 7]
+    await store.webhooks.retain({2, 7})
     with pytest.raises(StoreError, match=r"id 1.* belongs to webhook 'a, renamed'"):
-        await store.webhook_ids([(2, "c", 1)])  # deleted: its id is nobody else's
+        await store.webhooks.ids([(2, "c", 1)])  # deleted: its id is nobody else's
 
 
 async def test_what_is_in_force_survives_a_restart(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    await store.webhook_ids([(1, "a", None), (1, "b", None)])
-    await store.retain_webhooks({1})
+    await store.webhooks.ids([(1, "a", None), (1, "b", None)])
+    await store.webhooks.retain({1})
     await store.close()
     again = Store.open(tmp_path)
-    assert await again.webhook_ids([(1, "a2", 1)]) == [1]
+    assert await again.webhooks.ids([(1, "a2", 1)]) == [1]
     with pytest.raises(StoreError, match="id 2"):
-        await again.webhook_ids([(1, "b2", 2)])
+        await again.webhooks.ids([(1, "b2", 2)])
     await again.close()
 
 
@@ -390,28 +418,28 @@ async def test_another_organisation_makes_no_other_webhook(tmp_path: Path) -> No
     """Not by a restart, nor back again, nor where the new key once had another id."""
     store = Store.open(tmp_path)
     asked: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None)]
-    assert await store.webhook_ids(asked) == [1, 2]
-    await store.retain_webhooks([1, 2])
-    await store.retain_webhooks([])  # deleted
+    assert await store.webhooks.ids(asked) == [1, 2]
+    await store.webhooks.retain([1, 2])
+    await store.webhooks.retain([])  # deleted
     old: list[tuple[int, str, int | None]] = [(2, "a", None), (2, "b", None), (2, "c", 9)]
-    assert await store.webhook_ids(old) == [3, 4, 9]
-    await store.retain_webhooks([3, 4, 9])
+    assert await store.webhooks.ids(old) == [3, 4, 9]
+    await store.webhooks.retain([3, 4, 9])
     await store.record(device(), None, [callback("m-1", webhook_id=3)])
     await store.close()
     store = Store.open(tmp_path)
     new: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None), (3, "c", None)]
-    assert await store.webhook_ids(new) == [3, 4, 9]
-    assert await store.retain_webhooks([3, 4, 9]) == 0, "nothing is cancelled"
-    assert await store.webhook_ids(new) == [3, 4, 9]
-    await store.retain_webhooks([4, 9])
-    assert await store.webhook_ids(new) == [3, 4, 9], "deleted and made again"
-    await store.retain_webhooks([3, 4, 9])
-    assert await store.webhook_ids(old[:2]) == [3, 4]
-    await store.retain_webhooks([3, 4])
+    assert await store.webhooks.ids(new) == [3, 4, 9]
+    assert await store.webhooks.retain([3, 4, 9]) == 0, "nothing is cancelled"
+    assert await store.webhooks.ids(new) == [3, 4, 9]
+    await store.webhooks.retain([4, 9])
+    assert await store.webhooks.ids(new) == [3, 4, 9], "deleted and made again"
+    await store.webhooks.retain([3, 4, 9])
+    assert await store.webhooks.ids(old[:2]) == [3, 4]
+    await store.webhooks.retain([3, 4])
     both: list[tuple[int, str, int | None]] = [(5, "a", None), (6, "a", None), (2, "b", None)]
     with pytest.raises(IdTakenError, match="cannot be told whether it is webhook 3"):
-        await store.webhook_ids(both)
-    assert await store.webhook_ids([(5, "a", 3), (6, "a", None), (2, "b", None)]) == [3, 5, 4]
+        await store.webhooks.ids(both)
+    assert await store.webhooks.ids([(5, "a", 3), (6, "a", None), (2, "b", None)]) == [3, 5, 4]
     await store.close()
 
 
@@ -433,18 +461,24 @@ async def test_a_closed_store_refuses(tmp_path: Path) -> None:
     await store.close()
     for call in (
         put(store, "n"),
-        store.finish(stored, attempt("m"), CallbackState.DELIVERED),
-        store.devices(),
-        store.lanes(),
-        store.pending(1, "phone-1", 0, 1),
-        store.webhook_ids([(1, "a", None)]),
-        store.retain_webhooks([]),
-        store.leases(),
-        store.put_lease(lease()),
-        store.delete_lease("l1"),
-        store.deliveries(DeliveryQuery()),
-        store.attempts("m"),
-        store.backlog(),
+        store.callbacks.finish(stored, attempt("m"), CallbackState.DELIVERED),
+        store.devices.all(),
+        store.callbacks.lanes(),
+        store.callbacks.pending(1, "phone-1", 0, 1),
+        store.webhooks.ids([(1, "a", None)]),
+        store.webhooks.retain([]),
+        store.leases.all(),
+        store.leases.put(lease()),
+        store.leases.delete("l1"),
+        store.deliveries.find(DeliveryQuery()),
+        store.attempts.of("m"),
+        store.transitions.newest(),
+        store.transitions.get(1),
+        store.transitions.after(0, 1),
+        store.transitions.of("phone-1", 1),
+        store.callbacks.supersede(1, "phone-1"),
+        anext(store.deliveries.revive(DeliveryQuery(), lambda: {1}, lambda _: None)),
+        store.backlog.sizes(),
     ):
         with pytest.raises(StoreError, match="closed"):
             await call
@@ -474,7 +508,7 @@ async def test_group_commit_survives_many_callers(store: Store) -> None:
                 await deliver(store, stored)
 
     await asyncio.gather(*(caller(number) for number in range(200)))
-    lanes = await store.lanes()
+    lanes = await store.callbacks.lanes()
     assert [lane.head.message_id for lane in lanes] == [
         f"{number}-0" for number in sorted(range(200), key=lambda n: f"phone-{n}")
     ]

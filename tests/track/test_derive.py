@@ -197,6 +197,16 @@ def test_an_unknown_usage_does_not_outlive_an_unplugging() -> None:
     assert run.entered[3:] == [(26, UTILIZING)], "a use that goes on is told"
 
 
+def test_an_unplugging_forgets_the_use_as_it_counts() -> None:
+    run = Run(Policy(hold_unplugged=0), ONLINE)
+    run.at(10, BUSY)
+    gone = Readings(Presence.ABSENT, Bridge.ABSENT, Usage.UNKNOWN)
+    run.at(11, gone)
+    assert run.entered[-1] == (11, UNPLUGGED)
+    assert (run.track.usage, run.track.usage_holder) == (Usage.IDLE, "")
+    assert step(run.track, gone, 11, run.policy).track == run.track
+
+
 def test_an_unknown_usage_outlives_a_short_loss() -> None:
     run = Run(Policy(), ONLINE)
     run.at(10, BUSY)

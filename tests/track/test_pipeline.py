@@ -216,7 +216,7 @@ async def test_a_twin_renames_nobody(tmp_path: Path) -> None:
         h.see(replace(adb("0123", "1-2"), address="0123#2"))
         h.wait(60)
         assert await h.came() == [("0123", "Online"), ("0123@1-2", "Online")]
-        assert {record.udid for record in await h.store.devices()} == {"0123", "0123@1-2"}
+        assert {record.udid for record in await h.store.devices.all()} == {"0123", "0123@1-2"}
         assert "shared" in h.state("0123")[1]
         assert "shared" in h.state("0123@1-2")[1]
         h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
@@ -269,9 +269,9 @@ async def test_what_is_stored_is_what_was_decided(tmp_path: Path) -> None:
         h.see(adb("ce09", bridge=Bridge.NOT_READY))
         h.wait(5)
         await h.came()
-        (record,) = await h.store.devices()
+        (record,) = await h.store.devices.all()
         assert (record.state, record.name, record.port) == (DeviceState.OFFLINE, "Galaxy", "1-1")
-        rows = await h.store.deliveries(DeliveryQuery())
+        rows = await h.store.deliveries.find(DeliveryQuery())
         assert [row.state for row in rows] == [CallbackState.PENDING] * 2
         assert [row.callback.message_id for row in rows] == [
             callback.message_id for callback in reversed(h.sent)
@@ -310,7 +310,7 @@ async def test_who_watches_the_store_is_told_once_a_transition_is_durable(tmp_pa
         assert not told.is_set()
         async with asyncio.timeout(10):
             await told.wait()
-        (stored,) = await h.store.transitions_after(0, 10)
+        (stored,) = await h.store.transitions.after(0, 10)
         assert (stored.id, stored.transition.state) == (1, DeviceState.ONLINE)
 
 

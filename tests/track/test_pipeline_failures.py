@@ -66,7 +66,7 @@ async def test_a_log_that_cannot_be_written_costs_no_transition(tmp_path: Path) 
             assert await h.came() == [("ce09", "Online"), ("ce09", "Offline")]
         assert tried.count("device.transition") == 2
         assert "ce09" in told
-        (record,) = await h.store.devices()
+        (record,) = await h.store.devices.all()
         assert record.state is DeviceState.OFFLINE
 
 

@@ -221,7 +221,7 @@ async def test_a_state_counts_with_the_newest_reason(tmp_path: Path) -> None:
         assert asked.questions == [UDEV, ADB]
         h.wait(0.5)
         assert h.state("ce09") == (DeviceState.OFFLINE, "unauthorized: accept the prompt")
-        (record,) = await h.store.devices()
+        (record,) = await h.store.devices.all()
         assert record.reason == "unauthorized: accept the prompt"
 
 

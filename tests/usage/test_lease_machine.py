@@ -57,15 +57,15 @@ class OrderedStore:
         self.slow = self.refusing = self.dead = False
         self._waiting: list[tuple[Callable[[], object], asyncio.Future[None]]] = []
 
-    async def leases(self) -> list[Lease]:
+    async def all(self) -> list[Lease]:
         return sorted(self.written.values(), key=lambda lease: lease.acquired_ms)
 
-    def put_lease(self, lease: Lease) -> Coroutine[None, None, None]:
+    def put(self, lease: Lease) -> asyncio.Future[None]:
         self.asked[lease.id] = lease.udid
         self.holders.add(lease.holder)
         return self._change(lambda: self.written.update({lease.id: lease}))
 
-    def delete_lease(self, lease_id: str) -> Coroutine[None, None, None]:
+    def delete(self, lease_id: str) -> asyncio.Future[None]:
         self.asked.pop(lease_id, None)
         if not self.dead:
             self.deleted.append(lease_id)
@@ -80,7 +80,7 @@ class OrderedStore:
             if not done.done():
                 done.set_result(None)
 
-    def _change(self, change: Callable[[], object]) -> Coroutine[None, None, None]:
+    def _change(self, change: Callable[[], object]) -> asyncio.Future[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if self.refusing:
             done.set_exception(StoreError("the disk is full"))
@@ -88,11 +88,7 @@ class OrderedStore:
             self._waiting.append((change, done))
             if not self.slow:
                 asyncio.get_running_loop().call_soon(self.flush)
-        return _result(done)
-
-
-async def _result(done: asyncio.Future[None]) -> None:
-    await done
+        return done
 
 
 @dataclass(eq=False)

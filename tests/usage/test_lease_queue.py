@@ -204,7 +204,7 @@ async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]
     clock = StubClock()
     store = Store.open(tmp_path)
     made = Leases(
-        store,
+        store.leases,
         lambda *_: None,
         candidates=lambda: candidates,
         candidate={each.udid: each for each in candidates}.get,
@@ -306,7 +306,7 @@ async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
 
     store = Store.open(tmp_path)
     leases = Leases(
-        store,
+        store.leases,
         lambda *_: None,
         candidates=everything,
         candidate=one,

@@ -70,7 +70,7 @@ def leases_of(
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
     store = Store.open(tmp_path)
     try:
-        made = Desk(store)
+        made = Desk(store.leases)
         await made.leases.load()
         await made.heard()
         yield made
@@ -320,7 +320,7 @@ async def test_two_stored_leases_of_one_device_are_the_newer_one(tmp_path: Path)
     async with desk(tmp_path) as d:
         old = await d.leases.acquire(CE09, "alice", "", 30)
     store = Store.open(tmp_path)
-    await store.put_lease(replace(old, id="newer", holder="bob", acquired_ms=old.acquired_ms + 1))
+    await store.leases.put(replace(old, id="newer", holder="bob", acquired_ms=old.acquired_ms + 1))
     await store.close()
     async with desk(tmp_path) as d:
         assert await d.heard() == [("ce09", Usage.IN_USE, "bob")]
@@ -368,14 +368,14 @@ class SlowStore:
         self.gate = asyncio.Event()
         self.stored: set[str] = set()
 
-    async def leases(self) -> list[Lease]:
+    async def all(self) -> list[Lease]:
         return []
 
-    async def put_lease(self, lease: Lease) -> None:
+    async def put(self, lease: Lease) -> None:
         await self.gate.wait()
         self.stored.add(lease.id)
 
-    async def delete_lease(self, lease_id: str) -> None:
+    async def delete(self, lease_id: str) -> None:
         await self.gate.wait()
         self.stored.discard(lease_id)
 
@@ -497,7 +497,7 @@ async def test_a_holder_needs_a_name(tmp_path: Path) -> None:
 
 async def test_a_failing_store_keeps_nobody_from_a_phone(tmp_path: Path) -> None:
     store = Store.open(tmp_path)
-    d = Desk(store)
+    d = Desk(store.leases)
     await store.close()
     lease = await d.leases.acquire(Wish("ce09"), "alice", "", 30)
     assert await d.heard() == [("ce09", Usage.IN_USE, "alice")]

@@ -40,7 +40,7 @@ class Lab:
         clock = h.clock
         news = Subscribers()
         self.leases = Leases(
-            h.store,
+            h.store.leases,
             news.publisher(Topic.LEASE),
             candidates=lambda: candidates(h.pipeline),
             candidate=lambda udid: candidate(h.pipeline, udid),
@@ -100,7 +100,7 @@ async def test_a_lease_stays_and_ends(tmp_path: Path) -> None:
         with pytest.raises(DeviceHeldError, match=f"{TWIN} is held by alice"):
             await it.leases.acquire(Wish(TWIN), "bob", "", 30)
         await it.leases.renew(lease.id)
-        assert {each.udid for each in await it.h.store.leases()} == {TWIN}
+        assert {each.udid for each in await it.h.store.leases.all()} == {TWIN}
         await it.leases.release(lease.id)
         assert (await it.state(TWIN))[0] == "online"
         it.h.wait(60)
@@ -109,7 +109,7 @@ async def test_a_lease_stays_and_ends(tmp_path: Path) -> None:
             ("0123", "Utilizing"),
             ("0123@1-2", "Online"),
         ]
-        assert await it.h.store.leases() == []
+        assert await it.h.store.leases.all() == []
 
 
 async def test_a_session_stays_and_ends(tmp_path: Path) -> None:

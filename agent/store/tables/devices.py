@@ -1,0 +1,81 @@
+"""The last state of every device ever seen."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.model import DeviceRecord, DeviceState, Platform
+from agent.store.faults import CorruptError
+from agent.store.tables.table import every, run
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from agent.store.tables.table import Access
+
+_ALL: Final = """
+SELECT udid, platform, state, since_ms, name, model, port, reason, holder, identity
+FROM devices ORDER BY udid
+"""
+_PUT: Final = """
+INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder, identity)
+VALUES {rows}
+ON CONFLICT (udid) DO UPDATE SET
+    platform = excluded.platform, state = excluded.state, since_ms = excluded.since_ms,
+    name = excluded.name, model = excluded.model, port = excluded.port,
+    reason = excluded.reason, holder = excluded.holder,
+    identity = excluded.identity
+"""
+_IDENTITY: Final = ("path", "address", "serial", "shared", "ways")
+"""The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
+
+
+class Devices:
+    """The devices' rows; they are written by `Store.record`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def all(self) -> list[DeviceRecord]:
+        """All devices ever recorded, by UDID."""
+        return await self._access.ask(every(_read, _ALL))
+
+
+def put(conn: sqlite3.Connection, devices: Iterable[DeviceRecord]) -> None:
+    """Add them, or replace the rows with their UDIDs."""
+    run(conn, _PUT, [_row(device) for device in devices])
+
+
+def _read(row: tuple[Any, ...]) -> DeviceRecord:
+    udid, platform, state, *told, identity = row
+    try:
+        return DeviceRecord(
+            udid, Platform(platform), DeviceState(state), *told, **_identity(identity)
+        )
+    except ValueError as error:
+        raise CorruptError(f"the row of device {udid} makes no sense: {error}") from error
+
+
+def _identity(text: str) -> dict[str, Any]:
+    known = json.loads(text) if text else {}
+    if not isinstance(known, dict):
+        raise ValueError("its identity is no JSON object")  # noqa: TRY004 - as the others
+    return {name: known[name] for name in _IDENTITY if name in known}
+
+
+def _row(device: DeviceRecord) -> tuple[Any, ...]:
+    identity = {name: value for name in _IDENTITY if (value := getattr(device, name))}
+    return (
+        device.udid,
+        device.platform.value,
+        device.state.value,
+        device.since_ms,
+        device.name,
+        device.model,
+        device.port,
+        device.reason,
+        device.holder,
+        json.dumps(identity) if identity else "",
+    )

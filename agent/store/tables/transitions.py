@@ -1,0 +1,100 @@
+"""What each device went through."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from agent.model import DeviceState, Transition
+from agent.store.faults import CorruptError
+from agent.store.tables.table import every, run
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable
+
+    from agent.store.tables.table import Access
+
+_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions "
+_ADD: Final = """
+INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
+"""
+EXPIRE: Final = """
+DELETE FROM transitions WHERE id IN (
+    SELECT id FROM transitions AS old WHERE at_ms < ? AND EXISTS (
+        SELECT 1 FROM transitions AS newer WHERE newer.udid = old.udid AND newer.id > old.id
+    ) ORDER BY at_ms LIMIT ?
+)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTransition:
+    """A transition that is durable.
+
+    Ids grow by one from one to the next: one that is left out was deleted by the retention. Only a
+    store that was made anew after corruption begins again at 1.
+    """
+
+    id: int
+    transition: Transition
+
+
+class Transitions:
+    """The transitions' rows; they are written by `Store.record`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def newest(self) -> StoredTransition | None:
+        """The last one; None: there is none."""
+        return _one(await self._access.ask(every(_read, _COLUMNS + "ORDER BY id DESC LIMIT 1")))
+
+    async def get(self, id_: int) -> StoredTransition | None:
+        """The one with that id; None: it is not there (any more)."""
+        return _one(await self._access.ask(every(_read, _COLUMNS + "WHERE id = ?", id_)))
+
+    async def after(self, id_: int, limit: int) -> list[StoredTransition]:
+        """Those with an id above that, in order, at most `limit`."""
+        question = every(_read, _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?", id_, limit)
+        return await self._access.ask(question)
+
+    async def of(self, udid: str, limit: int) -> list[StoredTransition]:
+        """The last ones of one device, newest first, at most `limit`."""
+        question = every(_read, _COLUMNS + "WHERE udid = ? ORDER BY id DESC LIMIT ?", udid, limit)
+        return await self._access.ask(question)
+
+
+def add(conn: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
+    """Add them, in order."""
+    run(conn, _ADD, [_row(transition) for transition in transitions])
+
+
+def expire(conn: sqlite3.Connection, before_ms: int, limit: int) -> int:
+    """Delete older ones, `limit` at most, each device's newest never; how many."""
+    return conn.execute(EXPIRE, (before_ms, limit)).rowcount
+
+
+def _one(found: list[StoredTransition]) -> StoredTransition | None:
+    return found[0] if found else None
+
+
+def _read(row: tuple[int, str, str | None, str, str, int, str]) -> StoredTransition:
+    id_, udid, previous, state, reason, at_ms, holder = row
+    try:
+        before = None if previous is None else DeviceState(previous)
+        after = DeviceState(state)
+    except ValueError as error:
+        raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
+    return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
+
+
+def _row(transition: Transition) -> tuple[Any, ...]:
+    return (
+        transition.udid,
+        None if transition.previous is None else transition.previous.value,
+        transition.state.value,
+        transition.reason,
+        transition.at_ms,
+        transition.holder,
+    )
