@@ -22,6 +22,7 @@ from agent.api.request import (
     STOPPING,
     BadRequestError,
     body_of,
+    list_of,
     number_of,
     text_of,
 )
@@ -56,7 +57,7 @@ def lasts(request: web.Request) -> bool:
 
 async def rows(request: web.Request) -> web.Response:
     """The leases in force."""
-    return web.json_response({"leases": request.app[SERVICES].leases.rows()})
+    return await list_of(request, "leases", request.app[SERVICES].leases.rows)
 
 
 async def acquire(request: web.Request) -> web.StreamResponse:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from agent.api.caller import Caller
     from agent.api.limits import Limits
+    from agent.service.rows import Json
     from agent.service.services import Services
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
@@ -23,6 +24,8 @@ NAMES: web.AppKey[Callable[[], Sequence[str]]] = web.AppKey("names")
 """Under which it may be asked, in lower case, besides literal addresses and localhost."""
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
+LISTING = web.AppKey("listing", asyncio.Lock)
+"""Held by the one long answer that is being made."""
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
 """Of requests that change something."""
@@ -31,6 +34,13 @@ LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 
 class BadRequestError(AgentError):
     """The request's body makes no sense; the message says what was expected."""
+
+
+async def list_of(request: web.Request, key: str, rows: Callable[[], list[Json]]) -> web.Response:
+    """A list of all there is: each in a turn of the loop of its own, however many ask at once."""
+    async with request.app[LISTING]:
+        await asyncio.sleep(0)
+        return web.json_response({key: rows()})
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, NAMES, SERVICES, STOPPING, body_of, text_of
+from agent.api.request import (
+    CALLER,
+    LIMITS,
+    LISTING,
+    NAMES,
+    SERVICES,
+    STOPPING,
+    body_of,
+    list_of,
+    text_of,
+)
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -51,6 +61,7 @@ def build(
     app[LIMITS] = limits
     app[NAMES] = names
     app[STOPPING] = asyncio.Event()
+    app[LISTING] = asyncio.Lock()
     app.router.add_get("/-/healthy", healthy)
     app.router.add_get("/-/ready", ready)
     app.router.add_get("/metrics", metrics)
@@ -107,7 +118,7 @@ async def openapi(request: web.Request) -> web.Response:
 
 async def devices(request: web.Request) -> web.Response:
     """All devices."""
-    return web.json_response({"devices": request.app[SERVICES].devices.rows()})
+    return await list_of(request, "devices", request.app[SERVICES].devices.rows)
 
 
 async def device(request: web.Request) -> web.Response:
@@ -117,7 +128,7 @@ async def device(request: web.Request) -> web.Response:
 
 async def webhooks(request: web.Request) -> web.Response:
     """All webhooks."""
-    return web.json_response({"webhooks": request.app[SERVICES].webhooks.rows()})
+    return await list_of(request, "webhooks", request.app[SERVICES].webhooks.rows)
 
 
 async def webhook(request: web.Request) -> web.Response:
