@@ -23,7 +23,7 @@ class DeviceList(TypedDict):
     devices: list[DeviceRow]
 
 
-@routes.add(Route("GET", "/v1/devices"))
+@routes.add(Route("GET", "/v1/devices", everything=True))
 async def list_devices(request: web.Request) -> DeviceList:
     """All devices, by UDID."""
     return {"devices": request.app[SERVICES].devices.rows()}

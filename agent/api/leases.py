@@ -105,7 +105,7 @@ LeaseRequest = OneWish | AnyWish
 _KEYS = OneWish.__annotations__.keys() | AnyWish.__annotations__.keys()
 
 
-@routes.add(Route("GET", "/v1/leases"))
+@routes.add(Route("GET", "/v1/leases", everything=True))
 async def list_leases(request: web.Request) -> LeaseList:
     """The leases in force, oldest first."""
     return {"leases": request.app[SERVICES].leases.rows()}

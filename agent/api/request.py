@@ -23,6 +23,8 @@ NAMES: web.AppKey[Callable[[], Sequence[str]]] = web.AppKey("names")
 """Under which it may be asked, in lower case, besides literal addresses and localhost."""
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
+LISTING = web.AppKey("listing", asyncio.Lock)
+"""Held by the one long answer that is being made."""
 
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
 """Of requests that change something."""

@@ -7,12 +7,15 @@ summary and, behind an empty line, the description.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from aiohttp import web
+
+from agent.api.request import LISTING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,6 +71,9 @@ class Route:
     """In the one shape of errors, besides those that every request may meet."""
     not_so: Mapping[int, str] = field(default_factory=dict)
     """Other statuses of the same row."""
+    everything: bool = False
+    """Whether it lists all there is: such answers are made one after the other, each in a turn of
+    the loop of its own, however many ask at once."""
     lasts: bool = False
     """Whether the client's going away is to end the request itself."""
 
@@ -91,6 +97,13 @@ class Served:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """With the handler's row, or as it does itself."""
+        if self.route.everything:
+            async with request.app[LISTING]:
+                await asyncio.sleep(0)
+                return await self._answer(request)
+        return await self._answer(request)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         row = await self.handler(request)
         if isinstance(row, web.StreamResponse):
             return row

@@ -14,7 +14,7 @@ from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, NAMES, SERVICES, STOPPING
+from agent.api.request import CALLER, LIMITS, LISTING, NAMES, SERVICES, STOPPING
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def build(
     app[LIMITS] = limits
     app[NAMES] = names
     app[STOPPING] = asyncio.Event()
+    app[LISTING] = asyncio.Lock()
     events.set_up(app)
     for matter in MATTERS:
         matter.add_to(app.router)

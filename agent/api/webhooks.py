@@ -49,7 +49,7 @@ def _change(schemas: Schemas) -> Schema:
     )
 
 
-@routes.add(Route("GET", "/v1/webhooks"))
+@routes.add(Route("GET", "/v1/webhooks", everything=True))
 async def list_webhooks(request: web.Request) -> WebhookList:
     """All webhooks, and how the delivery to each stands."""
     return {"webhooks": request.app[SERVICES].webhooks.rows()}

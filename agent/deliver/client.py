@@ -126,6 +126,7 @@ class Client:
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
             kind, detail = _explain(error, webhook.url, limit)
             fields = {"kind": kind, "detail": redact(detail, private)}
+            _let_go(error)
         finally:
             if endpoint is not None:
                 endpoint.users -= 1
@@ -627,6 +628,20 @@ async def _excerpt(content: aiohttp.StreamReader, private: list[str], patience: 
         return ""
     text = data[:BODY_LIMIT].decode("utf-8", "replace")
     return _cut(redact(text, private))
+
+
+def _let_go(error: BaseException) -> None:
+    """Part an error, and those that it came from, from the frames that they went through.
+
+    Such a frame (aiohttp's) knows the error in turn, and the whole request: eighty objects that go
+    only when Python looks for garbage, which holds up the loop. Parted, they go at once.
+    """
+    several: list[BaseException | None] = [error]
+    while several:
+        each = several.pop()
+        if each is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            several += each.__cause__, each.__context__
 
 
 def _cut(text: str) -> str:

@@ -5,7 +5,7 @@ most PREFETCH of them, or none and the mark `more`: ask the store. A lane is in 
 
     READY    in its webhook's queue, waiting for one of the webhook's slots
     BUSY     a task loads its head and sends it, then the store makes the outcome durable
-    WAITING  its head failed; a timer (asyncio's own timer heap) makes it READY again
+    WAITING  its head failed; its webhook's timer makes it READY again
 
 and is forgotten when nothing is pending. There is no task per lane and nothing polls: an idle
 dispatcher runs no code at all. A webhook has `concurrency` slots, given out first come, first
@@ -13,6 +13,14 @@ served; a slot is free again when the answer is there, and the lane goes on when
 durable: a task goes from one ready lane to the next and waits for no commit, the store calls back.
 Outcomes not yet durable are bounded too, so a slow disk slows sending down instead of piling up
 duplicates for the next start.
+
+**Nothing grows with what waits.** Python's garbage collector looks through every object that may be
+part of a cycle, with the loop standing still meanwhile; a hundred webhooks that are down have a
+hundred thousand lanes. So a lane that holds nothing is *parked*: a tuple of numbers in its webhook,
+which the collector passes over, and has no timer of its own. From `held` callbacks in memory on
+lanes take none as they come, and load FEWEST; of a failing webhook none are taken at all. And in
+one turn of the loop no more than BEGIN attempts begin: webhooks whose probes are all due at once
+take turns.
 
 **Order, under `notify` racing loads.** Rows get their rowids in commit order, and within one lane
 `notify` is called in that order, after the commit. Then:
@@ -49,12 +57,13 @@ most. Answer 410 pauses a webhook: nothing is sent until a probe is due or it is
 from __future__ import annotations
 
 import asyncio
+import heapq
 import random
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import structlog
@@ -90,6 +99,12 @@ log = structlog.get_logger(__name__)
 
 PREFETCH: Final = 32
 """Callbacks a lane holds in memory at most."""
+FEWEST: Final = 2
+"""Callbacks that are loaded where memory is full: the head, and whether there is another."""
+HELD: Final = 4096
+"""Callbacks in memory from which on lanes leave theirs in the store."""
+BEGIN: Final = 16
+"""Attempts that begin in one turn of the loop at most; each takes a millisecond of it, in all."""
 BREAK_AFTER: Final = 5
 """Failures in a row after which a webhook is failing."""
 UNRECORDED: Final = 4
@@ -162,17 +177,27 @@ class WebhookFigures:
     """When the oldest pending callback was created; 0: none is pending."""
 
 
-class _Stage(Enum):
-    READY = auto()
-    BUSY = auto()
-    WAITING = auto()
+_Parked = tuple[int, int]
+"""Of a ready lane that holds nothing: its head's rowid as far as known, when that was created."""
+_Waiting = tuple[float, int, int, bool]
+"""Due in monotonic seconds; rowid of the head, and when that was created; whether the endpoint
+asked for the delay. Plain tuples of numbers, see above: no classes."""
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the lanes of all webhooks hold together."""
+
+    limit: int
+    callbacks: int = 0
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
+    """One that is busy, or is ready and holds callbacks."""
+
     hook: _Hook
     udid: str
-    stage: _Stage = _Stage.READY
     queue: deque[Callback] = field(default_factory=deque)
     more: bool = False
     tail: int = 0
@@ -180,12 +205,9 @@ class _Lane:
     seen: int = 0
     """Greatest rowid notified since the last load began."""
     head: int = 0
-    """Rowid of the head that waits for a retry."""
+    """Rowid of its head, or of the last one, as far as known."""
     oldest_ms: int = 0
     """When its head was created; until the head is loaded, that of the last one."""
-    asked: bool = False
-    """The endpoint asked for the delay it waits for."""
-    timer: Timer | None = None
 
     def take(self, callback: Callback) -> None:
         """A callback of this lane is durable."""
@@ -195,36 +217,40 @@ class _Lane:
         if self.more:
             return
         if rowid > self.tail:
-            if len(self.queue) < PREFETCH:
+            if len(self.queue) < PREFETCH and self.hook.takes:
                 self.queue.append(callback)
-                self.hook.queued += 1
+                self._count(1)
                 self.tail = rowid
             else:
                 self.more = True
         elif all(known.rowid != rowid for known in self.queue):
             self.drop()
 
-    def loaded(self, rows: Sequence[Callback]) -> None:
-        """These are the lane's first; it held nothing."""
+    def loaded(self, rows: Sequence[Callback], limit: int) -> None:
+        """These are the lane's first, `limit` were asked for; it held nothing."""
         self.queue.extend(rows)
-        self.hook.queued += len(rows)
+        self._count(len(rows))
         if rows:
             self.oldest_ms = rows[0].created_ms
         self.tail = rows[-1].rowid if rows else 0
-        self.more = len(rows) >= PREFETCH or self.seen > self.tail
+        self.more = len(rows) >= limit or self.seen > self.tail
 
     def pop(self) -> Callback:
         """The head, to be sent."""
         callback = self.queue.popleft()
-        self.hook.queued -= 1
-        self.oldest_ms = callback.created_ms
+        self._count(-1)
+        self.head, self.oldest_ms = callback.rowid, callback.created_ms
         return callback
 
     def drop(self) -> None:
         """Hold nothing: the store knows."""
-        self.hook.queued -= len(self.queue)
+        self._count(-len(self.queue))
         self.queue.clear()
         self.more = True
+
+    def _count(self, more: int) -> None:
+        self.hook.queued += more
+        self.hook.memory.callbacks += more
 
 
 @dataclass(slots=True, eq=False)
@@ -232,12 +258,21 @@ class _Hook:
     id: int
     webhook: Webhook | None
     """None: disabled or deleted, so nothing is sent."""
+    memory: _Memory
     edition: int = 0
     """Counts edits: changes of value, and being turned off and on."""
     lanes: dict[str, _Lane] = field(default_factory=dict)
-    ready: deque[_Lane] = field(default_factory=deque)
-    waiting: dict[_Lane, None] = field(default_factory=dict)
-    """A set in order: the lanes in that stage, the longest waiting one first."""
+    """Those that are busy or hold callbacks. Each lane is in one of these three, by its device."""
+    parked: dict[str, _Parked] = field(default_factory=dict)
+    waiting: dict[str, _Waiting] = field(default_factory=dict)
+    """In order: the longest waiting one first."""
+    ready: deque[str] = field(default_factory=deque)
+    """Those of `lanes` and `parked` that are ready."""
+    due: list[tuple[float, str]] = field(default_factory=list)
+    """A heap of when each waiting lane is due; an entry that is not its lane's counts no more."""
+    timer: Timer | None = None
+    """To the first of them."""
+    timer_at: float = 0.0
     queued: int = 0
     """Callbacks in the lanes' queues, together."""
     in_flight: int = 0
@@ -269,6 +304,55 @@ class _Hook:
     failed: Counter[str] = field(default_factory=Counter)
     durations: Histogram = field(default_factory=lambda: Histogram(DURATION_BOUNDS))
 
+    @property
+    def pending(self) -> int:
+        """Devices with something pending."""
+        return len(self.lanes) + len(self.parked) + len(self.waiting)
+
+    @property
+    def takes(self) -> bool:
+        """Whether callbacks are worth their memory: they can go soon, and there is room."""
+        return (
+            self.webhook is not None
+            and self.failures < BREAK_AFTER
+            and self.memory.callbacks < self.memory.limit
+        )
+
+    def knows(self, udid: str) -> bool:
+        """Whether there is such a lane, in whatever stage."""
+        return udid in self.lanes or udid in self.parked or udid in self.waiting
+
+    def park(self, udid: str, head: int, created_ms: int) -> None:
+        """It is ready, and holds nothing."""
+        self.parked[udid] = (head, created_ms)
+        self.ready.append(udid)
+
+    def wake(self, udid: str) -> None:
+        """It waits no longer."""
+        _, head, created_ms, _ = self.waiting.pop(udid)
+        self.park(udid, head, created_ms)
+
+    def take_ready(self) -> _Lane:
+        """The lane whose turn it is, from now on busy."""
+        udid = self.ready.popleft()
+        lane = self.lanes.get(udid)
+        if lane is None:
+            head, created_ms = self.parked.pop(udid)
+            lane = self.lanes[udid] = _Lane(self, udid, more=True, head=head, oldest_ms=created_ms)
+        return lane
+
+    def first_due(self) -> float | None:
+        """When the first waiting lane is due."""
+        if len(self.due) > 2 * len(self.waiting) + PREFETCH:
+            self.due = [(waiting[0], udid) for udid, waiting in self.waiting.items()]
+            heapq.heapify(self.due)
+        while self.due:
+            at, udid = self.due[0]
+            if udid in self.waiting and self.waiting[udid][0] == at:
+                return at
+            heapq.heappop(self.due)
+        return None
+
 
 class _Outcome(NamedTuple):
     """What came of one attempt, on its way into the store."""
@@ -298,6 +382,7 @@ class Dispatcher:
         webhooks: by id; callbacks of disabled or unknown ones are held.
         settings: [delivery]; its `drain_rate` holds from a webhook's recovery until nothing of it
             is pending.
+        held: see HELD.
         now_ms: wall clock, milliseconds.
         monotonic: seconds; paces the draining, and tells when the wall clock was set.
         jitter: random numbers in [0, 1).
@@ -313,6 +398,7 @@ class Dispatcher:
         *,
         webhooks: Mapping[int, Webhook],
         settings: Delivery,
+        held: int = HELD,
         now_ms: Callable[[], int] = wall_ms,
         monotonic: Callable[[], float] = time.monotonic,
         jitter: Callable[[], float] = random.random,
@@ -328,7 +414,12 @@ class Dispatcher:
         self._call_later = call_later
         self._on_attempt = on_attempt
         self._webhooks = dict(webhooks)
+        self._memory = _Memory(held)
         self._hooks: dict[int, _Hook] = {}
+        self._begun = 0
+        """Attempts that have begun in this turn of the loop."""
+        self._crowd: deque[asyncio.Future[None]] = deque()
+        """Those that are to begin in a later one, in order."""
         self._early: dict[tuple[int, str], int] = {}
         """Lanes to load at the start, each with the creation time of its first callback."""
         self._tasks: set[asyncio.Task[None]] = set()
@@ -360,21 +451,18 @@ class Dispatcher:
             self._hook(webhook_id)
         for found in pending:
             hook = self._hook(found.webhook_id)
-            lane = hook.lanes[found.udid] = _Lane(
-                hook, found.udid, more=True, oldest_ms=found.head.created_ms
-            )
-            delay = due_in(found.head.due_ms, found.head.attempts, now)
+            head = found.head
+            delay = due_in(head.due_ms, head.attempts, now)
             if delay > 0:
                 # It failed before the start, and nothing is known of its endpoint since.
                 hook.down_since = hook.tried_at = self._monotonic()
-                self._wait(lane, found.head.rowid, delay)
+                self._wait(hook, found.udid, (head.rowid, head.created_ms), delay)
             else:
-                self._make_ready(lane)
+                hook.park(found.udid, head.rowid, head.created_ms)
         for (webhook_id, udid), created_ms in self._early.items():
             hook = self._hook(webhook_id)
-            if udid not in hook.lanes:
-                lane = hook.lanes[udid] = _Lane(hook, udid, more=True, oldest_ms=created_ms)
-                self._make_ready(lane)
+            if not hook.knows(udid):
+                hook.park(udid, 0, created_ms)
         self._early.clear()
         for hook in self._hooks.values():
             self._pump(hook)
@@ -385,17 +473,18 @@ class Dispatcher:
             if not self._running:
                 self._early.setdefault((callback.webhook_id, callback.udid), callback.created_ms)
                 continue
-            hook = self._hook(callback.webhook_id)
-            lane = hook.lanes.get(callback.udid)
+            hook, udid = self._hook(callback.webhook_id), callback.udid
+            lane = hook.lanes.get(udid)
             if lane is not None:
                 lane.take(callback)
-                continue
-            lane = hook.lanes[callback.udid] = _Lane(
-                hook, callback.udid, more=hook.webhook is None, oldest_ms=callback.created_ms
-            )
-            lane.take(callback)
-            self._make_ready(lane)
-            self._pump(hook)
+            elif not hook.knows(udid):
+                if hook.takes:
+                    lane = hook.lanes[udid] = _Lane(hook, udid, oldest_ms=callback.created_ms)
+                    lane.take(callback)
+                    hook.ready.append(udid)
+                else:
+                    hook.park(udid, callback.rowid, callback.created_ms)
+                self._pump(hook)
 
     def reconfigure(self, webhooks: Mapping[int, Webhook], settings: Delivery) -> None:
         """Swap webhooks and settings.
@@ -407,7 +496,7 @@ class Dispatcher:
         self._settings = settings
         self._webhooks = dict(webhooks)
         for hook in list(self._hooks.values()):
-            if hook.id not in webhooks and not hook.lanes:
+            if hook.id not in webhooks and not hook.pending:
                 _cancel_timers(hook)
                 del self._hooks[hook.id]
         for webhook_id in webhooks:
@@ -440,8 +529,6 @@ class Dispatcher:
         self._stopped = True
         for hook in self._hooks.values():
             _cancel_timers(hook)
-            for lane in hook.lanes.values():
-                _cancel_timer(lane)
         end = time.monotonic() + grace
         for left in (self._tasks, self._outcomes):
             if left:
@@ -467,14 +554,21 @@ class Dispatcher:
 
         Costs time in proportion to its lanes; all zero for a webhook not known yet.
         """
-        hook = self._hooks.get(webhook_id) or _Hook(webhook_id, self._sending(webhook_id))
+        hook = self._hooks.get(webhook_id) or self._new_hook(webhook_id)
         return _stats(hook), WebhookFigures(
             delivered=hook.delivered,
             dead=hook.dead,
             superseded=hook.superseded,
             failures=dict(hook.failed),
             durations=hook.durations.tally(),
-            oldest_ms=min((lane.oldest_ms for lane in hook.lanes.values()), default=0),
+            oldest_ms=min(
+                chain(
+                    (lane.oldest_ms for lane in hook.lanes.values()),
+                    (created_ms for _, created_ms in hook.parked.values()),
+                    (created_ms for _, _, created_ms, _ in hook.waiting.values()),
+                ),
+                default=0,
+            ),
         )
 
     # --- slots -----------------------------------------------------------------------------
@@ -482,18 +576,15 @@ class Dispatcher:
     def _hook(self, webhook_id: int) -> _Hook:
         hook = self._hooks.get(webhook_id)
         if hook is None:
-            hook = self._hooks[webhook_id] = _Hook(webhook_id, self._sending(webhook_id))
+            hook = self._hooks[webhook_id] = self._new_hook(webhook_id)
         return hook
+
+    def _new_hook(self, webhook_id: int) -> _Hook:
+        return _Hook(webhook_id, self._sending(webhook_id), self._memory)
 
     def _sending(self, webhook_id: int) -> Webhook | None:
         webhook = self._webhooks.get(webhook_id)
         return webhook if webhook is not None and webhook.enabled else None
-
-    def _make_ready(self, lane: _Lane) -> None:
-        _cancel_timer(lane)
-        lane.hook.waiting.pop(lane, None)
-        lane.stage = _Stage.READY
-        lane.hook.ready.append(lane)
 
     def _pump(self, hook: _Hook) -> None:
         while (lane := self._next(hook)) is not None:
@@ -512,10 +603,8 @@ class Dispatcher:
             return None
         if hook.draining and not self._may_drain(hook):
             return None
-        lane = hook.ready.popleft()
-        lane.stage = _Stage.BUSY
         hook.in_flight += 1
-        return lane
+        return hook.take_ready()
 
     def _slots(self, hook: _Hook) -> int:
         return 1 if hook.failures >= BREAK_AFTER else self._settings.concurrency
@@ -551,8 +640,7 @@ class Dispatcher:
             self._pump(hook)  # a recovery has given it more slots
 
     def _set_aside(self, lane: _Lane) -> None:
-        lane.drop()
-        self._wait(lane, lane.head, STORE_RETRY)
+        self._put_off(lane, STORE_RETRY)
         self._pump(lane.hook)
 
     # --- one turn of one lane --------------------------------------------------------------
@@ -601,7 +689,7 @@ class Dispatcher:
         After each wait all is asked anew.
         """
         hook = lane.hook
-        failed = False
+        failed = begins = False
         while True:
             webhook = hook.webhook
             if (
@@ -615,8 +703,9 @@ class Dispatcher:
                 if not lane.more:
                     return None
                 lane.seen = 0
-                rows = await self._store.pending(hook.id, lane.udid, 0, PREFETCH)
-                lane.loaded(rows)
+                limit = PREFETCH if self._memory.callbacks < self._memory.limit else FEWEST
+                rows = await self._store.pending(hook.id, lane.udid, 0, limit)
+                lane.loaded(rows, limit)
                 continue
             failed = failed or bool(lane.queue[0].attempts) or hook.failures >= BREAK_AFTER
             if webhook.backlog == "latest" and failed and (len(lane.queue) > 1 or lane.more):
@@ -626,7 +715,34 @@ class Dispatcher:
                 hook.superseded += skipped
                 log.info("callback.superseded", webhook_id=hook.id, udid=lane.udid, skipped=skipped)
                 continue
+            if not begins:
+                begins = True
+                if (turn := self._turn_to_begin()) is not None:
+                    await turn
+                    continue
             return webhook, lane.pop()
+
+    def _turn_to_begin(self) -> asyncio.Future[None] | None:
+        """Done when one more attempt may begin; None: now. First come, first served."""
+        loop = asyncio.get_running_loop()
+        if not self._begun:
+            loop.call_soon(self._new_turn)
+        if self._begun < BEGIN:
+            self._begun += 1
+            return None
+        turn: asyncio.Future[None] = loop.create_future()
+        self._crowd.append(turn)
+        return turn
+
+    def _new_turn(self) -> None:
+        self._begun = 0
+        while self._crowd and self._begun < BEGIN:
+            turn = self._crowd.popleft()
+            if not turn.done():  # else it was cancelled
+                turn.set_result(None)
+                self._begun += 1
+        if self._begun:
+            asyncio.get_running_loop().call_soon(self._new_turn)
 
     def _settle(self, outcome: _Outcome) -> None:
         """Have an outcome made durable, however long the store takes to accept it."""
@@ -662,7 +778,7 @@ class Dispatcher:
             if hook.edition == edition and (asked or hook.recoveries == recoveries):
                 # A clock set back meanwhile must not count.
                 delay = min(decision.due_ms - now, decision.due_ms - self._now_ms()) / 1000
-                self._wait(lane, callback.rowid, max(0.0, delay), asked=asked)
+                self._put_off(lane, max(0.0, delay), asked=asked)
                 self._pump(hook)
                 return
         self._go_on(lane)
@@ -683,31 +799,55 @@ class Dispatcher:
         hook = lane.hook
         if lane.queue:
             lane.oldest_ms = lane.queue[0].created_ms
-        if lane.queue or lane.more:
-            self._make_ready(lane)
+            hook.ready.append(lane.udid)
         else:
             del hook.lanes[lane.udid]
-            hook.draining = hook.draining and bool(hook.lanes)
-            if hook.waiting:
-                self._nudge_in(hook, LONGEST)
+            if lane.more:
+                hook.park(lane.udid, lane.head, lane.oldest_ms)
+            else:
+                hook.draining = hook.draining and hook.pending > 0
+                if hook.waiting:
+                    self._nudge_in(hook, LONGEST)
         self._pump(hook)
 
     # --- waiting and failing ---------------------------------------------------------------
 
-    def _wait(self, lane: _Lane, head: int, delay: float, *, asked: bool = False) -> None:
-        lane.stage = _Stage.WAITING
-        lane.hook.waiting[lane] = None
-        lane.head = head
-        lane.asked = asked
-        if self._running:
-            lane.timer = self._later(delay, self._due, lane)
-            if not asked:
-                self._nudge_in(lane.hook, delay)
+    def _put_off(self, lane: _Lane, delay: float, *, asked: bool = False) -> None:
+        """A busy lane waits; what it held is in the store."""
+        lane.drop()
+        del lane.hook.lanes[lane.udid]
+        self._wait(lane.hook, lane.udid, (lane.head, lane.oldest_ms), delay, asked=asked)
 
-    def _due(self, lane: _Lane) -> None:
-        lane.timer = None
-        self._make_ready(lane)
-        self._pump(lane.hook)
+    def _wait(
+        self, hook: _Hook, udid: str, head: _Parked, delay: float, *, asked: bool = False
+    ) -> None:
+        due = self._monotonic() + delay
+        hook.waiting[udid] = (due, *head, asked)
+        if self._running:
+            heapq.heappush(hook.due, (due, udid))
+            self._arm(hook)
+            if not asked:
+                self._nudge_in(hook, delay)
+
+    def _arm(self, hook: _Hook) -> None:
+        """Have a timer to the first lane that is due, if any waits."""
+        at = hook.first_due()
+        if hook.timer is not None:
+            if at == hook.timer_at:
+                return
+            hook.timer.cancel()
+            hook.timer = None
+        if at is not None and self._running:
+            hook.timer_at = at
+            hook.timer = self._later(max(0.0, at - self._monotonic()), self._due, hook)
+
+    def _due(self, hook: _Hook) -> None:
+        hook.timer = None
+        now = max(self._monotonic(), hook.timer_at)  # a timer may come a moment early
+        while (at := hook.first_due()) is not None and at <= now:
+            hook.wake(heapq.heappop(hook.due)[1])
+        self._arm(hook)
+        self._pump(hook)
 
     def _nudge_in(self, hook: _Hook, delay: float) -> None:
         """A lane waits for so long: see that its endpoint is probed earlier, while it fails."""
@@ -730,9 +870,10 @@ class Dispatcher:
         if hook.in_flight or left > 0:
             hook.nudge = self._later(max(left, LOOK_AGAIN), self._nudge, hook)
             return
-        lane = next((lane for lane in hook.waiting if not lane.asked), None)
-        if lane is not None:
-            self._make_ready(lane)
+        udid = next((udid for udid, (*_, asked) in hook.waiting.items() if not asked), None)
+        if udid is not None:
+            hook.wake(udid)
+            self._arm(hook)
             self._pump(hook)
 
     @staticmethod
@@ -745,9 +886,14 @@ class Dispatcher:
             hook.nudge = None
 
     def _wake(self, hook: _Hook, *, asked_too: bool) -> None:
-        waiting = [lane for lane in hook.waiting if asked_too or not lane.asked]
-        for lane in sorted(waiting, key=lambda lane: lane.head):
-            self._make_ready(lane)
+        woken = [
+            (head, udid)
+            for udid, (_, head, _, asked) in hook.waiting.items()
+            if asked_too or not asked
+        ]
+        for _, udid in sorted(woken):
+            hook.wake(udid)
+        self._arm(hook)
 
     def _judge(
         self, hook: _Hook, webhook: Webhook, callback: Callback, decision: Decision, now: int
@@ -814,7 +960,7 @@ class Dispatcher:
 def _stats(hook: _Hook) -> WebhookStats:
     return WebhookStats(
         pending=hook.queued + hook.in_flight,
-        lanes=len(hook.lanes),
+        lanes=hook.pending,
         waiting=len(hook.waiting),
         in_flight=hook.in_flight,
         unrecorded=hook.unrecorded,
@@ -849,14 +995,8 @@ def _tell_unrecorded(callback: Callback, error: StoreError) -> None:
 
 
 def _cancel_timers(hook: _Hook) -> None:
-    for timer in (hook.probe, hook.drain_timer, hook.nudge):
+    for timer in (hook.probe, hook.drain_timer, hook.nudge, hook.timer):
         if timer is not None:
             timer.cancel()
-    hook.probe = hook.drain_timer = hook.nudge = None
+    hook.probe = hook.drain_timer = hook.nudge = hook.timer = None
     hook.paused = ""
-
-
-def _cancel_timer(lane: _Lane) -> None:
-    if lane.timer is not None:
-        lane.timer.cancel()
-        lane.timer = None

@@ -15,7 +15,7 @@ from agent.histogram import Tally
 from agent.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
 
     from prometheus_client.core import Metric as Family
 
@@ -29,27 +29,28 @@ _FAMILIES = {
 }
 
 
-def write(read: Iterable[tuple[Metric, Sequence[Reading]]]) -> bytes:
-    """What each metric read, as text."""
+def write(metric: Metric, readings: Iterable[Reading]) -> bytes:
+    """What one metric read, as text: the text of all of them, one behind the other, is a scrape."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Read(read))
+    registry.register(_Read(metric, readings))
     return generate_latest(registry)
 
 
 class _Read(Collector):
-    def __init__(self, read: Iterable[tuple[Metric, Sequence[Reading]]]) -> None:
-        self._read = read
+    def __init__(self, metric: Metric, readings: Iterable[Reading]) -> None:
+        self._metric = metric
+        self._readings = readings
 
     def collect(self) -> Iterator[Family]:
-        for metric, readings in self._read:
-            family = _FAMILIES[metric.kind](metric.name, metric.text, labels=metric.labels)
-            for labels, value in readings:
-                # The format itself escapes quotes and line feeds, and nothing else.
-                shown = tuple(map(printable, labels))
-                if isinstance(value, Tally):
-                    bounds = [*map(str, value.bounds), "+Inf"]
-                    buckets = list(zip(bounds, value.cumulative(), strict=True))
-                    family.add_metric(shown, buckets, value.total)
-                else:
-                    family.add_metric(shown, value)
-            yield family
+        metric = self._metric
+        family = _FAMILIES[metric.kind](metric.name, metric.text, labels=metric.labels)
+        for labels, value in self._readings:
+            # The format itself escapes quotes and line feeds, and nothing else.
+            shown = tuple(map(printable, labels))
+            if isinstance(value, Tally):
+                bounds = [*map(str, value.bounds), "+Inf"]
+                buckets = list(zip(bounds, value.cumulative(), strict=True))
+                family.add_metric(shown, buckets, value.total)
+            else:
+                family.add_metric(shown, value)
+        yield family

@@ -144,8 +144,8 @@ class Health:
     def status_line(self) -> str:
         """One line: how many devices in which state, then what does not work."""
         counts: dict[str, int] = {}
-        for view in self._pipeline.views.all():
-            counts[view.state] = counts.get(view.state, 0) + 1
+        for (_, state), count in self._pipeline.views.census().states.items():
+            counts[state] = counts.get(state, 0) + count
         parts = [f"{count} {state}" for state, count in sorted(counts.items())] or ["no devices"]
         return "; ".join([", ".join(parts), *self._problems()])
 

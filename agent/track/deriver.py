@@ -33,8 +33,10 @@ log = structlog.get_logger(__name__)
 
 RETRY = 1.0
 """Seconds after which a device is looked at again whose step failed."""
-SLICE = 0.02
+SLICE = 0.01
 """Seconds of deriving in one turn of the loop; a thousand phones of a hundred webhooks take 3 s."""
+MANY = 50
+"""Devices whose deriving waits for the loop's next turn: taking in a whole rack fills this one."""
 GAP_TOLD = 2.0
 """Seconds that the process must have stood still for it to be told; a busy machine is no news."""
 ASK_LIMIT = 2.5
@@ -117,8 +119,12 @@ class Deriver:
         if self._stopped:
             return
         self._to_step.update(udids)
-        if self._slice is None and not self._stepping:
+        if self._slice is not None or self._stepping:
+            return
+        if len(self._to_step) < MANY:
             self._step_some()
+        else:
+            self._slice = self._clocks.call_later(0, self._step_some)
 
     def _step_some(self) -> None:
         """One slice of it: a rack that comes back must not hold up everything else meanwhile."""

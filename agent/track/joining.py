@@ -153,9 +153,12 @@ def join(
     for each in loose:
         of_serial[each.serial].append(each)
     groups += _nameless(of_serial.pop("", ()))
+    there: defaultdict[str, list[Group]] = defaultdict(list)  # once, for a rack comes as a whole
+    for group in groups:
+        there[group.serial].append(group)
     for serial, mine in of_serial.items():
-        phones = [g for g in groups if g.serial == serial and g.phone]
-        things = [g for g in groups if g.serial == serial and not g.phone]
+        phones = [g for g in there[serial] if g.phone]
+        things = [g for g in there[serial] if not g.phone]
         before = len(phones)
         cable = [each for each in mine if not each.far]
         unseen = [each for each in cable if each.port or each.displaced]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import socket
 import threading
 import time
@@ -35,7 +36,7 @@ from tests.fakes.receiver import (
 from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
 VECTOR = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -53,6 +54,22 @@ def hanging(tmp_path: Path) -> Iterator[Hanging]:
     it = Hanging(tmp_path)
     yield it
     it.close()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Nobody listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def collected() -> Iterator[Callable[[], int]]:
+    """How much garbage that refers to itself there is since the last call; only it collects."""
+    gc.disable()
+    yield gc.collect
+    gc.enable()
 
 
 async def send(client: Client, url: str, limit: float = LIMIT, **webhook: Any) -> Answer:
@@ -278,6 +295,18 @@ async def test_certificates_on_a_hanging_file_system_hold_up_their_webhook_only(
 
 
 # --- what comes back ---------------------------------------------------------------------------
+
+
+async def test_a_refused_attempt_leaves_no_garbage_behind(
+    client: Client, closed_port: int, collected: Callable[[], int]
+) -> None:
+    """A hundred webhooks that are down would have Python stop the loop to look for it."""
+    url = f"http://127.0.0.1:{closed_port}/"
+    await send(client, url)  # what is made once
+    collected()
+    for _ in range(5):
+        assert (await send(client, url)).kind is ErrorKind.REFUSED
+    assert collected() == 0
 
 
 async def test_the_excerpt_is_bounded_text(receiver: Receiver, client: Client) -> None:

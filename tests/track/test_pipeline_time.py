@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Bridge, Changed, DeviceState, Down, Gone, Sighting, Snapshot, SourceName
-from agent.track.deriver import SLICE
+from agent.track.deriver import MANY, SLICE
 from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
@@ -329,6 +329,19 @@ async def test_a_rack_that_comes_at_once_is_derived_in_slices(tmp_path: Path) ->
         assert shown() == len(rack)
         assert len(seen) > 1
         assert seen == sorted(set(seen)), "each turn some of them, and none twice"
+        assert sorted(await h.came()) == [(udid, "Online") for udid in rack]
+
+
+async def test_deriving_a_whole_rack_begins_in_the_next_turn(tmp_path: Path) -> None:
+    """To take in what is said of it fills the turn in which it comes."""
+    rack = [f"phone-{number:02}" for number in range(MANY)]
+    async with house(tmp_path) as h:
+        h.pipeline.observe(
+            Snapshot(UDEV, tuple(usb(udid, f"1-{n}") for n, udid in enumerate(rack)))
+        )
+        h.pipeline.observe(Snapshot(ADB, tuple(adb(u, f"1-{n}") for n, u in enumerate(rack))))
+        assert DeviceState.ONLINE not in {view.state for view in h.pipeline.views.all()}
+        h.clock.advance(0)
         assert sorted(await h.came()) == [(udid, "Online") for udid in rack]
 
 
