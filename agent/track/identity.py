@@ -165,6 +165,8 @@ class Identities:
         self._addresses = Places()
         self._paths: dict[str, str] = {}
         """The lasting path of every port that udev showed."""
+        self._port_at: dict[str, str] = {}
+        """By their lasting paths."""
         self._beside: set[str] = set()
         """Serials that a thing had beside a phone: elsewhere they say nothing of a thing."""
         self._aside: set[Key] = set()
@@ -529,6 +531,7 @@ class Identities:
             path = lasting_path(sighting.address) if key[0] is SourceName.UDEV else ""
             if path:
                 self._paths[port] = path
+                self._port_at[path] = port
 
     def _unindex(self, key: Key, sighting: Sighting) -> set[Key]:
         """Take a sighting out of both indexes; returns who stood beside it."""
@@ -812,9 +815,11 @@ class Identities:
         # Where udev does not tell, or a store is from before it was asked, the kernel's name of the
         # port is all there is; but for its bus number, that one lasts. A name whose place udev has
         # shown under another one is from before a reboot.
-        shown = {path, *self._paths.values()} - {""}
-        old = [udid for udid in udids if not (path and self._devices[udid].facts.path)]
-        old = [udid for udid in old if self._devices[udid].facts.path not in shown]
+        old = [
+            udid
+            for udid, facts in ((udid, self._devices[udid].facts) for udid in udids)
+            if not (path and facts.path) and self._port_at.get(facts.path, group.port) == group.port
+        ]
         same = [udid for udid in old if self._devices[udid].facts.port == group.port]
         if same or exact:
             return same[0] if same else None

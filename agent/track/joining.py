@@ -61,8 +61,10 @@ class Seen:
     @property
     def transport(self) -> int:
         """Its number in adb's list, where others have its serial; the newest has the highest."""
+        if not self.numbered:
+            return 0
         number = self.sighting.address.removeprefix(f"{self.sighting.serial}#")
-        return int(number) if self.numbered and number.isdecimal() else 0
+        return int(number) if number.isdecimal() else 0
 
     @property
     def way(self) -> str:
@@ -179,7 +181,8 @@ def _newest(sightings: Iterable[Seen]) -> Iterator[Seen]:
             continue
         place = each.port, each.serial
         known = rows.get(place)
-        rows[place] = each if known is None or each.transport > known.transport else known
+        if known is None or each.transport > known.transport:
+            rows[place] = each
     yield from rows.values()
 
 
