@@ -245,9 +245,10 @@ async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:
     client.turn()
     webhooks = {number: make_webhook(number=number) for number in range(1, 101)}
     house.dispatcher = dispatcher = Dispatcher(
-        house.store,
+        house.store.callbacks,
         client,  # type: ignore[arg-type] - the part of it that is used
         webhooks=webhooks,
+        settings=settings(),
         jitter=lambda: 0.5,
         call_later=house.clock.call_later,
         monotonic=lambda: house.clock.seconds,
