@@ -78,7 +78,7 @@ async def test_a_phone_that_moves_and_stays_in_adbs_list_where_it_hung_is_one_ph
         told(h, Changed(adb("ce09", "1-2")), Gone(ADB, "ce09#1"), Gone(ADB, "ce09#2"))
         h.wait(60)
         assert await h.came() == [("ce09", "Online")]
-        (record,) = await h.store.devices()
+        (record,) = await h.store.devices.all()
         assert (record.shared, record.port) == (False, "1-2")
 
 
