@@ -264,7 +264,7 @@ async def _until_stored(scene: Scene, count: int) -> None:
     """Wait until that many callbacks are durable."""
     deadline = time.monotonic() + LIMIT
     while True:
-        waiting = scene.app._pipeline.commits.counts.callbacks.total()  # noqa: SLF001 - no request meanwhile
+        waiting = scene.app.parts.pipeline.commits.counts.callbacks.total()
         if waiting >= count:
             return
         if time.monotonic() > deadline:

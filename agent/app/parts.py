@@ -1,0 +1,184 @@
+"""The parts of one agent, put together in one place; nothing of it runs yet."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from agent.api.server import ApiServer
+from agent.clock import wall_ms
+from agent.deliver.client import Client
+from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.outbox import Outbox
+from agent.service.deliveries import Deliveries
+from agent.service.devices import Devices
+from agent.service.events import Events
+from agent.service.health import Health
+from agent.service.leases import LeaseDesk, candidate, candidates
+from agent.service.scrape import Scraper
+from agent.service.services import Services
+from agent.service.webhook_editor import WebhookEditor
+from agent.service.webhooks import Webhooks
+from agent.sources.supervisor import Supervisor
+from agent.subscribers import Topic
+from agent.track.commits import Commits
+from agent.track.pace import Clocks
+from agent.track.pipeline import Pipeline
+from agent.usage.current import CurrentUsage
+from agent.usage.leases import Leases
+from agent.usage.poller import Poller
+from agent.usage.registry import STRENGTH
+from agent.usage.schedule import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from pathlib import Path
+
+    from agent.app.webhook_ids import WebhookIds
+    from agent.config import Config, Webhook
+    from agent.model import DeviceRecord, SourceName
+    from agent.service.live import Live
+    from agent.service.reload import Reloaded
+    from agent.store import Store
+    from agent.subscribers import Subscribers
+    from agent.tasks import Tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outside:
+    """What the parts are told of the world they run in."""
+
+    file: Path | None
+    """Where the configuration came from; None: from no file."""
+    reload: Callable[[], Awaitable[Reloaded]]
+    """Asked for by a client."""
+    edited: Callable[[], Coroutine[Any, Any, Reloaded]]
+    """Asked for by an edit of a webhook."""
+    seen: Callable[[], None]
+    """Called once every source has spoken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """One agent."""
+
+    live: Live
+    tasks: Tasks
+    subscribers: Subscribers
+    store: Store
+    ids: WebhookIds
+    client: Client
+    dispatcher: Dispatcher
+    pipeline: Pipeline
+    sources: Supervisor
+    leases: Leases
+    usage: CurrentUsage
+    poller: Poller
+    services: Services
+    api: ApiServer
+
+    def use(self, udid: str) -> None:
+        """Have a device derived by all that is known of who uses it."""
+        self.pipeline.use(udid, self.usage.reading(udid))
+
+    def outbox(self, config: Config, webhooks: Mapping[int, Webhook]) -> Outbox:
+        """Callbacks by these webhooks."""
+        return _outbox(config, webhooks)
+
+
+def build(
+    live: Live,
+    tasks: Tasks,
+    subscribers: Subscribers,
+    store: Store,
+    ids: WebhookIds,
+    records: list[DeviceRecord],
+    outside: Outside,
+) -> Parts:
+    """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
+    loop = asyncio.get_running_loop()
+    config = live.config
+    client = Client()
+    dispatcher = Dispatcher(
+        store.callbacks, client, webhooks=live.webhooks, settings=config.delivery
+    )
+
+    def recheck(source: SourceName) -> Awaitable[None] | None:
+        return sources.recheck(source)
+
+    pipeline = Pipeline(
+        config,
+        records,
+        Commits(store, _outbox(config, live.webhooks), dispatcher.notify),
+        Clocks(loop.time, wall_ms, loop.call_later),
+        recheck,
+        outside.seen,
+    )
+    sources = Supervisor(pipeline.observe)
+    leases = Leases(
+        store.leases,
+        subscribers.publisher(Topic.LEASE),
+        candidates=partial(candidates, pipeline),
+        candidate=partial(candidate, pipeline),
+        wall_ms=wall_ms,
+        call_later=loop.call_later,
+    )
+    # What tells whether a phone is in use, over the pipeline's phones.
+    usage = CurrentUsage(
+        STRENGTH,
+        lease=leases.reading,
+        phones=pipeline.views.phones,
+        changed=subscribers.publisher(Topic.USAGE),
+    )
+    poller = Poller(
+        usage,
+        Schedule(loop.call_later),
+        phones=pipeline.views.phones,
+        resolve=pipeline.roster.find,
+        wall_ms=wall_ms,
+    )
+    devices = Devices(pipeline, store)
+    health = Health(pipeline, store, poller, tasks)
+    services = Services(
+        live=live,
+        devices=devices,
+        events=Events(pipeline, store),
+        webhooks=Webhooks(live, dispatcher, client),
+        editor=WebhookEditor(outside.file, live, outside.edited),
+        deliveries=Deliveries(live, store, dispatcher, devices),
+        leases=LeaseDesk(leases, devices),
+        health=health,
+        scraper=Scraper(
+            live=live,
+            pipeline=pipeline,
+            store=store,
+            dispatcher=dispatcher,
+            leases=leases,
+            poller=poller,
+            health=health,
+        ),
+        reload=outside.reload,
+    )
+    return Parts(
+        live=live,
+        tasks=tasks,
+        subscribers=subscribers,
+        store=store,
+        ids=ids,
+        client=client,
+        dispatcher=dispatcher,
+        pipeline=pipeline,
+        sources=sources,
+        leases=leases,
+        usage=usage,
+        poller=poller,
+        services=services,
+        api=ApiServer(services),
+    )
+
+
+def _outbox(config: Config, webhooks: Mapping[int, Webhook]) -> Outbox:
+    return Outbox(webhooks, config.org_of, socket.gethostname())

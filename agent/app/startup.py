@@ -1,0 +1,141 @@
+"""How an agent begins: what must run before what, and when it is ready.
+
+The order: leases, the API, usage, the dispatcher, and last the sources. Then one coroutine goes on:
+sources spoke → usage read → derive → ready. A stop goes the other way; its first step is silence,
+for what ends with us is no news of any phone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent import __version__
+from agent.model import DeviceState
+from agent.sources.registry import sources_of
+from agent.usage.registry import plans_of as usage_plans_of
+
+if TYPE_CHECKING:
+    from agent.app.lifecycle import Lifecycle
+    from agent.app.parts import Parts
+    from agent.app.setting import Setting
+    from agent.usage.poller import Plans as UsagePlans
+
+log = structlog.get_logger(__name__)
+
+STOP_LIMIT = 5.0
+"""Seconds within which a stop ends; the store may take 3 of them to write what is queued."""
+
+
+class Startup:
+    """Begins what the parts do.
+
+    Args:
+        parts: of the agent.
+        setting: where its configuration comes from.
+        lifecycle: tells systemd.
+        seen: set once every source has spoken.
+    """
+
+    def __init__(
+        self, parts: Parts, setting: Setting, lifecycle: Lifecycle, seen: asyncio.Event
+    ) -> None:
+        self._parts = parts
+        self._setting = setting
+        self._lifecycle = lifecycle
+        self._seen = seen
+
+    async def begin(self, stack: contextlib.AsyncExitStack) -> None:
+        """Begin all of it but deriving; what has begun is ended by the stack.
+
+        Raises:
+            AgentError: it cannot start; nothing was sent or changed.
+        """
+        parts, setting = self._parts, self._setting
+        config = parts.live.config
+        await parts.leases.load()
+        parts.leases.turn(on=config.usage.leases)
+        usage = usage_plans_of(config, parts.pipeline.roster.find)
+        self._assume_last_use(usage)
+        stack.push_async_callback(parts.dispatcher.stop, STOP_LIMIT * 0.3)
+        stack.push_async_callback(parts.leases.close, STOP_LIMIT * 0.1)
+        stack.push_async_callback(self._close_pipeline)
+
+        api = parts.api
+        api.hosts = config.api.hosts
+        stack.push_async_callback(api.close)
+        api.use_unix(await api.open_unix(config.socket_path(setting.environ)))
+        if config.api.listen:
+            api.use_tcp(await api.open_tcp(config.api.listen))
+
+        stack.push_async_callback(parts.poller.close)
+        await parts.poller.reconfigure(config.usage.interval, usage)
+
+        # From here on nothing keeps the agent from starting: now it may send.
+        await parts.dispatcher.start()
+        stack.push_async_callback(parts.sources.close)
+        plans = setting.plans(config, sources_of(config), setting.state_dir)
+        parts.sources.start(plans)
+        if not plans:
+            self._seen.set()
+        limit = config.agent.start_limit if plans else 0.0
+        until = asyncio.get_running_loop().time() + limit
+        parts.tasks.finish("start", partial(self._first_look, until))
+        stack.push_async_callback(self._end_background)
+        stack.callback(self._fall_silent)
+
+    async def _first_look(self, until: float) -> None:
+        """Derive once the sources have spoken and usage was read, or at that time of the loop."""
+        parts = self._parts
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(until):
+                await self._seen.wait()
+                await parts.poller.first_round()
+        # By all that is known of usage, what is still to be told, too: else a phone in use would be
+        # online for a moment, and call back.
+        for udid in parts.pipeline.roster.udids():
+            parts.use(udid)
+        parts.pipeline.settle()
+        await parts.pipeline.wait_settled()
+        # What is there by now stays: looking through it for garbage holds up callbacks by 30 ms.
+        gc.collect()
+        gc.freeze()
+        self._lifecycle.ready()
+        log.info(
+            "agent.ready",
+            version=__version__,
+            devices=len(parts.pipeline.views.all()),
+            webhooks=len(parts.live.webhooks),
+            socket=str(parts.live.config.socket_path(self._setting.environ)),
+            api=parts.api.address or "off",
+            state_dir=str(self._setting.state_dir),
+        )
+
+    def _assume_last_use(self, usage: UsagePlans) -> None:
+        """What was in use when the agent stopped is so until a usage source says otherwise."""
+        parts = self._parts
+        leased = {lease.udid for lease in parts.leases.all()}
+        for view in parts.pipeline.views.all():
+            if usage and view.state is DeviceState.UTILIZING:
+                # Whether a session went on below a lease is not stored.
+                parts.usage.assume(view.udid, "" if view.udid in leased else view.holder)
+
+    def _fall_silent(self) -> None:
+        """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
+        self._parts.pipeline.stop()
+        self._parts.leases.freeze()
+
+    async def _close_pipeline(self) -> None:
+        """What is decided gets stored; bounded, because a full disk may never take it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_LIMIT * 0.1):
+                await self._parts.pipeline.close()
+
+    async def _end_background(self) -> None:
+        self._lifecycle.close()
+        await self._parts.tasks.close(STOP_LIMIT / 5)

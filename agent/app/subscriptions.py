@@ -1,0 +1,79 @@
+"""Who hears of what: all of it here. What is a call instead, and why, stands in `subscribers`."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
+
+import structlog
+
+from agent.errors import StoreError
+from agent.subscribers import Topic
+
+if TYPE_CHECKING:
+    from agent.app.lifecycle import Lifecycle
+    from agent.app.parts import Parts
+
+log = structlog.get_logger(__name__)
+
+
+class Subscriptions:
+    """The hands between the parts, each of which does one thing when it hears of another.
+
+    Args:
+        parts: of the agent.
+        lifecycle: tells systemd.
+        recovered_from: the set aside store that this one was made from; "": none.
+    """
+
+    def __init__(self, parts: Parts, lifecycle: Lifecycle, recovered_from: str) -> None:
+        self._parts = parts
+        self._lifecycle = lifecycle
+        self._recovered_from = recovered_from
+
+    def subscribe(self) -> None:
+        """Hear of everything from now on."""
+        parts = self._parts
+        subscribe, publish = parts.subscribers.subscribe, parts.subscribers.publish
+        events = parts.services.events
+        subscribe(Topic.LEASE, parts.usage.lease_changed, parts.poller.nudge)
+        subscribe(Topic.USAGE, parts.use)
+        subscribe(Topic.DEVICE, events.changed, self._device)
+        subscribe(Topic.TRANSITION, lambda _: events.stored())
+        subscribe(Topic.STORE, self._store)
+        subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
+        parts.pipeline.watch(partial(publish, Topic.DEVICE))
+        parts.pipeline.commits.watch(partial(publish, Topic.TRANSITION))
+        parts.pipeline.watch_renames(self._rename)
+        publish(Topic.STORE)  # it may have been made anew since it was opened
+
+    def _device(self, udid: str) -> None:
+        self._lifecycle.status_soon()
+        self._parts.poller.phones_changed()
+        self._parts.leases.serve(udid)
+
+    def _rename(self, old: str, new: str) -> None:
+        """In the same turn everywhere: a call, and no news."""
+        self._parts.poller.rename(old, new)
+        self._parts.leases.rename(old, new)
+
+    def _store(self, _udid: str) -> None:
+        recovered_from = self._parts.store.health.recovered_from
+        if recovered_from != self._recovered_from:
+            self._recovered_from = recovered_from
+            self._parts.tasks.finish("restoring what memory knows", self._store_again)
+        self._lifecycle.status_soon()
+
+    async def _store_again(self) -> None:
+        """Give a store that was made anew what memory knows; salvage may have missed some of it."""
+        store = self._parts.store
+        wanted = self._parts.ids.in_force()
+        # All of it is queued here and now: a lease that is released while this waits must not be
+        # put behind its deletion, and come back at the next start.
+        self._parts.pipeline.store_again()
+        leases = [store.leases.put(lease) for lease in self._parts.leases.all()]
+        try:
+            await asyncio.gather(store.webhooks.ids(wanted), *leases)
+        except StoreError as error:
+            log.error("store.not_restored", error=str(error))  # noqa: TRY400 - says it all
