@@ -62,6 +62,8 @@ enabled = false
 source_grace = "0s"
 offline = "0s"
 unplugged = "0s"
+[flap]
+transitions = 1000000
 [ios]
 usbmuxd = "{mux}"
 [android]
@@ -125,11 +127,11 @@ async def watched(agent: AgentProcess, adb: Adb, called: str) -> str:
     assert process.stdout is not None
     reading = asyncio.create_task(process.stdout.readuntil(called.encode()))
     async with asyncio.timeout(LIMIT):
-        while not reading.done():
+        while not reading.done():  # what came before it follows is not told to it
             adb.set(Listed("r58m", told=f"device_name={called}{ODD}\nmodel=x\n"))
-            await asyncio.wait({reading}, timeout=0.5)
+            await agent.until_device("r58m", "state", "online")
             adb.remove("r58m")
-            await asyncio.wait({reading}, timeout=0.5)
+            await agent.until_device("r58m", "state", "unplugged")
         process.send_signal(signal.SIGINT)
         rest, _ = await process.communicate()
     return ((await reading) + rest).decode()
