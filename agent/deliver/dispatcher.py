@@ -724,11 +724,13 @@ class Dispatcher:
 
     def _turn_to_begin(self) -> asyncio.Future[None] | None:
         """Done when one more attempt may begin; None: now. First come, first served."""
+        if 0 < self._begun < BEGIN:
+            self._begun += 1
+            return None
         loop = asyncio.get_running_loop()
         if not self._begun:
             loop.call_soon(self._new_turn)
-        if self._begun < BEGIN:
-            self._begun += 1
+            self._begun = 1
             return None
         turn: asyncio.Future[None] = loop.create_future()
         self._crowd.append(turn)
