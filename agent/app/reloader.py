@@ -11,7 +11,7 @@ import structlog
 
 from agent.clock import wall_ms
 from agent.config import Tls
-from agent.deliver.client import tls_context
+from agent.deliver.destination import tls_context
 from agent.errors import AgentError, InternalError, UnusableError
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.reload import LastReload, ReloadBy, Reloaded

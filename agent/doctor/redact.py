@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from agent.config.secret import PrivateUrl
-from agent.deliver.client import private_parts, redact
+from agent.deliver.redaction import private_parts, redact
 from agent.deliver.signing import PREFIX
 from agent.errors import SecretError
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, TypedDict
 from yarl import URL
 
 from agent.clock import wall_ms
-from agent.deliver.client import bare_url
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
+from agent.deliver.redaction import bare_url
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.service.rows import Time, iso
 

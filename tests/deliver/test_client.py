@@ -15,8 +15,9 @@ import pytest
 import standardwebhooks
 
 import agent
-from agent.deliver import client as client_module
-from agent.deliver.client import BODY_LIMIT, Client, refuse_address
+from agent.deliver.client import Client
+from agent.deliver.destination import refuse_address
+from agent.deliver.endpoint import BODY_LIMIT
 from agent.deliver.policy import Answer, ErrorKind
 from agent.wire.resolver import ThreadResolver
 from tests.deliver.kit import NOW_MS, eventually, make_callback, make_webhook
@@ -897,4 +898,4 @@ async def test_cancelling_leaves_nothing_open(receiver: Receiver) -> None:
 
 
 def test_the_limits_are_those_of_the_contract() -> None:
-    assert client_module.BODY_LIMIT == 16 * 1024
+    assert BODY_LIMIT == 16 * 1024

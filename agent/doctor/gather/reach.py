@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from agent.address import host_port
-from agent.deliver.client import explain_connect, proxy_for, refuse_address, tls_context
+from agent.deliver.destination import proxy_for, refuse_address, tls_context
+from agent.deliver.explain import explain_connect
 from agent.doctor.facts import Reach
 from agent.doctor.gather.limit import in_thread, survived
 from agent.errors import AgentError
