@@ -1,1 +1,1 @@
-"""From stored callback to answer: payload, route, signing, policy, client, dispatcher."""
+"""From stored callback to answer: payload, route, signing, policy, dispatcher, client."""

@@ -24,7 +24,7 @@ from agent.usage.polled_target import TargetState
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from agent.deliver.dispatcher import WebhookFigures, WebhookStats
+    from agent.deliver.stats import WebhookFigures, WebhookStats
     from agent.histogram import Tally
     from agent.service.health import Health
     from agent.service.live import Live

@@ -16,8 +16,9 @@ from agent.service.rows import Time, iso
 
 if TYPE_CHECKING:
     from agent.config import Webhook
-    from agent.deliver.client import Client
-    from agent.deliver.dispatcher import Dispatcher, WebhookStats
+    from agent.deliver.dispatcher import Dispatcher
+    from agent.deliver.sender import Sender
+    from agent.deliver.stats import WebhookStats
     from agent.service.live import Live
 
 
@@ -86,12 +87,12 @@ class SampleRow(TypedDict):
 
 
 class Webhooks:
-    """Reads the configuration in force and the dispatcher's state; tests through its client."""
+    """Reads the configuration in force and the dispatcher's state; tests through its sender."""
 
-    def __init__(self, live: Live, dispatcher: Dispatcher, client: Client) -> None:
+    def __init__(self, live: Live, dispatcher: Dispatcher, sender: Sender) -> None:
         self._live = live
         self._dispatcher = dispatcher
-        self._client = client
+        self._sender = sender
 
     def rows(self) -> list[WebhookRow]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
@@ -131,7 +132,7 @@ class Webhooks:
         )
         sample = Callback(message_id, id_, device.udid, now, body, headers)
         limit = webhook.timeout or self._live.config.delivery.timeout
-        answer = await self._client.attempt(webhook, sample, now, limit=limit)
+        answer = await self._sender.attempt(webhook, sample, now, limit=limit)
         return {
             "webhook": webhook.name,
             "id": message_id,

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.config import Delivery
+from agent.deliver.breaker import BREAK_AFTER
 from agent.deliver.client import Client
-from agent.deliver.dispatcher import (
-    BEGIN,
-    BREAK_AFTER,
-    PREFETCH,
-    STORE_RETRY,
-    UNRECORDED,
-    Dispatcher,
-)
+from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.lane import PREFETCH
+from agent.deliver.outcomes import STORE_RETRY
 from agent.deliver.policy import Answer
+from agent.deliver.starts import BEGIN
+from agent.deliver.worker import UNRECORDED
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery, Store

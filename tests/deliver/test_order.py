@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import agent.deliver.dispatcher
+import agent.deliver.starts
 from agent.deliver.dispatcher import HELD, Dispatcher
 from agent.deliver.policy import LONGEST, Answer, ErrorKind
 from agent.errors import StoreError
@@ -59,7 +59,7 @@ class Dice:
 
 
 class Endpoint:
-    """Stands in for the client: answers at random, remembers what it was sent, and when it may."""
+    """A sender: answers at random, remembers what it was sent, and when it may."""
 
     def __init__(self, dice: Dice, clock: Clock) -> None:
         self.dice = dice
@@ -81,11 +81,11 @@ class Endpoint:
 
     async def attempt(
         self,
-        webhook: Webhook,  # noqa: ARG002 - the client's
+        webhook: Webhook,  # noqa: ARG002 - the protocol's
         callback: Callback,
         now_ms: int,
         *,
-        limit: float,  # noqa: ARG002 - the client's
+        limit: float,  # noqa: ARG002 - the protocol's
     ) -> Answer:
         hook, lane = callback.webhook_id, (callback.webhook_id, callback.udid)
         now = self.clock.seconds + 0.002  # times are stored in milliseconds
@@ -170,7 +170,7 @@ def _small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     A deleted webhook's backlog takes many steps to cancel; attempts wait for the loop's next turn.
     """
     monkeypatch.setattr(callbacks, "CANCEL_ROWS", 3)
-    monkeypatch.setattr(agent.deliver.dispatcher, "BEGIN", 2)
+    monkeypatch.setattr(agent.deliver.starts, "BEGIN", 2)
 
 
 @pytest.mark.usefixtures("_small_steps")
@@ -219,7 +219,7 @@ class Walk:
     def make(self) -> Dispatcher:
         return Dispatcher(
             self.slow,  # type: ignore[arg-type] - the part of it that is used
-            self.endpoint,  # type: ignore[arg-type] - likewise
+            self.endpoint,
             webhooks=self.webhooks,
             settings=settings(concurrency=3),
             now_ms=self.clock.now_ms,
@@ -329,19 +329,19 @@ class Walk:
     def compare_counts(self) -> None:
         held = 0
         for number, stats in self.dispatcher.stats().items():
-            hook = self.dispatcher._hooks[number]
-            lanes = [*hook.lanes, *hook.parked, *hook.waiting]
+            them = self.dispatcher._workers[number].lanes
+            lanes = [*them.active, *them.parked, *them.waiting]
             assert len(lanes) == len(set(lanes)), "in one stage each"
-            ready = Counter(hook.ready)
+            ready = Counter(them.ready)
             assert set(ready.values()) <= {1}
-            assert hook.parked.keys() <= ready.keys() <= {*hook.lanes, *hook.parked}
-            assert {(due, udid) for udid, (due, *_) in hook.waiting.items()} <= set(hook.due)
-            queued = sum(len(lane.queue) for lane in hook.lanes.values())
+            assert them.parked.keys() <= ready.keys() <= {*them.active, *them.parked}
+            assert {(due, udid) for udid, (due, *_) in them.waiting.items()} <= set(them.due)
+            queued = sum(len(lane.queue) for lane in them.active.values())
             assert stats.lanes == len(lanes)
-            assert stats.waiting == len(hook.waiting)
+            assert stats.waiting == len(them.waiting)
             assert stats.pending == queued + stats.in_flight
             held += queued
-        assert held == self.dispatcher._memory.callbacks
+        assert held == self.dispatcher._shared.memory.callbacks
 
     async def compare_lanes(self) -> None:
         """What is stored and was notified is known; a restart must not be needed to find it."""
@@ -355,8 +355,8 @@ class Walk:
             )
 
     def known(self, webhook_id: int, udid: str) -> bool:
-        hook = self.dispatcher._hooks.get(webhook_id)
-        return hook is not None and hook.knows(udid)
+        worker = self.dispatcher._workers.get(webhook_id)
+        return worker is not None and udid in worker.lanes
 
     async def judge(self) -> None:
         assert self.endpoint.wrong == []
@@ -392,7 +392,7 @@ async def test_out_of_order_notifications_lose_nothing(tmp_path: Path) -> None:
     endpoint.failing = 0
     dispatcher = Dispatcher(
         store.callbacks, endpoint, webhooks={1: make_webhook()}, settings=settings()
-    )  # type: ignore[arg-type] - what is used of a client
+    )
     await dispatcher.start()
     stored: list[Callback] = []
     for _ in range(100):

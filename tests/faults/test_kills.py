@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.deliver.dispatcher import BREAK_AFTER
+from agent.deliver.breaker import BREAK_AFTER
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver
 from tests.faults.flaky import Flaky
