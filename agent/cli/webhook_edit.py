@@ -10,7 +10,7 @@ import json
 import re
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import tomli
@@ -27,6 +27,7 @@ from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
 from agent.config.change import change
 from agent.config.mistakes import translated
+from agent.config.model import PayloadFormat
 from agent.errors import ApiError, ConfigError, EditError, UnknownWebhookError
 from agent.model import DeviceState
 from agent.text import meant_key
@@ -101,7 +102,7 @@ _OPTIONS = (
         metavar="android|ios",
         help="Scope: only phones of these platforms; repeatable.",
     ),
-    click.option("--payload", metavar="standard|extended|cloudevents", help="Its body."),
+    click.option("--payload", metavar="|".join(get_args(PayloadFormat)), help="Its body."),
     click.option(
         "--secret", help="Sign with it. It is seen in the process list: rather one of the next."
     ),

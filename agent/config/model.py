@@ -53,6 +53,9 @@ from agent.config.values import (
 )
 from agent.model import Visibility
 
+PayloadFormat = Literal["standard", "extended", "cloudevents"]
+"""What a callback carries: a row each in `deliver.payload.FORMATS`."""
+
 
 class Section(BaseModel):
     """A table of the file: frozen, and unknown keys are mistakes."""
@@ -335,7 +338,7 @@ class Webhook(Section):
         AfterValidator(check_no_repeats),
     ] = Field(description="The states that call back.")
     enabled: bool = Field(default=True, description="false: makes no callbacks for the while.")
-    payload: Literal["standard", "extended", "cloudevents"] = Field(
+    payload: PayloadFormat = Field(
         default="standard",
         description="standard: nine keys. extended: more behind them. cloudevents: 1.0, binary.",
     )

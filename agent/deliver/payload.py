@@ -21,17 +21,19 @@ from __future__ import annotations
 
 import json
 import secrets
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from agent.clock import timestamp
 from agent.model import DeviceState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.config import Webhook
+    from agent.config.model import PayloadFormat
     from agent.model import Device, Transition
 
 EVENT_TYPE: Final = "DEVICE"
@@ -63,6 +65,60 @@ def new_message_id() -> str:
     return "msg_" + secrets.token_urlsafe(18)
 
 
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What callbacks are made of."""
+
+    transition: Transition
+    device: Device
+    message_id: str
+    created: str
+    host: str
+
+
+class Format(NamedTuple):
+    """What a payload carries besides the nine keys and the content type."""
+
+    keys: Callable[[_Facts], dict[str, object]]
+    """Behind the nine, in this order."""
+    headers: Callable[[_Facts], tuple[tuple[str, str], ...]]
+
+
+def _extended(facts: _Facts) -> dict[str, object]:
+    transition, device = facts.transition, facts.device
+    return {
+        "previousState": transition.previous,
+        "reason": transition.reason,
+        "holder": transition.holder,
+        "platform": device.platform,
+        "deviceModel": device.model,
+        "host": facts.host,
+        "portPath": device.port,
+        "tags": device.tags,
+    }
+
+
+def _cloudevents(facts: _Facts) -> tuple[tuple[str, str], ...]:
+    return (
+        ("ce-specversion", "1.0"),
+        ("ce-id", facts.message_id),
+        ("ce-source", "urn:device-agent:" + _header(facts.host)),
+        ("ce-type", EVENT_ACTIVITY[facts.transition.state]),
+        ("ce-time", facts.created),
+        ("ce-subject", _header(facts.device.udid)),
+    )
+
+
+FORMATS: Final[Mapping[PayloadFormat, Format]] = MappingProxyType(
+    {
+        "standard": Format(lambda _: {}, lambda _: ()),
+        "extended": Format(_extended, lambda _: ()),
+        "cloudevents": Format(lambda _: {}, _cloudevents),
+    }
+)
+"""By a webhook's `payload`."""
+
+
 def render(
     transition: Transition,
     device: Device,
@@ -79,42 +135,22 @@ def render(
     calls itself: text that is no valid Unicode is replaced by `?`.
     """
     created = timestamp(created_ms)
-    activity = EVENT_ACTIVITY[transition.state]
+    facts = _Facts(transition, device, message_id, created, host)
+    keys, headers = FORMATS[webhook.payload]
     body: dict[str, object] = {
         "creationTime": created,
         "eventType": EVENT_TYPE,
-        "eventActivity": activity,
+        "eventActivity": EVENT_ACTIVITY[transition.state],
         "eventDescription": EVENT_DESCRIPTION[transition.state],
         "deviceUdid": device.udid,
         "deviceName": device.name,
         "orgId": org_id,
         "webhookId": webhook.id,
         "webhookName": webhook.name,
+        **keys(facts),
     }
-    headers: tuple[tuple[str, str], ...] = (_JSON,)
-    if webhook.payload == "extended":
-        body |= {
-            "previousState": transition.previous,
-            "reason": transition.reason,
-            "holder": transition.holder,
-            "platform": device.platform,
-            "deviceModel": device.model,
-            "host": host,
-            "portPath": device.port,
-            "tags": device.tags,
-        }
-    elif webhook.payload == "cloudevents":
-        headers = (
-            _JSON,
-            ("ce-specversion", "1.0"),
-            ("ce-id", message_id),
-            ("ce-source", "urn:device-agent:" + _header(host)),
-            ("ce-type", activity),
-            ("ce-time", created),
-            ("ce-subject", _header(device.udid)),
-        )
     text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace"), headers
+    return text.encode("utf-8", "replace"), (_JSON, *headers(facts))
 
 
 def _header(text: str) -> str:

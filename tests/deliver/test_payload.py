@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
 from agent.clock import timestamp
+from agent.config.model import PayloadFormat
 from agent.deliver.payload import (
     EVENT_ACTIVITY,
     EVENT_DESCRIPTION,
+    FORMATS,
     new_message_id,
     render,
 )
@@ -51,6 +53,10 @@ def rendered(
         created_ms=CREATED_MS,
         host=host,
     )
+
+
+def test_every_payload_that_may_be_configured_has_its_row() -> None:
+    assert set(get_args(PayloadFormat)) == set(FORMATS)
 
 
 def test_the_product_documents_example_byte_for_byte() -> None:
