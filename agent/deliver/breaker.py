@@ -28,7 +28,10 @@ class Breaker:
 
     failures: int = 0
     """In a row."""
+    failing: bool = False
+    """It has failed often enough to be tried by one lane at a time."""
     failing_since_ms: int = 0
+    """0: not failing."""
     recoveries: int = 0
     paused: str = ""
     """Why nothing is sent; "": it is."""
@@ -46,11 +49,6 @@ class Breaker:
     _drain_at: float = 0.0
     """Before this a draining webhook sends nothing more."""
 
-    @property
-    def failing(self) -> bool:
-        """Whether it has failed often enough to be tried by one lane at a time."""
-        return self.failures >= BREAK_AFTER
-
     def slots(self, concurrency: int) -> int:
         """Attempts that may be under way at once."""
         return 1 if self.failing else concurrency
@@ -65,11 +63,10 @@ class Breaker:
         Whether it turned by it: a success ended its failing, a failure began it.
         """
         if isinstance(decision, Delivered):
-            recovered, self.failures = self.failing, 0
+            recovered = self.failing
             self.last_success_ms = now_ms
             self._up()
             if recovered:
-                self.failing_since_ms = 0
                 self.draining = True
                 self.recoveries += 1
             return recovered
@@ -84,15 +81,15 @@ class Breaker:
         elif isinstance(decision, Paused):
             self.failures = max(self.failures, BREAK_AFTER)
             self.paused = decision.why
-        begins = self.failing and not self.failing_since_ms
-        if begins:
-            self.failing_since_ms = now_ms
-        return begins
+        if self.failing or self.failures < BREAK_AFTER:
+            return False
+        self.failing = True
+        self.failing_since_ms = now_ms
+        return True
 
     def edited(self) -> None:
         """Nothing is known against the new endpoint."""
         self.paused = ""
-        self.failures = self.failing_since_ms = 0
         self._up()
 
     def probe_in(self, delay: float, now: float) -> float | None:
@@ -111,5 +108,7 @@ class Breaker:
         return 0.0
 
     def _up(self) -> None:
+        self.failing = False
+        self.failures = self.failing_since_ms = 0
         self.down_since = None
         self.asked_until = 0.0

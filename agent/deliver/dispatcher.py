@@ -17,8 +17,9 @@ from agent.clock import wall_ms
 from agent.deliver.lane import Memory
 from agent.deliver.outcomes import Outcomes
 from agent.deliver.policy import due_in
+from agent.deliver.shared import Shared
 from agent.deliver.timers import call_later as loop_call_later
-from agent.deliver.worker import Shared, Worker
+from agent.deliver.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -26,24 +25,19 @@ import structlog
 
 from agent.deliver.breaker import Breaker
 from agent.deliver.lane import Lanes
-from agent.deliver.outcomes import STORE_RETRY, Outcomes
-from agent.deliver.policy import LONGEST, Dead, Delivered, Paused, Retry, decide, step_of
-from agent.deliver.starts import Starts
+from agent.deliver.outcomes import STORE_RETRY
+from agent.deliver.policy import LONGEST, Dead, Delivered, Paused, Retry
 from agent.deliver.stats import Counts, WebhookStats
 from agent.deliver.timers import Alarm
 from agent.errors import StoreError
 from agent.model import Attempt
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from agent.config import Delivery, Webhook
-    from agent.deliver.lane import Lane, Memory
-    from agent.deliver.policy import Answer, Decision
-    from agent.deliver.sender import Sender
-    from agent.deliver.timers import CallLater
+    from agent.config import Webhook
+    from agent.deliver.lane import Lane
+    from agent.deliver.policy import Decision
+    from agent.deliver.shared import Shared
     from agent.model import Callback
-    from agent.store import Callbacks
 
 log = structlog.get_logger(__name__)
 
@@ -51,49 +45,8 @@ UNRECORDED: Final = 4
 """Times `concurrency`: a webhook's callbacks in flight or with an outcome not yet durable."""
 OVERDUE: Final = 30.0
 """Seconds past its limit after which an attempt that still runs shows that something is stuck."""
-JUMP_MS: Final = 60_000
-"""The wall clock is ahead of the monotonic one by so much: it was set, it did not just drift."""
 LOOK_AGAIN: Final = 1.0
 """Seconds after which a probe is thought of again that came upon an attempt under way."""
-
-
-@dataclass(slots=True, eq=False)
-class Shared:
-    """What the workers of all webhooks have in common."""
-
-    store: Callbacks
-    sender: Sender
-    outcomes: Outcomes
-    memory: Memory
-    settings: Delivery
-    """Of now: a reload changes them."""
-    now_ms: Callable[[], int]
-    monotonic: Callable[[], float]
-    jitter: Callable[[], float]
-    later: CallLater
-    on_attempt: Callable[[Callback, Attempt, Decision], None]
-    starts: Starts = field(default_factory=Starts)
-    running: bool = False
-    clock_offset: int = 0
-    """Milliseconds from the monotonic clock to the wall clock, at the start."""
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    deadlines: dict[Lane, float] = field(default_factory=dict)
-    """When the attempts under way must have ended."""
-
-    def decide(self, callback: Callback, answer: Answer, now: int) -> Decision:
-        """What to do after this attempt."""
-        made = callback.attempts + 1
-        created = self._created_ms(callback, now)
-        step = step_of(made, (now - created) / 1000)
-        return decide(answer, made, created, now, self.jitter(), self.settings.max_age, step)
-
-    def _created_ms(self, callback: Callback, now: int) -> int:
-        """When it was made, for its age: a clock set forward since the start ages nothing.
-
-        Which callbacks are older than the jump is not known, so all may live longer by its size.
-        """
-        jump = now - round(self.monotonic() * 1000) - self.clock_offset
-        return min(now, callback.created_ms + jump) if jump > JUMP_MS else callback.created_ms
 
 
 class _Sent(NamedTuple):
