@@ -7,6 +7,7 @@ that moment is the last.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -25,8 +26,8 @@ JITTER: Final = 0.1
 PROBES: Final = ((600.0, 14.0), (3600.0, 55.0))
 """An endpoint that has failed for less than … seconds is tried every … seconds: a moment more often
 than each 15 seconds and each minute, for the attempt's own sake."""
-_DUE: Final = tuple(accumulate(SCHEDULE))
-"""Seconds after its first attempt at which a callback's 2nd, 3rd, … attempt is due."""
+_DUE: Final = tuple(due * (1 - JITTER) for due in accumulate(SCHEDULE))
+"""Seconds after its first attempt from which on a callback's 2nd, 3rd, … attempt may be due."""
 EXCERPT: Final = 1024
 """Characters kept of an answer's text, and of any message."""
 
@@ -159,7 +160,7 @@ def step_of(attempts_made: int, age: float) -> int:
     """
     if age < 0:
         return attempts_made
-    return min(attempts_made, 1 + sum(due * (1 - JITTER) <= age for due in _DUE))
+    return min(attempts_made, 1 + bisect_right(_DUE, age))
 
 
 def probe_every(failing: float) -> float | None:
