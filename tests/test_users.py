@@ -51,7 +51,9 @@ async def test_names_are_found_and_remembered() -> None:
     assert await users.user_name_off_loop(me.pw_uid) == me.pw_name
     assert users.group_name(0) == "root"
     assert users.entry(me.pw_name) == me
-    assert users.groups_of(me.pw_name, me.pw_gid) == set(os.getgrouplist(me.pw_name, me.pw_gid))
+    assert users.groups_of(me.pw_name, me.pw_gid) == frozenset(
+        os.getgrouplist(me.pw_name, me.pw_gid)
+    )
 
 
 async def test_who_has_no_name_has_none() -> None:
@@ -97,7 +99,7 @@ async def test_reload_metrics_and_stop_go_on_while_a_name_is_looked_up(
 ) -> None:
     async with FakeAdbHost() as host, AgentProcess(place, CONFIG.format(adb=host.address)) as agent:
         host.set(Listed("ce09"))
-        await agent.start(**environ)
+        await agent.start(environ)
         lease = {"udid": "ce09", "holder": "alice"}
         for _ in range(20):
             status, answer = await agent.api("POST", "/v1/leases", lease)

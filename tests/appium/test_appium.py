@@ -10,7 +10,7 @@ import pytest
 
 from tests.appium.server import DISCOVERY, RealAppium
 from tests.fakes.usage_servers import FakeAppium, serving
-from tests.process.test_usage import Lab
+from tests.process.test_usage import LabOf
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,21 +18,22 @@ if TYPE_CHECKING:
     from tests.fakes.receiver import Receiver
 
 
-class AppiumLab(Lab):
+class AppiumLab(LabOf[RealAppium]):
     """The lab with a real Appium in the fake one's place, and callbacks that say why."""
 
     def __init__(
         self, place: Path, tmp_path: Path, receiver: Receiver, *arguments: str, base: str = ""
     ) -> None:
-        super().__init__(place, tmp_path, receiver)
-        self.appium = RealAppium(tmp_path, *arguments, base=base)
+        appium = RealAppium(tmp_path, *arguments, base=base)
+        super().__init__(place, tmp_path, receiver, appium)
 
     @property
     def config(self) -> str:
         return super().config + 'payload = "extended"\n'
 
     def last_told(self) -> dict[str, Any]:
-        return json.loads(self.receiver.requests[-1].body)
+        body: dict[str, Any] = json.loads(self.receiver.requests[-1].body)
+        return body
 
 
 @pytest.mark.parametrize("base", ["", "/wd/hub"])

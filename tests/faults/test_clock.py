@@ -54,12 +54,14 @@ class World:
 
     async def start(self, watchdog_usec: int = 0) -> None:
         await self.agent.start(
-            LD_PRELOAD=str(LIBRARY),
-            FAKETIME_TIMESTAMP_FILE=str(self._clock),
-            FAKETIME_NO_CACHE="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-            NO_FAKE_STAT="1",
-            WATCHDOG_USEC=str(watchdog_usec),
+            {
+                "LD_PRELOAD": str(LIBRARY),
+                "FAKETIME_TIMESTAMP_FILE": str(self._clock),
+                "FAKETIME_NO_CACHE": "1",
+                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                "NO_FAKE_STAT": "1",
+                "WATCHDOG_USEC": str(watchdog_usec),
+            }
         )
         assert self.agent.process is not None
         self._pids.append(self.agent.process.pid)

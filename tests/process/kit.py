@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
     from typing import Self
 
@@ -66,8 +66,8 @@ class AgentProcess:
         self.path.touch(mode=0o600)
         self.path.write_text(head + config)
 
-    async def start(self, *, ready: bool = True, **environ: str) -> None:
-        """Start it; returns when it has said READY=1."""
+    async def start(self, environ: Mapping[str, str] | None = None, *, ready: bool = True) -> None:
+        """Start it, with these in its environment; returns when it has said READY=1."""
         self.notifications.clear()
         with contextlib.suppress(FileNotFoundError):
             self.notify_path.unlink()
@@ -79,7 +79,7 @@ class AgentProcess:
             "run",
             "--config",
             self.path,
-            env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **environ},
+            env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environ or {})},
             stderr=asyncio.subprocess.PIPE,
         )
         self._readers = [

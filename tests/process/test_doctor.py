@@ -278,7 +278,7 @@ async def test_the_bundle_holds_what_is_needed_and_no_secret(
     bundle = place / "support.tar.gz"
     async with AgentProcess(place, text) as agent:
         assert vault.found_in(agent.path.read_bytes()) > {"inline", "query", "comment"}
-        await agent.start(**environ)
+        await agent.start(environ)
         await agent.until_device("R58M2", "reason", "unauthorized")
         code, out, err = await agent.cli("doctor", "--bundle", bundle, **environ)
         assert code in {1, 2}

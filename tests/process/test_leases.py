@@ -380,10 +380,10 @@ async def test_turned_off_while_somebody_waits(lab: Lab) -> None:
             lab.agent.path.write_text(config + "[usage]\nleases = false\n")
             code, _, err = await lab.agent.cli("reload")
             assert code == 0, err
-            out, err = await process.communicate(b"")
+            out, said = await process.communicate(b"")
             assert process.returncode == 1
             assert out == b""
-            assert "leases are turned off: see leases in [usage]" in err.decode()
+            assert "leases are turned off: see leases in [usage]" in said.decode()
         await lab.agent.until_device(lab.one.serial, "state", "online")
         status = (await lab.agent.api("GET", "/v1/status"))[1]
         assert status["ready"], status

@@ -67,7 +67,7 @@ async def test_a_log_that_cannot_be_written_costs_no_transition(
             agent.path.write_text(agent.path.read_text().replace("[agent]\n", level))
             async with agent:
                 host.set(Listed("ce09"))
-                await agent.start(FIFO=str(place / "fifo"))
+                await agent.start({"FIFO": str(place / "fifo")})
                 await receiver.until(lambda: len(receiver.requests) == 1)
                 host.set(Listed("ce09", "unauthorized", transport_id=1))
                 await receiver.until(lambda: len(receiver.requests) == 2)

@@ -46,7 +46,7 @@ async def test_names_that_cannot_be_looked_up_hold_up_their_sources_only(
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(HANGING)
     async with AgentProcess(place, CONFIG) as agent:
-        await agent.start(PYTHONPATH=str(tmp_path))
+        await agent.start({"PYTHONPATH": str(tmp_path)})
         for source in ("adb.down", "usbmux.down"):
             await agent.until(lambda word=source: word in "\n".join(agent.log), source)
         assert (await agent.api("POST", "/v1/reload"))[0] == 200
@@ -61,11 +61,11 @@ async def test_an_address_to_listen_at_whose_name_hangs_is_refused(
     async with AgentProcess(place, QUIET) as agent:
         text = agent.path.read_text()
         agent.path.write_text(text.replace('listen = ""', 'listen = "api.hang.example:0"'))
-        await agent.start(ready=False, PYTHONPATH=str(tmp_path))
+        await agent.start({"PYTHONPATH": str(tmp_path)}, ready=False)
         assert await agent.ended() == 1
         assert "has a host that was not found within 3 s: change [api] listen" in agent.log[-1]
         agent.path.write_text(text)
-        await agent.start(PYTHONPATH=str(tmp_path))
+        await agent.start({"PYTHONPATH": str(tmp_path)})
         agent.path.write_text(text.replace('listen = ""', 'listen = "api.hang.example:0"'))
         code, _, err = await agent.cli("reload")
         assert (code, "change [api] listen" in err) == (1, True), err

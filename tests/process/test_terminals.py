@@ -91,7 +91,9 @@ def placed(agent: AgentProcess, words: tuple[str | bytes, ...]) -> list[str | by
     """The command with its --config, where it has one."""
     plain = [os.fsdecode(word) for word in words]
     count = 2 if plain[0] in {"webhooks", "deliveries", "lease"} else 1
-    config = [] if plain[0] in {"schema", "demo", "--help"} else ["--config", agent.path]
+    config: list[str | Path] = (
+        [] if plain[0] in {"schema", "demo", "--help"} else ["--config", agent.path]
+    )
     return [DEVICE_AGENT, *words[:count], *config, *words[count:]]
 
 

@@ -89,7 +89,7 @@ async def test_own_authority_with_bearer_token_and_own_headers(
         'auth = { type = "bearer", token = { file = "token" } }',
         'headers = { X-Rack = "1", X-Room = { env = "ROOM" } }',
     )
-    await agent.start(ROOM="cellar ü")
+    await agent.start({"ROOM": "cellar ü"})
     host.set(Listed("phone"))
     await secure.until(lambda: len(secure.requests) == 1, "online")
     request = secure.requests[0]
@@ -114,7 +114,7 @@ async def test_basic_auth_is_the_same_by_auth_and_by_url(
         )
     userinfo = "b%C3%B6ard:p%40ss%E2%82%AC@" if by == "url" else ""
     write(agent, host, secure.url(userinfo=userinfo), *keys)
-    await agent.start(PASSWORD="p@ss€")
+    await agent.start({"PASSWORD": "p@ss€"})
     host.set(Listed("phone"))
     await secure.until(lambda: len(secure.requests) == 1, "online")
     expected = base64.b64encode("böard:p@ss€".encode()).decode()

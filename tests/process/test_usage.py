@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pytest
 from aiohttp import web
@@ -35,14 +35,31 @@ def told(receiver: Receiver) -> list[str]:
     return [body["eventDescription"] for body in bodies.values()]
 
 
-class Lab:
+class AppiumServer(Protocol):
+    """The fake one or a real one."""
+
+    @property
+    def url(self) -> str:
+        """As it is configured."""
+
+    async def start(self) -> None:
+        """Listen."""
+
+    async def stop(self) -> None:
+        """Refuse connections."""
+
+
+Appium = TypeVar("Appium", bound=AppiumServer)
+
+
+class LabOf(Generic[Appium]):
     """One agent, one adb server with a phone, an Appium and a Grid."""
 
-    def __init__(self, place: Path, tmp_path: Path, receiver: Receiver) -> None:
+    def __init__(self, place: Path, tmp_path: Path, receiver: Receiver, appium: Appium) -> None:
         self.place = place
         self.receiver = receiver
         self.adb = RealAdbServer(BINARIES["bundled"], tmp_path)
-        self.appium, self.grid = FakeAppium(), FakeGrid()
+        self.appium, self.grid = appium, FakeGrid()
         self.phone = FakePhone()
         self.agent = AgentProcess(place, "")
         self.plugins = ""
@@ -84,15 +101,12 @@ events = ["online", "offline", "utilizing", "unplugged"]
             async with self.adb, self.phone, self.agent:
                 config = self.config.replace('offline = "60s"', f'offline = "{offline}"')
                 self.agent.write(config.replace('grace = "2s"', f'grace = "{usage_grace}"'))
-                await self.agent.start(**self.environ)
+                await self.agent.start(self.environ)
                 await self.adb.register(self.phone)
                 yield
         finally:
             await self.appium.stop()
             await self.grid.stop()
-
-    def open_session(self) -> None:
-        self.appium.sessions[SESSION] = {"platformName": "Android", "udid": self.phone.serial}
 
     async def until_told(self, *expected: str) -> None:
         await self.receiver.until(
@@ -105,13 +119,24 @@ events = ["online", "offline", "utilizing", "unplugged"]
 
     async def status(self) -> list[dict[str, Any]]:
         """Of each usage source what it knows."""
-        return (await self.agent.api("GET", "/v1/status"))[1]["usage"]
+        usage: list[dict[str, Any]] = (await self.agent.api("GET", "/v1/status"))[1]["usage"]
+        return usage
 
     async def lease(self) -> str:
         body = {"udid": self.phone.serial, "holder": "alice", "purpose": "by hand"}
         code, lease = await self.agent.api("POST", "/v1/leases", body)
         assert code == 201, lease
         return str(lease["id"])
+
+
+class Lab(LabOf[FakeAppium]):
+    """With a fake Appium."""
+
+    def __init__(self, place: Path, tmp_path: Path, receiver: Receiver) -> None:
+        super().__init__(place, tmp_path, receiver, FakeAppium())
+
+    def open_session(self) -> None:
+        self.appium.sessions[SESSION] = {"platformName": "Android", "udid": self.phone.serial}
 
 
 @pytest.fixture

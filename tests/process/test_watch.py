@@ -50,7 +50,12 @@ async def watching(
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, Callable[[], Any]]]:
     """The process, and its next line."""
     process = await asyncio.create_subprocess_exec(
-        *(DEVICE_AGENT, "devices", "--watch", "--config", agent.path, *options),
+        DEVICE_AGENT,
+        "devices",
+        "--watch",
+        "--config",
+        agent.path,
+        *options,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -81,7 +86,7 @@ async def test_json_lines_go_on_over_a_restart_without_a_gap(
         await agent.kill()
         plug(host, "ce09", "r58m")
         await agent.start()
-        moves = []
+        moves: list[tuple[str, str, str]] = []
         while len(moves) < 2:
             message = json.loads(await line())
             if message["event"] == "transition":
@@ -169,7 +174,9 @@ async def on_a_terminal(
     terminal = Terminal(100, 24)
     process = await asyncio.create_subprocess_exec(
         *("setsid", "--ctty", "--wait", DEVICE_AGENT, "devices", "--watch"),
-        *("--config", agent.path, *options),
+        "--config",
+        agent.path,
+        *options,
         stdin=terminal.theirs,
         stdout=terminal.theirs,
         stderr=terminal.theirs,

@@ -146,12 +146,22 @@ async def commands(agent: AgentProcess, before: str) -> None:
         code, out, err = await cli_webhooks(agent, *words)
         return code, out + err
 
-    for words in (("show", "129"), ("delete", "129", "--yes"), ("disable", "129")):
+    unknown: list[tuple[str, ...]] = [
+        ("show", "129"),
+        ("delete", "129", "--yes"),
+        ("disable", "129"),
+    ]
+    for words in unknown:
         code, said = await run(*words)
         assert code == 1
         assert "129" in said
         assert "board" in said
-    for words in (("show", "twice"), ("delete", "twice", "--yes"), ("edit", "twice", "--url", "x")):
+    twice: list[tuple[str, ...]] = [
+        ("show", "twice"),
+        ("delete", "twice", "--yes"),
+        ("edit", "twice", "--url", "x"),
+    ]
+    for words in twice:
         code, said = await run(*words)
         assert code == 1
         assert "twice" in said

@@ -433,7 +433,7 @@ async def test_systemd_is_told_how_it_goes(
         FakePhone() as phone,
         AgentProcess(place, config(receiver, adb.address)) as agent,
     ):
-        await agent.start(WATCHDOG_USEC="200000")
+        await agent.start({"WATCHDOG_USEC": "200000"})
         await adb.register(phone)
         await agent.until(lambda: "STATUS=1 online" in agent.notifications, "STATUS")
         await agent.until(lambda: agent.notifications.count("WATCHDOG=1") >= 3, "WATCHDOG")

@@ -14,7 +14,7 @@ import struct
 import tempfile
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -62,7 +62,7 @@ class Host:
         self.mux = FakeUsbmuxd(place / "m")
         self.receiver = Receiver()
 
-    def plug(self, port: str, serial: str, **how: object) -> None:
+    def plug(self, port: str, serial: str, **how: Any) -> None:
         """A cable goes in."""
         self.net.send("add", self.sysfs.add_phone(port, serial, **how))
 

@@ -315,7 +315,7 @@ async def test_no_secret_is_told_by_any_failure(
         begin = begin.replace('listen = ""\n', f'listen = ""\n{token}', 1)
         assert token in begin
         agent.path.write_text(begin + scene.toml)
-        await agent.start(**scene.environ)
+        await agent.start(scene.environ)
         host.set(*[Listed(f"{canary}-{number}") for number in range(PHONES)])
         await _until_tried(agent, scene)
         await _look_around(agent, search, scene, canary)
