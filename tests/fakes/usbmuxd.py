@@ -123,7 +123,7 @@ class FakeUsbmuxd:
         self._socket: socket.socket | None = None
         self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._listeners: list[asyncio.StreamWriter] = []
-        self._hung = False
+        self._hung = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -139,7 +139,7 @@ class FakeUsbmuxd:
     async def start(self) -> None:
         """Listen; DeviceIDs are counted from 1 again, as a new usbmuxd does."""
         assert not self.up
-        self._hung = False
+        self._hung.clear()
         self._next_id = 1
         for phone in self.phones:
             self._number(phone)
@@ -224,7 +224,7 @@ class FakeUsbmuxd:
 
     def hang(self) -> None:
         """Accept, and answer nothing any more, on old connections neither; until `kill`."""
-        self._hung = True
+        self._hung.set()
 
     @property
     def connections(self) -> int:
@@ -247,7 +247,7 @@ class FakeUsbmuxd:
         self._next_id += 1
 
     def _announce(self, message: dict[str, Any]) -> None:
-        if not self._hung:
+        if not self._hung.is_set():
             for writer in self._listeners:
                 writer.write(frame(message))
 
@@ -265,13 +265,13 @@ class FakeUsbmuxd:
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
-            if self._hung:
+            if self._hung.is_set():
                 await reader.read()
                 return
             length, version, kind, tag = struct.unpack("<IIII", await reader.readexactly(16))
             assert (version, kind) == (1, 8), "only property lists are spoken here"
             request = plistlib.loads(await reader.readexactly(length - 16))
-            if self._hung:
+            if self._hung.is_set():
                 continue
             self.requests.append(request["MessageType"])
             if request["MessageType"] == "Connect":
@@ -397,7 +397,7 @@ def _lockdown_answer(phone: Phone, request: dict[str, Any], session: bool) -> di
 
 def _values(phone: Phone, *, session: bool) -> dict[str, Any]:
     """What a phone tells anybody, and what it tells a host that it trusts."""
-    values = {
+    values: dict[str, Any] = {
         "DeviceClass": "iPhone",
         "DeviceName": phone.name,
         "ProductType": phone.product,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,18 @@ async def watching(host: FakeAdbHost, **changes: object) -> AsyncIterator[Record
         task.cancel()
         await asyncio.wait({task}, timeout=5)
         assert task.cancelled()
+
+
+def gives_reason(recorder: Recorder, words: str) -> bool:
+    return words in recorder.visible["R58M"].reason
+
+
+def sees(recorder: Recorder, address: str) -> bool:
+    return address in recorder.visible
+
+
+def was_asked(host: FakeAdbHost, times: int) -> bool:
+    return host.requests["host:transport-id:1"] >= times
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -110,9 +123,7 @@ async def test_states_become_readings(host: FakeAdbHost) -> None:
         for state in ("authorizing", "unauthorized", "recovery", "no permissions (x)", "newword"):
             phone.state = state
             host.push()
-            await recorder.until(
-                lambda state=state: state in recorder.visible["R58M"].reason, f"{state}"
-            )
+            await recorder.until(partial(gives_reason, recorder, state), state)
             assert recorder.visible["R58M"].bridge is Bridge.NOT_READY
         phone.state = "device"
         host.push()
@@ -202,7 +213,7 @@ async def test_an_answer_older_than_the_stream_is_dropped(host: FakeAdbHost) -> 
         # Each change comes by the stream while comparisons are under way all the time.
         for number in range(100):
             host.set(Listed(f"S{number}", "unauthorized"))
-            await recorder.until(lambda number=number: f"S{number}" in recorder.visible)
+            await recorder.until(partial(sees, recorder, f"S{number}"))
         assert recorder.count(Gone) == 0
 
 
@@ -411,7 +422,7 @@ async def test_a_server_in_trouble_is_no_verdict_on_phones(host: FakeAdbHost) ->
         for mode in (Mode.HANG, Mode.FAIL, Mode.CLOSE, Mode.GARBAGE):
             host.modes["host:transport-id:1"] = mode
             enough = host.requests["host:transport-id:1"] + 2
-            await until(lambda enough=enough: host.requests["host:transport-id:1"] >= enough)
+            await until(partial(was_asked, host, enough))
         assert recorder.visible["R58M"].bridge is Bridge.READY
 
 

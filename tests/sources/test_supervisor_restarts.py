@@ -31,6 +31,9 @@ class Source:
         if self.error is not None:
             raise self.error
 
+    async def recheck(self) -> None:
+        """It sees nothing, as it has told."""
+
 
 class Heard:
     def __init__(self) -> None:

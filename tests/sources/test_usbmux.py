@@ -12,6 +12,8 @@ import subprocess
 import sys
 import textwrap
 from contextlib import asynccontextmanager
+from functools import partial
+from operator import contains
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,7 @@ from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, frame, p
 from tests.sources.conformance import Lab, SourceConformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 SERIAL = "00008110-000A1234A1B2C3D4"
 BAD_PLIST = struct.pack("<IIII", 25, 1, 8, 0) + b"no plist!"
@@ -78,6 +80,10 @@ def is_ready(recorder: Recorder, serial: str = SERIAL) -> bool:
 def says(recorder: Recorder, text: str, serial: str = SERIAL) -> bool:
     sighting = seen(recorder, serial)
     return sighting is not None and text in sighting.reason
+
+
+def checked_more_than(phones: Sequence[Phone], times: int) -> bool:
+    return sum(phone.checks for phone in phones) > times
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
@@ -622,7 +628,7 @@ class TestStopping:
             reached = sum(phone.checks for phone in phones)
             async with watching(mux, tmp_path) as recorder:
                 await recorder.next_after(0)
-                await eventually(lambda r=reached: sum(p.checks for p in phones) > r)
+                await eventually(partial(checked_more_than, phones, reached))
                 for _ in range(turns):  # another point of the check every time
                     await asyncio.sleep(0)
         await eventually(lambda: not mux.listeners and descriptors() <= before)
@@ -635,12 +641,12 @@ class TestStopping:
             await recorder.next_after(0)
             for turns in range(0, 60, 3):
                 phone = mux.attach(f"phone {turns}")
-                await eventually(lambda phone=phone: phone.checks > 0)
+                await eventually(partial(checked_more_than, [phone], 0))
                 for _ in range(turns):
                     await asyncio.sleep(0)
                 mux.detach(phone)
                 gone = Gone(SourceName.USBMUX, str(phone.device_id))
-                await recorder.until(lambda gone=gone: gone in recorder.seen, "its going")
+                await recorder.until(partial(contains, recorder.seen, gone), "its going")
             mux.attach(SERIAL)
             await recorder.until(lambda: is_ready(recorder), "ready")
             for index, observation in enumerate(recorder.seen):

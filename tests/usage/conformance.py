@@ -25,13 +25,21 @@ MARGIN = 5.0
 class Harness(Protocol):
     """One source and its back-end."""
 
-    source: UsageSource
-    phones: Sequence[Phone]
     udid: str
     """The device on which sessions are held."""
-    holder: str
-    """How what the source tells of them begins."""
     away_is_unknown: bool
+
+    @property
+    def source(self) -> UsageSource:
+        """What is checked."""
+
+    @property
+    def phones(self) -> Sequence[Phone]:
+        """Those that the source is told of."""
+
+    @property
+    def holder(self) -> str:
+        """How what the source tells of sessions begins."""
 
     def backend(self) -> AbstractAsyncContextManager[None]:
         """Run it."""

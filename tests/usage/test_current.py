@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,7 @@ from agent.usage.registry import STRENGTH
 from tests.fakes.clock_loop import ClockLoop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 ALICE = UsageReading(Usage.IN_USE, "alice")
 VOICE = ("appium", "one")
@@ -74,12 +75,18 @@ def it() -> Iterator[Bench]:
     made.loop.close()
 
 
-def at_once(*_called: object) -> None:
+def at_once(*called: Callable[[], None]) -> Callable[[], None]:
     """For a turn of the loop in which several things are called."""
+
+    def all_of_them() -> None:
+        for each in called:
+            each()
+
+    return all_of_them
 
 
 def test_a_lease_that_begins_as_its_device_is_renamed(it: Bench) -> None:
-    it.loop.turn(lambda: at_once(it.lease("old", ALICE), it.rename("old", "new")))
+    it.loop.turn(at_once(partial(it.lease, "old", ALICE), partial(it.rename, "old", "new")))
     assert it.in_use() == {"new": "alice"}
 
 
@@ -87,16 +94,16 @@ def test_a_lease_that_ends_as_its_device_is_renamed(it: Bench) -> None:
     """Of the old name it was not told yet, and of the new one nothing else would be."""
     it.loop.turn(lambda: it.lease("old", ALICE))
     assert it.in_use() == {"old": "alice"}
-    it.loop.turn(lambda: at_once(it.lease("old", None), it.rename("old", "new")))
+    it.loop.turn(at_once(partial(it.lease, "old", None), partial(it.rename, "old", "new")))
     assert it.in_use() == {}
 
 
 def test_a_session_that_begins_and_ends_as_its_device_is_renamed(it: Bench) -> None:
     it.usage.fusion.know(VOICE)
-    it.loop.turn(lambda: at_once(it.read("old"), it.rename("old", "new")))
+    it.loop.turn(at_once(partial(it.read, "old"), partial(it.rename, "old", "new")))
     assert it.in_use() == {"new": "session 1"}
     it.loop.turn(it.read)
-    it.loop.turn(lambda: at_once(it.read(), it.rename("new", "newer")))
+    it.loop.turn(at_once(it.read, partial(it.rename, "new", "newer")))
     assert it.in_use() == {}
 
 
@@ -104,7 +111,7 @@ def test_a_device_that_takes_the_name_of_one_in_use_is_in_use_by_all_that_was_sa
     it: Bench,
 ) -> None:
     it.usage.fusion.know(VOICE)
-    it.loop.turn(lambda: at_once(it.read("old"), it.lease("new", ALICE)))
+    it.loop.turn(at_once(partial(it.read, "old"), partial(it.lease, "new", ALICE)))
     assert it.in_use() == {"old": "session 1", "new": "alice"}
     it.loop.turn(lambda: it.rename("old", "new"))
     assert it.in_use() == {"new": "alice"}, "the lease is the stronger one"
@@ -115,7 +122,7 @@ def test_a_device_that_takes_the_name_of_one_in_use_is_in_use_by_all_that_was_sa
 def test_what_begins_and_ends_in_one_turn_is_told_as_it_is_after_it(it: Bench) -> None:
     heard: list[str] = []
     it.news.subscribe(Topic.USAGE, heard.append)
-    it.loop.turn(lambda: at_once(it.lease("D", ALICE), it.lease("D", None)))
+    it.loop.turn(at_once(partial(it.lease, "D", ALICE), partial(it.lease, "D", None)))
     assert it.in_use() == {}
     assert heard == []
 
@@ -130,7 +137,7 @@ def test_what_is_assumed_below_a_stored_lease_is_looked_for_when_that_ends(
         it.loop.turns()
         it.loop.turn(lambda: it.usage.assume("D", ""))
     else:
-        it.loop.turn(lambda: at_once(it.lease("D", ALICE), it.usage.assume("D", "")))
+        it.loop.turn(at_once(partial(it.lease, "D", ALICE), partial(it.usage.assume, "D", "")))
     assert it.in_use() == {"D": "alice"}
     it.loop.turn(lambda: it.lease("D", None))
     it.in_use()

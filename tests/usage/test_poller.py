@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 D = Phone("D", Platform.ANDROID, "D")
 E = Phone("E", Platform.IOS, "7")
+
+
+def itself(source: Scripted) -> Scripted:
+    """Made again, it is the same one."""
+    return source
 
 
 class Scripted:
@@ -56,7 +62,7 @@ class Scripted:
             self.reads.append(target.key)
             self.news.notify_all()
         if target.key in self.hanging:
-            with contextlib.suppress(asyncio.CancelledError if self.stubborn else ()):
+            with contextlib.suppress(*([asyncio.CancelledError] if self.stubborn else [])):
                 await asyncio.Event().wait()
         answer = self.in_use.get(target.key, {})
         if isinstance(answer, Exception):
@@ -110,7 +116,7 @@ class Bench:
             raise self.breaking
 
     async def run(self, *sources: Scripted, interval: float = 0.2) -> None:
-        plans = {source.name: Plan(id(source), lambda s=source: s) for source in sources}
+        plans = {source.name: Plan(id(source), partial(itself, source)) for source in sources}
         await self.poller.reconfigure(interval, plans)
         async with asyncio.timeout(LIMIT):
             await self.poller.first_round()

@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 UDID = "R58M123"
 
 
+def server_at(url: str) -> UsageServer:
+    return UsageServer.model_validate({"url": url})
+
+
 class ServerHarness:
     """See `conformance.Harness`."""
 
@@ -56,18 +60,20 @@ class ServerHarness:
 
     def make(self) -> UsageSource:
         kind = AppiumSource if isinstance(self.server, FakeAppium) else GridSource
-        return kind([UsageServer(url=self.server.url)])
+        return kind([server_at(self.server.url)])
 
     def hold(self) -> None:
         if isinstance(self.server, FakeAppium):
             self.server.sessions["4f2a1c09-0000"] = {"udid": UDID}
         else:
+            assert isinstance(self.server, FakeGrid)
             self.server.slots = [({"platformName": "android"}, {"appium:udid": UDID})]
 
     def end(self) -> None:
         if isinstance(self.server, FakeAppium):
             self.server.sessions.clear()
         else:
+            assert isinstance(self.server, FakeGrid)
             self.server.slots = [({"appium:udid": UDID}, None)]
 
     async def leave(self) -> None:
@@ -122,14 +128,14 @@ async def test_a_session_is_matched_by_its_capabilities(capabilities: dict[str, 
     server.sessions["4f2a1c09-1111"] = capabilities
     server.sessions["no device"] = {"browserName": "chrome", "udid": 7}
     async with serving(server):
-        told = await read(AppiumSource([UsageServer(url=server.url)]))
+        told = await read(AppiumSource([server_at(server.url)]))
     assert told == {UDID: "appium session 4f2a1c09"}
 
 
 async def test_a_base_path_and_the_path_found_once() -> None:
     server = FakeAppium(2, "/wd/hub")
     async with serving(server):
-        source = AppiumSource([UsageServer(url=f"{server.url}/wd/hub/")])
+        source = AppiumSource([server_at(f"{server.url}/wd/hub/")])
         (target,) = await source.targets(())
         for _ in range(3):
             assert await source.read(target) == {}
@@ -141,7 +147,7 @@ async def test_discovery_not_allowed_says_how_to_allow_it() -> None:
     server = FakeAppium(discovery=False)
     async with serving(server):
         with pytest.raises(UsageUnknownError, match=r"allow-insecure=.*session_discovery"):
-            await read(AppiumSource([UsageServer(url=server.url)]))
+            await read(AppiumSource([server_at(server.url)]))
 
 
 @pytest.mark.parametrize("how", ["userinfo", "basic", "bearer"])
@@ -162,9 +168,7 @@ async def test_authorisation(kind: type[FakeServer], how: str) -> None:
         source = AppiumSource if kind is FakeAppium else GridSource
         assert await read(source([good])) == {}
         with pytest.raises(UsageUnknownError, match="other credentials") as caught:
-            await read(
-                source([UsageServer(url=f"{url.replace('//', '//ann:wrong-one@')}/?k=v1v2")])
-            )
+            await read(source([server_at(f"{url.replace('//', '//ann:wrong-one@')}/?k=v1v2")]))
     assert "hunter22" not in repr(good) + shown(good)
     assert "wrong-one" not in str(caught.value)
     assert "v1v2" not in str(caught.value)
@@ -173,7 +177,7 @@ async def test_authorisation(kind: type[FakeServer], how: str) -> None:
 async def test_several_servers_are_told_apart() -> None:
     one, two = FakeAppium(), FakeAppium()
     async with serving(one), serving(two):
-        source = AppiumSource([UsageServer(url=one.url), UsageServer(url=two.url)])
+        source = AppiumSource([server_at(one.url), server_at(two.url)])
         one.sessions["s1"], two.sessions["s2"] = {"udid": "A"}, {"udid": "B"}
         told = [await source.read(target) for target in await source.targets(())]
         await source.close()
@@ -192,7 +196,7 @@ async def test_several_servers_are_told_apart() -> None:
 )
 async def test_a_server_that_is_not_there(url: str, words: str) -> None:
     with pytest.raises(UsageUnknownError, match=words):
-        await read(AppiumSource([UsageServer(url=url)]))
+        await read(AppiumSource([server_at(url)]))
 
 
 async def test_an_endless_answer_is_given_up() -> None:
@@ -200,7 +204,7 @@ async def test_an_endless_answer_is_given_up() -> None:
     server.raw = web.Response(body=b"[" * (5 << 20))
     async with serving(server):
         with pytest.raises(UsageUnknownError, match="more than 4 MB"):
-            await read(AppiumSource([UsageServer(url=server.url)]))
+            await read(AppiumSource([server_at(server.url)]))
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -208,7 +212,7 @@ async def test_a_redirect_is_not_followed() -> None:
     server.raw = web.Response(status=302, headers={"Location": "http://127.0.0.1:9/"})
     async with serving(server):
         with pytest.raises(UsageUnknownError, match="HTTP 302"):
-            await read(GridSource([UsageServer(url=server.url)]))
+            await read(GridSource([server_at(server.url)]))
 
 
 async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
@@ -220,7 +224,7 @@ async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
         ({"browserName": "chrome"}, {"browserName": "chrome"}),
     ]
     async with serving(server):
-        told = await read(GridSource([UsageServer(url=server.url)]))
+        told = await read(GridSource([server_at(server.url)]))
     assert told == {"A": "grid session 5e550-00", "C": "grid session 5e551-00"}
 
 
@@ -239,7 +243,7 @@ class Hub:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with serving(self.server):
-            self.source = GridSource([UsageServer(url=self.server.url)], lambda: self.now)
+            self.source = GridSource([server_at(self.server.url)], lambda: self.now)
             assert await self.read() == ({"A", "B"}, "")
             yield
             await self.source.close()
@@ -360,7 +364,7 @@ async def test_a_secret_on_a_mount_that_hangs_holds_up_nothing_else() -> None:
     async with serving(one), serving(two):
         auth = SimpleNamespace(type="bearer", token=secret)
         hung = cast("UsageServer", SimpleNamespace(url=PrivateUrl(one.url), auth=auth))
-        source = AppiumSource([hung, UsageServer(url=two.url)])
+        source = AppiumSource([hung, server_at(two.url)])
         first, second = await source.targets(())
         asking = [asyncio.ensure_future(source.read(first)) for _ in range(3)]
         assert await source.read(second) == {}

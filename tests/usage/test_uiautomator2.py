@@ -100,7 +100,7 @@ class ForwardHarness:
         self.server.hanging, self.server.raw = False, b""
 
 
-@pytest.fixture(params=BINARIES.values(), ids=BINARIES)
+@pytest.fixture(params=list(BINARIES.values()), ids=list(BINARIES))
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> ForwardHarness:
     return ForwardHarness(request.param, tmp_path)
 
