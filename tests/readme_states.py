@@ -49,14 +49,14 @@ def _folded(presence: Presence) -> list[tuple[str, str, Outcome]]:
             text = "any" if len(usages) == len(Usage) else " or ".join(usages)
             rows.append((bridge, text, outcome))
     folded: list[tuple[list[Bridge], str, Outcome]] = []
-    for bridge, usages, outcome in rows:
-        if folded and folded[-1][1:] == (usages, outcome):
+    for bridge, text, outcome in rows:
+        if folded and folded[-1][1:] == (text, outcome):
             folded[-1][0].append(bridge)
         else:
-            folded.append(([bridge], usages, outcome))
+            folded.append(([bridge], text, outcome))
     return [
-        ("any" if len(bridges) == len(Bridge) else " or ".join(map(str, bridges)), usages, outcome)
-        for bridges, usages, outcome in folded
+        ("any" if len(bridges) == len(Bridge) else " or ".join(map(str, bridges)), text, outcome)
+        for bridges, text, outcome in folded
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -76,7 +77,7 @@ def fail(logger: Any) -> None:
     try:
         try:
             try:
-                {}[FORGED]
+                dict[str, int]()[FORGED]
             except KeyError as error:
                 error.add_note(FORGED)
                 raise OSError(5, FORGED) from error
@@ -99,12 +100,16 @@ def test_an_errors_own_words_are_one_line_of_its_traceback(style: str) -> None:
     assert not any(line.lstrip("<3>| ").startswith("FORGED") for line in shown)
 
 
+def say(logger: Any, **values: str) -> None:
+    logger.info("a.line", **values)
+
+
 @pytest.mark.parametrize("style", STYLES)
 def test_a_line_is_bounded_and_json_stays_whole(style: str) -> None:
     """Behind 48 KiB journald begins an entry of its own, with whatever comes next."""
     for text in ("x" * 100_000, "\u2028" * 100_000, "\U0001f4f1" * 100_000, '"\\' * 50_000):
         many = {f"key{number}": text for number in range(9)}
-        (line,) = lines(style, lambda logger, many=many: logger.info("a.line", **many))
+        (line,) = lines(style, partial(say, **many))
         assert len(line.encode()) <= 48 * 1024
         assert "a.line" in line
 

@@ -161,7 +161,7 @@ async def test_every_step_is_done_and_those_that_failed_are_named() -> None:
         done.append(name)
         return name
 
-    async def worse() -> None:
+    async def worse() -> str:
         raise KeyError
 
     steps.do("leases", bad)

@@ -8,11 +8,14 @@ import schemathesis
 
 
 @schemathesis.hook
-def before_call(_: schemathesis.HookContext, case: schemathesis.Case, __: dict[str, Any]) -> None:
+def before_call(
+    _: schemathesis.HookContext, case: schemathesis.Case[Any], __: dict[str, Any]
+) -> None:
     """No waiting in a queue, no connection that stays open."""
     body = case.body
     if isinstance(body, dict):
         if body.get("tie") is True:
             body["tie"] = False
-        if isinstance(body.get("wait"), int | float):
-            body["wait"] = min(body["wait"], 0)
+        wait = body.get("wait")
+        if isinstance(wait, int | float):
+            body["wait"] = min(wait, 0)

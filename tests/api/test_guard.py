@@ -221,7 +221,7 @@ async def test_the_running_agent_takes_names_from_its_file_and_keeps_pages_out(
         ) as session:
             page = {"Host": "localhost:9000", "Origin": "https://evil.example"}
             hook = {"name": "spy", "url": "https://evil.example/", "events": ["online"]}
-            for more, code in (
+            for more, refusal in (
                 ({"Content-Type": "text/plain"}, "cross_site"),
                 ({"Content-Type": "text/plain", "Sec-Fetch-Site": "cross-site"}, "cross_site"),
                 ({"Host": "evil.example:9000", "Origin": "http://evil.example:9000"}, "bad_host"),
@@ -229,7 +229,7 @@ async def test_the_running_agent_takes_names_from_its_file_and_keeps_pages_out(
                 async with session.post(
                     "/v1/webhooks", data=json.dumps(hook), headers={**page, **more}
                 ) as response:
-                    assert await told(response) == (403, code)
+                    assert await told(response) == (403, refusal)
             async with session.get("/v1/devices", headers={"Host": "rack-1.lab"}) as response:
                 assert response.status == 403
             assert (await agent.api("GET", "/v1/webhooks"))[1] == {"webhooks": []}

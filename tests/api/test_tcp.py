@@ -7,7 +7,7 @@ import os
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -115,7 +115,8 @@ async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
             async with session.post("http://localhost/v1/leases", json=body) as response:
                 assert response.status == 500
                 assert "secret" not in await response.text()
-            for bad in ({"udid": 1}, [], {"udid": "a", "holder": "b", "ttl": True}):
+            bodies: list[Any] = [{"udid": 1}, [], {"udid": "a", "holder": "b", "ttl": True}]
+            for bad in bodies:
                 async with session.post("http://localhost/v1/leases", json=bad) as response:
                     assert response.status == 400
             huge = {"udid": "a" * 100_000, "holder": "b"}
@@ -126,7 +127,7 @@ async def test_a_bug_is_500_and_tells_nothing_outside(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def umask() -> Iterator[Callable[[int], None]]:
+def umask() -> Iterator[Callable[[int], int]]:
     before = os.umask(0o022)
     yield os.umask
     os.umask(before)
@@ -139,7 +140,7 @@ def umask_now() -> str:
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o077])
 async def test_the_umask_decides_nothing_and_stays(
-    tmp_path: Path, umask: Callable[[int], None], mask: int
+    tmp_path: Path, umask: Callable[[int], int], mask: int
 ) -> None:
     """It is the whole process's: whoever makes a file meanwhile would get another mode."""
     umask(mask)

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 import pytest
 
 from agent.cli.devices import Filters, since, table
-from agent.cli.table import width
 from agent.cli.watch import Screen
+from agent.text import width
+
+if TYPE_CHECKING:
+    from agent.service.devices import DeviceRow
 
 NOW = datetime(2026, 1, 6, 12, 0, 0, tzinfo=UTC).timestamp()
 
 
-def row(**changes: object) -> dict[str, object]:
-    return {
+def row(**changes: Any) -> DeviceRow:
+    made: dict[str, Any] = {
         "udid": "ce0917198075440c057e",
         "name": "Galaxy Note 8",
         "platform": "android",
@@ -29,6 +33,7 @@ def row(**changes: object) -> dict[str, object]:
         "flapping": False,
         **changes,
     }
+    return cast("DeviceRow", made)
 
 
 def test_columns_line_up_under_their_headings() -> None:
@@ -76,9 +81,9 @@ def test_filters(filters: Filters, fits: bool) -> None:
     assert bool(filters.rows([row()])) == fits
 
 
-def screen(rows: list[dict[str, object]], wide: int, high: int) -> list[str]:
+def screen(rows: list[DeviceRow], wide: int, high: int) -> list[str]:
     made = Screen(Filters())
-    made._rows = {str(each["udid"]): each for each in rows}
+    made._rows = {each["udid"]: each for each in rows}
     return [click.unstyle(line) for line in made.lines(wide, high, NOW)]
 
 

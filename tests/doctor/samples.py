@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from agent.doctor.facts import (
     AdbFacts,
@@ -24,31 +24,38 @@ from agent.doctor.facts import (
 )
 from agent.model import UsbKind
 
+if TYPE_CHECKING:
+    from agent.service.health import StatusRow
+    from agent.service.webhooks import WebhookRow
+
 NOW = 1_800_000_000.0
 USER = User("device-agent", 990, frozenset({990, 46}))
 ROOT = User("root", 0, frozenset({0}))
 UDID = "00008120-000A2D3C0E91801E"
 NODE = Node("/dev/bus/usb/001/007", 0o660, 0, 46, "plugdev")
 
-STATUS: dict[str, Any] = {
-    "ready": True,
-    "version": "0.1.0",
-    "since": "2027-01-15T07:00:00.000Z",
-    "problems": [],
-    "reload": {"ok": True, "at": None, "error": ""},
-    "usage": [],
-    "store": {
-        "directory": "/var/lib/device-agent",
-        "sqlite": "3.40.1",
-        "ok": True,
-        "error": "",
-        "waiting": 0,
-        "lost": 0,
-        "recovered_from": "",
-        "size": 81920,
-        "free": 10**10,
+STATUS = cast(
+    "StatusRow",
+    {
+        "ready": True,
+        "version": "0.1.0",
+        "since": "2027-01-15T07:00:00.000Z",
+        "problems": [],
+        "reload": {"ok": True, "at": None, "error": ""},
+        "usage": [],
+        "store": {
+            "directory": "/var/lib/device-agent",
+            "sqlite": "3.40.1",
+            "ok": True,
+            "error": "",
+            "waiting": 0,
+            "lost": 0,
+            "recovered_from": "",
+            "size": 81920,
+            "free": 10**10,
+        },
     },
-}
+)
 METRICS = """\
 # HELP process_open_fds Number of open file descriptors.
 process_open_fds 21.0
@@ -63,7 +70,12 @@ AGENT = AgentFacts(
     user=USER,
     status=STATUS,
     metrics=METRICS,
-    webhooks=[{"name": "Board", "enabled": True, "status": "good", "paused": False}],
+    webhooks=[
+        cast(
+            "WebhookRow",
+            {"name": "Board", "enabled": True, "status": "good", "paused": False},
+        )
+    ],
 )
 NO_AGENT = AgentFacts(Path("/run/device-agent/control.sock"), "no socket")
 UNIT = UnitFacts(
@@ -144,7 +156,7 @@ def facts(**changed: Any) -> Facts:
 
 def status(**changed: Any) -> AgentFacts:
     """The agent, with these keys of its status instead."""
-    return replace(AGENT, status={**STATUS, **changed})
+    return replace(AGENT, status=cast("StatusRow", {**STATUS, **changed}))
 
 
 def store_status(**changed: Any) -> AgentFacts:

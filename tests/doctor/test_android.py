@@ -133,7 +133,10 @@ async def test_a_server_whose_sockets_cannot_be_seen_is_told_by_its_arguments(
     adb.symlink_to(sys.executable)
     code = "import sys; print('up', flush=True); sys.stdin.read()"
     process = await asyncio.create_subprocess_exec(
-        *(adb, "-c", code, *arguments),
+        adb,
+        "-c",
+        code,
+        *arguments,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

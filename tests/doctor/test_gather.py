@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import Ios
+from agent.doctor.facts import User
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.host import look_at_clock, look_at_store
@@ -239,7 +240,7 @@ async def test_the_store_at_rest_and_in_use(tmp_path: Path) -> None:
     assert 0 < found.free <= found.total
     found = await look_at_store(tmp_path / "state", me, runs=True, sqlite="")
     assert found.state == ""
-    nobody = users.User("x", 2**30, frozenset())
+    nobody = User("x", 2**30, frozenset())
     assert not (await look_at_store(tmp_path / "state", nobody, runs=True, sqlite="")).usable
 
 

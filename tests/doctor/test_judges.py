@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -41,6 +41,9 @@ from tests.doctor.samples import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.service.devices import DeviceRow
+    from agent.service.webhooks import WebhookRow
+
 OK, WARN, FAIL = Verdict
 
 
@@ -60,8 +63,8 @@ def waiting(count: int, age: float, name: str = "Board") -> str:
     )
 
 
-def row(**changed: Any) -> dict[str, Any]:
-    return {
+def row(**changed: Any) -> DeviceRow:
+    made: dict[str, Any] = {
         "udid": "R58M1",
         "name": "Galaxy",
         "state": "online",
@@ -70,10 +73,11 @@ def row(**changed: Any) -> dict[str, Any]:
         "flapping": False,
         **changed,
     }
+    return cast("DeviceRow", made)
 
 
-def hook(**changed: Any) -> dict[str, Any]:
-    return {**AGENT.webhooks[0], **changed}
+def hook(**changed: Any) -> WebhookRow:
+    return cast("WebhookRow", {**AGENT.webhooks[0], **changed})
 
 
 def problem(message: str, line: int = 3) -> Problem:

@@ -61,8 +61,8 @@ async def test_a_certificate_of_a_stranger(secure: Receiver, pki: Path) -> None:
 
 
 async def test_mutual_tls(mutual: Receiver, pki: Path) -> None:
-    own = {"cert": str(pki / "client.pem"), "key": str(pki / "client.key")}
-    found = await reach(mutual.url(), tls=Tls(ca=str(pki / "ca.pem"), **own))
+    cert, key = str(pki / "client.pem"), str(pki / "client.key")
+    found = await reach(mutual.url(), tls=Tls(ca=str(pki / "ca.pem"), cert=cert, key=key))
     assert found.error == ""
 
 

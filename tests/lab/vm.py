@@ -70,7 +70,7 @@ class Vm:
     def __enter__(self) -> Self:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.received.touch()
-        disk = ["cp", "--sparse=always", BUILT / "disk.img", self.directory / "disk.img"]
+        disk = "cp", "--sparse=always", BUILT / "disk.img", self.directory / "disk.img"
         subprocess.run(disk, check=True, timeout=LIMIT)
         lay_files(self.directory)
         try:

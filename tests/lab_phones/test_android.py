@@ -206,10 +206,14 @@ async def test_uiautomator2_behind_a_forward(
     assert [session["id"] for session in body["value"]] == sessions
 
 
+def connected(phone: AndroidPhone) -> bool:
+    return phone.connected
+
+
 async def test_an_unplugged_phone_is_not_connected(phone: AndroidPhone) -> None:
     async with plugged(phone.device()) as host:
         await host.configure(1)
         await greet(host)
-        assert phone.connected
-    assert not phone.connected
+        assert connected(phone)
+    assert not connected(phone)
     phone.set("authorised", False)  # and nothing listens to that

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.packaging.machine import ROOT, commands
+from tests.docs.pages import ROOT
+from tests.packaging.machine import commands
 
 if TYPE_CHECKING:
     from tests.packaging.machine import Machine

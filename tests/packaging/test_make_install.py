@@ -13,7 +13,6 @@ from tests.packaging.machine import commands
 from tests.usage.sample import wheel
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.packaging.machine import Machine
@@ -28,7 +27,7 @@ events = ["online"]
 
 
 @pytest.fixture(scope="module")
-def installed(machine: Machine) -> Iterator[str]:
+def installed(machine: Machine) -> str:
     """What the first `make install` printed."""
     return machine.sh(commands("make-install"), network=True).output
 

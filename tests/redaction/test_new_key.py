@@ -47,7 +47,7 @@ class NewConfig(Config):
     """A file with new keys."""
 
     master: SecretValue | None = None
-    webhooks: Annotated[tuple[PagedWebhook, ...], BeforeValidator(to_tuple)] = ()  # type: ignore[assignment]  # narrower
+    webhooks: Annotated[tuple[PagedWebhook, ...], BeforeValidator(to_tuple)] = ()
 
 
 TEXT = """\

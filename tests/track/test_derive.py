@@ -202,7 +202,7 @@ def test_an_unplugging_forgets_the_use_as_it_counts() -> None:
     run.at(10, BUSY)
     gone = Readings(Presence.ABSENT, Bridge.ABSENT, Usage.UNKNOWN)
     run.at(11, gone)
-    assert run.entered[-1] == (11, UNPLUGGED)
+    assert run.entered[-1] == (11.0, UNPLUGGED)
     assert (run.track.usage, run.track.usage_holder) == (Usage.IDLE, "")
     assert step(run.track, gone, 11, run.policy).track == run.track
 
@@ -216,6 +216,10 @@ def test_an_unknown_usage_outlives_a_short_loss() -> None:
     assert run.entered == [(10, UTILIZING)]
 
 
+def flapping(run: Run) -> bool:
+    return run.track.flapping
+
+
 def test_flapping_lengthens_the_holds_until_the_phone_is_quiet() -> None:
     policy = Policy(hold_offline=1, hold_unplugged=1)
     run = Run(policy, ONLINE)
@@ -224,17 +228,17 @@ def test_flapping_lengthens_the_holds_until_the_phone_is_quiet() -> None:
         run.at(n * 4 + 2, READY)
     count = len(run.entered)
     assert count == policy.flap_transitions + 1
-    assert run.track.flapping
+    assert flapping(run)
     for n in range(4, 40):
         run.at(n * 4, ABSENT)
         run.at(n * 4 + 2, READY)
     assert len(run.entered) == count, "damped"
-    assert run.track.flapping
+    assert flapping(run)
     quiet_since = 39 * 4 + 2
     run.at(quiet_since + 29, READY)
-    assert run.track.flapping
+    assert flapping(run)
     run.at(quiet_since + 31, READY)
-    assert not run.track.flapping
+    assert not flapping(run)
     run.at(quiet_since + 40, ABSENT)
     run.at(quiet_since + 42, ABSENT)
     assert run.entered[-1] == (quiet_since + 41, UNPLUGGED)

@@ -574,12 +574,12 @@ def test_what_is_turned_off_is_hidden_not_absent() -> None:
     identities = house()
     see(identities, far("10.0.0.7:5555", "ce09"), usb("r58m", "1-1", UsbKind.MTP))
     on = {"sources": (UDEV, ADB, USBMUX), "remote": ()}
-    identities.reconfigure(**on, network=())  # type: ignore[arg-type]
+    identities.reconfigure(**on, network=())
     assert identities.is_hidden("ce09")
     assert not identities.is_hidden("r58m")
     see(identities, far("10.0.0.7:5555", "ce09"))
     assert not identities.is_seen("ce09"), "it is not wanted"
-    identities.reconfigure(**on, network=(ADB,))  # type: ignore[arg-type]
+    identities.reconfigure(**on, network=(ADB,))
     assert not identities.is_hidden("ce09")
     assert identities.readings("ce09").bridge is Bridge.UNKNOWN, "adb has not said yet"
     identities.reconfigure(sources=(ADB, USBMUX), remote=(), network=(ADB,))

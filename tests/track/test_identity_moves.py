@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import permutations
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -358,7 +358,7 @@ async def test_a_serial_that_was_told_late_is_remembered_over_a_restart(tmp_path
         assert set(shown(h)) == {"no-serial@1-1"}
 
 
-def at(bus: int, controller: str, **more: object) -> Sighting:
+def at(bus: int, controller: str, **more: Any) -> Sighting:
     """A phone of nobody's serial at the first port of a controller."""
     devpath = f"/devices/pci0000:00/0000:00:{controller}.0/usb{bus}/{bus}-1"
     return replace(usb(ANYBODYS, f"{bus}-1"), address=devpath, **more)

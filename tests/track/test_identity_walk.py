@@ -38,7 +38,7 @@ from tests.kit.tracking import pipeline_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Callback
+    from agent.model import Callback, Observation
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
 CONFIG = "[android]\nnetwork_devices = true\n"
@@ -168,7 +168,7 @@ class Bench:
                 continue
             kind = (IOS_MODES if phone.ios else ANDROID_MODES)[phone.mode]
             serial = phone.serial.replace(" ", "_")
-            platform = Platform.IOS if phone.ios else Platform.ANDROID
+            platform: Platform | None = Platform.IOS if phone.ios else Platform.ANDROID
             if phone.mode == "dfu":
                 serial = "CPID:8030 ECID:0001"
             if phone.mode == "edl":
@@ -234,8 +234,12 @@ class Bench:
                 self.pipeline.observe(Gone(source, address))
                 self.pipeline.observe(Changed(truth[address]))
                 told[address] = truth[address]
-        gone = [Gone(source, address) for address in told if address not in truth]
-        new = [Changed(truth[address]) for address in truth if told.get(address) != truth[address]]
+        gone: list[Observation] = [
+            Gone(source, address) for address in told if address not in truth
+        ]
+        new: list[Observation] = [
+            Changed(truth[address]) for address in truth if told.get(address) != truth[address]
+        ]
         # adb's source tells a phone's new address before it takes the old one back.
         for observation in [*new, *gone] if source is ADB else [*gone, *new]:
             self.pipeline.observe(observation)
@@ -248,7 +252,7 @@ class Bench:
             parse(CONFIG, "walk.toml"),
             {},
             list(self.store.records.values()),
-            self.store,  # type: ignore[arg-type]
+            self.store,
             lambda _: None,
             self.clock.clocks,
         )

@@ -134,14 +134,12 @@ class _Fails:
             raise RuntimeError("a mistake of this house")
         return self._store.record(record, transition, callbacks)
 
-    def rename_device(self, old: str, new: DeviceRecord) -> asyncio.Future[None]:
-        return self._store.rename_device(old, new)
-
 
 async def test_a_step_that_fails_leaves_its_state_and_is_tried_again(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         clock, config = StubClock(), parse(ONLY_ANDROID + HOOK, "test.toml")
-        failing, sent = _Fails(h.store), []
+        failing = _Fails(h.store)
+        sent: list[Callback] = []
         pipeline = pipeline_of(
             config, {129: config.webhooks[0]}, [], failing, sent.extend, clock.clocks
         )

@@ -26,8 +26,10 @@ from agent.sources.registry import remote_bridges
 from tests.kit.tracking import ADB, HOOK, UDEV, USBMUX, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from agent.model import Observation
     from tests.kit.tracking import House
 
 NO_UDEVD = "udevd is not running"
@@ -306,8 +308,8 @@ async def test_a_restart_while_the_tunnel_to_the_adb_server_is_down_tells_nobody
         h.see(adb("ce09"))
         await h.came()
     async with house(tmp_path, settled=False) as h:
-        said = [Snapshot(UDEV, ()), Down(ADB, "connection refused")]
-        for observation in said if first == "udev" else reversed(said):
+        said: list[Observation] = [Snapshot(UDEV, ()), Down(ADB, "connection refused")]
+        for observation in said if first == "udev" else said[::-1]:
             h.pipeline.observe(observation)
         h.wait(3600)
         assert await h.came() == [], "udev never saw it: that it does not now says nothing"
@@ -327,11 +329,11 @@ async def test_an_unplug_is_on_time_whoever_tells_it_first(
 ) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09"))
-        steps = [
+        steps: list[Callable[[], None]] = [
             lambda: h.pipeline.observe(Gone(UDEV, "/devices/1-1")),
             lambda: h.pipeline.observe(Gone(ADB, "ce09")),
         ]
-        for step in reversed(steps) if adb_first else steps:
+        for step in steps[::-1] if adb_first else steps:
             step()
             h.wait(0.01)
         h.wait(2.99)

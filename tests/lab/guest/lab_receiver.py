@@ -56,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
     def _client_gone(self) -> bool:
         """Nobody would read the answer: the callback was not taken."""
         try:
-            return self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            return not self.connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
