@@ -43,9 +43,10 @@ def main() -> None:
         print(describe(place))
         for benchmark in [name for name in NAMES if name in arguments.names or not arguments.names]:
             module = importlib.import_module(f"benchmarks.{benchmark}")
+            title = (module.__doc__ or "").partition("\n")[0]
             directory = place / benchmark
             directory.mkdir()
-            print(f"\n== {benchmark}: {module.__doc__.splitlines()[0]}", flush=True)
+            print(f"\n== {benchmark}: {title}", flush=True)
             with Others() as others:
                 found = asyncio.run(module.run(directory, quick=arguments.quick))
             print(f"   {others.note}")

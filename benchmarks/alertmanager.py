@@ -248,7 +248,9 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
         print(f"   left out: {BINARY} is not installed (apt-get install {BINARY})")
         return []
     figures = []
-    rows = [("", "p50 ms", "p99 ms", "per second", "lost after SIGKILL", "twice", "out of order")]
+    rows: list[tuple[str, ...]] = [
+        ("", "p50 ms", "p99 ms", "per second", "lost after SIGKILL", "twice", "out of order")
+    ]
     async with FakeAdbHost() as adb:
         for kind in (Ours, Alertmanager):
             board = Board()

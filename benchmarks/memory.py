@@ -197,7 +197,7 @@ print("total", rss, own, 0, len(sys.modules))
         env=ENVIRON,
     )
     output, _ = await process.communicate()
-    rows = [("import, in this order", "MB", "own", "ms", "modules")]
+    rows: list[tuple[str, ...]] = [("import, in this order", "MB", "own", "ms", "modules")]
     for line in output.decode().splitlines():
         name, rss, own, ms, modules = line.rsplit(" ", 4)
         sizes = [f"{int(kb) * 1024 / 1e6:.1f}" for kb in (rss, own)]
