@@ -25,8 +25,9 @@ from multidict import CIMultiDict
 
 from agent.clock import wall_ms
 from agent.config import Delivery
-from agent.deliver.client import BODY_LIMIT, KEEPALIVE, Client
+from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.endpoint import BODY_LIMIT, KEEPALIVE
 from agent.deliver.signing import Signer
 from agent.model import Attempt, CallbackState
 from agent.store import Store

@@ -385,7 +385,7 @@ TAIL = st.one_of(
 
 def feed(data: bytes, cuts: list[int]) -> tuple[HeadReader, list[Any]]:
     reader = HeadReader()
-    heads = []
+    heads: list[Any] = []
     for cut in [*cuts, len(data)]:
         piece, data = data[:cut], data[cut:]
         if piece and not heads:

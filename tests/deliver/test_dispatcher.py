@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ from tests.fakes.receiver import (
 from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from agent.config import Webhook
@@ -219,6 +220,10 @@ async def test_nothing_is_kept_in_memory_for_a_failing_webhook(house: House) -> 
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
 
 
+def has_come(receiver: Receiver, count: int) -> bool:
+    return len(receiver.requests) == count
+
+
 class Turns:
     """A client whose every attempt fails, and tells in which turn of the loop it began."""
 
@@ -237,6 +242,9 @@ class Turns:
         self.order.append(webhook.id)
         return Answer(503)
 
+    def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
+        """Any will do."""
+
 
 async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:
     client = Turns()
@@ -244,7 +252,7 @@ async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:
     webhooks = {number: make_webhook(number=number) for number in range(1, 101)}
     house.dispatcher = dispatcher = Dispatcher(
         house.store.callbacks,
-        client,  # type: ignore[arg-type] - the part of it that is used
+        client,
         webhooks=webhooks,
         settings=settings(),
         jitter=lambda: 0.5,
@@ -278,7 +286,7 @@ async def test_concurrency_is_bounded_per_webhook(house: House) -> None:
     assert dispatcher.stats()[1].in_flight == dispatcher.stats()[2].in_flight == 3
     gate.set()
     for receiver, hook in ((one, 1), (two, 2)):
-        await receiver.until(lambda receiver=receiver: len(receiver.requests) == 20)
+        await receiver.until(partial(has_come, receiver, 20))
         assert receiver.most_open == 3
         # First come, first served.
         mine = calls([c for c in sent if c.webhook_id == hook])
@@ -310,6 +318,9 @@ async def test_retries_follow_the_schedule_with_the_same_message(house: House) -
     def tries() -> int:
         return ids(receiver.requests).count(callback.message_id)
 
+    def was_tried(times: int) -> bool:
+        return tries() == times
+
     receiver.default = refuse_one
     dispatcher = await house.start(make_webhook(receiver.url()))
     callback = make_callback()
@@ -325,7 +336,7 @@ async def test_retries_follow_the_schedule_with_the_same_message(house: House) -
         assert dispatcher.stats()[1].waiting == 1
         refusal = answer(204) if number == 10 else refusal
         house.clock.advance(0.1)
-        await receiver.until(lambda number=number: tries() == number + 1)
+        await receiver.until(partial(was_tried, number + 1))
     await house.settled(callback, CallbackState.DELIVERED)
     mine = [r for r in receiver.requests if r.headers["webhook-id"] == callback.message_id]
     assert {r.body for r in mine} == {callback.body}
@@ -975,7 +986,7 @@ async def test_a_backlog_drains_at_its_rate_and_what_comes_later_does_not(house:
     before = len(receiver.requests)
     await house.commit(make_callback(udid="new"))  # its success ends the failing
     for count in range(2, 8):
-        await receiver.until(lambda n=count: len(receiver.requests) == before + n)
+        await receiver.until(partial(has_come, receiver, before + count))
         await eventually(lambda: dispatcher.stats()[1].in_flight == 0)
         assert len(receiver.requests) == before + count, "one per half second"
         house.clock.advance(0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Callback
+    from agent.service.devices import Devices
     from agent.store.tables.deliveries import Deliveries as StoredDeliveries
 
 
@@ -41,7 +42,8 @@ class House:
         self.deliveries = self.over(self.store)
 
     def over(self, store: Any) -> Deliveries:
-        return Deliveries(self.live, store, self.dispatcher, None)  # type: ignore[arg-type] - no device is asked for
+        no_devices = cast("Devices", None)  # none is asked for
+        return Deliveries(self.live, store, self.dispatcher, no_devices)
 
     async def die(self, count: int, phones: int, webhook_id: int = 1) -> list[Callback]:
         """So many dead callbacks."""

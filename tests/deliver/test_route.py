@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from agent.deliver.route import wants
@@ -31,8 +33,12 @@ def test_public_devices_never_call(visibility: str, calls: bool) -> None:
 
 def test_every_given_kind_of_scope_must_match() -> None:
     device = make_device("CE09", tags=("rack-1", "old"), platform=Platform.ANDROID)
-    fits = {"devices": ["x*", "ce*"], "tags": ["rack-1", "rack-2"], "platforms": ["android"]}
-    misses = {"devices": ["x*"], "tags": ["rack-2"], "platforms": ["ios"]}
+    fits: dict[str, Any] = {
+        "devices": ["x*", "ce*"],
+        "tags": ["rack-1", "rack-2"],
+        "platforms": ["android"],
+    }
+    misses: dict[str, Any] = {"devices": ["x*"], "tags": ["rack-2"], "platforms": ["ios"]}
     assert wants(make_webhook(**fits), device, ONLINE)
     for kind, fitting in fits.items():
         assert wants(make_webhook(**{kind: fitting}), device, ONLINE)
