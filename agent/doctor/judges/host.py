@@ -19,9 +19,9 @@ bug"). The agent has one connection, and keeps others out."""
 LITTLE = 1024**3
 """Bytes free: below it the disk needs a look."""
 NOTHING = 64 * 1024**2
+"""Bytes free: below it the store will soon not be written."""
 NOTHING_SHARE, LITTLE_SHARE = 0.05, 0.1
 """Of a small disk."""
-"""Bytes free: below it the store will soon not be written."""
 SHARE = 0.02
 """Of the inodes."""
 EARLIEST = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
