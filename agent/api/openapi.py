@@ -15,11 +15,10 @@ from aiohttp import web
 from agent import __version__
 from agent.api.errors import ErrorRow
 from agent.api.route import Foreign
-from agent.api.routes import MATTERS
 from agent.api.schema import Schemas, properties
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from agent.api.route import Route, Routes, Served
     from agent.api.schema import Schema
@@ -44,11 +43,12 @@ _ANY_ERROR = (
 )
 
 
-def document() -> Schema:
-    """The whole of it."""
+def document(matters: Iterable[Routes]) -> Schema:
+    """Of all of these routes."""
+    matters = tuple(matters)
     schemas = Schemas()
     paths: dict[str, Schema] = {}
-    for matter in MATTERS:
+    for matter in matters:
         for served in matter.all:
             operations = paths.setdefault(served.route.shown, {})
             operations[served.route.method.lower()] = _operation(matter, served, schemas)
@@ -61,7 +61,7 @@ def document() -> Schema:
             "license": {"name": "GPL-3.0-or-later", "identifier": "GPL-3.0-or-later"},
         },
         "servers": [{"url": "/", "description": "Where this document came from."}],
-        "tags": [{"name": each.tag, "description": each.about} for each in MATTERS if each.about],
+        "tags": [{"name": each.tag, "description": each.about} for each in matters if each.about],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.named.items())),

@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 from aiohttp import web
 
 from agent.api.request import SERVICES
-from agent.api.route import Route, Routes, Stream
+from agent.api.route import SERVED, Route, Routes, Stream
 from agent.service.health import HealthRow, StatusRow
 from agent.service.reload import Reloaded
 
@@ -53,10 +53,10 @@ async def status(request: web.Request) -> StatusRow:
 @routes.add(Route("GET", "/v1/openapi.json", answers=dict[str, object]))
 async def openapi(request: web.Request) -> web.Response:
     """This document."""
-    del request
     from agent.api.openapi import document  # noqa: PLC0415 - few ask for it, once each
 
-    return web.json_response(await asyncio.to_thread(document))
+    served = request.app[SERVED]
+    return web.json_response(await asyncio.to_thread(document, served))
 
 
 @routes.add(

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from agent.api.schema import Schema, Schemas
 
+SERVED: web.AppKey[tuple[Routes, ...]] = web.AppKey("served")
+"""All that is served."""
 Handler = Callable[[web.Request], Awaitable[Any]]
 _Handler = TypeVar("_Handler", bound=Handler)
 

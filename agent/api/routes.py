@@ -15,6 +15,7 @@ from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
 from agent.api.request import CALLER, LIMITS, LISTING, NAMES, SERVICES, STOPPING
+from agent.api.route import SERVED
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def build(
     app[NAMES] = names
     app[STOPPING] = asyncio.Event()
     app[LISTING] = asyncio.Lock()
+    app[SERVED] = MATTERS
     events.set_up(app)
     for matter in MATTERS:
         matter.add_to(app.router)

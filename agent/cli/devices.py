@@ -6,18 +6,17 @@ import json
 import sys
 import time
 from collections import Counter
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from agent.cli.common import ask, config_option, quoted
+from agent.cli.filters import Filters
 from agent.cli.out import printable
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import columns, terminal
 from agent.text import elapsed
-from agent.udid import alike
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -39,45 +38,6 @@ _SHRINK = (
 """Which column gives up how much room, in turn; a UDID, which is copied, and the state last."""
 _SHOWN = 10
 """Transitions below the table of one device."""
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """Which devices are shown: those that fit one of each kind that is named."""
-
-    named: tuple[str, ...] = ()
-    """UDIDs and names; letter case and a UDID's dashes do not matter."""
-    states: tuple[str, ...] = ()
-    platform: str | None = None
-    tags: tuple[str, ...] = ()
-
-    def fit(self, row: DeviceRow | TransitionRow, *states: str | None) -> bool:
-        """Whether that row, or that transition between those states, is to be shown."""
-        return (
-            (not self.states or any(state in self.states for state in states))
-            and (self.platform is None or row["platform"] == self.platform)
-            and (not self.tags or not set(self.tags).isdisjoint(row["tags"]))
-            and (not self.named or any(_is_called(row, text) for text in self.named))
-        )
-
-    def rows(self, rows: list[DeviceRow]) -> list[DeviceRow]:
-        """Those that are to be shown; who writes a UDID as it is means no other one."""
-        udids = {row["udid"] for row in rows}
-        exact = udids.intersection(self.named)
-        meant = {alike(udid) for udid in exact}
-        return [
-            row
-            for row in rows
-            if self.fit(row, row["state"])
-            and (row["udid"] in exact or alike(row["udid"]) not in meant)
-        ]
-
-
-def _is_called(row: DeviceRow | TransitionRow, text: str) -> bool:
-    if row["name"].casefold() == text.casefold():
-        return True
-    serial = row["udid"].rpartition("@")[0]  # of a twin: its serial means both of them
-    return alike(text) in {alike(row["udid"]), alike(serial)}
 
 
 @click.command()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from agent.cli.devices import Filters
+    from agent.cli.filters import Filters
     from agent.service.devices import DeviceRow
     from agent.wire.control import Event
 
