@@ -665,7 +665,7 @@ def test_the_order_of_arrival_does_not_matter(
         )
 
     shuffled = list(sightings)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)  # type: ignore[attr-defined]  # hypothesis gives it as object
     assert present(shuffled) == sorted(
         (serial, port, Presence.PRESENT, bridge or Bridge.ABSENT)
         for port, (serial, bridge) in bench.items()
