@@ -43,7 +43,7 @@ class Served(Nobody):
         news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
         made.pipeline.watch(news.publisher(Topic.DEVICE))
         made.pipeline.commits.watch(lambda: news.publish(Topic.TRANSITION))
-        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]
+        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
 
     async def readers(self, count: int) -> None:
         """Wait until there are so many."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -23,6 +24,9 @@ from agent.model import (
 )
 from agent.track.identity import Identities, Known
 from agent.udid import canonical, is_junk, listed
+
+if TYPE_CHECKING:
+    from random import Random
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
 UDID = "00008030-001A2B3C4D5E6F70"
@@ -646,7 +650,7 @@ BENCHES = st.dictionaries(
 
 @given(BENCHES, st.randoms())
 def test_the_order_of_arrival_does_not_matter(
-    bench: dict[str, tuple[str, Bridge | None]], random: object
+    bench: dict[str, tuple[str, Bridge | None]], random: Random
 ) -> None:
     """Once all have spoken, the phones on the bench are the same whatever came first."""
     sightings = [
@@ -665,7 +669,7 @@ def test_the_order_of_arrival_does_not_matter(
         )
 
     shuffled = list(sightings)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert present(shuffled) == sorted(
         (serial, port, Presence.PRESENT, bridge or Bridge.ABSENT)
         for port, (serial, bridge) in bench.items()

@@ -515,7 +515,7 @@ class Timed(Scripted):
 
     async def read(self, target: Target) -> Mapping[str, str]:
         self.at.append(self.clock.now - 1000)
-        return self.in_use.get(target.key, {})  # type: ignore[return-value]
+        return self.in_use.get(target.key, {})  # type: ignore[return-value]  # no errors are set here
 
 
 async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
@@ -605,7 +605,7 @@ async def test_a_fault_of_ours_ends_no_reading_for_good(bench: Bench, where: str
             raise faults.pop()
         hear(udid, reading)
 
-    bench.take, bench.look = take, faulty  # type: ignore[method-assign]
+    bench.take, bench.look = take, faulty  # type: ignore[method-assign]  # a fault
     source.in_use["one"] = {"D": "session 1"}
     with structlog.testing.capture_logs() as logs:
         await bench.run(source)

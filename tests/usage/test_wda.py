@@ -196,7 +196,7 @@ async def test_one_that_hangs_delays_nobody(harness: WdaHarness) -> None:
 
 
 async def _read(source: WdaSource, target: object) -> None:
-    await source.read(target)  # type: ignore[arg-type]
+    await source.read(target)  # type: ignore[arg-type]  # from `targets`, as object
 
 
 async def test_garbage_from_usbmuxd_is_unknown(tmp_path: Path) -> None:

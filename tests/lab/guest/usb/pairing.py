@@ -101,7 +101,7 @@ def trusted_record(directory: Path, udid: str) -> dict[str, Any]:
 def host_certificates(record: dict[str, Any]) -> tuple[bytes, bytes] | None:
     """Those of a pairing record by which a phone knows the host; None where they are missing."""
     found = record.get("RootCertificate"), record.get("HostCertificate")
-    return found if all(isinstance(pem, bytes) for pem in found) else None  # type: ignore[return-value]
+    return found if all(isinstance(pem, bytes) for pem in found) else None  # type: ignore[return-value]  # just looked
 
 
 def phone_tls(certificates: tuple[bytes, bytes]) -> ssl.SSLContext:

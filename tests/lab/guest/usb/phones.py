@@ -367,6 +367,6 @@ def _configure(slot: Slot, settings: dict[str, Any]) -> None:
         if name not in phone.kinds:
             raise RefusedError(f"an {phone.kind} phone has no {name!r}")
         setting: Any = _checked(name, value, phone.kinds[name])
-        setters.append(lambda name=name, value=setting: phone.set(name, value))  # type: ignore[misc]
+        setters.append(lambda name=name, value=setting: phone.set(name, value))  # type: ignore[misc]  # one for each name
     for setter in setters:
         setter()
