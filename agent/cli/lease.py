@@ -17,7 +17,7 @@ from agent.cli.common import (
     quoted,
     socket_of,
 )
-from agent.cli.devices import since
+from agent.cli.device_rows import since
 from agent.cli.holding import Seconds, patiently, request_body, wish_options
 from agent.cli.out import LONG, echo_err, printable
 from agent.cli.table import columns

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import click
 
 from agent.cli.common import AgentClient, socket_of
-from agent.cli.devices import table, tally, transition_line
+from agent.cli.device_rows import table, tally, transition_line
 from agent.cli.out import can_write, printable, say
 from agent.cli.table import fitted, terminal
 from agent.errors import ApiError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import click
 import pytest
 
-from agent.cli.devices import since, table
+from agent.cli.device_rows import since, table
 from agent.cli.filters import Filters
 from agent.cli.watch import Screen
 from agent.text import width

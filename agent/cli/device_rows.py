@@ -1,0 +1,80 @@
+"""Devices and their transitions as a terminal shows them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from agent.cli.out import printable
+from agent.cli.table import columns
+from agent.text import elapsed
+
+if TYPE_CHECKING:
+    from agent.service.devices import DeviceRow, TransitionRow
+
+_COLOURS = {
+    "online": "green",
+    "utilizing": "blue",
+    "offline": "yellow",
+    "unplugged": "bright_black",
+}
+_HEADINGS = ("NAME", "UDID", "PLATFORM", "STATE", "SINCE", "PORT", "TAGS", "WHY")
+_SHRINK = (
+    *((0, 24), (7, 32), (6, 16), (0, 16), (7, 24), (6, 8)),
+    *((2, 0), (6, 0), (7, 12), (5, 0), (0, 8), (7, 0), (1, 13), (4, 0), (0, 0), (1, 1), (3, 1)),
+)
+"""Which column gives up how much room, in turn; a UDID, which is copied, and the state last."""
+_SHOWN = 10
+"""Transitions below the table of one device."""
+
+
+def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
+    """The rows under headings, in columns; states coloured. `room`: of the terminal."""
+    cells = [
+        (
+            row["name"],
+            row["udid"],
+            row["platform"] or "",
+            row["state"] + ("~" if row["flapping"] else ""),
+            since(row["since"], now),
+            row["port"],
+            ",".join(row["tags"]),
+            " ".join(filter(None, (row["reason"], "(flapping)" if row["flapping"] else ""))),
+        )
+        for row in rows
+    ]
+    colours = [_COLOURS.get(row["state"]) for row in rows]
+    return columns(_HEADINGS, cells, 3, colours, room=room, shrink=_SHRINK)
+
+
+def transition_line(row: TransitionRow) -> str:
+    """One transition: when, which device, from what to what, and why."""
+    return f"{row['at']}  {printable(row['name'])}  {printable(row['udid'])}  {_move(row)}".rstrip()
+
+
+def history(transitions: list[TransitionRow]) -> str:
+    """What one device went through, newest first."""
+    lines = [f"{row['at']}  {_move(row)}".rstrip() for row in transitions[:_SHOWN]]
+    return "\n" + ("\n".join(lines) or "no transition is stored")
+
+
+def _move(row: TransitionRow) -> str:
+    to = click.style(row["to"], fg=_COLOURS.get(row["to"]))
+    return f"{row['from'] or 'new'} -> {to}  {printable(row['reason'])}"
+
+
+def tally(rows: list[DeviceRow]) -> str:
+    """`4 devices: 3 online, 1 offline`."""
+    counts: Counter[str] = Counter(row["state"] for row in rows)
+    parts = ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
+    return f"{len(rows)} device{'' if len(rows) == 1 else 's'}" + (f": {parts}" if parts else "")
+
+
+def since(moment: str | None, now: float) -> str:
+    """How long ago; "" for never."""
+    if not moment:
+        return ""
+    return elapsed(now - datetime.fromisoformat(moment).timestamp())
