@@ -173,7 +173,7 @@ class App:
         )
         records = await store.devices.all()
         parts = build(live, self._tasks, self._subscribers, store, ids, records, outside)
-        stack.push_async_callback(parts.client.close)
+        stack.push_async_callback(parts.senders.close)
         self._parts = parts
         lifecycle = Lifecycle(self._notifier, parts, self._ready)
         self._reloader = reloader = Reloader(parts, setting, lifecycle, self._turn)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from agent.api.server import ApiServer
 from agent.clock import wall_ms
-from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.outbox import Outbox
+from agent.deliver.senders import Senders
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.events import Events
@@ -70,7 +70,7 @@ class Parts:
     subscribers: Subscribers
     store: Store
     ids: WebhookIds
-    client: Client
+    senders: Senders
     dispatcher: Dispatcher
     pipeline: Pipeline
     sources: Supervisor
@@ -101,9 +101,9 @@ def build(
     """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
     loop = asyncio.get_running_loop()
     config = live.config
-    client = Client()
+    senders = Senders()
     dispatcher = Dispatcher(
-        store.callbacks, client, webhooks=live.webhooks, settings=config.delivery
+        store.callbacks, senders, webhooks=live.webhooks, settings=config.delivery
     )
 
     def recheck(source: SourceName) -> Awaitable[None] | None:
@@ -146,7 +146,7 @@ def build(
         live=live,
         devices=devices,
         events=Events(pipeline, store),
-        webhooks=Webhooks(live, dispatcher, client),
+        webhooks=Webhooks(live, dispatcher, senders),
         editor=WebhookEditor(outside.file, live, outside.edited),
         deliveries=Deliveries(live, store, dispatcher, devices),
         leases=LeaseDesk(leases, devices),
@@ -168,7 +168,7 @@ def build(
         subscribers=subscribers,
         store=store,
         ids=ids,
-        client=client,
+        senders=senders,
         dispatcher=dispatcher,
         pipeline=pipeline,
         sources=sources,

@@ -1,4 +1,7 @@
-"""What sends a callback, as delivery sees it: `client.Client` does it over HTTP."""
+"""What sends a callback, as delivery sees it: `client.Client` does it over HTTP.
+
+Each kind has a row in `senders`, by the schemes of the URLs that it sends to.
+"""
 
 from __future__ import annotations
 
@@ -25,4 +28,10 @@ class Sender(Protocol):
         """
 
     def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
-        """These are in force; attempts under way end as they began."""
+        """These are in force; attempts under way end as they began.
+
+        All of them, whoever sends for them: those of other schemes are not this one's matter.
+        """
+
+    async def close(self) -> None:
+        """Close what is open. Attempts have ended or been cancelled before."""

@@ -245,6 +245,9 @@ class Turns:
     def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
         """Any will do."""
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
 
 async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:
     client = Turns()

@@ -120,6 +120,9 @@ class Endpoint:
     def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
         """Nothing is kept."""
 
+    async def close(self) -> None:
+        """Nothing is open."""
+
 
 class SlowCallbacks:
     """The real ones, whose answers arrive some turns later, when other things have happened."""
