@@ -17,6 +17,7 @@ from agent.config import Config, load
 from agent.config.document import Document, read
 from agent.config.loader import config_of
 from agent.errors import ConfigError, Problem
+from agent.model import Platform
 from agent.users import group_name
 from agent.wire.control import ControlSocket
 
@@ -32,6 +33,7 @@ GROUP = "device-agent"
 """Who may read the installed file, and use the socket."""
 _META = "agent.cli.config"
 REQUEST_LIMIT = 30.0
+PLATFORM = click.Choice([each.value for each in Platform])
 """Seconds to wait for the running agent's answer."""
 BAD_CONFIG = 2
 """Exit code of a configuration that cannot be used."""

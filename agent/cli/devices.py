@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option, quoted
+from agent.cli.common import PLATFORM, ask, config_option, quoted
 from agent.cli.device_rows import history, table
 from agent.cli.filters import Filters
 from agent.cli.reload import say_refused_reload
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--watch", "-w", is_flag=True, help="Stay, and show what happens as it happens.")
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
 @click.option("--state", "states", multiple=True, help="Only devices in this state; repeatable.")
-@click.option("--platform", type=click.Choice(["android", "ios"]), help="Only this platform.")
+@click.option("--platform", type=PLATFORM, help="Only this platform.")
 @click.option("--tag", "tags", multiple=True, help="Only devices with this tag; repeatable.")
 @click.argument("named", metavar="[DEVICE]...", nargs=-1)
 def command(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agent.cli.common import PLATFORM
 from agent.cli.out import say
 from agent.config import parse_duration
 from agent.errors import ApiError
@@ -51,7 +52,7 @@ class Seconds(click.ParamType[float]):
 _OPTIONS = (
     click.option("--holder", default=None, help="Who uses it. [default: user@host]"),
     click.option("--any", "any_", is_flag=True, help="Any device that is online and fits."),
-    click.option("--platform", type=click.Choice(["android", "ios"]), help="With --any."),
+    click.option("--platform", type=PLATFORM, help="With --any."),
     click.option("--tag", "tags", multiple=True, help="With --any: all of them; repeatable."),
     click.option("--wait", "waits", is_flag=True, help="Queue until the device is free."),
     click.option("--timeout", type=Seconds(), help="Wait no longer than that. [default: 24h]"),

@@ -29,7 +29,7 @@ from agent.config.change import change
 from agent.config.mistakes import translated
 from agent.config.model import PayloadFormat
 from agent.errors import ApiError, ConfigError, EditError, UnknownWebhookError
-from agent.model import DeviceState
+from agent.model import DeviceState, Platform
 from agent.text import meant_key
 from agent.wire.control import typed
 
@@ -99,7 +99,7 @@ _OPTIONS = (
         "platforms",
         multiple=True,
         callback=_words,
-        metavar="android|ios",
+        metavar="|".join(Platform),
         help="Scope: only phones of these platforms; repeatable.",
     ),
     click.option("--payload", metavar="|".join(get_args(PayloadFormat)), help="Its body."),
