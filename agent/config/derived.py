@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from agent.config.model import Webhook
+    from agent.model import Platform
 
 
 class Config(Tables):
@@ -39,6 +40,10 @@ class Config(Tables):
     def device(self, udid: str) -> DeviceEntry | None:
         """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
         return self._by_udid.get(listed_key(udid))
+
+    def watches(self, platform: Platform) -> bool:
+        """Whether its section, which bears its name, is turned on."""
+        return bool(getattr(self, platform).enabled)
 
     def state_dir(self, environ: Mapping[str, str]) -> Path:
         """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""

@@ -91,11 +91,10 @@ def _idle_webhooks(config: Config) -> Iterator[Mistake]:
     """Webhooks that certainly no phone can match, whatever is plugged in."""
     default = config.discovery.visibility
     listed = [each for each in config.devices if (each.visibility or default) in CALLING]
-    watched = {Platform.ANDROID: config.android.enabled, Platform.IOS: config.ios.enabled}
     for index, webhook in enumerate(config.webhooks):
         path: KeyPath = ("webhooks", index)
         wanted = webhook.platforms or tuple(Platform)
-        if not any(watched[platform] for platform in wanted):
+        if not any(map(config.watches, wanted)):
             off = " and ".join(f"[{platform}]" for platform in wanted)
             yield Mistake(
                 (*path, "platforms") if webhook.platforms else path,

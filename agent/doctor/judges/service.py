@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, Section
 from agent.doctor.metrics import number
+from agent.model import SourceName
 from agent.service.reload import IN_FORCE
 from agent.text import elapsed
 
@@ -19,7 +20,7 @@ _AGENT = Section("Agent")
 _CONFIG = Section("Configuration")
 SHOWN = 5
 """Lines of one kind; the rest is counted."""
-_SOURCES = ("udev", "adb", "usbmux", "store", "reload")
+_SOURCES = (*SourceName, "store", "reload")
 """What the agent complains of that has a check of its own."""
 TOUCHED = 5.0
 """Seconds that a file may be newer than its loading: an editor, a slow disk."""
