@@ -1183,7 +1183,8 @@ def _on_usb(device: _Device) -> Sighting | None:
 
 def _bridge_name(device: _Device) -> str:
     """As operators call it."""
-    return "usbmuxd" if device.facts.platform is Platform.IOS else "adb"
+    source = BRIDGE_OF[device.facts.platform or Platform.ANDROID]
+    return _DAEMONS.get(source, source.value)
 
 
 def _ruled_out(device: _Device) -> bool:
@@ -1214,24 +1215,29 @@ def _not_seen(platform: Platform, device: _Device) -> str:
     usb = sighting.usb if sighting is not None else None
     if sighting is not None and sighting.reason:
         return sighting.reason  # udev knows: blocked on this host, or in which emergency mode
-    if platform is Platform.IOS:
-        if usb is UsbKind.APPLE_RECOVERY:
-            return "in recovery or DFU mode"
-        return (
-            "not seen by usbmuxd: unlock the phone and tap Trust; if it stays, unplug and replug "
-            "it, or restart usbmuxd"
-        )
-    return (_NOT_SEEN_BY_ADB.get(usb) if usb else None) or "not seen by adb"
+    return (
+        _NOT_SEEN.get((platform, usb))
+        or _NOT_SEEN.get((platform, None))
+        or f"not seen by {_bridge_name(device)}"
+    )
 
 
+_DAEMONS = {SourceName.USBMUX: "usbmuxd"}
+"""What operators call bridges that they do not know by the source's name."""
 _DEBUGGING_OFF = "USB debugging is off: turn it on in the phone's developer options"
-_NOT_SEEN_BY_ADB = {
-    UsbKind.FASTBOOT: "in the bootloader (fastboot)",
-    UsbKind.EMERGENCY: "in an emergency mode of its chip: restart the phone",
-    UsbKind.ADB: (
+_NOT_SEEN: dict[tuple[Platform, UsbKind | None], str] = {
+    (Platform.ANDROID, UsbKind.FASTBOOT): "in the bootloader (fastboot)",
+    (Platform.ANDROID, UsbKind.EMERGENCY): "in an emergency mode of its chip: restart the phone",
+    (Platform.ANDROID, UsbKind.ADB): (
         "not seen by adb although USB debugging is on: check the device node's permissions "
         "(udev rules), another adb server, or replug the phone"
     ),
-    UsbKind.MTP: _DEBUGGING_OFF,
-    UsbKind.OTHER: _DEBUGGING_OFF,
+    (Platform.ANDROID, UsbKind.MTP): _DEBUGGING_OFF,
+    (Platform.ANDROID, UsbKind.OTHER): _DEBUGGING_OFF,
+    (Platform.IOS, UsbKind.APPLE_RECOVERY): "in recovery or DFU mode",
+    (Platform.IOS, None): (
+        "not seen by usbmuxd: unlock the phone and tap Trust; if it stays, unplug and replug it, "
+        "or restart usbmuxd"
+    ),
 }
+"""Why a platform's bridge does not list a phone, by what udev sees; None: whatever it sees."""
