@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     import aiohttp.abc
 
-    from agent.config import Webhook
+    from agent.config import Tls, Webhook
     from agent.model import Callback
 
 TLS_TIME: Final = 10.0
@@ -57,7 +57,7 @@ class Client:
         self._resolver = resolver or ThreadResolver()
         self._monotonic = monotonic
         self._endpoints: dict[int | None, Endpoint] = {}
-        self._contexts: dict[tuple[object, ...], SharedThread[ssl.SSLContext]] = {}
+        self._contexts: dict[Tls, SharedThread[ssl.SSLContext]] = {}
         """By what they are made of: those whose files are being read."""
         self._retired: set[Endpoint] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -128,9 +128,7 @@ class Client:
 
     async def _tls(self, webhook: Webhook, limit: float) -> ssl.SSLContext:
         """Reading certificates takes milliseconds of file and CPU time, or for ever."""
-        tls = webhook.tls
-        made_of = (tls.ca, tls.cert, tls.key, tls.verify)
-        reading = self._contexts.setdefault(made_of, SharedThread())
+        reading = self._contexts.setdefault(webhook.tls, SharedThread())
         seconds = min(limit, TLS_TIME)
         try:
             async with asyncio.timeout(seconds):
@@ -142,7 +140,7 @@ class Client:
             ) from None
         finally:
             if reading.idle:
-                self._contexts.pop(made_of, None)
+                self._contexts.pop(webhook.tls, None)
         return context
 
     def _known(self, webhook: Webhook) -> Endpoint | None:
