@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.errors import StoreError, StoreLockedError, StoreVersionError
+from agent.model import Platform
 from agent.store import Store
 from agent.store.commit import commit
 from agent.store.database import Database
@@ -109,6 +110,24 @@ async def test_migrations_keep_what_is_there_and_fail_whole(tmp_path: Path) -> N
     assert conn.execute("SELECT 1 FROM sqlite_schema WHERE name = 'half'").fetchall() == []
     assert conn.execute("SELECT message_id FROM callbacks").fetchall() == [("m",)]
     conn.close()
+
+
+async def test_devices_of_an_older_store_stay_and_any_platform_may_come(tmp_path: Path) -> None:
+    path = tmp_path / STATE_NAME
+    path.touch()
+    conn = connect(path, fresh=True)
+    migrate(conn, path, scripts()[:4])
+    conn.execute("INSERT INTO devices VALUES ('a', 'ios', 'online', 5, 'n', '', '', '', '', '')")
+    conn.execute("INSERT INTO transitions VALUES (1, 'a', NULL, 'online', '', 5, '')")
+    migrate(conn, path, scripts())
+    assert conn.execute("PRAGMA foreign_key_check").fetchall() == []
+    conn.execute("UPDATE devices SET platform = 'one that is to come'")
+    conn.execute("UPDATE devices SET platform = 'ios'")
+    conn.close()
+    store = Store.open(tmp_path)
+    (known,) = await store.devices.all()
+    await store.close()
+    assert (known.udid, known.platform, known.name) == ("a", Platform.IOS, "n")
 
 
 def test_every_migration_has_the_next_number() -> None:
