@@ -158,7 +158,7 @@ def _normal(url: str) -> str:
     """The same for URLs that mean the same: host in lower case, no default port, a path."""
     parts = urlsplit(url)
     userinfo, at, _ = parts.netloc.rpartition("@")
-    default = {"http": 80, "https": 443}[parts.scheme]
+    default = {"http": 80, "https": 443}.get(parts.scheme)
     port = f":{parts.port}" if parts.port not in {None, default} else ""
     return parts._replace(
         netloc=f"{userinfo}{at}{parts.hostname}{port}", path=parts.path or "/", fragment=""
