@@ -54,7 +54,7 @@ def _forms(secret: str) -> set[str]:
     }
 
 
-def bare_url(url: URL) -> str:
+def _bare(url: URL) -> str:
     """A URL without userinfo, query and fragment: fit for messages."""
     return str(url.with_user(None).with_query(None).with_fragment(None))
 
@@ -89,7 +89,7 @@ def redirect_target(url: URL, location: str, private: Iterable[str]) -> str:
     try:
         target = url.join(URL(location))
         path = unquote(target.path)
-        return f"{target.origin()}/***" if redact(path, private) != path else bare_url(target)
+        return f"{target.origin()}/***" if redact(path, private) != path else _bare(target)
     except ValueError:
         return "an unreadable address"
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, TypedDict
 
-from yarl import URL
-
 from agent.clock import wall_ms
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
-from agent.deliver.redaction import bare_url
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.service.rows import Time, iso
 
@@ -136,7 +133,7 @@ class Webhooks:
         return {
             "webhook": webhook.name,
             "id": message_id,
-            "url": bare_url(URL(webhook.url)),
+            "url": webhook.url.bare,
             "ok": answer.status is not None and 200 <= answer.status < 300,  # noqa: PLR2004 - 2xx
             "status": answer.status,
             "error": describe(answer),
@@ -150,7 +147,7 @@ def settings_row(webhook: Webhook, org_id: int) -> WebhookSettings:
     """What the file says of a webhook."""
     return {
         "name": webhook.name,
-        "url": bare_url(URL(webhook.url)),
+        "url": webhook.url.bare,
         "description": webhook.description,
         "events": list(webhook.events),
         "enabled": webhook.enabled,
