@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING
 
 import pytest
@@ -143,6 +143,26 @@ async def test_unchanged_lists_say_nothing(host: FakeAdbHost) -> None:
         assert {o.sighting.serial for o in recorder.seen[before:] if isinstance(o, Changed)} == {
             "LAST"
         }
+
+
+async def test_a_storm_of_lists_leaves_everything_else_its_turn(host: FakeAdbHost) -> None:
+    """They are all in the socket at once: reading them does not suspend by itself."""
+    loop = asyncio.get_running_loop()
+    async with watching(host) as recorder:
+        await recorder.until(lambda: bool(recorder.seen), "the snapshot")
+        told = [len(recorder.seen)]
+
+        def turn() -> None:
+            told.append(len(recorder.seen))
+            nonlocal next_turn
+            next_turn = loop.call_soon(turn)
+
+        next_turn = loop.call_soon(turn)
+        host.push_raw(b"000cR58M\tdevice\n0000" * 200 + b"000cLAST\tdevice\n")
+        await recorder.until(lambda: sees(recorder, "LAST"), "the last of them")
+        next_turn.cancel()
+        assert len(recorder.seen) > 400
+        assert max(after - before for before, after in pairwise(told)) <= 2, "a list a turn"
 
 
 BROKEN = {
