@@ -147,20 +147,19 @@ async def test_unchanged_lists_say_nothing(host: FakeAdbHost) -> None:
 
 async def test_a_storm_of_lists_leaves_everything_else_its_turn(host: FakeAdbHost) -> None:
     """They are all in the socket at once: reading them does not suspend by itself."""
-    loop = asyncio.get_running_loop()
     async with watching(host) as recorder:
         await recorder.until(lambda: bool(recorder.seen), "the snapshot")
         told = [len(recorder.seen)]
 
-        def turn() -> None:
-            told.append(len(recorder.seen))
-            nonlocal next_turn
-            next_turn = loop.call_soon(turn)
+        async def note_each_turn() -> None:
+            while True:
+                told.append(len(recorder.seen))
+                await asyncio.sleep(0)
 
-        next_turn = loop.call_soon(turn)
+        turns = asyncio.create_task(note_each_turn())
         host.push_raw(b"000cR58M\tdevice\n0000" * 200 + b"000cLAST\tdevice\n")
         await recorder.until(lambda: sees(recorder, "LAST"), "the last of them")
-        next_turn.cancel()
+        turns.cancel()
         assert len(recorder.seen) > 400
         assert max(after - before for before, after in pairwise(told)) <= 2, "a list a turn"
 
