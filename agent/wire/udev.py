@@ -125,10 +125,13 @@ class Database:
             yield _device(device)
 
     def device(self, name: str) -> UdevDevice:
-        """The one at that port. LookupError: it is gone, or not whole yet. Raises UdevError."""
+        """The one at that port. Raises LookupError: it is gone, or not whole yet; UdevError."""
         import pyudev  # noqa: PLC0415 - see the module's docstring
 
-        return _device(pyudev.Devices.from_path(self._context, f"/{DEVICES}/{name}"))
+        try:
+            return _device(pyudev.Devices.from_path(self._context, f"/{DEVICES}/{name}"))
+        except pyudev.DeviceNotFoundError as error:
+            raise LookupError(str(error)) from None
 
 
 def why_no_netlink() -> str:

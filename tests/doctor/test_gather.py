@@ -44,7 +44,7 @@ async def test_the_tree_of_usb(tmp_path: Path) -> None:
     sysfs = FakeSysfs(tmp_path)
     sysfs.start_udevd()
     root = sysfs.sys / "devices/pci0000:00/0000:00:14.0/usb1"
-    root.mkdir(parents=True)
+    root.mkdir(parents=True, exist_ok=True)
     (root / "uevent").write_text("BUSNUM=001\nPRODUCT=1d6b/2/515\nTYPE=9/0/1\n")
     (root / "product").write_text("xHCI Host Controller\n")
     (sysfs.sys / "bus/usb/devices/usb1").symlink_to(root)

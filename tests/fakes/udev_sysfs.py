@@ -112,6 +112,7 @@ class FakeSysfs:
         self._folders = (self._bus, self.sys / "devices", self.sys / "class", self._data)
         for folder in self._folders:
             folder.mkdir(parents=True, exist_ok=True)
+        self._add_root_hub()
 
     @property
     def _bus(self) -> Path:
@@ -234,6 +235,14 @@ class FakeSysfs:
         for folder in self._folders:
             shutil.rmtree(folder)
             folder.mkdir()
+        self._add_root_hub()
+
+    def _add_root_hub(self) -> None:
+        """Its interface: `1-0:1.0`, as every kernel lists it, though no device is called `1-0`."""
+        if not (self._bus / "1-0:1.0").is_symlink():
+            place = self.sys / CONTROLLER.lstrip("/") / "usb1"
+            place.mkdir(parents=True, exist_ok=True)
+            self._write_interface(place, "1-0:1.0", HUB)
 
     def _write(self, device: FakeUsbDevice, *, in_database: bool, authorized: bool) -> None:
         place = self.directory(device)
