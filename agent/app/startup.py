@@ -109,7 +109,7 @@ class Startup:
         log.info(
             "agent.ready",
             version=__version__,
-            devices=len(parts.pipeline.views.all()),
+            devices=sum(parts.pipeline.views.census().states.values()),
             webhooks=len(parts.live.webhooks),
             socket=str(parts.live.config.socket_path(self._setting.environ)),
             api=parts.api.address or "off",

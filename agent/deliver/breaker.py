@@ -28,8 +28,6 @@ class Breaker:
 
     failures: int = 0
     """In a row."""
-    failing: bool = False
-    """It has failed often enough to be tried by one lane at a time."""
     failing_since_ms: int = 0
     """0: not failing."""
     recoveries: int = 0
@@ -49,6 +47,11 @@ class Breaker:
     _drain_at: float = 0.0
     """Before this a draining webhook sends nothing more."""
 
+    @property
+    def failing(self) -> bool:
+        """It has failed often enough to be tried by one lane at a time."""
+        return self.failures >= BREAK_AFTER
+
     def slots(self, concurrency: int) -> int:
         """Attempts that may be under way at once."""
         return 1 if self.failing else concurrency
@@ -62,14 +65,14 @@ class Breaker:
 
         Whether it turned by it: a success ended its failing, a failure began it.
         """
+        was_failing = self.failing
         if isinstance(decision, Delivered):
-            recovered = self.failing
             self.last_success_ms = now_ms
             self._up()
-            if recovered:
+            if was_failing:
                 self.draining = True
                 self.recoveries += 1
-            return recovered
+            return was_failing
         self.failures += 1
         self.last_error = decision.why
         self.last_error_ms = now_ms
@@ -81,9 +84,8 @@ class Breaker:
         elif isinstance(decision, Paused):
             self.failures = max(self.failures, BREAK_AFTER)
             self.paused = decision.why
-        if self.failing or self.failures < BREAK_AFTER:
+        if was_failing or not self.failing:
             return False
-        self.failing = True
         self.failing_since_ms = now_ms
         return True
 
@@ -108,7 +110,6 @@ class Breaker:
         return 0.0
 
     def _up(self) -> None:
-        self.failing = False
         self.failures = self.failing_since_ms = 0
         self.down_since = None
         self.asked_until = 0.0

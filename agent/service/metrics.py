@@ -260,10 +260,7 @@ METRICS = (
         "transitions",
         "Transitions, by the new state.",
         ("state",),
-        lambda scene: (
-            ((str(state),), scene.pipeline.commits.counts.transitions[state])
-            for state in DeviceState
-        ),
+        _transitions,
     ),
     _one(
         "counter",

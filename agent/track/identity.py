@@ -1044,12 +1044,6 @@ class Identities:
         platform = device.facts.platform
         return device.off_usb or (platform is not None and BRIDGE_OF[platform] in self._remote)
 
-    def _may_be_on_usb(self, device: _Device) -> bool:
-        return (
-            not self._bridge_is_presence(device)
-            and self._presence(device)[0] is not Presence.ABSENT
-        )
-
     def _bridge(self, device: _Device) -> tuple[Bridge, str]:
         platform = device.facts.platform
         if platform is None:
