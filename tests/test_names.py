@@ -14,14 +14,23 @@ from agent.model import (
     Changed,
     DeviceState,
     Gone,
-    Platform,
-    Sighting,
     Snapshot,
     Usage,
     UsageReading,
 )
 from agent.service.devices import Devices
-from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, reconfigure, usb
+from tests.kit.tracking import (
+    ADB,
+    HOOK,
+    ONLY_ANDROID,
+    UDEV,
+    House,
+    adb,
+    far,
+    house,
+    reconfigure,
+    usb,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,18 +38,6 @@ if TYPE_CHECKING:
 SERIAL = "0123456789ABCDEF"
 SCOPED = HOOK + 'devices = ["{}"]\n'
 FAR = "[android]\nnetwork_devices = true\n[ios]\nenabled = false\n"
-
-
-def far(address: str, serialno: str, bridge: Bridge = Bridge.READY) -> Sighting:
-    return Sighting(
-        ADB,
-        address,
-        address,
-        Platform.ANDROID,
-        bridge=bridge,
-        network=True,
-        usb_serial=serialno,
-    )
 
 
 def twins(h: House) -> None:

@@ -81,6 +81,19 @@ def adb(serial: str, port: str = "1-1", bridge: Bridge = Bridge.READY, name: str
     return Sighting(ADB, serial, serial, Platform.ANDROID, port, bridge=bridge, name=name)
 
 
+def far(address: str, serialno: str = "", bridge: Bridge = Bridge.READY) -> Sighting:
+    """A phone on the network, as adb lists it."""
+    return Sighting(
+        ADB,
+        address,
+        address,
+        Platform.ANDROID,
+        bridge=bridge,
+        network=True,
+        usb_serial=serialno,
+    )
+
+
 class House:
     """A pipeline over a real store, and what it handed on to be sent."""
 

@@ -24,6 +24,7 @@ from agent.model import (
 )
 from agent.track.identity import Identities, Known
 from agent.udid import canonical, is_junk, listed
+from tests.kit.tracking import far
 
 if TYPE_CHECKING:
     from random import Random
@@ -339,18 +340,6 @@ def at(
     sighting = usb(serial, f"{bus}-{port}", kind)
     devpath = f"/devices/pci0000:00/0000:00:{controller}.0/usb{bus}/{bus}-{port}"
     return replace(sighting, address=devpath)
-
-
-def far(address: str, serialno: str = "", bridge: Bridge = Bridge.READY) -> Sighting:
-    return Sighting(
-        ADB,
-        address,
-        address,
-        Platform.ANDROID,
-        bridge=bridge,
-        network=True,
-        usb_serial=serialno,
-    )
 
 
 @pytest.mark.parametrize(
