@@ -96,9 +96,6 @@ class AdbSession:
             rows = self._parsed(await stream.frame())
             self._frames += 1
             self._phones.take(rows)
-            # Reading does not suspend while there is more in the socket: a server whose list never
-            # stops changing must not keep everything else from its turn.
-            await asyncio.sleep(0)
 
     def _parsed(self, text: str) -> Rows:
         return parse_rows(text, self._odd)

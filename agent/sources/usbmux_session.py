@@ -177,7 +177,6 @@ class UsbmuxSession:
                     self._look_again()
             self._updates += 1
             self._apply()
-            await asyncio.sleep(0)  # reading does not suspend while a burst is in the socket
 
     async def recheck(self) -> None:
         """Compare with usbmuxd's list now, and have the phones that refused asked once more."""

@@ -75,7 +75,10 @@ class AdbConnection:
             raise AdbProtocolError(f"the adb server answered {status!r} to {service!r}")
 
     async def frame(self) -> str:
-        """One text with its 4 hex digits of length."""
+        """One text with its 4 hex digits of length, read in the loop's next turn."""
+        # Reading does not suspend while there is more in the socket: a server whose list never
+        # stops changing must not keep everything else from its turn.
+        await asyncio.sleep(0)
         header = await self._exactly(4)
         return _text(await self._exactly(_length(header)))
 

@@ -135,6 +135,7 @@ class UsbmuxConnection:
         no phone's goes to `odd`, with what is missing.
         """
         while True:
+            await asyncio.sleep(0)  # reading does not suspend while a burst is in the socket
             self._frame = b""
             await self._read(HEADER.size)  # nothing was begun yet
             async with asyncio.timeout(limit):
@@ -149,7 +150,6 @@ class UsbmuxConnection:
                 return attached_of(message)
             except ValueError as error:
                 odd(message, str(error))
-            await asyncio.sleep(0)  # reading does not suspend while a burst is in the socket
 
     async def rows(self) -> list[Any]:
         """The rows of its list of devices, as they come: each may be anything."""

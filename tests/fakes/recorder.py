@@ -57,6 +57,22 @@ class Recorder:
                 f"waited {LIMIT} s for {what or 'an observation'}; seen: {self.seen}"
             ) from None
 
+    async def told_each_turn(self, until: Callable[[], bool]) -> list[int]:
+        """How much had been told at each turn of the loop, from now until that."""
+        told = []
+
+        async def note() -> None:
+            while True:
+                told.append(len(self.seen))
+                await asyncio.sleep(0)
+
+        noting = asyncio.create_task(note())
+        try:
+            await self.until(until)
+        finally:
+            noting.cancel()
+        return told
+
     async def next_after(self, count: int) -> Observation:
         """The observation at that index, waited for."""
         await self.until(lambda: len(self.seen) > count)

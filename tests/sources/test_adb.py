@@ -149,17 +149,8 @@ async def test_a_storm_of_lists_leaves_everything_else_its_turn(host: FakeAdbHos
     """They are all in the socket at once: reading them does not suspend by itself."""
     async with watching(host) as recorder:
         await recorder.until(lambda: bool(recorder.seen), "the snapshot")
-        told = [len(recorder.seen)]
-
-        async def note_each_turn() -> None:
-            while True:
-                told.append(len(recorder.seen))
-                await asyncio.sleep(0)
-
-        turns = asyncio.create_task(note_each_turn())
         host.push_raw(b"000cR58M\tdevice\n0000" * 200 + b"000cLAST\tdevice\n")
-        await recorder.until(lambda: sees(recorder, "LAST"), "the last of them")
-        turns.cancel()
+        told = await recorder.told_each_turn(lambda: sees(recorder, "LAST"))
         assert len(recorder.seen) > 400
         assert max(after - before for before, after in pairwise(told)) <= 2, "a list a turn"
 

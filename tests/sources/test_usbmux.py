@@ -13,6 +13,7 @@ import sys
 import textwrap
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import pairwise
 from operator import contains
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -203,6 +204,19 @@ class TestTrust:
             await recorder.until(lambda: is_ready(recorder), "ready")
             assert Gone(SourceName.USBMUX, "1") in recorder.seen
             assert [*recorder.visible] == ["2"]
+
+    async def test_a_storm_of_announcements_leaves_everything_else_its_turn(
+        self, mux: FakeUsbmuxd, tmp_path: Path
+    ) -> None:
+        """They are all in the socket at once: reading them does not suspend by itself."""
+        phone = mux.attach(SERIAL, trusted=False)
+        async with watching(mux, tmp_path) as recorder:
+            await recorder.until(lambda: says(recorder, "not trusted"), "not trusted")
+            for _ in range(200):
+                mux.reattach(phone)
+            told = await recorder.told_each_turn(lambda: str(phone.device_id) in recorder.visible)
+            assert len(recorder.seen) > 400
+            assert max(after - before for before, after in pairwise(told)) <= 4, "one a turn"
 
     async def test_trust_without_a_new_attachment(self, mux: FakeUsbmuxd, tmp_path: Path) -> None:
         phone = mux.attach(SERIAL, trusted=False)
