@@ -102,6 +102,8 @@ _SEVERITY = {
 }
 """Which of the states that a flickering phone shows counts."""
 
+_AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
+
 ASK_LEAD = 0.5
 """Seconds before a state counts at which the sources are asked once more, at most."""
 
@@ -379,9 +381,13 @@ def _usage(
 
 
 def _forgotten_use(track: Track, readings: Readings) -> Track:
-    """An unplugging that counted ends a use that is only remembered; one that goes on is told."""
+    """A use that is only remembered ends as its phone goes away; one that goes on is told anew.
+
+    Else the phone would come back as utilizing for a use that may be over, and the end of that use,
+    once it is known, calls nobody back: receivers would keep a false state.
+    """
     only_remembered = readings.usage is Usage.UNKNOWN and track.usage is not Usage.IDLE
-    if track.state is DeviceState.UNPLUGGED and only_remembered:
+    if track.state in _AWAY and only_remembered:
         return replace(track, usage=Usage.IDLE, usage_holder="")
     return track
 

@@ -184,25 +184,47 @@ def test_unknown_usage_keeps_the_last_one_for_its_grace() -> None:
     assert run.entered == [(10, UTILIZING), (80, ONLINE)]
 
 
-def test_an_unknown_usage_does_not_outlive_an_unplugging() -> None:
+AWAY = [(UNPLUGGED, ABSENT, 3), (OFFLINE, NOT_READY, 5)]
+
+
+@pytest.mark.parametrize(("state", "away", "hold"), AWAY)
+def test_an_unknown_usage_ends_as_the_phone_goes_away(
+    state: DeviceState, away: Readings, hold: float
+) -> None:
     """The source that knew of the use is silent, as after a restart: no second use is made up."""
     run = Run(Policy(), ONLINE)
     run.at(10, BUSY)
     silent = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
     run.at(20, silent)
-    run.at(21, replace(silent, presence=Presence.ABSENT, bridge=Bridge.ABSENT))
-    run.at(25, silent)
-    assert run.entered == [(10, UTILIZING), (24, UNPLUGGED), (25, ONLINE)]
-    run.at(26, BUSY)
-    assert run.entered[3:] == [(26, UTILIZING)], "a use that goes on is told"
+    run.at(21, replace(away, usage=Usage.UNKNOWN, holder="alice"))
+    run.at(27, silent)
+    assert run.entered == [(10, UTILIZING), (21 + hold, state), (27, ONLINE)]
+    run.at(28, BUSY)
+    assert run.entered[3:] == [(28, UTILIZING)], "a use that goes on is told"
 
 
-def test_an_unplugging_forgets_the_use_as_it_counts() -> None:
-    run = Run(Policy(hold_unplugged=0), ONLINE)
+@pytest.mark.parametrize(("state", "away", "hold"), AWAY)
+def test_a_use_that_ends_while_its_phone_is_away_is_forgotten(
+    state: DeviceState, away: Readings, hold: float
+) -> None:
+    """A lease is given back, and what a session below it would be is not known yet."""
+    run = Run(Policy(), ONLINE)
     run.at(10, BUSY)
-    gone = Readings(Presence.ABSENT, Bridge.ABSENT, Usage.UNKNOWN)
+    run.at(21, replace(away, usage=Usage.IN_USE, holder="alice"))
+    run.at(27, replace(away, usage=Usage.UNKNOWN))
+    run.at(28, Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN))
+    assert run.entered == [(10, UTILIZING), (21 + hold, state), (28, ONLINE)]
+
+
+@pytest.mark.parametrize(("state", "away"), [(state, away) for state, away, _ in AWAY])
+def test_the_step_that_takes_a_phone_away_forgets_the_use(
+    state: DeviceState, away: Readings
+) -> None:
+    run = Run(Policy(hold_unplugged=0, hold_offline=0), ONLINE)
+    run.at(10, BUSY)
+    gone = replace(away, usage=Usage.UNKNOWN)
     run.at(11, gone)
-    assert run.entered[-1] == (11.0, UNPLUGGED)
+    assert run.entered[-1] == (11.0, state)
     assert (run.track.usage, run.track.usage_holder) == (Usage.IDLE, "")
     assert step(run.track, gone, 11, run.policy).track == run.track
 
