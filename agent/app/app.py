@@ -149,6 +149,9 @@ class App:
             me = asyncio.current_task()
             if not self._stopping.is_set() or me is None or me.cancelling():
                 raise
+        except BaseException:
+            self._stopping.set()  # a reload that waits for its turn must not begin what ends here
+            raise
 
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         setting = self._setting
@@ -176,7 +179,9 @@ class App:
         stack.push_async_callback(parts.senders.close)
         self._parts = parts
         lifecycle = Lifecycle(self._notifier, parts, self._ready)
-        self._reloader = reloader = Reloader(parts, setting, lifecycle, self._turn)
+        self._reloader = reloader = Reloader(
+            parts, setting, lifecycle, self._turn, self._stopping.is_set
+        )
         Subscriptions(parts, lifecycle, recovered_from).subscribe()
         await Startup(parts, setting, lifecycle, self._seen).begin(stack)
         if lifecycle.has_watchdog:

@@ -12,7 +12,7 @@ import structlog
 from agent.clock import wall_ms
 from agent.config import Tls
 from agent.deliver.destination import tls_context
-from agent.errors import AgentError, InternalError, UnusableError
+from agent.errors import AgentError, InternalError, StartError, UnusableError
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.reload import LastReload, ReloadBy, Reloaded
 from agent.sources.registry import sources_of
@@ -63,15 +63,22 @@ class Reloader:
         setting: where configurations come from.
         lifecycle: tells systemd.
         turn: held while one is loaded, by the agent's start and stop, too.
+        stopping: whether the agent has begun to stop: no reload begins any more.
     """
 
     def __init__(
-        self, parts: Parts, setting: Setting, lifecycle: Lifecycle, turn: asyncio.Lock
+        self,
+        parts: Parts,
+        setting: Setting,
+        lifecycle: Lifecycle,
+        turn: asyncio.Lock,
+        stopping: Callable[[], bool],
     ) -> None:
         self._parts = parts
         self._setting = setting
         self._lifecycle = lifecycle
         self._turn = turn
+        self._stopping = stopping
         self._looks = Looks(setting.file.loaded if setting.file is not None else "")
 
     async def reload(self, by: ReloadBy) -> Reloaded:
@@ -80,9 +87,14 @@ class Reloader:
         Raises:
             ConfigError: every mistake in the file.
             InternalError: a fault of the agent; the message says what is in force.
+            StartError: the agent stops.
             AgentError: an address cannot be listened on, an id belongs to another webhook.
         """
         async with self._turn:
+            if self._stopping():  # who waits for the turn is before the stop in it
+                stops = StartError("the agent is stopping")
+                self._refuse(stops, by)
+                raise stops
             if by == "file" and not self._looks.wanted:
                 return _NOTHING_NEW  # another reload came first
             self._lifecycle.reloading()

@@ -96,6 +96,7 @@ class Startup:
             async with asyncio.timeout_at(until):
                 await self._seen.wait()
                 await parts.poller.first_round()
+        parts.usage.confirm()  # where the time was up before, too: nobody else would
         # By all that is known of usage, what is still to be told, too: else a phone in use would be
         # online for a moment, and call back.
         for udid in parts.pipeline.roster.udids():

@@ -20,7 +20,6 @@ import socket
 import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from xml.parsers.expat import ExpatError
 
 from agent.text import shortened
 from agent.wire.dial import dial_tcp, dial_unix
@@ -220,7 +219,7 @@ class UsbmuxConnection:
             raise MalformedError(self._frame, f"a message of kind {kind}, not {PLIST}")
         try:
             return plistlib.loads(body)
-        except (plistlib.InvalidFileException, ExpatError, ValueError, TypeError) as error:
+        except Exception as error:  # noqa: BLE001 - plistlib lets AttributeError, LookupError … out
             raise MalformedError(self._frame, brief(error)) from None
 
     async def _read(self, size: int) -> None:

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 LIMIT = 10.0
 
 
+def packed(payload: bytes) -> bytes:
+    """An answer of these bytes to the first request."""
+    return struct.pack("<IIII", 16 + len(payload), 1, 8, 1) + payload
+
+
 @asynccontextmanager
 async def answering(path: Path, answer: bytes) -> AsyncIterator[UsbmuxClient]:
     """To every request with these bytes, then the end."""
@@ -50,6 +55,8 @@ async def answering(path: Path, answer: bytes) -> AsyncIterator[UsbmuxClient]:
         (struct.pack("<IIII", 16, 1, 8, 1), "a message cannot be 16 bytes long"),
         (frame([], 1), "it answers []"),
         (frame({"DeviceList": {}}, 1), "its list of devices is {}"),
+        (packed(b"<plist><date>yesterday</date></plist>"), "AttributeError"),
+        (packed(b'<?xml version="1.0" encoding="none"?><plist/>'), "LookupError"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "16 bytes read, beginning 48 54 54 50"),
     ],
 )
