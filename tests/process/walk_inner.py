@@ -271,7 +271,7 @@ class Walk:
 
 
 async def test_the_receivers_are_told_what_the_model_says() -> None:
-    seed = int(os.environ.get("WALK_SEED", "0")) or random.randrange(1, 10**6)
+    seed = int(os.environ["WALK_SEED"])
     print("seed", seed)
     with tempfile.TemporaryDirectory(prefix="da-") as name:
         place = Path(name)
