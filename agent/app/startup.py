@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent import __version__
+from agent.app.garbage import Garbage
 from agent.model import DeviceState
 from agent.sources.registry import sources_of
 from agent.usage.registry import plans_of as usage_plans_of
@@ -49,6 +49,7 @@ class Startup:
         self._setting = setting
         self._lifecycle = lifecycle
         self._seen = seen
+        self._garbage = Garbage()
 
     async def begin(self, stack: contextlib.AsyncExitStack) -> None:
         """Begin all of it but deriving; what has begun is ended by the stack.
@@ -85,7 +86,9 @@ class Startup:
             self._seen.set()
         limit = config.agent.start_limit if plans else 0.0
         until = asyncio.get_running_loop().time() + limit
+        stack.callback(self._garbage.give_back)
         parts.tasks.finish("start", partial(self._first_look, until))
+        parts.tasks.keep("garbage", self._garbage.watch)
         stack.push_async_callback(self._end_background)
         stack.callback(self._fall_silent)
 
@@ -103,9 +106,7 @@ class Startup:
             parts.use(udid)
         parts.pipeline.settle()
         await parts.pipeline.wait_settled()
-        # What is there by now stays: looking through it for garbage holds up callbacks by 30 ms.
-        gc.collect()
-        gc.freeze()
+        self._garbage.take_over()
         self._lifecycle.ready()
         log.info(
             "agent.ready",
