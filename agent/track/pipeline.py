@@ -9,8 +9,6 @@ store commits in the order of what was seen.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import gc
 from typing import TYPE_CHECKING
 
 import structlog
@@ -25,7 +23,7 @@ from agent.track.telling import tell
 from agent.track.views import Views
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.config import Config
     from agent.model import DeviceRecord, Observation, SourceName
@@ -33,22 +31,6 @@ if TYPE_CHECKING:
     from agent.track.pace import Clocks
 
 log = structlog.get_logger(__name__)
-
-
-@contextlib.contextmanager
-def _no_collecting() -> Iterator[None]:
-    """Python looks for garbage behind it, not in its middle.
-
-    A snapshot of a thousand phones is the longest that the loop is held up by one call; it makes so
-    many objects that a full collection, as long again, would mostly fall into it.
-    """
-    on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if on:
-            gc.enable()
 
 
 class Pipeline:
@@ -114,8 +96,7 @@ class Pipeline:
         source = observation.source
         if isinstance(observation, Snapshot) and source not in self._identities.waiting:
             self.commits.counts.reconnects[source] += source in self._identities.down
-        with _no_collecting():
-            touched = self._identities.apply(observation)
+        touched = self._identities.apply(observation)
         self.roster.renamed()
         self._follow_renames()
         if self._settled:
