@@ -287,7 +287,9 @@ async def test_nothing_is_missed_or_doubled_over_kills_by_who_resumes(
             plug(host, "the last one")
             for client in clients:
                 await until(
-                    lambda client=client: "the last one" in client.seen.values(), "the last one"
+                    lambda client=client: "the last one" in client.seen.values(),
+                    "the last one",
+                    6 * LIMIT,
                 )
             for task in tasks:
                 task.cancel()
