@@ -102,8 +102,6 @@ _SEVERITY = {
 }
 """Which of the states that a flickering phone shows counts."""
 
-_AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
-
 ASK_LEAD = 0.5
 """Seconds before a state counts at which the sources are asked once more, at most."""
 
@@ -381,13 +379,14 @@ def _usage(
 
 
 def _forgotten_use(track: Track, readings: Readings) -> Track:
-    """A use that is only remembered ends as its phone goes away; one that goes on is told anew.
+    """A use that is only remembered goes on, but begins nothing; one that lasts is told anew.
 
-    Else the phone would come back as utilizing for a use that may be over, and the end of that use,
-    once it is known, calls nobody back: receivers would keep a false state.
+    Else a phone would come back, or come out of a hold, as utilizing for a use that may be over,
+    and the end of that use, once it is known, calls nobody back: receivers would keep a false
+    state.
     """
     only_remembered = readings.usage is Usage.UNKNOWN and track.usage is not Usage.IDLE
-    if track.state in _AWAY and only_remembered:
+    if track.state is not DeviceState.UTILIZING and only_remembered:
         return replace(track, usage=Usage.IDLE, usage_holder="")
     return track
 

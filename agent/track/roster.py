@@ -90,7 +90,9 @@ class Roster:
         """Know the devices that the file lists, too; those that are no more known."""
         ended = self._identities.know_listed(entry.udid for entry in self._config.devices)
         for udid in ended:
-            self._tracked.pop(udid, None)
+            tracked = self._tracked.pop(udid, None)
+            if tracked is not None and tracked.usage != UsageReading():
+                self._tracked[udid] = Tracked(usage=tracked.usage)  # told once, and it may yet come
         self.renamed()
         return ended
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
-from agent.track.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, step
+from agent.track.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, quiet, step
 
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
 UTILIZING, UNPLUGGED = DeviceState.UTILIZING, DeviceState.UNPLUGGED
@@ -214,6 +214,35 @@ def test_a_use_that_ends_while_its_phone_is_away_is_forgotten(
     run.at(27, replace(away, usage=Usage.UNKNOWN))
     run.at(28, Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN))
     assert run.entered == [(10, UTILIZING), (21 + hold, state), (28, ONLINE)]
+
+
+UNSURE = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
+
+
+@pytest.mark.parametrize("state", [None, ONLINE])
+def test_a_use_that_is_only_remembered_does_not_begin(state: DeviceState | None) -> None:
+    """Its source goes silent while the use waits out its hold."""
+    run = Run(Policy(hold_utilizing=10), state)
+    run.at(10, BUSY)
+    run.at(13, UNSURE)
+    run.at(40, UNSURE)
+    assert run.track.state is ONLINE
+    assert UTILIZING not in [entered for _, entered in run.entered]
+    run.at(41, BUSY)
+    run.at(52, BUSY)
+    assert run.entered[-1] == (51, UTILIZING), "one that lasts is told"
+
+
+def test_a_use_that_its_grace_ended_does_not_begin_again() -> None:
+    """Its source is still silent as states are derived anew: its platform was turned off and on."""
+    run = Run(Policy(), ONLINE)
+    run.at(10, BUSY)
+    run.at(20, UNSURE)
+    run.at(81, UNSURE)
+    assert run.entered == [(10, UTILIZING), (80, ONLINE)]
+    run.track = quiet(run.track)
+    run.at(90, UNSURE)
+    assert run.track.state is ONLINE
 
 
 @pytest.mark.parametrize(("state", "away"), [(state, away) for state, away, _ in AWAY])

@@ -49,6 +49,19 @@ async def test_plug_authorise_use_unplug(tmp_path: Path) -> None:
         assert h.clock.armed == 0, "nothing ticks when nothing happens"
 
 
+async def test_a_phone_that_is_leased_before_it_is_seen_is_in_use_though_listed_no_more(
+    tmp_path: Path,
+) -> None:
+    text = ONLY_ANDROID + HOOK
+    async with house(tmp_path, text + '[[devices]]\nudid = "ce09"\n') as h:
+        h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
+        config = parse(text, "t")
+        reconfigure(h.pipeline, config, {129: config.webhooks[0]})
+        h.see(usb("ce09"), adb("ce09"))
+        assert h.state("ce09") == (DeviceState.UTILIZING, "in use by alice")
+        assert await h.came() == [("ce09", "Utilizing")]
+
+
 async def test_the_body_is_the_contract_to_the_byte(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09", name="Galaxy Note 8"))
