@@ -1,14 +1,16 @@
 """A random walk of a whole host: what the receivers are told is compared with a model of ten lines.
 
-Phones are plugged, unplugged, trusted, taken and given back; the file is reloaded, equal and
-changed; the agent is ended by SIGTERM and SIGKILL and finds other phones when it is back; endpoints
-fail and recover. Each step is waited for, so the model knows every callback there must be.
+Phones are plugged, unplugged, moved, trusted, taken, stolen and given back; the file is reloaded,
+equal and changed, with a webhook gone and back again; the agent is ended by SIGTERM and SIGKILL and
+finds other phones when it is back; endpoints fail and recover; adb, udevd and Appium go and come
+back. Each step is waited for, so the model knows every callback there must be.
 
 Runs only inside a namespace of its own; test_walk.py brings it there.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import random
@@ -58,18 +60,20 @@ name = "all"
 url = "{first}"
 events = ["online", "offline", "utilizing", "unplugged"]
 [[webhooks]]
-id = 2
-name = "cable"
-url = "{second}"
-events = ["online", "unplugged"]
-[[webhooks]]
 id = 3
 name = "newest"
 url = "{third}"
 events = ["online", "offline", "utilizing", "unplugged"]
-backlog = "latest"
+backlog = "{backlog}"
 """
-EVENTS = {1: frozenset(DeviceState), 2: frozenset({DeviceState.ONLINE, DeviceState.UNPLUGGED})}
+SECOND = """
+[[webhooks]]
+id = 2
+name = "cable"
+url = "{second}"
+events = ["online", "unplugged"]
+"""
+EVENTS = {2: frozenset({DeviceState.ONLINE, DeviceState.UNPLUGGED})}
 FAULTS = (
     answer(503),
     answer(429, ("Retry-After: 1",)),
@@ -92,8 +96,12 @@ class ModelPhone:
     """The id of the lease on it."""
     session: bool = False
     """An Appium session uses it."""
+    used: bool = False
+    """So the agent must believe, who cannot know it while Appium is down."""
     state: DeviceState | None = None
     told: list[DeviceState] = field(default_factory=list)
+    second: list[list[DeviceState]] = field(default_factory=lambda: [[]])
+    """Of `told`, what was told while the second webhook was in force: a list for each such time."""
 
     @property
     def due(self) -> DeviceState | None:
@@ -102,15 +110,21 @@ class ModelPhone:
             return None if self.state is None else DeviceState.UNPLUGGED
         if self.adb != "device":
             return DeviceState.OFFLINE
-        return DeviceState.UTILIZING if self.lease or self.session else DeviceState.ONLINE
+        return DeviceState.UTILIZING if self.lease or self.used else DeviceState.ONLINE
 
-    def settle(self) -> None:
-        """It has come to that state."""
+    def settle(self, *, readable: bool, second: bool) -> None:
+        """It has come to that state. Whether Appium can be read, and the second webhook is there."""
+        if readable:
+            self.used = self.session
         due = self.due
         if due is not None and due is not self.state:
             if (self.state, due) in CALLS_BACK:
                 self.told.append(due)
+                if second and due in EVENTS[2]:
+                    self.second[-1].append(due)
             self.state = due
+        if not readable and not self.lease and due in {DeviceState.OFFLINE, DeviceState.UNPLUGGED}:
+            self.used = False  # it is remembered no more
 
 
 class Walk:
@@ -124,31 +138,50 @@ class Walk:
         self.receivers = {1: host.receiver, 2: Receiver(), 3: Receiver()}
         self.appium = FakeAppium()
         self.reloads = 0
+        self.readable = True
+        """Whether Appium is up."""
+        self.second = True
+        """Whether the second webhook is in the file."""
         self.steps: list[str] = []
 
     def config(self) -> str:
         """The file as it must be now; every reload that changes anything changes its paths."""
         urls = [self.receivers[id_].url(f"/{self.reloads}") for id_ in (1, 2, 3)]
-        return CONFIG.format(
+        return (CONFIG + SECOND * self.second).format(
             adb=self.host.adb.address,
             appium=self.appium.url,
             timeout=f"{5 + self.reloads % 7}s",
             first=urls[0],
             second=urls[1],
             third=urls[2],
+            backlog="all" if self.reloads % 3 == 1 else "latest",
         )
 
     # --- steps -----------------------------------------------------------------------------
 
     async def step(self) -> None:
         """Something happens, and is seen."""
-        what: Callable[[], Any] = self.dice.choices(
-            (self.cables, self.leases, self.sessions, self.reload, self.restart, self.faults),
-            (5, 3, 3, 2, 3, 2),
-        )[0]
-        self.steps.append(what.__name__)
-        await what()
-        await self.settled()
+        steps: dict[Callable[[], Any], int] = {
+            self.cables: 5,
+            self.moves: 1,
+            self.leases: 3,
+            self.sessions: 3,
+            self.reload: 2,
+            self.webhooks: 1,
+            self.restart: 3,
+            self.faults: 2,
+            self.adb_outage: 1,
+            self.udev_outage: 1,
+            self.usage_outage: 2,
+        }
+        await self.do(*self.dice.choices(list(steps), list(steps.values())))
+
+    async def do(self, *steps: Callable[[], Any]) -> None:
+        """One after the other, each seen."""
+        for step in steps:
+            self.steps.append(step.__name__)
+            await step()
+            await self.settled()
 
     async def cables(self) -> None:
         """Some phones are plugged, unplugged, trusted or not."""
@@ -168,6 +201,10 @@ class Walk:
             phone.plugged = True
             self.host.plug(phone.port, phone.serial, model="Rack")
         phone.adb = self.dice.choice(("", "unauthorized", "device", "device"))
+        self.lists(phone)
+
+    def lists(self, phone: ModelPhone) -> None:
+        """Adb says of it what it must."""
         if phone.adb:
             number = self.phones.index(phone) + 1
             listed = Listed(phone.serial, phone.adb, port=phone.port, transport_id=number)
@@ -175,15 +212,29 @@ class Walk:
         else:
             self.host.adb.remove(phone.serial)
 
+    async def moves(self) -> None:
+        """One phone goes to another port, and is there before its absence counts."""
+        phone = self.dice.choice(self.phones)
+        if phone.plugged:
+            self.host.unplug(phone.port)
+            self.host.adb.remove(phone.serial)
+            number = self.phones.index(phone) + 1
+            phone.port = f"1-{number + 10}" if phone.port == f"1-{number}" else f"1-{number}"
+            self.host.plug(phone.port, phone.serial, model="Rack")
+            self.lists(phone)
+
     async def leases(self) -> None:
-        """Some online phones are taken, some leases given back."""
+        """Some phones are taken, in whatever state they are; some leases given back or stolen."""
         for phone in self.dice.sample(self.phones, self.dice.randrange(1, PHONES)):
-            if phone.lease:
+            steals = self.dice.random() < 0.3
+            if phone.lease and not steals:
                 status, _ = await self.agent.api("DELETE", f"/v1/leases/{phone.lease}")
                 assert status == 200
                 phone.lease = ""
-            elif phone.state is DeviceState.ONLINE:
+            elif phone.state is not None and (not phone.lease or steals):
                 body = {"udid": phone.serial, "holder": "walker", "ttl": 3600}
+                if steals:
+                    body["steal"] = "it is mine"
                 status, lease = await self.agent.api("POST", "/v1/leases", body)
                 assert status == 201, lease
                 phone.lease = lease["id"]
@@ -208,6 +259,43 @@ class Walk:
             self.agent.write(self.config())
         status, answered = await self.agent.api("POST", "/v1/reload")
         assert status == 200, answered
+
+    async def webhooks(self) -> None:
+        """One goes, with what waits for it, or comes back."""
+        self.second = not self.second
+        if self.second:
+            for phone in self.phones:
+                phone.second.append([])
+        self.agent.write(self.config())
+        assert (await self.agent.api("POST", "/v1/reload"))[0] == 200
+
+    async def adb_outage(self) -> None:
+        """Its server goes and comes back, and may find other phones."""
+        await self.host.adb.kill()
+        if self.dice.random() < 0.5:
+            await asyncio.sleep(self.dice.random())
+            await self.cables()
+        await self.host.adb.start()
+
+    async def udev_outage(self) -> None:
+        """It is stopped, and started anew."""
+        downs, snapshots = self.logged("udev.down"), self.logged("udev.snapshot")
+        self.host.sysfs.stop_udevd()
+        await self.agent.until(lambda: self.logged("udev.down") > downs, "udev.down")
+        await self.do(self.dice.choice((self.leases, self.sessions)))
+        self.host.sysfs.start_udevd()
+        await self.agent.until(lambda: self.logged("udev.snapshot") > snapshots, "udev.snapshot")
+
+    async def usage_outage(self) -> None:
+        """What uses which phone is not known for a while."""
+        await self.appium.stop()
+        self.readable = False
+        if self.dice.random() < 0.5:
+            await self.do(*self.dice.choices((self.cables, self.leases, self.reload), k=3))
+        else:
+            await self.do(self.restart, self.cables)
+        await self.appium.start()
+        self.readable = True
 
     async def restart(self) -> None:
         """An end, of a kill in the middle of what goes on; it may find other phones then."""
@@ -235,7 +323,7 @@ class Walk:
     async def settled(self) -> None:
         """Wait until every phone is shown in the state that it must come to."""
         for phone in self.phones:
-            phone.settle()
+            phone.settle(readable=self.readable, second=self.second)
             if phone.state is not None:
                 await self.agent.until_device(phone.serial, "state", phone.state)
                 await self.agent.until_device(phone.serial, "since", "T")  # it counts
@@ -249,13 +337,17 @@ class Walk:
         assert (await self.agent.api("POST", "/v1/reload"))[0] == 200, "what waits is tried at once"
         await self.agent.until_delivered()
         for phone in self.phones:
-            for id_, events in EVENTS.items():
-                expected = [state for state in phone.told if state in events]
-                assert self.heard(id_, phone.serial) == expected, (id_, phone, self.steps)
+            assert self.heard(1, phone.serial) == phone.told, (phone, self.steps)
+            *cut, last = phone.second if self.second else [*phone.second, []]
+            assert _is_told(self.heard(2, phone.serial), cut, last), (phone, self.steps)
             newest = self.heard(3, phone.serial)
             rest = iter(phone.told)
             assert all(state in rest for state in newest), (newest, phone, self.steps)
             assert newest[-1:] == phone.told[-1:], (newest, phone, self.steps)
+
+    def logged(self, event: str) -> int:
+        """How often the agent has said so."""
+        return sum(event in line for line in self.agent.log)
 
     def heard(self, id_: int, serial: str) -> list[DeviceState]:
         """What that receiver was told of the phone; a message that came twice counts once."""
@@ -268,6 +360,18 @@ class Walk:
             for body in bodies
             if body["deviceUdid"] == serial
         ]
+
+
+def _is_told(
+    heard: list[DeviceState], cut: list[list[DeviceState]], last: list[DeviceState]
+) -> bool:
+    """Whether it heard the first part of each of those times, and all of the last one."""
+    if not cut:
+        return heard == last
+    return any(
+        heard[:length] == cut[0][:length] and _is_told(heard[length:], cut[1:], last)
+        for length in range(len(cut[0]) + 1)
+    )
 
 
 async def test_the_receivers_are_told_what_the_model_says() -> None:
