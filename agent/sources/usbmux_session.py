@@ -13,7 +13,7 @@ import structlog
 from agent.model import Bridge, Changed, Gone, Platform, Sighting, Snapshot, SourceName
 from agent.sources.base import backoff
 from agent.wire.late import overslept
-from agent.wire.usbmux import QUOTE, Attached, Detached, Paired, attached_of
+from agent.wire.usbmux import Attached, Detached, Paired, attached_of, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -134,7 +134,7 @@ class UsbmuxSession:
 
     def _leave_out(self, row: object, why: str) -> None:
         """Tell of a row that is no phone's; usbmuxd repeats it with every list."""
-        text = repr(row)[:QUOTE]
+        text = quoted(row)
         self._oddities.warn(
             "usbmux.row_left_out",
             text,

@@ -106,6 +106,8 @@ def known_state(text: str) -> AdbState | None:
     return AdbState(found[1]) if found else None
 
 
+_LONG = 20
+"""Digits of no transport id: they are of 64 bits, and `int` raises at very many."""
 _PORT = re.compile(r"(?:usb:)?(\d+-\d+(?:\.\d+)*)", re.ASCII)
 """`usb:1-4.2` where the server reads USB itself, `1-4.2` where libusb does (adb 35; before and
 after that by ADB_LIBUSB=1)."""
@@ -153,7 +155,7 @@ def _long_row(serial: str, words: Sequence[str]) -> LongRow:
     return LongRow(
         serial,
         " ".join(words[:size]),
-        int(number) if number.isascii() and number.isdecimal() else 0,
+        int(number) if number.isascii() and number.isdecimal() and len(number) < _LONG else 0,
         port,
         details.get("model", "").replace("_", " ").strip(),
         path,

@@ -125,7 +125,7 @@ class UsbmuxConnection:
         """Have what comes and goes announced from now on. Nothing marks the first burst's end."""
         result = await self._result({"MessageType": "Listen"})
         if result != OK:
-            raise MalformedError(self._frame, f"it answers Listen with {result!r}"[:QUOTE])
+            raise MalformedError(self._frame, f"it answers Listen with {quoted(result)}")
 
     async def announcement(self, limit: float, odd: Callable[[Any, str], None]) -> Announcement:
         """The next one; waits without limit for its beginning, and `limit` seconds for the rest.
@@ -155,7 +155,7 @@ class UsbmuxConnection:
         answer = await self._ask({"MessageType": "ListDevices"})
         rows = answer.get("DeviceList")
         if not isinstance(rows, list):
-            raise MalformedError(self._frame, f"its list of devices is {rows!r}"[:QUOTE])
+            raise MalformedError(self._frame, f"its list of devices is {quoted(rows)}")
         return rows
 
     async def pair_record(self, name: str) -> Any:
@@ -185,7 +185,7 @@ class UsbmuxConnection:
     async def _result(self, request: dict[str, Any]) -> Any:
         answer = await self._ask(request)
         if answer.get("MessageType") != "Result" or "Number" not in answer:
-            raise MalformedError(self._frame, f"it answers {answer!r}"[:QUOTE])
+            raise MalformedError(self._frame, f"it answers {quoted(answer)}")
         return answer["Number"]
 
     async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class UsbmuxConnection:
         if (tag := HEADER.unpack_from(self._frame)[3]) != self._tag:
             raise MalformedError(self._frame, f"it answers request {tag}, not {self._tag}")
         if not isinstance(answer, dict):
-            raise MalformedError(self._frame, f"it answers {answer!r}"[:QUOTE])
+            raise MalformedError(self._frame, f"it answers {quoted(answer)}")
         return answer
 
     async def _rest_of_message(self) -> Any:
@@ -301,11 +301,11 @@ def _announced(message: Any) -> Detached | Paired | None:
     match message["MessageType"]:
         case "Detached":
             if not _is_id(message["DeviceID"]):
-                raise TypeError(f"{message['DeviceID']!r} is gone, it says"[:QUOTE])
+                raise TypeError(f"{quoted(message['DeviceID'])} is gone, it says")
             return Detached(message["DeviceID"])
         case "Paired":
             return Paired()
-    raise ValueError(f"Unexpected device-state message from usbmuxd: {message}")
+    raise ValueError(f"Unexpected device-state message from usbmuxd: {quoted(message)}")
 
 
 def _is_row(message: Any) -> bool:
@@ -318,7 +318,16 @@ def _is_row(message: Any) -> bool:
 
 
 def _is_id(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """A longer number than usbmuxd's 32 bits cannot even be written down, where it is very long."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 32
+
+
+def quoted(value: object) -> str:
+    """What was sent, in short; Python shows not every value that a property list can hold."""
+    try:
+        return repr(value)[:QUOTE]
+    except (ValueError, RecursionError) as error:  # a number of 4,301 digits, lists within lists
+        return f"what cannot be shown ({type(value).__name__}: {type(error).__name__})"
 
 
 def brief(error: Exception) -> str:

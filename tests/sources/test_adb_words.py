@@ -74,6 +74,7 @@ LONG = {
     "no path": ("device product:p model:M device:d transport_id:2", ("device", 2, "", "M")),
     "no id": ("device usb:1-4.2 product:p model:M_1 device:d", ("device", 0, "1-4.2", "M 1")),
     "an id that is none": ("device 1-4 transport_id:new", ("device", 0, "1-4", "")),
+    "an id without end": (f"device 1-4 transport_id:{'9' * 5000}", ("device", 0, "1-4", "")),
     "an id in other digits": ("device 1-4 transport_id:٣", ("device", 0, "1-4", "")),
     "state alone": ("unauthorized", ("unauthorized", 0, "", "")),
     "nothing": ("", ("", 0, "", "")),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.wire.usbmux import (
+    QUOTE,
     Attached,
     Detached,
     MalformedError,
@@ -18,6 +19,8 @@ from agent.wire.usbmux import (
     PhoneGoneError,
     PortClosedError,
     UsbmuxClient,
+    attached_of,
+    quoted,
 )
 from tests.fakes.usbmuxd import FakeUsbmuxd, frame
 
@@ -122,3 +125,19 @@ async def test_announcements(tmp_path: Path) -> None:
             assert await told() == Detached(phone.device_id)
         finally:
             connection.close()
+
+
+HUGE = b"<integer>0x" + b"f" * 5000 + b"</integer>"
+"""Python reads it, and refuses to write it in decimal digits."""
+DEEP = b"<array>" * 3000 + b"</array>" * 3000
+
+
+@pytest.mark.parametrize("odd", [HUGE, DEEP], ids=["a number", "lists within lists"])
+async def test_what_cannot_be_shown_hides_nobody(tmp_path: Path, odd: bytes) -> None:
+    body = plistlib.dumps({"DeviceList": [{"DeviceID": "ODD", "Properties": {}}]})
+    body = body.replace(b"<string>ODD</string>", odd)
+    async with answering(tmp_path / "mux", packed(body)) as client:
+        (found,) = await client.rows()
+    with pytest.raises(ValueError, match="DeviceID is no number"):
+        attached_of({**found, "Properties": {"SerialNumber": "A", "ConnectionType": "USB"}})
+    assert 0 < len(quoted(found)) <= QUOTE
