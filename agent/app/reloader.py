@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
@@ -21,7 +22,6 @@ from agent.threads import in_thread
 from agent.usage.registry import plans_of as usage_plans_of
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from agent.api.server import Listener
@@ -35,7 +35,11 @@ if TYPE_CHECKING:
     from agent.usage.poller import Plans as UsagePlans
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 
+READ_LIMIT = 10.0
+"""Seconds for reading the file, and each webhook's certificates: one that hangs must not keep all
+later reloads from their turn."""
 _NOTHING_NEW: Reloaded = {"changed": [], "restarted_sources": [], "needs_restart": []}
 
 
@@ -134,13 +138,13 @@ class Reloader:
         """Do all that may fail; where it does, nothing is left of it."""
         parts, setting = self._parts, self._setting
         old = parts.live.config
-        new = await in_thread(setting.load, "read config")
+        new = await _read(setting.load, "the file, or one that it names,")
         usage = usage_plans_of(new, parts.pipeline.roster.find)
         sources = setting.plans(new, sources_of(new), setting.state_dir)
         socket_path = new.socket_path(setting.environ)
         unix = tcp = None
         async with contextlib.AsyncExitStack() as undo:
-            await in_thread(partial(_try_tls, new.webhooks), "try tls")
+            await _try_tls(new.webhooks)
             made = parts.poller.make(usage)
             undo.push_async_callback(parts.poller.discard, made)
             if socket_path != old.socket_path(setting.environ):
@@ -224,11 +228,22 @@ def _needs_restart(setting: Setting, new: Config) -> list[str]:
     return restart
 
 
-def _try_tls(webhooks: Iterable[Webhook]) -> None:
+async def _try_tls(webhooks: Iterable[Webhook]) -> None:
     """Build each webhook's TLS context once; UnusableError names the webhook and the file."""
     for webhook in webhooks:
         if webhook.tls != Tls():
             try:
-                tls_context(webhook)
+                await _read(partial(tls_context, webhook), "a file under tls")
             except AgentError as error:
                 raise UnusableError(f"webhook {webhook.name!r}: {error}") from None
+
+
+async def _read(work: Callable[[], T], what: str) -> T:
+    """Do it in a thread, which is left alone where it hangs; UnusableError."""
+    try:
+        async with asyncio.timeout(READ_LIMIT):
+            return await in_thread(work, "reload")
+    except TimeoutError:
+        raise UnusableError(
+            f"{what} could not be read within {READ_LIMIT:g} s: does a file system hang?"
+        ) from None

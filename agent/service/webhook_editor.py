@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import CancelledError
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import structlog
 
 from agent.config.change import change
-from agent.errors import AgentError, CannotWriteError, EditError, FileBusyError
+from agent.errors import AgentError, CannotWriteError, EditError, FileBusyError, StartError
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ class WebhookEditor:
         loop = asyncio.get_running_loop()
 
         def load() -> None:
-            asyncio.run_coroutine_threadsafe(self._reload(), loop).result()
+            try:
+                asyncio.run_coroutine_threadsafe(self._reload(), loop).result()
+            except CancelledError:  # no asyncio.CancelledError: this is a thread
+                raise StartError("the agent stopped before it was in force") from None
 
         work = partial(
             change, self._path, wanted, load, stays=_never, not_put_back=_say_not_put_back

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import signal
 import socket
@@ -573,3 +574,20 @@ async def test_another_organisation_cancels_nothing_and_check_says_so_beforehand
         rows = (await agent.api("GET", "/v1/deliveries"))[1]["deliveries"]
         assert {row["state"] for row in rows} == {"delivered"}
         assert {json.loads(r.body)["orgId"] for r in receiver.requests} == {2, 7}, "byte-identical"
+
+
+async def test_a_file_that_hangs_keeps_no_later_reload_from_its_turn(
+    place: Path, receiver: Receiver
+) -> None:
+    text = config("127.0.0.1:1", receiver)
+    fifo = place / "ca.pem"
+    os.mkfifo(fifo)  # whoever opens it waits for a writer
+    async with AgentProcess(place, text) as agent:
+        await agent.start()
+        agent.write(f'{text}tls = {{ ca = "{fifo}" }}\n')
+        status, answered = await agent.api("POST", "/v1/reload")
+        assert status == 422
+        assert "webhook 'board': a file under tls could not" in answered["error"]["message"]
+        agent.write(text)
+        assert (await agent.api("POST", "/v1/reload"))[0] == 200
+        assert await agent.stop() == 0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import parse
-from agent.errors import UnusableError
+from agent.errors import StartError, UnusableError
 from agent.service.live import Live
 from agent.service.webhook_editor import WebhookEditor
 from tests.deliver.kit import eventually
@@ -65,6 +65,15 @@ async def test_a_refused_change_is_put_back_before_the_answer(path: Path) -> Non
         raise UnusableError("its certificate is missing")
 
     with pytest.raises(UnusableError, match="certificate"):
+        await WebhookEditor(path, live(), reload).delete("a")
+    assert path.read_text() == TEXT
+
+
+async def test_a_stop_in_the_middle_puts_back_what_is_not_in_force(path: Path) -> None:
+    async def reload() -> None:
+        raise asyncio.CancelledError
+
+    with pytest.raises(StartError, match="stopped before"):
         await WebhookEditor(path, live(), reload).delete("a")
     assert path.read_text() == TEXT
 
