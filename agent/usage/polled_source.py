@@ -104,7 +104,7 @@ class PolledSource:
         self._wanted += 1
         number = self._wanted
         self._wake.set()
-        while self._listed < number:
+        while self._listed < number and not self._halted:
             self._news.clear()
             await self._news.wait()
         for target in list(self._targets.values()):

@@ -417,6 +417,22 @@ async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> No
         await first
 
 
+async def test_a_source_that_goes_before_its_turn_in_the_first_round_holds_nobody_up(
+    patient: Bench,
+) -> None:
+    slow, other = Scripted("appium"), Scripted("grid")
+    slow.hanging.add("one")
+    plans = {each.name: Plan(id(each), partial(itself, each)) for each in (slow, other)}
+    await patient.poller.reconfigure(0.2, plans)
+    first = asyncio.create_task(patient.poller.first_round())
+    async with slow.news, asyncio.timeout(LIMIT):
+        await slow.news.wait_for(lambda: slow.reads)
+    await patient.poller.reconfigure(0.2, {"appium": plans["appium"]})
+    await patient.poller.reconfigure(0.2, {})
+    async with asyncio.timeout(LIMIT / 2):
+        await first
+
+
 async def test_a_phone_that_goes_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
     source = Scripted("wda")
     source.keys = [Target("port 8100 of E", "E")]
