@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
 from agent.store import files
-from agent.store.tables import meta
+from agent.store.tables import devices, meta
 from agent.store.tables.callbacks import read_headers
 
 if TYPE_CHECKING:
@@ -161,6 +161,12 @@ def _carry(old: sqlite3.Connection, new: sqlite3.Connection, table: str, report:
             scan.refused += 1
     if state is not None:
         _mend_headers(new, report)
+    if table == "devices":
+        nameless, gone = devices.mend(new)
+        scan.rows -= gone
+        scan.refused += gone
+        if nameless:
+            report.lost.append(f"how {nameless} devices are told from others, but for their UDIDs")
     scan.whole = not scan.gaps and not scan.refused
     report.kept[table] = scan.rows
     if scan.gaps:

@@ -24,7 +24,7 @@ from agent.track.derive import CALLS_BACK
 from tests.fakes.fake_adb_host import Listed
 from tests.fakes.receiver import Receiver, answer, hang_up, raw, reset
 from tests.fakes.usage_servers import FakeAppium
-from tests.process.kit import AgentProcess
+from tests.process.kit import LIMIT, AgentProcess
 from tests.process.usb_inner import Host, loopback
 
 if TYPE_CHECKING:
@@ -288,6 +288,7 @@ class Walk:
 
     async def usage_outage(self) -> None:
         """What uses which phone is not known for a while."""
+        await self.read_again()  # what was in use before the last start is confirmed by now
         await self.appium.stop()
         self.readable = False
         if self.dice.random() < 0.5:
@@ -296,6 +297,13 @@ class Walk:
             await self.do(self.restart, self.cables)
         await self.appium.start()
         self.readable = True
+
+    async def read_again(self) -> None:
+        """Appium is read until all that it can say is known."""
+        enough = len(self.appium.asked) + 3
+        async with asyncio.timeout(LIMIT):
+            while len(self.appium.asked) < enough:
+                await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
         """An end, of a kill in the middle of what goes on; it may find other phones then."""

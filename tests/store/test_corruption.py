@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
@@ -342,6 +343,32 @@ async def test_damage_inside_a_value_holds_up_no_lane(tmp_path: Path, damaged: b
         row.state is CallbackState.PENDING for row in table.values()
     )
     assert {c.headers for lane in found_all for c in lane} == {callback("any").headers}
+    assert store.health.recovered_from == str(_aside(tmp_path)[0])
+    await _assert_goes_on(tmp_path, store)
+
+
+@pytest.mark.parametrize(
+    ("column", "damaged", "kept"),
+    [
+        ("identity", '{"path": "pci-0', True),
+        ("identity", '["pci-0"]', True),
+        ("identity", '{"ways": 5}', True),
+        ("identity", '{"shared": "true"}', True),
+        ("platform", "andro\x01d", False),
+    ],
+)
+async def test_damage_inside_a_device_does_not_keep_the_agent_from_starting(
+    tmp_path: Path, column: str, damaged: str, *, kept: bool
+) -> None:
+    await _filled(tmp_path)
+    with closing(sqlite3.connect(tmp_path / STATE_NAME)) as conn:
+        conn.execute(f"UPDATE devices SET {column} = ? WHERE udid = 'phone-01'", (damaged,))
+        conn.commit()
+    store = Store.open(tmp_path)
+    found = {record.udid: record for record in await store.devices.all()}
+    whole = {f"phone-{n:02}" for n in range(40)} - {"phone-01"}
+    assert set(found) == (whole | {"phone-01"} if kept else whole)
+    assert all(record == device(udid) for udid, record in found.items())
     assert store.health.recovered_from == str(_aside(tmp_path)[0])
     await _assert_goes_on(tmp_path, store)
 

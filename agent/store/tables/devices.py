@@ -28,7 +28,7 @@ ON CONFLICT (udid) DO UPDATE SET
     reason = excluded.reason, holder = excluded.holder,
     identity = excluded.identity
 """
-_IDENTITY: Final = ("path", "address", "serial", "shared", "ways")
+_IDENTITY: Final = {"path": str, "address": str, "serial": str, "shared": bool, "ways": str}
 """The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
 
 
@@ -48,6 +48,24 @@ def put(conn: sqlite3.Connection, devices: Iterable[DeviceRecord]) -> None:
     run(conn, _PUT, [_row(device) for device in devices])
 
 
+def mend(conn: sqlite3.Connection) -> tuple[int, int]:
+    """Of rows of a damaged store, empty identities and delete rows that make no sense; how many."""
+    nameless, gone = [], []
+    for udid, *told, identity in conn.execute(_ALL).fetchall():
+        try:
+            _read((udid, *told, ""))
+        except CorruptError:
+            gone.append((udid,))
+            continue
+        try:
+            _identity(identity)
+        except ValueError:
+            nameless.append((udid,))
+    conn.executemany("UPDATE devices SET identity = '' WHERE udid = ?", nameless)
+    conn.executemany("DELETE FROM devices WHERE udid = ?", gone)
+    return len(nameless), len(gone)
+
+
 def _read(row: tuple[Any, ...]) -> DeviceRecord:
     udid, platform, state, *told, identity = row
     try:
@@ -62,7 +80,11 @@ def _identity(text: str) -> dict[str, Any]:
     known = json.loads(text) if text else {}
     if not isinstance(known, dict):
         raise ValueError("its identity is no JSON object")  # noqa: TRY004 - as the others
-    return {name: known[name] for name in _IDENTITY if name in known}
+    found = {name: known[name] for name in _IDENTITY if name in known}
+    for name, value in found.items():
+        if not isinstance(value, _IDENTITY[name]):
+            raise ValueError(f"the {name} in its identity is {value!r}")  # noqa: TRY004 - likewise
+    return found
 
 
 def _row(device: DeviceRecord) -> tuple[Any, ...]:
