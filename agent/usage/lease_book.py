@@ -178,12 +178,17 @@ def lasting(lease: Lease, now_ms: int) -> Lease:
 def newest(stored: Iterable[Lease]) -> tuple[list[Lease], list[Lease]]:
     """One lease of each device, and the others: by a fault, long ago, there may be some.
 
+    One that could not be given is among these: it would never end, or cannot be shown.
+
     Args:
         stored: oldest first.
     """
     kept: dict[str, Lease] = {}
     others = []
     for lease in stored:
+        if not MIN_TTL <= lease.ttl <= MAX_TTL:
+            others.append(lease)
+            continue
         if lease.udid in kept:
             others.append(kept[lease.udid])
         kept[lease.udid] = lease

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,6 +118,12 @@ def test_of_the_stored_ones_a_device_has_its_newest() -> None:
     old, other, new = lease("1"), lease("2", "ce10"), lease("3", at=NOW + 1)
     assert newest([old, other, new]) == ([new, other], [old])
     assert newest([]) == ([], [])
+
+
+@pytest.mark.parametrize("ttl", [1e300, 0.5])
+def test_of_the_stored_ones_none_is_taken_up_that_could_not_be_given(ttl: float) -> None:
+    good, damaged = lease("1"), replace(lease("2", at=NOW + 1), ttl=ttl)
+    assert newest([good, damaged]) == ([good], [damaged])
 
 
 STEPS = st.lists(
