@@ -129,6 +129,7 @@ def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
         if not webhooks.whole:
             _spare_webhook_ids(new, report)
         _carry(old, new, "devices", report)
+        _mend_devices(new, report)
         _carry(old, new, "leases", report)
         callbacks = _carry(old, new, "callbacks", report)
         _name_lost_callbacks(old, new, report)
@@ -161,12 +162,6 @@ def _carry(old: sqlite3.Connection, new: sqlite3.Connection, table: str, report:
             scan.refused += 1
     if state is not None:
         _mend_headers(new, report)
-    if table == "devices":
-        nameless, gone = devices.mend(new)
-        scan.rows -= gone
-        scan.refused += gone
-        if nameless:
-            report.lost.append(f"how {nameless} devices are told from others, but for their UDIDs")
     scan.whole = not scan.gaps and not scan.refused
     report.kept[table] = scan.rows
     if scan.gaps:
@@ -187,6 +182,16 @@ def _mend_headers(new: sqlite3.Connection, report: Report) -> None:
     new.executemany("UPDATE callbacks SET headers = ? WHERE id = ?", damaged)
     if damaged:
         report.lost.append(f"the headers of {len(damaged)} callbacks, but for their Content-Type")
+
+
+def _mend_devices(new: sqlite3.Connection, report: Report) -> None:
+    """What nobody can read would keep the agent from starting, time and again."""
+    nameless, gone = devices.mend(new)
+    if nameless:
+        report.lost.append(f"how {nameless} devices are told from others, but for their UDIDs")
+    if gone:
+        report.kept["devices"] -= gone
+        report.lost.append(f"devices: {gone} rows make no sense")
 
 
 def _common_columns(

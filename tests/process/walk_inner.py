@@ -113,7 +113,7 @@ class ModelPhone:
         return DeviceState.UTILIZING if self.lease or self.used else DeviceState.ONLINE
 
     def settle(self, *, readable: bool, second: bool) -> None:
-        """It has come to that state. Whether Appium can be read, and the second webhook is there."""
+        """It has come to that state; if Appium is readable, and the second webhook in the file."""
         if readable:
             self.used = self.session
         due = self.due
@@ -302,7 +302,7 @@ class Walk:
         """Appium is read until all that it can say is known."""
         enough = len(self.appium.asked) + 3
         async with asyncio.timeout(LIMIT):
-            while len(self.appium.asked) < enough:
+            while len(self.appium.asked) < enough:  # noqa: ASYNC110 - another process asks
                 await asyncio.sleep(0.05)
 
     async def restart(self) -> None:
