@@ -257,15 +257,10 @@ class Deriver:
         at_ms = self._clocks.wall_ms()
         self._identities.count(udid, there=state is not DeviceState.UNPLUGGED)
         device = self._roster.device(udid)
-        transition = Transition(
-            udid,
-            outcome.previous,
-            state,
-            reason=outcome.track.reason,
-            at_ms=at_ms,
-            holder=outcome.track.holder,
-        )
         record = record_of(self._identities.facts(udid), outcome.track, at_ms)
+        transition = Transition(
+            udid, outcome.previous, state, record.reason, at_ms=at_ms, holder=record.holder
+        )
         callbacks = self._commits.enter(record, transition, device)
         tracked.since_ms, tracked.stored = at_ms, record
         say(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import DeviceRecord, DeviceState, Usage
+from agent.text import whole
 from agent.track.derive import Track
 from agent.track.identity import Known
 
@@ -13,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:
-    """What is stored of a device that is in a state, by platforms that are known."""
+    """What is stored of a device that is in a state, by platforms that are known.
+
+    Whatever a phone or a server called itself is stored as text: half a character in a session's
+    id, which JSON can name, must not have the store refuse the transition.
+    """
     assert facts.platform is not None
     assert track.state is not None
     return DeviceRecord(
@@ -21,11 +26,11 @@ def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:
         facts.platform,
         track.state,
         since_ms,
-        name=facts.name,
-        model=facts.model,
+        name=whole(facts.name),
+        model=whole(facts.model),
         port=facts.port,
-        reason=track.reason,
-        holder=track.holder,
+        reason=whole(track.reason),
+        holder=whole(track.holder),
         path=facts.path,
         address=facts.address,
         serial=facts.serial if facts.serial != facts.udid else "",

@@ -62,6 +62,21 @@ async def test_a_phone_that_is_leased_before_it_is_seen_is_in_use_though_listed_
         assert await h.came() == [("ce09", "Utilizing")]
 
 
+async def test_half_a_character_in_what_somebody_calls_itself_loses_no_transition(
+    tmp_path: Path,
+) -> None:
+    async with house(tmp_path) as h:
+        h.see(usb("ce09"), adb("ce09", name="Gal\ud83d"))
+        h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "session \ud800"))
+        h.see(adb("ce09", bridge=Bridge.NOT_READY))
+        h.wait(5)
+        assert [state for _, state in await h.came()] == ["Online", "Utilizing", "Offline"]
+        (stored,) = await h.store.devices.all()
+        assert stored.name == "Gal\ufffd"
+        used = (await h.store.transitions.of("ce09", 9))[1].transition
+        assert (used.holder, used.reason) == ("session \ufffd", "in use by session \ufffd")
+
+
 async def test_the_body_is_the_contract_to_the_byte(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09", name="Galaxy Note 8"))
