@@ -36,6 +36,8 @@ PHONES = 5
 STEPS = int(os.environ.get("WALK_STEPS", "18"))
 CONFIG = """
 [hold]
+online = "{online}"
+utilizing = "{utilizing}"
 offline = "1s"
 unplugged = "700ms"
 arrival = "500ms"
@@ -142,6 +144,7 @@ class Walk:
         """Whether Appium is up."""
         self.second = True
         """Whether the second webhook is in the file."""
+        self.holds = {hold: self.dice.choice(("0s", "300ms")) for hold in ("online", "utilizing")}
         self.steps: list[str] = []
 
     def config(self) -> str:
@@ -155,6 +158,7 @@ class Walk:
             second=urls[1],
             third=urls[2],
             backlog="all" if self.reloads % 3 == 1 else "latest",
+            **self.holds,
         )
 
     # --- steps -----------------------------------------------------------------------------
