@@ -103,13 +103,13 @@ class Run:
         self.track = Track(state=state)
         self.entered: list[tuple[float, DeviceState]] = []
         self.wake: float | None = None
-        self._readings = READY
+        self.readings = READY
 
     def at(self, now: float, readings: Readings) -> DeviceState | None:
         """Pass time until `now`, waking when asked to, then take the readings."""
         while self.wake is not None and self.wake <= now:
-            self._step(self._readings, self.wake)
-        self._readings = readings
+            self._step(self.readings, self.wake)
+        self.readings = readings
         return self._step(readings, now)
 
     def _step(self, readings: Readings, now: float) -> DeviceState | None:
@@ -571,6 +571,30 @@ def test_no_device_enters_one_state_twice_running(
         run.at(now, readings)
     states = [state, *(entered for _, entered in run.entered)]
     assert all(a is not b for a, b in pairwise(states))
+
+
+class Seeing(Run):
+    """Sees that what begins is said to be so at that very moment."""
+
+    def _step(self, readings: Readings, now: float) -> DeviceState | None:
+        entered = super()._step(readings, now)
+        if entered in {ONLINE, UTILIZING}:
+            assert readings.bridge is Bridge.READY
+        if entered is UTILIZING:
+            assert readings.usage is Usage.IN_USE
+        return entered
+
+
+@given(TIMED, POLICIES, STATES, st.sampled_from(Usage))
+def test_nothing_begins_by_memory_alone(
+    timed: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None, usage: Usage
+) -> None:
+    run, now = Seeing(policy, state), 0.0
+    run.track = replace(run.track, usage=usage)
+    for wait, readings in timed:
+        now += wait
+        run.at(now, readings)
+    run.at(now + 1000, run.readings)
 
 
 @given(TIMED, POLICIES, STATES, READINGS)
