@@ -211,6 +211,7 @@ class PolledTarget:
             async with asyncio.timeout(asking.read_limit):
                 told = await self._source.read(self.target)
             self._leave_unless_asked()
+            doubt = _doubt(told)
         except Exception as error:  # noqa: BLE001 - a source may be a third party's
             self._leave_unless_asked()
             return self.unknown(
@@ -226,7 +227,7 @@ class PolledTarget:
             self._resolved(told),
             asking.wall_ms(),
             reached=reached(asking.phones()) if fusion.assuming else (),
-            doubt=told.reason if isinstance(told, Incomplete) else "",
+            doubt=doubt,
         )
         usage.tell(touched)
         return before != fusion.sessions(self._voice) or bool(touched)
@@ -253,6 +254,18 @@ class PolledTarget:
                 log.info("usage.other_device", source=name, id=id_, holder=holder)
         self._ids = ids
         return in_use
+
+
+def _doubt(told: Mapping[str, str]) -> str:
+    """Why the answer says nothing of what it leaves out; "": it says that it is idle.
+
+    Raises TypeError for what is no answer: a source may be a third party's.
+    """
+    if not all(isinstance(word, str) for pair in told.items() for word in pair):
+        raise TypeError("an answer is the ids of devices, each with who uses it, all of it text")
+    if not isinstance(told, Incomplete):
+        return ""
+    return str(told.reason or "it tells of a part of its devices only")
 
 
 def reached(phones: Iterable[Phone]) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
@@ -415,6 +415,28 @@ async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> No
     await patient.poller.reconfigure(60, {})
     async with asyncio.timeout(LIMIT / 2):
         await first
+
+
+@pytest.mark.parametrize("odd", [{"D": None}, {"D": 7}, {7: "alice"}, ["D"], None])
+async def test_what_is_no_answer_is_unknown_and_never_idle(bench: Bench, odd: Any) -> None:
+    source = Scripted("booking")
+    source.in_use["one"] = {"D": "booking of alice"}
+    await bench.run(source)
+    source.in_use["one"] = odd
+    reading = await bench.until("D", Usage.UNKNOWN, "internal error")
+    assert reading.holder == "booking of alice"
+    (report,) = bench.poller.report()
+    assert [target.state for target in report.targets] == ["unknown"]
+    source.in_use["one"] = {}
+    await bench.until("D", Usage.IDLE)
+
+
+async def test_a_part_of_an_answer_stays_one_though_it_says_not_why(bench: Bench) -> None:
+    source = Scripted("booking")
+    source.in_use["one"] = {"D": "booking of alice"}
+    await bench.run(source)
+    source.in_use["one"], source.incomplete["one"] = {}, ""
+    await bench.until("D", Usage.UNKNOWN, "a part of its devices only")
 
 
 async def test_a_source_that_goes_before_its_turn_in_the_first_round_holds_nobody_up(
