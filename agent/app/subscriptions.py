@@ -50,6 +50,8 @@ class Subscriptions:
 
     def _device(self, udid: str) -> None:
         self._lifecycle.status_soon()
+        if self._parts.pipeline.roster.is_away(udid):
+            self._parts.usage.away(udid)
         self._parts.poller.phones_changed()
         self._parts.leases.serve(udid)
 

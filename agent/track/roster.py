@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from agent.track.identity import Identities
 
 
+_AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
+
+
 @dataclass(slots=True)
 class Tracked:
     """What is remembered of one device between two looks."""
@@ -65,6 +68,11 @@ class Roster:
     def known(self, udid: str) -> Tracked | None:
         """The same, where anything is."""
         return self._tracked.get(udid)
+
+    def is_away(self, udid: str) -> bool:
+        """Whether it counts as unplugged or offline."""
+        tracked = self._tracked.get(udid)
+        return tracked is not None and tracked.track.state in _AWAY
 
     def put(self, udid: str, tracked: Tracked) -> None:
         """Remember that."""

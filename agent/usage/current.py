@@ -70,6 +70,10 @@ class CurrentUsage:
         self.tell(set(self._assumed))
         self._assumed.clear()
 
+    def away(self, udid: str) -> None:
+        """The device is unplugged or offline: what is only remembered of its use is over."""
+        self.tell(self.fusion.away(udid))
+
     def meet(self, phones: Iterable[Phone]) -> None:
         """A phone that is new hears of what is unknown already."""
         self.tell({phone.udid for phone in phones} - set(self._told))

@@ -18,6 +18,8 @@ it is in use, or leaves it out, or cannot say. The rules, and there are no other
    voice that may speak of it has given two good readings meanwhile. Until its bridge can reach it
    nobody can: its ports cannot be asked, and a server's name for it may mean nothing yet.
 6. A reading may be incomplete: what it lists is in use, of what it leaves out rule 3 holds.
+7. A device that was unplugged or offline is no longer in use by what is unknown: not by a voice
+   that cannot say, nor since before the start. A lease that it had meanwhile does not keep that.
 
 `reading` makes one of them, by the first row that fits:
 
@@ -120,6 +122,15 @@ class Fusion:
     def assume(self, udid: str, holder: str) -> None:
         """It was in use when the agent stopped."""
         self._before[udid] = _Before(holder)
+
+    def away(self, udid: str) -> set[str]:
+        """It is unplugged or offline."""
+        self._before.pop(udid, None)
+        for voice in self._of_device.get("", set()) | self._of_device.get(udid, set()):
+            held = self._said[voice].held
+            if udid in held and held[udid].doubt:
+                del held[udid]
+        return {udid}
 
     @property
     def assuming(self) -> bool:

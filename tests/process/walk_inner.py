@@ -125,7 +125,7 @@ class ModelPhone:
                 if second and due in EVENTS[2]:
                     self.second[-1].append(due)
             self.state = due
-        if not readable and not self.lease and due in {DeviceState.OFFLINE, DeviceState.UNPLUGGED}:
+        if not readable and due in {DeviceState.OFFLINE, DeviceState.UNPLUGGED}:
             self.used = False  # it is remembered no more
 
 

@@ -144,6 +144,27 @@ def test_what_is_assumed_below_a_stored_lease_is_looked_for_when_that_ends(
     assert it.told["D"] == UsageReading(Usage.UNKNOWN, "", UNCONFIRMED)
 
 
+def test_what_is_only_remembered_below_a_lease_ends_as_the_device_goes_away(it: Bench) -> None:
+    it.usage.fusion.source("appium")
+    it.loop.turn(at_once(partial(it.lease, "D", ALICE), partial(it.usage.assume, "D", "")))
+    it.usage.fusion.know(VOICE)
+    it.loop.turn(at_once(partial(it.read, "E"), partial(it.lease, "E", ALICE)))
+    it.loop.turn(lambda: it.usage.tell(it.usage.fusion.unknown(VOICE, "down")))
+    for udid in ("D", "E"):
+        it.loop.turn(partial(it.usage.away, udid))
+        assert it.in_use()[udid] == "alice", "the lease goes on"
+        it.loop.turn(partial(it.lease, udid, None))
+    assert it.in_use() == {}
+    assert {it.told[udid].usage for udid in ("D", "E")} == {Usage.IDLE}
+
+
+def test_a_session_that_is_known_of_goes_on_though_its_device_is_away(it: Bench) -> None:
+    it.usage.fusion.know(VOICE)
+    it.loop.turn(partial(it.read, "E"))
+    it.loop.turn(partial(it.usage.away, "E"))
+    assert it.in_use() == {"E": "session 1"}
+
+
 def test_after_the_close_nobody_is_told_anything() -> None:
     told: list[str] = []
     usage = CurrentUsage(STRENGTH, lease=lambda _: ALICE, phones=tuple, changed=told.append)
