@@ -67,7 +67,7 @@ class Pipeline:
         self.commits = commits
         self._deriver = Deriver(
             settings,
-            self._identities,
+            self._identities.devices,
             self.roster,
             self.views,
             commits,
@@ -94,14 +94,14 @@ class Pipeline:
         """Take what a source saw."""
         self._deriver.look()  # first of all: a gap is to be noticed before what is said after it
         source = observation.source
-        if isinstance(observation, Snapshot) and source not in self._identities.waiting:
-            self.commits.counts.reconnects[source] += source in self._identities.down
+        if isinstance(observation, Snapshot) and source not in self._identities.sources.waiting:
+            self.commits.counts.reconnects[source] += source in self._identities.sources.down
         touched = self._identities.apply(observation)
         self.roster.renamed()
         self._follow_renames()
         if self._settled:
             self._deriver.derive(touched)
-        elif self._identities.settled and not self._seen:
+        elif self._identities.sources.settled and not self._seen:
             self._seen = True
             self._on_seen()
 
@@ -119,12 +119,13 @@ class Pipeline:
         """Start deriving: every source has spoken, or the start-up limit has passed."""
         if self._settled:
             return
-        silent = self._identities.waiting
+        silent = self._identities.sources.waiting
         if silent:
             log.warning("start.limit", silent=sorted(silent), hint="their readings are unknown")
             self._identities.give_up_waiting()
         self._settled = True
-        self._deriver.derive(self._identities.udids)  # the end of which says that it is settled
+        # The end of this says that it is settled.
+        self._deriver.derive(self._identities.devices.udids)
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; a source whose settings changed is restarted by the caller.
@@ -142,7 +143,7 @@ class Pipeline:
         self._know_listed()
         self._follow_renames()
         if self._settled:
-            self._deriver.derive(self._identities.udids)
+            self._deriver.derive(self._identities.devices.udids)
         for udid in touched:
             tracked = self.roster.known(udid)
             if tracked is not None and tracked.stored is not None and not self.roster.derives(udid):
@@ -165,12 +166,12 @@ class Pipeline:
     @property
     def down(self) -> dict[SourceName, str]:
         """The sources that cannot see, each with its reason."""
-        return self._identities.down
+        return dict(self._identities.sources.down)
 
     @property
     def waiting(self) -> frozenset[SourceName]:
         """The sources that have not said anything since the start."""
-        return self._identities.waiting
+        return self._identities.sources.waiting
 
     def overdue(self) -> float:
         """Seconds by which the next timed decision is late; 0 when all is well."""
@@ -209,7 +210,7 @@ class Pipeline:
     # --- inside ----------------------------------------------------------------------------
 
     def _shown(self) -> set[str]:
-        return {udid for udid in self._identities.udids if self.roster.shown(udid)}
+        return {udid for udid in self._identities.devices.udids if self.roster.shown(udid)}
 
     def _know_listed(self) -> None:
         for udid in self.roster.know_listed():
@@ -217,7 +218,7 @@ class Pipeline:
 
     def _follow_renames(self) -> None:
         """What was known of a phone under a name that no transition told goes to its new one."""
-        for old, new in self._identities.take_renames():
+        for old, new in self._identities.devices.take_renames():
             log.info("identity.renamed", udid=new, before=old)
             tracked = self.roster.forget(old)
             known = self.roster.known(new)
