@@ -213,7 +213,7 @@ class Devices:
 
     def get(self, udid: str | None) -> Device | None:
         """The device of that UDID, where there is one."""
-        return self._devices.get(udid or "")
+        return None if udid is None else self._devices.get(udid)
 
     def of_serial(self, serial: str) -> list[str]:
         """The devices that have that serial, in the order in which they became known."""
