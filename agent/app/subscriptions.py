@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -43,20 +42,12 @@ class Subscriptions:
         subscribe(Topic.TRANSITION, lambda _: events.stored())
         subscribe(Topic.STORE, self._store)
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
-        parts.pipeline.watch(partial(publish, Topic.DEVICE))
-        parts.pipeline.commits.watch(partial(publish, Topic.TRANSITION))
-        parts.pipeline.watch_renames(self._rename)
         publish(Topic.STORE)  # it may have been made anew since it was opened
 
     def _device(self, udid: str) -> None:
         self._lifecycle.status_soon()
         self._parts.poller.phones_changed()
         self._parts.leases.serve(udid)
-
-    def _rename(self, old: str, new: str) -> None:
-        """In the same turn everywhere: a call, and no news."""
-        self._parts.poller.rename(old, new)
-        self._parts.leases.rename(old, new)
 
     def _store(self, _udid: str) -> None:
         recovered_from = self._parts.store.health.recovered_from

@@ -19,7 +19,6 @@ from agent.track.identity import Identities
 from agent.track.records import known_of, restored
 from agent.track.roster import Roster, Tracked
 from agent.track.settings import Settings
-from agent.track.telling import tell
 from agent.track.views import Views
 
 if TYPE_CHECKING:
@@ -43,6 +42,11 @@ class Pipeline:
         clocks: monotonic seconds, wall milliseconds, a timer.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
         on_seen: called once every source has spoken; who takes it calls `settle`.
+        changed: called with the UDID at every change of a device's view, its end included, within
+            the step that changes it: it is to publish that, and to do nothing else.
+        renamed: called with (old, new) whenever a device gets another UDID. Its usage, as it was
+            told to `use`, has gone over to the new one by then. Within the reading that renames
+            it, so that it has its new name in all books in the same turn.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Pipeline:
         clocks: Clocks,
         recheck: Callable[[SourceName], Awaitable[None] | None],
         on_seen: Callable[[], None],
+        changed: Callable[[str], None],
+        renamed: Callable[[str, str], None],
     ) -> None:
         records = list(records)
         settings = Settings.of(config)
@@ -73,15 +79,15 @@ class Pipeline:
             commits,
             clocks,
             recheck,
-            self._changed,
+            changed,
             self._on_idle,
         )
+        self._changed = changed
+        self._renamed = renamed
         self._on_seen = on_seen
         self._seen = False
         self._settled = False
         self._settling = asyncio.Event()
-        self._watchers: list[Callable[[str], None]] = []
-        self._rename_watchers: list[Callable[[str, str], None]] = []
         for record in records:
             self.roster.put(
                 record.udid, Tracked(restored(record), since_ms=record.since_ms, stored=record)
@@ -177,21 +183,6 @@ class Pipeline:
         """Seconds by which the next timed decision is late; 0 when all is well."""
         return self._deriver.overdue()
 
-    def watch(self, watcher: Callable[[str], None]) -> None:
-        """Call the watcher with the UDID at every change of a device's view, its end included.
-
-        Within the step that changes it: the watcher is to publish that, and to do nothing else.
-        """
-        self._watchers.append(watcher)
-
-    def watch_renames(self, watcher: Callable[[str, str], None]) -> None:
-        """Call the watcher with (old, new) whenever a device gets another UDID.
-
-        Its usage, as it was told to `use`, has gone over to the new one by then. Within the
-        reading that renames it, so that it has its new name in all books in the same turn.
-        """
-        self._rename_watchers.append(watcher)
-
     def store_again(self) -> None:
         """Store every device's last state anew: the store was made anew, and may not know it."""
         for tracked in self.roster.all_tracked():
@@ -229,13 +220,9 @@ class Pipeline:
                 elif known.usage == UsageReading():
                     known.usage = tracked.usage
             self._deriver.rename(old, new, moved=moved)
-            for watcher in self._rename_watchers:
-                watcher(old, new)
+            self._renamed(old, new)
             self._changed(old)
 
     def _on_idle(self) -> None:
         if self._settled:
             self._settling.set()
-
-    def _changed(self, udid: str) -> None:
-        tell(self._watchers, udid)
