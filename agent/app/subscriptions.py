@@ -23,13 +23,13 @@ class Subscriptions:
     Args:
         parts: of the agent.
         lifecycle: tells systemd.
-        recovered_from: the set aside store that this one was made from; "": none.
     """
 
-    def __init__(self, parts: Parts, lifecycle: Lifecycle, recovered_from: str) -> None:
+    def __init__(self, parts: Parts, lifecycle: Lifecycle) -> None:
         self._parts = parts
         self._lifecycle = lifecycle
-        self._recovered_from = recovered_from
+        self._restored = 0
+        """How often the store had been made anew when it was last given what memory knows."""
 
     def subscribe(self) -> None:
         """Hear of everything from now on."""
@@ -50,9 +50,9 @@ class Subscriptions:
         self._parts.leases.serve(udid)
 
     def _store(self, _udid: str) -> None:
-        recovered_from = self._parts.store.health.recovered_from
-        if recovered_from != self._recovered_from:
-            self._recovered_from = recovered_from
+        made_anew = self._parts.store.made_anew
+        if made_anew != self._restored:
+            self._restored = made_anew
             self._parts.tasks.finish("restoring what memory knows", self._store_again)
         self._lifecycle.status_soon()
 
