@@ -10,35 +10,16 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from agent.model import BRIDGE_OF, Bridge, Platform, Sighting, SourceName
+from agent.track.known import Known, listed_serial, serial_of_known
 from agent.track.places import Places
 from agent.track.sightings import is_away
 from agent.track.source_states import way_of
-from agent.udid import is_junk, is_network, is_off_usb, listed, serial_key
+from agent.udid import is_junk, is_off_usb, listed
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from agent.track.joining import Key
-
-
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A device known before any source spoke: from the store, or listed in the config."""
-
-    udid: str
-    platform: Platform | None = None
-    """None: only listed in the config, never seen."""
-    port: str = ""
-    name: str = ""
-    model: str = ""
-    path: str = ""
-    address: str = ""
-    serial: str = ""
-    shared: bool = False
-    ways: str = ""
-    there: bool = True
-    """Whether it had not left when the agent stopped."""
-    since_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,7 +240,7 @@ class Devices:
         """Remember a device that no source has shown yet."""
         if known.udid in self._devices:
             return
-        serial, shared = _serial_of_key(known)
+        serial, shared = serial_of_known(known)
         ways = known.ways.split()
         facts = Facts(
             known.udid,
@@ -304,7 +285,7 @@ class Devices:
                 forgotten.add(udid)
         self._listed = wanted
         for udid in sorted(wanted):
-            serial = _listed_serial(udid)
+            serial = listed_serial(udid)
             if not self.addresses.at(udid) and not (serial and self._of_serial.get(serial)):
                 self.know(Known(udid))
         return forgotten
@@ -379,26 +360,3 @@ class Devices:
 def lasting_place(path: str, port: str) -> str:
     """What a USB port is remembered by; the kernel's name only where there is no better one."""
     return path or (f"port {port}" if port else "")
-
-
-def _serial_of_key(known: Known) -> tuple[str, bool]:
-    """The serial that a known device's UDID holds, and whether another phone has it, too."""
-    head, at, place = known.udid.rpartition("@")
-    if at and place in {known.port, known.path}:
-        if head == "no-serial":
-            return known.serial, known.shared  # told late, and by then its UDID had counted
-        serial = serial_key(head, known.platform)
-        return serial, bool(serial)
-    if known.serial or known.platform is None:
-        return known.serial or _listed_serial(known.udid), known.shared
-    if known.udid == known.address or is_network(known.udid) or known.udid.startswith("no-serial@"):
-        return "", known.shared
-    return serial_key(known.udid, known.platform), known.shared
-
-
-def _listed_serial(udid: str) -> str:
-    """The serial that a device listed in the config is meant by; "" for an address."""
-    if is_network(udid):
-        return ""
-    plain = listed(udid)
-    return plain if plain != udid.strip() else serial_key(plain, None)

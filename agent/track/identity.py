@@ -40,7 +40,7 @@ from agent.model import (
     Snapshot,
     SourceName,
 )
-from agent.track.devices import Devices, Facts, Known, lasting_place
+from agent.track.devices import Devices, Facts, lasting_place
 from agent.track.joining import FAR_MODES, Group, Key, Seen, join
 from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
@@ -49,6 +49,8 @@ from agent.track.source_states import SourceStates, way_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
+
+    from agent.track.known import Known
 
 
 class Identities:

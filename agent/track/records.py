@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import DeviceRecord, DeviceState, Usage
 from agent.track.derive import Track
-from agent.track.devices import Known
+from agent.track.known import Known
 
 if TYPE_CHECKING:
     from agent.track.devices import Facts

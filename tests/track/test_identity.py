@@ -22,8 +22,8 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
-from agent.track.devices import Known
 from agent.track.identity import Identities
+from agent.track.known import Known
 from agent.udid import canonical, is_junk, listed
 from tests.kit.tracking import far
 
