@@ -1,26 +1,10 @@
 """Who a phone is: which of its sightings belong together, and under which UDID. No clock, no I/O.
 
-`joining` groups sightings by what they say alone; here a group gets its UDID:
-
-- A phone that is there keeps the one it has. A better spelling, or the serial that a phone tells
-  late, changes it only as long as no transition of it counted (`take_renames`).
-- A phone that comes gets its serial (`udid` says how serials compare); the one that it had before,
-  where the store knows that serial.
-- Once two phones of one serial were there at the same time, that serial is not trusted again,
-  restarts included. The first keeps the plain serial, the second is `serial@path`; from then on
-  each is known by the port that it hangs at (`places`), and a further port is a further phone. On
-  the network the address stands for the port, and is the key.
-- Without a serial it is `no-serial@path`, or its address.
-- A mode whose serial is no UDID (Apple's recovery, EDL, download mode) is whoever was at that port
-  last, unless that one is elsewhere, or had left before the agent started; else nobody.
-- A USB device that is no phone by its descriptors makes no clash and takes no serial from a phone;
-  it is a phone only in that phone's place, or, once that phone was seen, if nothing else can be
-  meant.
-- adb goes on listing phones that left. Two ports in its list are no two phones while udev knows
-  that serial on this host's USB: udev says where they hang.
-
-Bus numbers change at a reboot, so ports are remembered by their lasting path where udev tells it.
-What a source said is dropped when it goes down; the device stays known.
+What is seen (`sightings`) is grouped by what it says alone (`joining`), and each group gets its
+device (`naming`, where the rules stand), of those that are known (`devices`). An observation that
+may change whose a sighting is has that decided anew, for it and for all that it may concern; one
+that only says something new of the same phone does not. What a source said is dropped when it goes
+down; the device stays known.
 """
 
 from __future__ import annotations
@@ -41,7 +25,7 @@ from agent.model import (
     SourceName,
 )
 from agent.track.devices import Devices, Facts, lasting_place
-from agent.track.joining import FAR_MODES, Group, Key, Seen, join
+from agent.track.joining import FAR_MODES, Group, Key, Seen, is_far, join
 from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
 from agent.track.sightings import Sightings, joins_alike
@@ -79,7 +63,7 @@ class Identities:
         self._naming = Naming(self.devices, self._sightings, self.sources)
         self._aside: set[Key] = set()
         """Sightings that were nobody's when udev last saw: nor are they while it does not."""
-        self._begun = self.sources.settled
+        self._begun = self.sources.all_spoke
 
     def readings(self, udid: str) -> Readings:
         """What the sources say of a device now; of its usage nothing is known here."""
@@ -131,7 +115,7 @@ class Identities:
         if self.sources.remote != remote:
             self.sources.remote = remote
             self._sightings.reindex()
-            touched |= self._settle(self._sightings.all_keys())
+            touched |= self._regroup(self._sightings.all_keys())
         for source in sorted(added):
             # Its phones on the network are there or not: that it does not list them yet says nil.
             touched |= self.apply(Down(source, "its configuration changed: reconnecting"))
@@ -191,7 +175,7 @@ class Identities:
                     touched |= self._renew(key, sighting)
             elif old != sighting:
                 changed |= {key} | self._sightings.put(key, sighting)
-        return touched | self._settle(changed)
+        return touched | self._regroup(changed)
 
     def _renew(self, key: Key, sighting: Sighting) -> set[str]:
         """It says something new of the same phone: whose it is stays as it is."""
@@ -224,18 +208,18 @@ class Identities:
             # Who hangs at its last port without a serial may be it, now that it is nowhere else.
             neighbours |= self._sightings.at_port(device.facts.port) | set(device.members)
         touched = self._release(key)
-        return touched | self._settle(neighbours - {key})
+        return touched | self._regroup(neighbours - {key})
 
     # --- whose a sighting is ---------------------------------------------------------------
 
     def _begin(self) -> set[str]:
         """Once every source has spoken: decide whose all those sightings are."""
-        if self._begun or not self.sources.settled:
+        if self._begun or not self.sources.all_spoke:
             return set()
         self._begun = True
-        return self._settle(self._sightings.all_keys())
+        return self._regroup(self._sightings.all_keys())
 
-    def _settle(self, keys: Iterable[Key]) -> set[str]:
+    def _regroup(self, keys: Iterable[Key]) -> set[str]:
         """Decide anew whose these sightings are, and those of the same phones, ports, serials.
 
         Not before every source has spoken: who hangs where it hung before the start goes first.
@@ -343,24 +327,20 @@ class Identities:
             self.devices.learn(udid, learned)
         if group.port and not (device.left_usb and group.lacks(SourceName.UDEV)):
             self.devices.ports.put(udid, lasting_place(device.facts.path, group.port))
-        if sighting.network and sighting.source is SourceName.ADB:
+        if is_far(sighting):
             self.devices.addresses.put(udid, sighting.address)
-            self._drop_ghost(sighting.address, udid)
+            listed = self.devices.get(sighting.address)
+            if sighting.address != udid and listed is not None and listed.facts.platform is None:
+                # The config lists its address: no device of its own once a phone is there.
+                self.devices.merge(sighting.address, udid)
         changed = device.facts is not before or device.members.get(key) is not old
         return {udid} if changed else set()
-
-    def _drop_ghost(self, address: str, udid: str) -> None:
-        """An address that the config lists is no device of its own once a phone is there."""
-        ghost = self.devices.get(address)
-        if ghost is not None and address != udid and ghost.facts.platform is None:
-            self.devices.merge(address, udid)
 
     def _learned(self, facts: Facts, ways: str, sighting: Sighting, group: Group) -> Facts:
         """Keep the newest word on each fact; a source that does not know says nothing."""
         remote = sighting.source in self.sources.remote
         port = group.port or (sighting.port if remote else "") or facts.port
         path = self._sightings.path(port, facts.path if port == facts.port else "")
-        far = sighting.network and sighting.source is SourceName.ADB
         serial = facts.serial or group.serial
         name, model = _told(facts, sighting)
         way = way_of(sighting)
@@ -373,7 +353,7 @@ class Identities:
             port=port,
             shared_serial=serial in self.devices.shared,
             path=path,
-            address=sighting.address if far else facts.address,
+            address=sighting.address if is_far(sighting) else facts.address,
             serial=serial,
             ways=" ".join(sorted({*ways.split(), way})) if ways else way,
         )

@@ -1,7 +1,26 @@
 """Which device a group of sightings is, known or new, and under which UDID. Pure.
 
-`joining` groups sightings by what they say alone; `Naming` looks at who was there before, by
-serial, by place and by address. What it goes by stands in `identity`.
+`joining` groups sightings by what they say alone; here is looked at who was there before, by
+serial, by place and by address:
+
+- A phone that is there keeps the one it has. A better spelling, or the serial that a phone tells
+  late, changes it only as long as no transition of it counted (`Devices.take_renames`).
+- A phone that comes gets its serial (`udid` says how serials compare); the one that it had before,
+  where the store knows that serial.
+- Once two phones of one serial were there at the same time, that serial is not trusted again,
+  restarts included. The first keeps the plain serial, the second is `serial@path`; from then on
+  each is known by the port that it hangs at (`places`), and a further port is a further phone. On
+  the network the address stands for the port, and is the key.
+- Without a serial it is `no-serial@path`, or its address.
+- A mode whose serial is no UDID (Apple's recovery, EDL, download mode) is whoever was at that port
+  last, unless that one is elsewhere, or had left before the agent started; else nobody.
+- A USB device that is no phone by its descriptors makes no clash and takes no serial from a phone;
+  it is a phone only in that phone's place, or, once that phone was seen, if nothing else can be
+  meant.
+- adb goes on listing phones that left. Two ports in its list are no two phones while udev knows
+  that serial on this host's USB: udev says where they hang.
+
+Bus numbers change at a reboot, so ports are remembered by their lasting path where udev tells it.
 """
 
 from __future__ import annotations
@@ -10,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import SourceName, UsbKind
 from agent.track.devices import lasting_place
-from agent.track.joining import FAR_MODES
+from agent.track.joining import FAR_MODES, is_far
 from agent.track.sightings import tells_serial
 from agent.udid import canonical, digits, is_placeholder, may_be, serial_key
 
@@ -269,6 +288,5 @@ def _spelled(group: Group) -> str:
     sighting = best.sighting
     if sighting.usb is UsbKind.APPLE_RECOVERY:
         return best.serial
-    far = sighting.network and sighting.source is SourceName.ADB
-    serial = sighting.usb_serial if far else sighting.usb_serial or sighting.serial
+    serial = sighting.usb_serial if is_far(sighting) else sighting.usb_serial or sighting.serial
     return canonical(serial, sighting.platform)

@@ -107,7 +107,7 @@ class Pipeline:
         self._follow_renames()
         if self._settled:
             self._deriver.derive(touched)
-        elif self._identities.sources.settled and not self._seen:
+        elif self._identities.sources.all_spoke and not self._seen:
             self._seen = True
             self._on_seen()
 

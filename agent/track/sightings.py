@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from agent.model import Bridge, Changed, Sighting, SourceName, UsbKind
-from agent.track.joining import FAR_MODES
+from agent.track.joining import FAR_MODES, is_far
 from agent.udid import is_off_usb, lasting_path, recovery_udid, serial_key
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def serial_of(sighting: Sighting) -> str:
         return recovery_udid(sighting.serial)
     if sighting.usb is UsbKind.EMERGENCY:
         return ""
-    if sighting.network and sighting.source is SourceName.ADB:
+    if is_far(sighting):
         return serial_key(sighting.usb_serial, sighting.platform)
     return serial_key(sighting.usb_serial or sighting.serial, sighting.platform)
 

@@ -42,7 +42,7 @@ class SourceStates:
         """How phones can be seen, as far as it is turned on; see `way_of`."""
 
     @property
-    def settled(self) -> bool:
+    def all_spoke(self) -> bool:
         """Whether every enabled source has given its first word."""
         return not self.waiting
 

@@ -290,7 +290,7 @@ def test_a_stored_emulator_is_not_absent_before_adb_speaks() -> None:
     identities = Identities(sources=(UDEV, ADB), known=[Known("emulator-5554", Platform.ANDROID)])
     see(identities, Snapshot(UDEV, ()))
     assert both(identities, "emulator-5554") == (Presence.UNKNOWN, Bridge.UNKNOWN)
-    assert not identities.sources.settled
+    assert not identities.sources.all_spoke
 
 
 def test_a_source_that_is_down_is_unknown_never_absent() -> None:
