@@ -12,9 +12,10 @@ for every triple of them: a state, the last state, or one of three that need one
 - *unknown, bridge absent*: unplugged where the bridge's list is the presence, else the last state.
 
 `step` turns the outcome into the *derived* state; a derived state that differs from the device's
-state becomes a candidate, and once it has lasted its hold time without a break it becomes the
-device's state: that is a transition. `CALLS_BACK` says which transitions call back. Nothing outside
-these two tables decides a state; two rules bound what a phone that flickers can do to the holds:
+state becomes a candidate, and once it has lasted its hold time without a break (debounce) it
+becomes the device's state: that is a transition. `CALLS_BACK` says which transitions call back.
+Nothing outside these two tables decides a state; two rules bound what a phone that flickers can do
+to the holds:
 
 - *No endless in-between*: a device is away from its state from the first reading that says another
   one to the next that says its own; "the last state" ends it not. Once it has been away for longer

@@ -46,8 +46,8 @@ class Facts:
 
 
 @dataclass(slots=True)
-class Device:
-    """One device, what is seen of it, and what udev's word on it is worth."""
+class Identity:
+    """Who one device is, what is seen of it, and what udev's word on it is worth."""
 
     facts: Facts
     members: dict[Key, Sighting] = field(default_factory=dict)
@@ -166,12 +166,12 @@ class Devices:
 
     def __init__(self, known: Iterable[Known]) -> None:
         self.owner: dict[Key, str] = {}
-        """Whose each sighting is: the other side of `Device.members`."""
+        """Whose each sighting is: the other side of `Identity.members`."""
         self.ports = Places()
         self.addresses = Places()
         self.shared: set[str] = set()
         """Serials of which two phones were there at the same time."""
-        self._devices: dict[str, Device] = {}
+        self._devices: dict[str, Identity] = {}
         self._of_serial: defaultdict[str, dict[str, None]] = defaultdict(dict)
         """In the order in which they became known."""
         self._listed: set[str] = set()
@@ -189,10 +189,10 @@ class Devices:
     def __contains__(self, udid: object) -> bool:
         return udid in self._devices
 
-    def __getitem__(self, udid: str) -> Device:
+    def __getitem__(self, udid: str) -> Identity:
         return self._devices[udid]
 
-    def get(self, udid: str | None) -> Device | None:
+    def get(self, udid: str | None) -> Identity | None:
         """The device of that UDID, where there is one."""
         return None if udid is None else self._devices.get(udid)
 
@@ -254,7 +254,7 @@ class Devices:
             serial=serial,
             ways=known.ways,
         )
-        self._devices[known.udid] = Device(
+        self._devices[known.udid] = Identity(
             facts,
             off_usb=is_off_usb(known.udid) or (bool(known.address) and not known.port),
             on_usb=SourceName.UDEV in ways,
@@ -292,7 +292,7 @@ class Devices:
 
     def meet(self, udid: str, platform: Platform | None, serial: str) -> None:
         """A device that nobody knew."""
-        self._devices[udid] = Device(Facts(udid, platform, serial=serial))
+        self._devices[udid] = Identity(Facts(udid, platform, serial=serial))
         self._of_serial[serial][udid] = None
 
     def unused(self, udid: str) -> str:

@@ -25,7 +25,7 @@ from agent.model import (
     SourceName,
 )
 from agent.track.devices import Devices, Facts, lasting_place
-from agent.track.joining import FAR_MODES, Group, Key, Seen, is_far, join
+from agent.track.joining import MUTE_MODES, Group, Key, Seen, is_far, join
 from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
 from agent.track.sightings import Sightings, joins_alike
@@ -365,5 +365,5 @@ _NOBODY = Group()
 def _told(facts: Facts, sighting: Sighting) -> tuple[str, str]:
     """The newest word on name and model; a source that does not know says nothing."""
     # udev's model is a descriptor string; what the phone itself says to its bridge is better.
-    weak = sighting.source is SourceName.UDEV and (facts.model or sighting.usb in FAR_MODES)
+    weak = sighting.source is SourceName.UDEV and (facts.model or sighting.usb in MUTE_MODES)
     return sighting.name or facts.name, facts.model if weak else sighting.model or facts.model

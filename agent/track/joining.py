@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Key = tuple[SourceName, str]
 """Whose sighting it is, and the address that the source has it under."""
 
-FAR_MODES = frozenset({UsbKind.APPLE_RECOVERY, UsbKind.EMERGENCY})
+MUTE_MODES = frozenset({UsbKind.APPLE_RECOVERY, UsbKind.EMERGENCY})
 """What such a mode reports as its serial is no UDID."""
 
 
@@ -128,7 +128,7 @@ class Group:
         if not row.left:
             return self.fits(row.serial)
         # Its phone left: it has come back in a mode that tells no serial, or it is another one.
-        if any(each.sighting.usb in FAR_MODES for each in self.seen):
+        if any(each.sighting.usb in MUTE_MODES for each in self.seen):
             return bool(row.serial)
         return bool(self.serial) == bool(row.serial) and self.fits(row.serial)
 

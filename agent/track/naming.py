@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import SourceName, UsbKind
 from agent.track.devices import lasting_place
-from agent.track.joining import FAR_MODES, is_far
+from agent.track.joining import MUTE_MODES, is_far
 from agent.track.sightings import tells_serial
 from agent.udid import canonical, digits, is_placeholder, may_be, serial_key
 
@@ -189,7 +189,7 @@ class Naming:
 
     def _without_serial(self, group: Group, free: Callable[[str], bool]) -> str | None:
         sighting = group.seen[0].sighting
-        if sighting.usb in FAR_MODES:
+        if sighting.usb in MUTE_MODES:
             return self._holder(group, sighting, free)
         if sighting.usb is UsbKind.OTHER:
             return None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 from agent.model import BRIDGE_OF, Bridge, Platform, Presence, Readings, SourceName, UsbKind
 
 if TYPE_CHECKING:
-    from agent.track.devices import Device
+    from agent.track.devices import Identity
     from agent.track.source_states import SourceStates
 
 
-def readings_of(device: Device, sources: SourceStates) -> Readings:
+def readings_of(device: Identity, sources: SourceStates) -> Readings:
     """Presence and bridge as the sources stand now; its usage is not known here."""
     presence, presence_reason = _presence(device, sources)
     bridge, bridge_reason = _bridge(device, sources)
@@ -26,13 +26,13 @@ def readings_of(device: Device, sources: SourceStates) -> Readings:
     )
 
 
-def is_hidden(device: Device, sources: SourceStates) -> bool:
+def is_hidden(device: Identity, sources: SourceStates) -> bool:
     """Whether only what is turned off knows of it, so that nothing can be said."""
     ways = device.facts.ways.split()
     return bool(ways) and sources.ways.isdisjoint(ways)
 
 
-def _presence(device: Device, sources: SourceStates) -> tuple[Presence, str]:
+def _presence(device: Identity, sources: SourceStates) -> tuple[Presence, str]:
     if device.by_udev is not None:
         return Presence.PRESENT, ""
     if SourceName.UDEV not in sources.enabled or _expected_elsewhere(device, sources):
@@ -47,7 +47,7 @@ def _presence(device: Device, sources: SourceStates) -> tuple[Presence, str]:
     return Presence.ABSENT, _unseen(device) if seen else ""
 
 
-def _bridge_is_presence(device: Device, sources: SourceStates) -> bool:
+def _bridge_is_presence(device: Identity, sources: SourceStates) -> bool:
     """Whether what its bridge's list leaves out is unplugged, where udev cannot tell."""
     return (
         SourceName.UDEV not in sources.enabled
@@ -57,18 +57,18 @@ def _bridge_is_presence(device: Device, sources: SourceStates) -> bool:
     )
 
 
-def _expected_elsewhere(device: Device, sources: SourceStates) -> bool:
+def _expected_elsewhere(device: Identity, sources: SourceStates) -> bool:
     """Whether udev of this host cannot be expected to see the device."""
     platform = device.facts.platform
     return device.off_usb or (platform is not None and BRIDGE_OF[platform] in sources.remote)
 
 
-def _beyond_udev(device: Device) -> bool:
+def _beyond_udev(device: Identity) -> bool:
     """Whether udev's absence says nothing of it. Of twins an answer may have been the other's."""
     return device.beyond_udev and (not device.facts.shared_serial or bool(device.ready))
 
 
-def _bridge(device: Device, sources: SourceStates) -> tuple[Bridge, str]:
+def _bridge(device: Identity, sources: SourceStates) -> tuple[Bridge, str]:
     platform = device.facts.platform
     if platform is None:
         return Bridge.ABSENT, "never seen"
@@ -88,13 +88,13 @@ def _bridge(device: Device, sources: SourceStates) -> tuple[Bridge, str]:
     return Bridge.ABSENT, _not_seen(platform, device)
 
 
-def _bridge_name(device: Device) -> str:
+def _bridge_name(device: Identity) -> str:
     """As operators call it."""
     source = BRIDGE_OF[device.facts.platform or Platform.ANDROID]
     return _DAEMONS.get(source, source.value)
 
 
-def _ruled_out(device: Device) -> bool:
+def _ruled_out(device: Identity) -> bool:
     """Whether udev says why no bridge can see the phone as it is now."""
     sighting = device.by_udev
     if sighting is None:
@@ -102,7 +102,7 @@ def _ruled_out(device: Device) -> bool:
     return bool(sighting.reason) or sighting.usb not in {UsbKind.ADB, UsbKind.APPLE}
 
 
-def _unseen(device: Device) -> str:
+def _unseen(device: Identity) -> str:
     """What to say of a phone that its bridge lists and udev does not see."""
     name, seen = _bridge_name(device), device.by_bridge
     if any(sighting.bridge is Bridge.READY for sighting in seen):
@@ -116,7 +116,7 @@ def _unseen(device: Device) -> str:
     return f"this host's udev does not see it, and {name} says: {reason}"
 
 
-def _not_seen(platform: Platform, device: Device) -> str:
+def _not_seen(platform: Platform, device: Identity) -> str:
     """Why its bridge does not list the device."""
     sighting = device.by_udev
     usb = sighting.usb if sighting is not None else None

@@ -6,7 +6,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from agent.model import Bridge, Changed, Sighting, SourceName, UsbKind
-from agent.track.joining import FAR_MODES, is_far
+from agent.track.joining import MUTE_MODES, is_far
 from agent.udid import is_off_usb, lasting_path, recovery_udid, serial_key
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def joins_alike(old: Sighting, new: Sighting) -> bool:
 
 def tells_serial(sighting: Sighting) -> bool:
     """Whether udev sees a phone in a mode in which it would tell its serial, if it had one."""
-    return sighting.source is SourceName.UDEV and sighting.usb not in FAR_MODES
+    return sighting.source is SourceName.UDEV and sighting.usb not in MUTE_MODES
 
 
 def is_away(sighting: Sighting) -> bool:
