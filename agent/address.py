@@ -27,6 +27,11 @@ def split_host_port(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def tcp_of(endpoint: str) -> tuple[str, int] | None:
+    """Host and port of a server's socket; None: a unix socket's absolute path. Else ValueError."""
+    return None if endpoint.startswith("/") else split_host_port(endpoint)
+
+
 def host_port(host: str, port: int | str | None) -> str:
     """The two as one text; an IPv6 address gets its brackets."""
     return f"{bracketed(host)}:{port}"

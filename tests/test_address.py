@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from agent.address import bracketed, host_port, is_host, is_ip, is_loopback, split_host_port
+from agent.address import (
+    bracketed,
+    host_port,
+    is_host,
+    is_ip,
+    is_loopback,
+    split_host_port,
+    tcp_of,
+)
 
 
 def test_host_and_port() -> None:
@@ -32,3 +40,17 @@ def test_hosts() -> None:
     assert not is_ip("fe80::1%eth0", 6)
     assert all(map(is_loopback, ("127.9.9.9", "::1", "localhost", "LocalHost.", "a.localhost")))
     assert not any(map(is_loopback, ("10.0.0.1", "localhost.example", "")))
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tcp"),
+    [("/run/adb.sock", None), ("[::1]:5037", ("::1", 5037)), ("rack.lab:1", ("rack.lab", 1))],
+)
+def test_a_servers_socket(endpoint: str, tcp: tuple[str, int] | None) -> None:
+    assert tcp_of(endpoint) == tcp
+
+
+@pytest.mark.parametrize("endpoint", ["run/adb.sock", "::1:5037", "[::1:5037", "a:²", "a:65536"])
+def test_what_is_no_servers_socket(endpoint: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        tcp_of(endpoint)

@@ -19,6 +19,7 @@ from agent.model import (
     UsageReading,
 )
 from agent.service.devices import Devices
+from agent.subscribers import Topic
 from tests.kit.tracking import (
     ADB,
     HOOK,
@@ -159,9 +160,10 @@ async def test_an_entry_that_is_taken_out_never_seen_is_gone(tmp_path: Path) -> 
     async with house(tmp_path, ONLY_ANDROID + listed + HOOK) as h:
         h.see(usb("seen"), adb("seen"))
         told: list[str] = []
-        h.pipeline.watch(told.append)
+        h.news.subscribe(Topic.DEVICE, told.append)
         turn(h, ONLY_ANDROID + HOOK)
         assert [view.udid for view in h.pipeline.views.all()] == ["seen"]
+        await h.heard()
         assert "ce09" in told
         assert h.pipeline.roster.find("ce09") is None
 
@@ -218,7 +220,7 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
         before = await h.came()
         assert len(before) == 3
         told: list[str] = []
-        h.pipeline.watch(told.append)
+        h.news.subscribe(Topic.DEVICE, told.append)
         turn(h, text + HOOK)
         if what == "network":
             h.pipeline.observe(Gone(ADB, "10.0.0.7:5555"))  # the source does not list it any more
@@ -227,8 +229,9 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
         assert shown == {"ce09", "r58m", "ce77"} - gone
         assert sum(h.pipeline.views.census().states.values()) == len(shown)
         assert not {phone.udid for phone in h.pipeline.views.phones()} & gone
-        assert gone <= set(told)
         assert await h.came() == before
+        await h.heard()
+        assert gone <= set(told)
         turn(h, FAR + HOOK)
         for source, sightings in zip((UDEV, ADB), phones, strict=True):
             h.wait(2)

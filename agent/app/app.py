@@ -163,7 +163,6 @@ class App:
         )
         stack.push_async_callback(store.close)
         self._heed_signals()
-        recovered_from = store.health.recovered_from
         live = Live(config, setting.environ, {})
         ids = WebhookIds(store, live, self._tasks)
         live.webhooks = await ids.identify(config)
@@ -182,7 +181,7 @@ class App:
         self._reloader = reloader = Reloader(
             parts, setting, lifecycle, self._turn, self._stopping.is_set
         )
-        Subscriptions(parts, lifecycle, recovered_from).subscribe()
+        Subscriptions(parts, lifecycle).subscribe()
         await Startup(parts, setting, lifecycle, self._seen).begin(stack)
         if lifecycle.has_watchdog:
             self._tasks.keep("watchdog", lifecycle.feed_watchdog)

@@ -109,13 +109,26 @@ def build(
     def recheck(source: SourceName) -> Awaitable[None] | None:
         return sources.recheck(source)
 
+    def renamed(old: str, new: str) -> None:
+        """In the same turn everywhere: a call, and no news."""
+        poller.rename(old, new)
+        leases.rename(old, new)
+
+    commits = Commits(
+        store,
+        _outbox(config, live.webhooks),
+        dispatcher.notify,
+        partial(subscribers.publish, Topic.TRANSITION),
+    )
     pipeline = Pipeline(
         config,
         records,
-        Commits(store, _outbox(config, live.webhooks), dispatcher.notify),
+        commits,
         Clocks(loop.time, wall_ms, loop.call_later),
         recheck,
         outside.seen,
+        subscribers.publisher(Topic.DEVICE),
+        renamed,
     )
     sources = Supervisor(pipeline.observe)
     leases = Leases(

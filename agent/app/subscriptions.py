@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,13 +23,13 @@ class Subscriptions:
     Args:
         parts: of the agent.
         lifecycle: tells systemd.
-        recovered_from: the set aside store that this one was made from; "": none.
     """
 
-    def __init__(self, parts: Parts, lifecycle: Lifecycle, recovered_from: str) -> None:
+    def __init__(self, parts: Parts, lifecycle: Lifecycle) -> None:
         self._parts = parts
         self._lifecycle = lifecycle
-        self._recovered_from = recovered_from
+        self._restored = 0
+        """How often the store had been made anew when it was last given what memory knows."""
 
     def subscribe(self) -> None:
         """Hear of everything from now on."""
@@ -43,9 +42,6 @@ class Subscriptions:
         subscribe(Topic.TRANSITION, lambda _: events.stored())
         subscribe(Topic.STORE, self._store)
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
-        parts.pipeline.watch(partial(publish, Topic.DEVICE))
-        parts.pipeline.commits.watch(partial(publish, Topic.TRANSITION))
-        parts.pipeline.watch_renames(self._rename)
         publish(Topic.STORE)  # it may have been made anew since it was opened
 
     def _device(self, udid: str) -> None:
@@ -55,15 +51,10 @@ class Subscriptions:
         self._parts.poller.phones_changed()
         self._parts.leases.serve(udid)
 
-    def _rename(self, old: str, new: str) -> None:
-        """In the same turn everywhere: a call, and no news."""
-        self._parts.poller.rename(old, new)
-        self._parts.leases.rename(old, new)
-
     def _store(self, _udid: str) -> None:
-        recovered_from = self._parts.store.health.recovered_from
-        if recovered_from != self._recovered_from:
-            self._recovered_from = recovered_from
+        made_anew = self._parts.store.made_anew
+        if made_anew != self._restored:
+            self._restored = made_anew
             self._parts.tasks.finish("restoring what memory knows", self._store_again)
         self._lifecycle.status_soon()
 

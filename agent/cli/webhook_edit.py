@@ -28,7 +28,8 @@ from agent.config import Webhook
 from agent.config.change import change
 from agent.config.mistakes import translated
 from agent.config.model import PayloadFormat
-from agent.errors import ApiError, ConfigError, EditError, UnknownWebhookError
+from agent.config.which import Named, which
+from agent.errors import ApiError, ConfigError, EditError
 from agent.model import DeviceState, Platform
 from agent.text import meant_key
 from agent.wire.control import typed
@@ -356,9 +357,7 @@ def _ask_text(
 # --- the file, and the agent ------------------------------------------------------------------
 
 
-def _named(
-    config_path: Path, webhook: str, org_id: int | None
-) -> tuple[dict[str, Any], int | None]:
+def _named(config_path: Path, webhook: str, org_id: int | None) -> tuple[dict[str, Any], int]:
     """What the file says of it, and its organisation.
 
     An id that the agent gave is not in the file: the agent is asked.
@@ -367,30 +366,18 @@ def _named(
 
     webhook = typed(webhook)
     document, config = load_or_exit(config_path)
-    meant = {
+    ids = {
         (config.org_of(each), each.name): each.id
         for each in config.webhooks
-        if webhook in {each.name, str(each.id)} and org_id in {None, config.org_of(each)}
+        if org_id in {None, config.org_of(each)}
     }
     if webhook.isdecimal():
         for row in _rows(config_path, org_id):
             if str(row["id"]) == webhook:
-                meant[row["org_id"], row["name"]] = row["id"]
-    if len({name for _, name in meant}) > 1:
-        shown = " and ".join(f"{name!r} (id {id_})" for (_, name), id_ in meant.items())
-        raise UnknownWebhookError(
-            f"{webhook!r} is the name of one webhook and the id of another, {shown}: give the name "
-            "or the id that is its own"
-        )
-    if len(meant) > 1:
-        orgs = ", ".join(str(org) for org, _ in meant)
-        raise EditError(
-            f"{len(meant)} webhooks are called {webhook!r}, of the organisations {orgs}: say which "
-            "with --org"
-        )
-    for org, name in meant:
-        return webhook_of(document, name, org), org
-    return webhook_of(document, webhook, org_id), org_id  # it says what there is
+                ids[row["org_id"], row["name"]] = row["id"]
+    known = [Named(name, id_, org) for (org, name), id_ in ids.items()]
+    meant = known[which(webhook, known, in_file=True, by_org="say which with --org")]
+    return webhook_of(document, meant.name, meant.org_id), meant.org_id
 
 
 def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:

@@ -13,8 +13,7 @@ from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import rows
-from agent.errors import UnknownWebhookError
-from agent.text import meant_names
+from agent.config.which import Named, which
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -69,19 +68,8 @@ def list_(config_path: Path, as_json: bool) -> None:
 def show(config_path: Path, name: str, _as_json: bool) -> None:
     """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
     found = rows(config_path)
-    name = typed(name)
-    meant = [row for row in found if name in {row["name"], str(row["id"])}]
-    if len(meant) > 1:
-        shown = " or ".join(
-            f"{row['name']!r} (id {row['id']}, organisation {row['org_id']})" for row in meant
-        )
-        raise UnknownWebhookError(f"{name!r} may be {shown}: give the name or id that is its own")
-    row = meant[0] if meant else None
-    if row is None:
-        names = [row["name"] for row in found]
-        hint = meant_names(name, names, "none is configured")
-        raise UnknownWebhookError(f"no webhook {name!r}: {hint}")
-    click.echo(json.dumps(row, indent=2))
+    named = [Named(row["name"], row["id"], row["org_id"]) for row in found]
+    click.echo(json.dumps(found[which(typed(name), named)], indent=2))
 
 
 @command.command()

@@ -16,8 +16,8 @@ from tomlkit.items import AoT, Table
 
 from agent.config.document import Document
 from agent.config.places import headers
-from agent.errors import EditError, UnknownWebhookError
-from agent.text import meant_names
+from agent.config.which import Named, which
+from agent.errors import EditError
 
 _DEPTH = 8
 """Of tables and arrays in a value: no key has more than two."""
@@ -44,7 +44,7 @@ class Change:
         """The document with it done.
 
         Raises:
-            UnknownWebhookError: it has no such webhook.
+            UnknownWebhookError: it has no such webhook, or more than one.
             EditError: it is written in a way that cannot be edited, or a value cannot be written.
         """
         text, webhooks = document.text, _webhooks(document)
@@ -80,23 +80,13 @@ def _webhooks(document: Document) -> list[Fields]:
 def _index(document: Document, webhooks: list[Fields], name: str, org_id: int | None) -> int:
     """By name; else by explicit id: a webhook's name may look like another one's id."""
     default = document.table("agent").get("org_id", 1)
-
-    def found(key: str) -> list[int]:
-        return [
-            index
-            for index, each in enumerate(webhooks)
-            if str(each.get(key, "")) == name and org_id in {None, each.get("org_id", default)}
-        ]
-
-    indexes = found("name") or found("id")
-    if not indexes:
-        names = [str(each.get("name")) for each in webhooks]
-        hint = meant_names(name, names, "it has none")
-        raise UnknownWebhookError(f"no webhook {name!r} in the file: {hint}")
-    if len(indexes) > 1:
-        orgs = ", ".join(str(webhooks[index].get("org_id", default)) for index in indexes)
-        raise EditError(f"{len(indexes)} webhooks are called {name!r}, of the organisations {orgs}")
-    return indexes[0]
+    known = [
+        Named(str(each.get("name", "")), each.get("id"), each.get("org_id", default))
+        for each in webhooks
+    ]
+    mine = [index for index, each in enumerate(known) if org_id in {None, each.org_id}]
+    mine = [index for index in mine if known[index].name == name] or mine
+    return mine[which(name, [known[index] for index in mine], in_file=True)]
 
 
 def _update(fields: Fields, changes: Fields) -> None:

@@ -6,7 +6,7 @@ import re
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from agent.address import is_host, is_ip, split_host_port
+from agent.address import is_host, is_ip, split_host_port, tcp_of
 from agent.config.secret import Kind, PrivateUrl, Secret
 
 _T = TypeVar("_T")
@@ -92,13 +92,13 @@ def check_socket_path(path: str) -> str:
 
 def check_endpoint(text: str) -> str:
     """A server's socket: an absolute path, or HOST:PORT."""
-    if text.startswith("/"):
-        return check_socket_path(text)
     try:
-        _, port = split_host_port(text)
+        tcp = tcp_of(text)
     except ValueError as error:
         raise ValueError(f"{error}, or the absolute path of a unix socket") from None
-    if port == 0:
+    if tcp is None:
+        return check_socket_path(text)
+    if tcp[1] == 0:
         raise ValueError("a server's port is at least 1")
     return text
 

@@ -46,7 +46,7 @@ class UsbmuxSource:
     check says. Checks run beside each other and never delay the reading of usbmuxd's messages.
 
     Args:
-        address: the path of usbmuxd's socket (`UNIX:/path` too), or `HOST:PORT`.
+        address: the absolute path of usbmuxd's socket, or `HOST:PORT`.
         network_devices: report iPhones reached over Wi-Fi too; one that is also on USB then is two
             sightings of one serial.
         probe_interval: seconds between checks of a ready phone; 0: checked once, when it comes.

@@ -76,6 +76,9 @@ class Store:
         self.retention = retention
         """Seconds that finished callbacks and transitions are kept."""
         self._on_health = on_health
+        self.made_anew = 0
+        """How often the file was made anew since the opening: salvage may have missed some of what
+        this store was told."""
         self._recovered_from = database.recovered_from
         calls = self._calls = Calls(
             database,
@@ -169,5 +172,6 @@ class Store:
     def _health_changed(self, health: StoreHealth) -> None:
         if health.recovered_from != self._recovered_from:
             self._recovered_from = health.recovered_from
+            self.made_anew += 1
             self.backlog.forget()
         self._on_health(health)

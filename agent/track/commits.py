@@ -15,7 +15,7 @@ import structlog
 from agent.errors import StoreError
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
-from agent.track.telling import say, tell
+from agent.track.telling import say
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -45,6 +45,7 @@ class Commits:
         store: where it is committed.
         outbox: which callbacks a transition makes.
         notify: told of callbacks once they are durable, in order.
+        stored: called whenever a transition became durable: it is to publish that alone.
     """
 
     def __init__(
@@ -52,17 +53,14 @@ class Commits:
         store: Recorder,
         outbox: Outbox,
         notify: Callable[[Sequence[Callback]], None],
+        stored: Callable[[], None],
     ) -> None:
         self.outbox = outbox
         self.counts = Counts()
         self._store = store
         self._notify = notify
-        self._watchers: list[Callable[[], None]] = []
+        self._stored = stored
         self._under_way: set[asyncio.Future[Any]] = set()
-
-    def watch(self, watcher: Callable[[], None]) -> None:
-        """Call the watcher whenever a transition became durable: it is to publish that alone."""
-        self._watchers.append(watcher)
 
     def enter(self, record: DeviceRecord, transition: Transition, device: Device) -> int:
         """A transition counts: store it, with one callback for each webhook that wants it.
@@ -127,8 +125,8 @@ class Commits:
                 error=str(error),
             )
             return
+        if transition is not None:
+            self._stored()
         if durable:
             self.counts.callbacks.update(callback.webhook_id for callback in durable)
-            tell([self._notify], durable)
-        if transition is not None:
-            tell(self._watchers)
+            self._notify(durable)

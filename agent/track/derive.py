@@ -12,9 +12,10 @@ for every triple of them: a state, the last state, or one of three that need one
 - *unknown, bridge absent*: unplugged where the bridge's list is the presence, else the last state.
 
 `step` turns the outcome into the *derived* state; a derived state that differs from the device's
-state becomes a candidate, and once it has lasted its hold time without a break it becomes the
-device's state: that is a transition. `CALLS_BACK` says which transitions call back. Nothing outside
-these two tables decides a state; two rules bound what a phone that flickers can do to the holds:
+state becomes a candidate, and once it has lasted its hold time without a break (debounce) it
+becomes the device's state: that is a transition. `CALLS_BACK` says which transitions call back.
+Nothing outside these two tables decides a state; two rules bound what a phone that flickers can do
+to the holds:
 
 - *No endless in-between*: a device is away from its state from the first reading that says another
   one to the next that says its own; "the last state" ends it not. Once it has been away for longer
@@ -27,10 +28,13 @@ these two tables decides a state; two rules bound what a phone that flickers can
 
 Times are seconds of any monotonic clock; `now` is passed in and never runs backwards. The time in
 which nobody looked (a frozen process) is the caller's to leave out.
+
+A long file, for the tables and the rules that bound them are read together.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
@@ -101,6 +105,9 @@ _SEVERITY = {
     DeviceState.UNPLUGGED: 2,
 }
 """Which of the states that a flickering phone shows counts."""
+
+NEVER = math.inf
+"""The moment of what is not waited for."""
 
 ASK_LEAD = 0.5
 """Seconds before a state counts at which the sources are asked once more, at most."""
@@ -228,14 +235,14 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         now: monotonic seconds.
         policy: the hold and grace times in force.
     """
-    wakes: list[float] = []
     found = track.arriving or track.bridge_unknown_since is not None
     track = _come_and_go(track, readings, now, policy)
-    track, usage = _usage(track, readings, now, policy, wakes)
-    track, derived, sight = _derived(track, readings, usage, now, policy, wakes)
+    track, usage, usage_ends = _usage(track, readings, now, policy)
+    track, derived, sight, wait_ends = _derived(track, readings, usage, now, policy)
     track, strayed = _follow(track, derived, sight, now, policy, found=found)
 
     previous, entered, ask_at = track.state, None, None
+    ripe_at = quiet_at = NEVER
     if _ripe(track, now, policy):
         entered = track.candidate
     elif strayed is not None:
@@ -245,15 +252,13 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
     if track.candidate is not None:
         hold = _hold(track, track.candidate, policy)
         ripe_at = track.candidate_since + hold
-        wakes.append(ripe_at)
         ask_at = ripe_at - min(ASK_LEAD, hold / 2)
 
     if track.flapping:
         quiet_at = track.changed_at + policy.flap_hold
         if now >= quiet_at:
             track = replace(track, flapping=False, flips=())
-        else:
-            wakes.append(quiet_at)
+            quiet_at = NEVER
 
     if entered is not None and derived is not entered:
         track = replace(
@@ -261,7 +266,8 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         )
     else:
         track = _explained(track, derived, sight, readings)
-    return Step(track, previous, entered, min(wakes, default=None), ask_at)
+    wake = min(usage_ends, wait_ends, ripe_at, quiet_at)
+    return Step(track, previous, entered, None if wake == NEVER else wake, ask_at)
 
 
 def _explained(
@@ -351,9 +357,9 @@ def _there(readings: Readings) -> bool | None:
 
 
 def _usage(
-    track: Track, readings: Readings, now: float, policy: Policy, wakes: list[float]
-) -> tuple[Track, Usage]:
-    """An unknown usage keeps the last known one, for `usage_grace` at most."""
+    track: Track, readings: Readings, now: float, policy: Policy
+) -> tuple[Track, Usage, float]:
+    """An unknown usage keeps the last known one, for `usage_grace` at most; and when that ends."""
     if readings.usage is not Usage.UNKNOWN:
         holder = readings.holder if readings.usage is Usage.IN_USE else ""
         if (track.usage, track.usage_holder, track.usage_unknown_since) != (
@@ -364,7 +370,7 @@ def _usage(
             track = replace(
                 track, usage=readings.usage, usage_holder=holder, usage_unknown_since=None
             )
-        return track, readings.usage
+        return track, readings.usage, NEVER
     if track.usage_unknown_since is None:
         track = replace(track, usage_unknown_since=now)
     track = _forgotten_use(track, readings)
@@ -372,10 +378,8 @@ def _usage(
         track = replace(track, usage_holder=readings.holder)
     since = track.usage_unknown_since
     assert since is not None
-    if now < since + policy.usage_grace:
-        wakes.append(since + policy.usage_grace)
-        return track, track.usage
-    return track, Usage.UNKNOWN
+    ends = since + policy.usage_grace
+    return (track, track.usage, ends) if now < ends else (track, Usage.UNKNOWN, NEVER)
 
 
 def _forgotten_use(track: Track, readings: Readings) -> Track:
@@ -416,24 +420,26 @@ def _derived(
     usage: Usage,
     now: float,
     policy: Policy,
-    wakes: list[float],
-) -> tuple[Track, DeviceState | None, _Sight]:
-    """The state the table gives; None where it says "the last state" and there is none."""
+) -> tuple[Track, DeviceState | None, _Sight, float]:
+    """The state the table gives; None where it says "the last state" and there is none.
+
+    Last, when the waiting for another one ends.
+    """
     outcome = _outcome(readings, usage)
     if outcome not in _SAY_NOTHING and track.bridge_unknown_since is not None:
         track = replace(track, bridge_unknown_since=None)
     track = _met(track, readings)
     match outcome:
         case Outcome.LAST:
-            return track, track.state, _Sight.BLIND
+            return track, track.state, _Sight.BLIND, NEVER
         case Outcome.ARRIVING_THEN_OFFLINE:
-            return _arrived(track, now, policy, wakes)
+            return _arrived(track, now, policy)
         case Outcome.LAST_THEN_OFFLINE:
-            return _blind(track, now, policy, wakes)
+            return _blind(track, now, policy)
     state = DeviceState(outcome.value)
     if track.state is None and state is DeviceState.UNPLUGGED:
-        return track, None, _Sight.CLEAR  # never seen, and not here: nothing happened
-    return track, state, _Sight.CLEAR
+        return track, None, _Sight.CLEAR, NEVER  # never seen, and not here: nothing happened
+    return track, state, _Sight.CLEAR, NEVER
 
 
 def _met(track: Track, readings: Readings) -> Track:
@@ -450,33 +456,33 @@ def _met(track: Track, readings: Readings) -> Track:
 
 
 def _arrived(
-    track: Track, now: float, policy: Policy, wakes: list[float]
-) -> tuple[Track, DeviceState | None, _Sight]:
+    track: Track, now: float, policy: Policy
+) -> tuple[Track, DeviceState | None, _Sight, float]:
     """The bridge is silent: that counts once the phone has had its time to arrive."""
     if track.arriving:
         since = track.silent_since
         if since is None:
             since = now
             track = replace(track, silent_since=now)
-        if now < since + policy.arrival:
-            wakes.append(since + policy.arrival)
-            return track, track.state, _Sight.ARRIVING
+        ends = since + policy.arrival
+        if now < ends:
+            return track, track.state, _Sight.ARRIVING, ends
         track = replace(track, arriving=False, silent_since=None)
-    return track, DeviceState.OFFLINE, _Sight.CLEAR
+    return track, DeviceState.OFFLINE, _Sight.CLEAR, NEVER
 
 
 def _blind(
-    track: Track, now: float, policy: Policy, wakes: list[float]
-) -> tuple[Track, DeviceState | None, _Sight]:
+    track: Track, now: float, policy: Policy
+) -> tuple[Track, DeviceState | None, _Sight, float]:
     """The bridge is down: that counts once `source_grace` has run out."""
     since = track.bridge_unknown_since
     if since is None:
         since = now
         track = replace(track, bridge_unknown_since=now)
-    if now < since + policy.source_grace:
-        wakes.append(since + policy.source_grace)
-        return track, track.state, _Sight.BLIND
-    return track, DeviceState.OFFLINE, _Sight.CLEAR
+    ends = since + policy.source_grace
+    if now < ends:
+        return track, track.state, _Sight.BLIND, ends
+    return track, DeviceState.OFFLINE, _Sight.CLEAR, NEVER
 
 
 def _follow(

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from agent.track.commits import Commits
-    from agent.track.identity import Identities
+    from agent.track.devices import Devices
     from agent.track.pace import Clocks
     from agent.track.roster import Roster, Tracked
     from agent.track.settings import Settings
@@ -48,7 +48,7 @@ class Deriver:
 
     Args:
         settings: what the configuration says of it.
-        identities: who each device is, and what the sources say of it.
+        devices: who each device is.
         roster: whose states are derived, and what is remembered of each.
         views: all readings of a device, together.
         commits: takes what counts.
@@ -61,7 +61,7 @@ class Deriver:
     def __init__(
         self,
         settings: Settings,
-        identities: Identities,
+        devices: Devices,
         roster: Roster,
         views: Views,
         commits: Commits,
@@ -71,7 +71,7 @@ class Deriver:
         idle: Callable[[], None],
     ) -> None:
         self.settings = settings
-        self._identities = identities
+        self._devices = devices
         self._roster = roster
         self._views = views
         self._commits = commits
@@ -140,7 +140,7 @@ class Deriver:
                 for udid in sorted(self._to_step):
                     self._to_step.discard(udid)
                     self._step_one(udid, now)
-                    forgotten = forgotten or udid not in self._identities
+                    forgotten = forgotten or udid not in self._devices
                     if self._clocks.monotonic() >= end:
                         break
                 else:
@@ -181,7 +181,7 @@ class Deriver:
         if tracked.track.state is None and outcome.wake is None:
             # Gone before it ever counted: a key that another, better one replaced (a serial that
             # could not be read at first), or a phone that was plugged in for a moment.
-            self._identities.forget(udid)
+            self._devices.forget(udid)
             changed = True
         if changed:
             self._changed(udid)
@@ -201,7 +201,7 @@ class Deriver:
     def _rest(self, udid: str) -> None:
         """Its states are not derived (any more): nothing of it is under way."""
         tracked = self._roster.known(udid)
-        if tracked is None or udid not in self._identities:
+        if tracked is None or udid not in self._devices:
             return
         self._pace.wake(udid, None)
         self._due.discard(udid)
@@ -230,7 +230,7 @@ class Deriver:
         return False
 
     def _who_can_tell(self, udid: str) -> list[SourceName]:
-        platform = self._identities.facts(udid).platform
+        platform = self._devices[udid].facts.platform
         assert platform is not None, "states are derived for phones of known platforms alone"
         on = self.settings.sources
         return [source for source in (SourceName.UDEV, BRIDGE_OF[platform]) if source in on]
@@ -255,9 +255,9 @@ class Deriver:
         state = outcome.entered
         assert state is not None
         at_ms = self._clocks.wall_ms()
-        self._identities.count(udid, there=state is not DeviceState.UNPLUGGED)
+        self._devices[udid].count(there=state is not DeviceState.UNPLUGGED)
         device = self._roster.device(udid)
-        record = record_of(self._identities.facts(udid), outcome.track, at_ms)
+        record = record_of(self._devices[udid].facts, outcome.track, at_ms)
         transition = Transition(
             udid, outcome.previous, state, record.reason, at_ms=at_ms, holder=record.holder
         )
@@ -277,7 +277,7 @@ class Deriver:
 
     def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
-        record = record_of(self._identities.facts(udid), track, tracked.since_ms)
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms)
         if tracked.stored is None or record == tracked.stored:
             return False
         self._commits.keep(record)

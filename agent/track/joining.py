@@ -26,9 +26,15 @@ if TYPE_CHECKING:
     from agent.model import Sighting
 
 Key = tuple[SourceName, str]
+"""Whose sighting it is, and the address that the source has it under."""
 
-FAR_MODES = frozenset({UsbKind.APPLE_RECOVERY, UsbKind.EMERGENCY})
+MUTE_MODES = frozenset({UsbKind.APPLE_RECOVERY, UsbKind.EMERGENCY})
 """What such a mode reports as its serial is no UDID."""
+
+
+def is_far(sighting: Sighting) -> bool:
+    """Whether adb reaches it over the network."""
+    return sighting.network and sighting.source is SourceName.ADB
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +48,7 @@ class Seen:
     port: str
     """On this host's USB; "" where it is not told, or is another host's."""
     owner: str | None
-    """Whose it is by now, where that is settled."""
+    """Whose it is by now, where that is decided."""
     left: bool = False
     """udev saw its phone leave: if it is still listed, that is an old list."""
     displaced: bool = False
@@ -51,7 +57,7 @@ class Seen:
     @property
     def far(self) -> bool:
         """Whether adb reaches it over the network."""
-        return self.sighting.network and self.sighting.source is SourceName.ADB
+        return is_far(self.sighting)
 
     @property
     def numbered(self) -> bool:
@@ -90,7 +96,7 @@ class Group:
 
     @property
     def owner(self) -> str | None:
-        """Whose it is by now, where that is settled."""
+        """Whose it is by now, where that is decided."""
         for each in self.seen:
             if each.owner is not None:
                 return each.owner
@@ -122,7 +128,7 @@ class Group:
         if not row.left:
             return self.fits(row.serial)
         # Its phone left: it has come back in a mode that tells no serial, or it is another one.
-        if any(each.sighting.usb in FAR_MODES for each in self.seen):
+        if any(each.sighting.usb in MUTE_MODES for each in self.seen):
             return bool(row.serial)
         return bool(self.serial) == bool(row.serial) and self.fits(row.serial)
 

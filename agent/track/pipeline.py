@@ -19,7 +19,6 @@ from agent.track.identity import Identities
 from agent.track.records import known_of, restored
 from agent.track.roster import Roster, Tracked
 from agent.track.settings import Settings
-from agent.track.telling import tell
 from agent.track.views import Views
 
 if TYPE_CHECKING:
@@ -43,6 +42,11 @@ class Pipeline:
         clocks: monotonic seconds, wall milliseconds, a timer.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
         on_seen: called once every source has spoken; who takes it calls `settle`.
+        changed: called with the UDID at every change of a device's view, its end included, within
+            the step that changes it: it is to publish that, and to do nothing else.
+        renamed: called with (old, new) whenever a device gets another UDID. Its usage, as it was
+            told to `use`, has gone over to the new one by then. Within the reading that renames
+            it, so that it has its new name in all books in the same turn.
     """
 
     def __init__(
@@ -53,6 +57,8 @@ class Pipeline:
         clocks: Clocks,
         recheck: Callable[[SourceName], Awaitable[None] | None],
         on_seen: Callable[[], None],
+        changed: Callable[[str], None],
+        renamed: Callable[[str, str], None],
     ) -> None:
         records = list(records)
         settings = Settings.of(config)
@@ -67,21 +73,21 @@ class Pipeline:
         self.commits = commits
         self._deriver = Deriver(
             settings,
-            self._identities,
+            self._identities.devices,
             self.roster,
             self.views,
             commits,
             clocks,
             recheck,
-            self._changed,
+            changed,
             self._on_idle,
         )
+        self._changed = changed
+        self._renamed = renamed
         self._on_seen = on_seen
         self._seen = False
         self._settled = False
         self._settling = asyncio.Event()
-        self._watchers: list[Callable[[str], None]] = []
-        self._rename_watchers: list[Callable[[str, str], None]] = []
         for record in records:
             self.roster.put(
                 record.udid, Tracked(restored(record), since_ms=record.since_ms, stored=record)
@@ -94,14 +100,14 @@ class Pipeline:
         """Take what a source saw."""
         self._deriver.look()  # first of all: a gap is to be noticed before what is said after it
         source = observation.source
-        if isinstance(observation, Snapshot) and source not in self._identities.waiting:
-            self.commits.counts.reconnects[source] += source in self._identities.down
+        if isinstance(observation, Snapshot) and source not in self._identities.sources.waiting:
+            self.commits.counts.reconnects[source] += source in self._identities.sources.down
         touched = self._identities.apply(observation)
         self.roster.renamed()
         self._follow_renames()
         if self._settled:
             self._deriver.derive(touched)
-        elif self._identities.settled and not self._seen:
+        elif self._identities.sources.all_spoke and not self._seen:
             self._seen = True
             self._on_seen()
 
@@ -119,12 +125,13 @@ class Pipeline:
         """Start deriving: every source has spoken, or the start-up limit has passed."""
         if self._settled:
             return
-        silent = self._identities.waiting
+        silent = self._identities.sources.waiting
         if silent:
             log.warning("start.limit", silent=sorted(silent), hint="their readings are unknown")
             self._identities.give_up_waiting()
         self._settled = True
-        self._deriver.derive(self._identities.udids)  # the end of which says that it is settled
+        # The end of this says that it is settled.
+        self._deriver.derive(self._identities.devices.udids)
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration; a source whose settings changed is restarted by the caller.
@@ -142,7 +149,7 @@ class Pipeline:
         self._know_listed()
         self._follow_renames()
         if self._settled:
-            self._deriver.derive(self._identities.udids)
+            self._deriver.derive(self._identities.devices.udids)
         for udid in touched:
             tracked = self.roster.known(udid)
             if tracked is not None and tracked.stored is not None and not self.roster.derives(udid):
@@ -165,31 +172,16 @@ class Pipeline:
     @property
     def down(self) -> dict[SourceName, str]:
         """The sources that cannot see, each with its reason."""
-        return self._identities.down
+        return dict(self._identities.sources.down)
 
     @property
     def waiting(self) -> frozenset[SourceName]:
         """The sources that have not said anything since the start."""
-        return self._identities.waiting
+        return self._identities.sources.waiting
 
     def overdue(self) -> float:
         """Seconds by which the next timed decision is late; 0 when all is well."""
         return self._deriver.overdue()
-
-    def watch(self, watcher: Callable[[str], None]) -> None:
-        """Call the watcher with the UDID at every change of a device's view, its end included.
-
-        Within the step that changes it: the watcher is to publish that, and to do nothing else.
-        """
-        self._watchers.append(watcher)
-
-    def watch_renames(self, watcher: Callable[[str, str], None]) -> None:
-        """Call the watcher with (old, new) whenever a device gets another UDID.
-
-        Its usage, as it was told to `use`, has gone over to the new one by then. Within the
-        reading that renames it, so that it has its new name in all books in the same turn.
-        """
-        self._rename_watchers.append(watcher)
 
     def store_again(self) -> None:
         """Store every device's last state anew: the store was made anew, and may not know it."""
@@ -209,7 +201,7 @@ class Pipeline:
     # --- inside ----------------------------------------------------------------------------
 
     def _shown(self) -> set[str]:
-        return {udid for udid in self._identities.udids if self.roster.shown(udid)}
+        return {udid for udid in self._identities.devices.udids if self.roster.shown(udid)}
 
     def _know_listed(self) -> None:
         for udid in self.roster.know_listed():
@@ -217,7 +209,7 @@ class Pipeline:
 
     def _follow_renames(self) -> None:
         """What was known of a phone under a name that no transition told goes to its new one."""
-        for old, new in self._identities.take_renames():
+        for old, new in self._identities.devices.take_renames():
             log.info("identity.renamed", udid=new, before=old)
             tracked = self.roster.forget(old)
             known = self.roster.known(new)
@@ -228,13 +220,9 @@ class Pipeline:
                 elif known.usage == UsageReading():
                     known.usage = tracked.usage
             self._deriver.rename(old, new, moved=moved)
-            for watcher in self._rename_watchers:
-                watcher(old, new)
+            self._renamed(old, new)
             self._changed(old)
 
     def _on_idle(self) -> None:
         if self._settled:
             self._settling.set()
-
-    def _changed(self, udid: str) -> None:
-        tell(self._watchers, udid)

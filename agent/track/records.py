@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from agent.model import DeviceRecord, DeviceState, Usage
 from agent.text import whole
 from agent.track.derive import Track
-from agent.track.identity import Known
+from agent.track.known import Known
 
 if TYPE_CHECKING:
-    from agent.track.identity import Facts
+    from agent.track.devices import Facts
 
 
 def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:

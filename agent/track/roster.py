@@ -56,6 +56,7 @@ class Roster:
         self._config = config
         self._platforms = platforms
         self._identities = identities
+        self._devices = identities.devices
         self._tracked: dict[str, Tracked] = {}
         self._names: _Names | None = None
 
@@ -96,7 +97,7 @@ class Roster:
 
     def know_listed(self) -> set[str]:
         """Know the devices that the file lists, too; those that are no more known."""
-        ended = self._identities.know_listed(entry.udid for entry in self._config.devices)
+        ended = self._devices.know_listed(entry.udid for entry in self._config.devices)
         for udid in ended:
             tracked = self._tracked.pop(udid, None)
             if tracked is not None and tracked.usage != UsageReading():
@@ -110,7 +111,7 @@ class Roster:
 
     def udids(self) -> list[str]:
         """Of every device that is known, whether it is shown or not."""
-        return sorted(self._identities.udids)
+        return sorted(self._devices.udids)
 
     def find(self, name: str) -> str | None:
         """The UDID of the device that some tool calls so: its UDID, or its address.
@@ -119,7 +120,7 @@ class Roster:
         """
         found = self.named(name)
         if len(found) > 1:  # of twins the one that is there: adb, too, takes it for the one meant
-            found = tuple(udid for udid in found if self._identities.is_seen(udid))
+            found = tuple(udid for udid in found if self._devices[udid].seen)
         return found[0] if len(found) == 1 else None
 
     def named(self, name: str) -> tuple[str, ...]:
@@ -129,16 +130,16 @@ class Roster:
         """
         if self._names is None:
             self._names = _Names(
-                (udid, {udid, *self._identities.aliases(udid), self._identities.reached(udid)})
-                for udid in self._identities.udids
+                (udid, {udid, *self._devices.aliases(udid), self._devices[udid].reached})
+                for udid in self._devices.udids
             )
         return self._names.find(name)
 
     def derives(self, udid: str) -> bool:
         """Whether states are derived for that device: seen, named, enabled, and not ignored."""
-        if udid not in self._identities or self._identities.is_nameless(udid):
+        if udid not in self._devices or self._devices[udid].nameless:
             return False
-        facts = self._identities.facts(udid)
+        facts = self._devices[udid].facts
         return facts.platform in self._platforms and self.shown(udid)
 
     def shown(self, udid: str) -> bool:
@@ -147,7 +148,7 @@ class Roster:
 
     def _is_off(self, udid: str) -> bool:
         """Whether what could tell of it is turned off: its state is kept, and nobody's business."""
-        platform = self._identities.facts(udid).platform
+        platform = self._devices[udid].facts.platform
         if platform is not None and platform not in self._platforms:
             return True
         tracked = self._tracked.get(udid)
@@ -158,7 +159,7 @@ class Roster:
         """What the file says of the device: of its UDID, else of its address or serial."""
         if not self._config.devices:
             return None
-        names = (udid, *self._identities.aliases(udid))
+        names = (udid, *self._devices.aliases(udid))
         return next((entry for name in names if (entry := self._config.device(name))), None)
 
     def visibility(self, udid: str) -> Visibility:
@@ -174,7 +175,7 @@ class Roster:
 
     def device(self, udid: str) -> Device:
         """The device as callbacks tell of it, with what the file says of it."""
-        facts = self._identities.facts(udid)
+        facts = self._devices[udid].facts
         entry = self.entry(udid)
         own = facts.name or facts.model
         return Device(
@@ -185,7 +186,7 @@ class Roster:
             port=facts.port,
             tags=entry.tags if entry else (),
             visibility=self.visibility(udid),
-            aliases=self._identities.aliases(udid),
+            aliases=self._devices.aliases(udid),
         )
 
 

@@ -60,40 +60,41 @@ class Views:
     def __init__(self, roster: Roster, identities: Identities) -> None:
         self._roster = roster
         self._identities = identities
+        self._devices = identities.devices
 
     def all(self) -> list[DeviceView]:
         """Every device that is shown: known to the sources or listed, and not ignored."""
         return [
-            self._view(udid) for udid in sorted(self._identities.udids) if self._roster.shown(udid)
+            self._view(udid) for udid in sorted(self._devices.udids) if self._roster.shown(udid)
         ]
 
     def census(self) -> Census:
         """How many devices are shown in which state."""
         states: Counter[tuple[Platform | None, DeviceState]] = Counter()
         flapping = 0
-        for udid in self._identities.udids:
+        for udid in self._devices.udids:
             if self._roster.shown(udid):
                 tracked = self._roster.known(udid)
                 track = tracked.track if tracked else _NOTHING.track
                 state = self._shown_state(udid, track)
-                states[self._identities.facts(udid).platform, state] += 1
+                states[self._devices[udid].facts.platform, state] += 1
                 flapping += track.flapping
         return Census(states, flapping)
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID."""
-        if udid not in self._identities or not self._roster.shown(udid):
+        if udid not in self._devices or not self._roster.shown(udid):
             return None
         return self._view(udid)
 
     def phones(self) -> tuple[Phone, ...]:
         """The devices that are not unplugged, as the usage sources ask for them."""
         found = []
-        for udid in self._identities.udids:
-            platform = self._identities.facts(udid).platform
+        for udid in self._devices.udids:
+            platform = self._devices[udid].facts.platform
             here = is_here(self._identities.readings(udid))
             if platform is not None and here and self._roster.derives(udid):
-                found.append(Phone(udid, platform, self._identities.reached(udid)))
+                found.append(Phone(udid, platform, self._devices[udid].reached))
         return tuple(found)
 
     def readings(self, udid: str) -> Readings:
@@ -107,7 +108,7 @@ class Views:
         )
 
     def _view(self, udid: str) -> DeviceView:
-        facts = self._identities.facts(udid)
+        facts = self._devices[udid].facts
         device = self._roster.device(udid)
         tracked = self._roster.known(udid) or _NOTHING
         track = tracked.track
@@ -116,7 +117,7 @@ class Views:
             reason = reason or "just appeared: not counted yet"
             if facts.platform is None:
                 reason = "never seen"
-            elif self._identities.is_nameless(udid):
+            elif self._devices[udid].nameless:
                 reason = f"{NAMELESS} (serial {facts.serial})"
         if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
             # Not a state of its own, but whoever asks for the phone is refused with that name.
@@ -144,6 +145,6 @@ class Views:
         )
 
     def _shown_state(self, udid: str, track: Track) -> DeviceState:
-        there = track.there or self._identities.is_nameless(udid)
+        there = track.there or self._devices[udid].nameless
         unseen = DeviceState.OFFLINE if there else DeviceState.UNPLUGGED
         return track.state or track.candidate or unseen

@@ -57,7 +57,7 @@ class LeaseBook:
         try:
             return self._leases[lease_id]
         except KeyError:
-            why = self._ends.get(lease_id, "it was released, or its time ran out")
+            why = self.why_ended(lease_id)
             raise UnknownLeaseError(f"no lease {lease_id!r}: {why}") from None
 
     def of(self, udid: str) -> Lease | None:
@@ -76,8 +76,8 @@ class LeaseBook:
         return self._used_ms
 
     def why_ended(self, lease_id: str) -> str:
-        """Of one that is not in force."""
-        return self._ends.get(lease_id, "it was released")
+        """Of one that is not in force, as far as that is remembered."""
+        return self._ends.get(lease_id, "it was released, or its time ran out")
 
     def reading(self, udid: str) -> UsageReading:
         """What a device's lease says of its usage; idle: it has none."""

@@ -18,6 +18,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from agent.address import tcp_of
 from agent.errors import AgentError
 from agent.wire.adb_lists import AdbError, AdbProtocolError, parse_forwards
 from agent.wire.dial import dial_tcp, dial_unix
@@ -112,18 +113,17 @@ class AdbClient:
     """Where an adb server is, and the one-shot requests to it; each has its own connection."""
 
     def __init__(self, server: str) -> None:
-        """`HOST:PORT`, or the path of a unix socket (whatever has a slash)."""
+        """`HOST:PORT`, or the absolute path of a unix socket."""
         self.server = server
-        self.host, self.port = "", 0
-        if "/" not in server:
-            host, colon, port = server.rpartition(":")
-            if not (host and colon and port.isdecimal()):
-                raise AgentError(
-                    f"adb_server = {server!r} is neither HOST:PORT nor the path of a unix socket"
-                )
-            # adb binds 127.0.0.1; trying ::1 as well would blur a plain "connection refused".
-            self.host = "127.0.0.1" if host == "localhost" else host.strip("[]")
-            self.port = int(port)
+        try:
+            host, self.port = tcp_of(server) or ("", 0)
+        except ValueError as error:
+            raise AgentError(
+                f"adb_server = {server!r} is neither HOST:PORT nor the path of a unix socket: "
+                f"{error}"
+            ) from None
+        # adb binds 127.0.0.1; trying ::1 as well would blur a plain "connection refused".
+        self.host = "127.0.0.1" if host == "localhost" else host
 
     @asynccontextmanager
     async def connect(self, limit: float | None = None) -> AsyncIterator[AdbConnection]:

@@ -7,6 +7,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.address import tcp_of
 from agent.wire.dial import dial_unix
 
 if TYPE_CHECKING:
@@ -45,22 +46,22 @@ async def listener_at(path: Path) -> Peer:
 
 
 def is_on_this_host(server: str) -> bool:
-    """Whether `HOST:PORT`, or the path of a socket, is on this host.
+    """Whether `HOST:PORT`, or the absolute path of a socket, is on this host.
 
     A forwarded port looks as if it was.
     """
-    host, colon, _ = server.rpartition(":")
-    if "/" in server or not colon:
+    tcp = tcp_of(server)
+    if tcp is None:
         return True
-    host = host.strip("[]").casefold()
-    if host in {"", "localhost", "ip6-localhost", socket.gethostname().casefold()}:
+    host = tcp[0].casefold()
+    if host in {"localhost", "ip6-localhost", socket.gethostname().casefold()}:
         return True
     return host.endswith((".localhost", ".localdomain")) or _is_own_address(host)
 
 
 def _is_own_address(host: str) -> bool:
     try:
-        address = ipaddress.ip_address(host.partition("%")[0])
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False  # a name: nobody is asked for its address
     if address.is_loopback or address.is_unspecified:

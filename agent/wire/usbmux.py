@@ -21,6 +21,7 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from agent.address import tcp_of
 from agent.text import shortened
 from agent.wire.dial import dial_tcp, dial_unix
 
@@ -86,7 +87,7 @@ Announcement = Attached | Detached | Paired
 
 def is_local(address: str) -> bool:
     """Whether that is the path of a unix socket."""
-    return _tcp(address) is None
+    return tcp_of(address) is None
 
 
 def attached_of(row: Any) -> Attached:
@@ -236,7 +237,7 @@ class UsbmuxClient:
     """Where usbmuxd is, and the one-shot requests to it; each has its own connection.
 
     Args:
-        address: the path of its socket (`UNIX:/path` too), or `HOST:PORT`.
+        address: the absolute path of its socket, or `HOST:PORT`.
     """
 
     def __init__(self, address: str) -> None:
@@ -249,9 +250,9 @@ class UsbmuxClient:
 
     async def open(self) -> UsbmuxConnection:
         """A new connection."""
-        tcp = _tcp(self.address)
+        tcp = tcp_of(self.address)
         if tcp is None:
-            return UsbmuxConnection(await dial_unix(self.address.removeprefix("UNIX:")))
+            return UsbmuxConnection(await dial_unix(self.address))
         return UsbmuxConnection(await dial_tcp(*tcp))
 
     async def rows(self) -> list[Any]:
@@ -333,9 +334,3 @@ def quoted(value: object) -> str:
 def brief(error: Exception) -> str:
     """An error in short: libraries quote whole messages in some of theirs."""
     return shortened(f"{type(error).__name__}: {error}", QUOTE + 1)
-
-
-def _tcp(address: str) -> tuple[str, str] | None:
-    path = address.removeprefix("UNIX:")
-    host, colon, port = path.rpartition(":")
-    return (host.strip("[]"), port) if colon and "/" not in path else None

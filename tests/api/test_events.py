@@ -16,7 +16,7 @@ from agent.errors import BusyError
 from agent.service import events as module
 from agent.service.devices import Devices
 from agent.service.events import Events, Selection
-from agent.subscribers import Subscribers, Topic
+from agent.subscribers import Topic
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
 from tests.kit.tracking import House, adb, house, usb
@@ -38,11 +38,8 @@ class Served(Nobody):
         super().__init__()
         self.house = made
         self.events = Events(made.pipeline, made.store, heartbeat)
-        news = Subscribers()
-        news.subscribe(Topic.DEVICE, self.events.changed)
-        news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
-        made.pipeline.watch(news.publisher(Topic.DEVICE))
-        made.pipeline.commits.watch(lambda: news.publish(Topic.TRANSITION))
+        made.news.subscribe(Topic.DEVICE, self.events.changed)
+        made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
         self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
 
     async def readers(self, count: int) -> None:

@@ -139,7 +139,7 @@ def test_a_name_that_looks_like_an_id_is_a_name_first() -> None:
 
 def test_of_two_with_one_name_the_organisation_says_which() -> None:
     text = '[agent]\norg_id = 5\n[[webhooks]]\nname = "x"\n[[webhooks]]\nname = "x"\norg_id = 7\n'
-    with pytest.raises(EditError, match="organisations 5, 7"):
+    with pytest.raises(UnknownWebhookError, match=r"organisation 5: .* organisation 7: "):
         webhook_of(Document(text, "f"), "x")
     assert "org_id" not in webhook_of(Document(text, "f"), "x", 5)
     assert webhook_of(Document(text, "f"), "x", 7)["org_id"] == 7

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.config import parse
@@ -19,6 +21,7 @@ from agent.model import (
     UsbKind,
 )
 from agent.store import Store
+from agent.subscribers import Subscribers, Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
 from tests.fakes.clock import StubClock
@@ -56,14 +59,18 @@ def pipeline_of(
     notify: Callable[[Sequence[Callback]], None],
     clocks: Clocks,
     recheck: Callable[[SourceName], Awaitable[None] | None] = nobody_to_ask,
+    *,
+    stored: Callable[[], None] = lambda: None,
+    changed: Callable[[str], None] = lambda _: None,
+    renamed: Callable[[str, str], None] = lambda _old, _new: None,
 ) -> Pipeline:
     """Webhooks by id; `notify` is told of the callbacks that are durable."""
-    commits = Commits(store, Outbox(webhooks, config.org_of, HOST), notify)
+    commits = Commits(store, Outbox(webhooks, config.org_of, HOST), notify, stored)
 
     def settle() -> None:
         made.settle()
 
-    made = Pipeline(config, records, commits, clocks, recheck, settle)
+    made = Pipeline(config, records, commits, clocks, recheck, settle, changed, renamed)
     return made
 
 
@@ -95,10 +102,13 @@ def far(address: str, serialno: str = "", bridge: Bridge = Bridge.READY) -> Sigh
 
 
 class House:
-    """A pipeline over a real store, and what it handed on to be sent."""
+    """A pipeline over a real store, its news, and what it handed on to be sent."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, clock: StubClock) -> None:
+    def __init__(
+        self, pipeline: Pipeline, store: Store, clock: StubClock, news: Subscribers
+    ) -> None:
         self.pipeline = pipeline
+        self.news = news
         self.store = store
         self.clock = clock
         self.sent: list[Callback] = []
@@ -109,6 +119,10 @@ class House:
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
+
+    async def heard(self) -> None:
+        """What was published is told: a turn of the loop, for one round of it."""
+        await asyncio.sleep(0)
 
     async def came(self) -> list[tuple[str, str]]:
         """(udid, event) of every callback made durable and handed on, in order."""
@@ -139,6 +153,7 @@ async def house(
         def notify(callbacks: Sequence[Callback]) -> None:
             made.sent.extend(callbacks)
 
+        news = Subscribers()
         made = House(
             pipeline_of(
                 config,
@@ -148,9 +163,13 @@ async def house(
                 notify,
                 clock.clocks,
                 kept.get("recheck") or nobody_to_ask,
+                stored=partial(news.publish, Topic.TRANSITION),
+                changed=kept.get("changed") or news.publisher(Topic.DEVICE),
+                renamed=kept.get("renamed") or (lambda _old, _new: None),
             ),
             store,
             clock,
+            news,
         )
         if settled:
             for source in (UDEV, ADB, USBMUX):

@@ -551,15 +551,6 @@ class TestOutages:
             async with watching(mux, tmp_path) as recorder:
                 assert isinstance(await recorder.next_after(0), Snapshot)
 
-    async def test_the_libusbmuxd_spelling_of_a_path(
-        self, mux: FakeUsbmuxd, tmp_path: Path
-    ) -> None:
-        recorder = Recorder()
-        task = asyncio.create_task(source_for(f"UNIX:{mux.address}", tmp_path).run(recorder))
-        assert isinstance(await recorder.next_after(0), Snapshot)
-        task.cancel()
-        await asyncio.wait({task}, timeout=5)
-
     async def test_usbmuxd_that_hangs_while_it_is_watched(
         self, mux: FakeUsbmuxd, tmp_path: Path
     ) -> None:

@@ -187,6 +187,7 @@ async def test_corruption_met_by_a_change_loses_no_change(tmp_path: Path) -> Non
     await until(lambda: store.health.ok, "health")
     assert len(_aside(tmp_path)) == 1
     assert told[-1] == StoreHealth(recovered_from=str(_aside(tmp_path)[0]))
+    assert store.made_anew == 1
     await _assert_goes_on(tmp_path, store)
 
 

@@ -22,7 +22,8 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
-from agent.track.identity import Identities, Known
+from agent.track.identity import Identities
+from agent.track.known import Known
 from agent.udid import canonical, is_junk, listed
 from tests.kit.tracking import far
 
@@ -121,20 +122,20 @@ def test_udev_and_adb_see_one_phone() -> None:
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.ABSENT)
     assert see(identities, adb("ce09")) == {"ce09"}
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.READY)
-    assert identities.facts("ce09").port == "1-4"
+    assert identities.devices["ce09"].facts.port == "1-4"
 
 
 def test_an_iphone_is_joined_over_the_missing_dash() -> None:
     identities = house()
     see(identities, usb("00008030001A2B3C4D5E6F70", "2-1", UsbKind.APPLE), mux(UDID))
-    assert identities.udids == (UDID,)
+    assert identities.devices.udids == (UDID,)
     assert both(identities, UDID) == (Presence.PRESENT, Bridge.READY)
 
 
 def test_usb_and_network_entries_of_one_iphone_are_one_device() -> None:
     identities = house()
     see(identities, usb(UDID, "2-1", UsbKind.APPLE), mux(UDID, 1), mux(UDID, 2, network=True))
-    assert identities.udids == (UDID,)
+    assert identities.devices.udids == (UDID,)
     see(identities, Gone(UDEV, "/devices/2-1"), Gone(USBMUX, "1"))
     assert both(identities, UDID) == (Presence.UNKNOWN, Bridge.READY)
     see(identities, Gone(USBMUX, "2"))
@@ -146,7 +147,7 @@ def test_a_mode_switch_keeps_the_device() -> None:
     see(identities, usb("ce09", "1-4"), adb("ce09"))
     see(identities, Gone(UDEV, "/devices/1-4"), Gone(ADB, "ce09"))
     see(identities, replace(usb("ce09", "1-4", UsbKind.MTP), address="/devices/other"))
-    assert identities.udids == ("ce09",)
+    assert identities.devices.udids == ("ce09",)
     readings = identities.readings("ce09")
     assert (readings.presence, readings.bridge) == (Presence.PRESENT, Bridge.ABSENT)
     assert "USB debugging is off" in readings.bridge_reason
@@ -161,14 +162,14 @@ def test_fastboot_says_so() -> None:
 def test_a_keyboard_is_no_phone_but_a_known_serial_is() -> None:
     identities = house(Known("ce09", Platform.ANDROID))
     see(identities, usb("keyboard-1", "1-1", UsbKind.OTHER), usb("ce09", "1-2", UsbKind.OTHER))
-    assert identities.udids == ("ce09",)
+    assert identities.devices.udids == ("ce09",)
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.ABSENT)
 
 
 def test_an_unrecognised_device_becomes_a_phone_once_adb_lists_it() -> None:
     identities = house()
     see(identities, usb("ce09", "1-2", UsbKind.OTHER))
-    assert identities.udids == ()
+    assert identities.devices.udids == ()
     see(identities, adb("ce09"))
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.READY)
 
@@ -177,7 +178,7 @@ def test_two_phones_of_one_serial_are_told_apart_by_port() -> None:
     identities = house()
     serial = "0123456789ABCDEF"
     see(identities, usb(serial, "1-1"), adb(serial, "1-1"))
-    assert identities.udids == (serial,)
+    assert identities.devices.udids == (serial,)
     see(identities, usb(serial, "1-2"))
     see(
         identities,
@@ -185,11 +186,11 @@ def test_two_phones_of_one_serial_are_told_apart_by_port() -> None:
         adb(serial, "1-1", tid="1"),
         adb(serial, "1-2", Bridge.NOT_READY, tid="2"),
     )
-    assert identities.take_renames() == [], "nobody is renamed while it is there"
-    assert set(identities.udids) == {serial, f"{serial}@1-2"}
+    assert identities.devices.take_renames() == [], "nobody is renamed while it is there"
+    assert set(identities.devices.udids) == {serial, f"{serial}@1-2"}
     assert both(identities, serial) == (Presence.PRESENT, Bridge.READY)
     assert both(identities, f"{serial}@1-2") == (Presence.PRESENT, Bridge.NOT_READY)
-    assert identities.facts(serial).shared_serial
+    assert identities.devices[serial].facts.shared_serial
     see(identities, Gone(UDEV, "/devices/1-1"), Gone(ADB, f"{serial}#1"))
     assert both(identities, serial)[0] is Presence.ABSENT
     assert both(identities, f"{serial}@1-2") == (Presence.PRESENT, Bridge.NOT_READY)
@@ -198,10 +199,10 @@ def test_two_phones_of_one_serial_are_told_apart_by_port() -> None:
 def test_rows_that_exchange_their_addresses_in_one_snapshot_are_the_same_phones() -> None:
     identities = house()
     see(identities, Snapshot(ADB, (adb("ce09", "1-1"), adb("ce09", "1-2", tid="1"))))
-    before = set(identities.udids)
+    before = set(identities.devices.udids)
     see(identities, Snapshot(ADB, (adb("ce09", "1-1", tid="1"), adb("ce09", "1-2"))))
-    assert set(identities.udids) == before == {"ce09", "ce09@1-2"}
-    assert {udid: identities.facts(udid).port for udid in before} == {
+    assert set(identities.devices.udids) == before == {"ce09", "ce09@1-2"}
+    assert {udid: identities.devices[udid].facts.port for udid in before} == {
         "ce09": "1-1",
         "ce09@1-2": "1-2",
     }
@@ -210,23 +211,23 @@ def test_rows_that_exchange_their_addresses_in_one_snapshot_are_the_same_phones(
 def test_a_shared_serial_is_remembered_over_a_restart() -> None:
     identities = house(Known("0123@1-1", Platform.ANDROID, "1-1"))
     see(identities, usb("0123", "1-1"), adb("0123", "1-1"))
-    assert identities.udids == ("0123@1-1",)
+    assert identities.devices.udids == ("0123@1-1",)
     assert both(identities, "0123@1-1") == (Presence.PRESENT, Bridge.READY)
 
 
 def test_junk_serials_are_told_apart_by_port() -> None:
     identities = house()
     see(identities, usb("", "1-1"), usb("????????????", "1-2"))
-    assert set(identities.udids) == {"no-serial@1-1", "no-serial@1-2"}
+    assert set(identities.devices.udids) == {"no-serial@1-1", "no-serial@1-2"}
 
 
 def test_a_row_without_a_serial_whose_port_is_told_late_stays_one_phone() -> None:
     identities = house()
     see(identities, adb("????????????"))
     see(identities, adb("????????????", "1-4"))
-    assert len(identities.udids) == 1
+    assert len(identities.devices.udids) == 1
     see(identities, usb("", "1-4"))
-    assert [both(identities, udid) for udid in identities.udids] == [
+    assert [both(identities, udid) for udid in identities.devices.udids] == [
         (Presence.PRESENT, Bridge.READY)
     ]
 
@@ -251,7 +252,7 @@ def test_an_iphone_in_recovery_keeps_its_identity_by_port() -> None:
     see(identities, usb(UDID, "2-1", UsbKind.APPLE), mux(UDID))
     see(identities, Gone(USBMUX, "1"), Gone(UDEV, "/devices/2-1"))
     see(identities, usb("SDOM:01 CPID:8030 ECID:001A", "2-1", UsbKind.APPLE_RECOVERY))
-    assert identities.udids == (UDID,)
+    assert identities.devices.udids == (UDID,)
     readings = identities.readings(UDID)
     assert (readings.presence, readings.bridge) == (Presence.PRESENT, Bridge.ABSENT)
     assert readings.bridge_reason == "in recovery or DFU mode"
@@ -260,7 +261,7 @@ def test_an_iphone_in_recovery_keeps_its_identity_by_port() -> None:
 def test_an_unknown_iphone_in_recovery_is_nobody() -> None:
     identities = house()
     see(identities, usb("SDOM:01", "2-1", UsbKind.APPLE_RECOVERY))
-    assert identities.udids == ()
+    assert identities.devices.udids == ()
 
 
 def test_a_network_phone_is_who_its_serialno_says() -> None:
@@ -270,8 +271,8 @@ def test_a_network_phone_is_who_its_serialno_says() -> None:
     )
     assert see(identities, row) == {"10.0.0.7:5555"}, "shown by its address until it tells"
     see(identities, replace(row, usb_serial="ce09"))
-    assert identities.udids == ("ce09",)
-    assert identities.take_renames() == [("10.0.0.7:5555", "ce09")]
+    assert identities.devices.udids == ("ce09",)
+    assert identities.devices.take_renames() == [("10.0.0.7:5555", "ce09")]
     assert both(identities, "ce09") == (Presence.UNKNOWN, Bridge.READY)
     see(identities, usb("ce09", "1-4"))
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.READY)
@@ -289,7 +290,7 @@ def test_a_stored_emulator_is_not_absent_before_adb_speaks() -> None:
     identities = Identities(sources=(UDEV, ADB), known=[Known("emulator-5554", Platform.ANDROID)])
     see(identities, Snapshot(UDEV, ()))
     assert both(identities, "emulator-5554") == (Presence.UNKNOWN, Bridge.UNKNOWN)
-    assert not identities.settled
+    assert not identities.sources.all_spoke
 
 
 def test_a_source_that_is_down_is_unknown_never_absent() -> None:
@@ -361,26 +362,26 @@ def test_one_serial_in_the_spelling_of_adb_and_of_udev(
     identities = house()
     both_say = [adb(adbs, port), usb(udevs, "1-4")]
     see(identities, *(both_say if first == "adb" else reversed(both_say)))
-    assert identities.udids == (adbs.strip(),), "adb's spelling is the UDID"
+    assert identities.devices.udids == (adbs.strip(),), "adb's spelling is the UDID"
     assert both(identities, adbs.strip()) == (Presence.PRESENT, Bridge.READY)
 
 
 def test_a_spelling_that_counted_stays() -> None:
     identities = house()
     see(identities, usb("ZUG_5S", "1-4", UsbKind.MTP))
-    identities.count("ZUG_5S", there=True)
+    identities.devices["ZUG_5S"].count(there=True)
     see(identities, adb("ZUG 5S", "1-4"))
-    assert identities.udids == ("ZUG_5S",)
-    assert "ZUG 5S" in identities.aliases("ZUG_5S")
+    assert identities.devices.udids == ("ZUG_5S",)
+    assert "ZUG 5S" in identities.devices.aliases("ZUG_5S")
     again = house(Known("ZUG_5S", Platform.ANDROID))
     see(again, adb("ZUG 5S", "1-4"))
-    assert again.udids == ("ZUG_5S",)
+    assert again.devices.udids == ("ZUG_5S",)
 
 
 def test_a_port_that_both_name_joins_what_no_rule_of_spelling_does() -> None:
     identities = house()
     see(identities, usb("GERT", "1-4"), adb("GER\u00c4T", "1-4"))
-    assert len(identities.udids) == 1
+    assert len(identities.devices.udids) == 1
 
 
 def test_a_list_that_is_late_joins_nobody_to_the_phone_at_its_old_port() -> None:
@@ -399,10 +400,10 @@ def test_a_modem_and_a_disk_with_a_phones_serial_are_none(order: tuple[int, ...]
         usb(SERIAL, "1-3", UsbKind.OTHER),
     ]
     see(identities, *(things[n] for n in order), adb(SERIAL, "1-1"))
-    assert identities.udids == (SERIAL,)
-    assert identities.take_renames() == []
-    assert identities.facts(SERIAL).port == "1-1"
-    assert not identities.facts(SERIAL).shared_serial
+    assert identities.devices.udids == (SERIAL,)
+    assert identities.devices.take_renames() == []
+    assert identities.devices[SERIAL].facts.port == "1-1"
+    assert not identities.devices[SERIAL].facts.shared_serial
     see(identities, Gone(ADB, SERIAL), Gone(UDEV, "/devices/1-1"))
     assert both(identities, SERIAL)[0] is Presence.ABSENT, "the modem is not the phone"
 
@@ -418,43 +419,43 @@ def test_a_phone_in_an_odd_mode_is_itself_at_its_port() -> None:
     see(identities, usb(SERIAL, "1-1"), usb(SERIAL, "1-2", UsbKind.OTHER))
     see(identities, Gone(UDEV, "/devices/1-1"), usb(SERIAL, "1-1", UsbKind.OTHER))
     assert both(identities, SERIAL)[0] is Presence.PRESENT
-    assert identities.facts(SERIAL).port == "1-1"
+    assert identities.devices[SERIAL].facts.port == "1-1"
 
 
 def test_two_network_phones_of_one_serial_are_two() -> None:
     identities = house()
     see(identities, far("10.0.0.7:5555", "ce09"), far("10.0.0.8:5555", "ce09"))
-    assert set(identities.udids) == {"ce09", "10.0.0.8:5555"}
+    assert set(identities.devices.udids) == {"ce09", "10.0.0.8:5555"}
     see(identities, Gone(ADB, "10.0.0.7:5555"))
     assert identities.readings("ce09").bridge is Bridge.ABSENT
     assert identities.readings("10.0.0.8:5555").bridge is Bridge.READY
     see(identities, Gone(ADB, "10.0.0.8:5555"))
     see(identities, far("10.0.0.8:5555", "ce09"), far("10.0.0.7:5555", "ce09"))
     assert identities.readings("ce09").bridge is Bridge.READY, "each has its address's UDID again"
-    assert identities.facts("ce09").address == "10.0.0.7:5555"
+    assert identities.devices["ce09"].facts.address == "10.0.0.7:5555"
 
 
 @pytest.mark.parametrize("serialno", ["", "unknown", "0000000000"])
 def test_a_network_phone_without_a_serial_is_its_address(serialno: str) -> None:
     identities = house()
     see(identities, far("10.0.0.7:5555", serialno), far("[fe80::1]:5555", serialno))
-    assert set(identities.udids) == {"10.0.0.7:5555", "[fe80::1]:5555"}
+    assert set(identities.devices.udids) == {"10.0.0.7:5555", "[fe80::1]:5555"}
     assert both(identities, "10.0.0.7:5555") == (Presence.UNKNOWN, Bridge.READY)
 
 
 def test_a_network_phone_that_was_told_keeps_its_address_until_it_left() -> None:
     identities = house()
     see(identities, far("10.0.0.7:5555", bridge=Bridge.NOT_READY))
-    identities.count("10.0.0.7:5555", there=True)
+    identities.devices["10.0.0.7:5555"].count(there=True)
     see(identities, far("10.0.0.7:5555", "ce09"))
-    assert identities.udids == ("10.0.0.7:5555",)
-    assert "ce09" in identities.aliases("10.0.0.7:5555")
+    assert identities.devices.udids == ("10.0.0.7:5555",)
+    assert "ce09" in identities.devices.aliases("10.0.0.7:5555")
 
 
 def test_a_network_phone_listed_offline_after_a_restart_is_who_was_there() -> None:
     identities = house(Known("ce09", Platform.ANDROID, address="10.0.0.7:5555"))
     see(identities, far("10.0.0.7:5555", bridge=Bridge.NOT_READY))
-    assert identities.udids == ("ce09",)
+    assert identities.devices.udids == ("ce09",)
     assert identities.readings("ce09").bridge is Bridge.NOT_READY
 
 
@@ -463,7 +464,7 @@ def test_one_phone_by_its_mdns_name_and_its_address_is_one() -> None:
     see(
         identities, far("adb-ce09-Ab1._adb-tls-connect._tcp", "ce09"), far("10.0.0.7:37001", "ce09")
     )
-    assert identities.udids == ("ce09",)
+    assert identities.devices.udids == ("ce09",)
 
 
 def test_an_emergency_mode_is_who_was_at_that_port_last() -> None:
@@ -475,8 +476,10 @@ def test_an_emergency_mode_is_who_was_at_that_port_last() -> None:
     assert both(identities, "ce09") == (Presence.PRESENT, Bridge.ABSENT)
     assert "EDL" in identities.readings("ce09").bridge_reason
     see(identities, usb("ce09", "1-2"))
-    assert identities.facts("ce09").port == "1-2", "it is elsewhere: the other one is nobody"
-    assert identities.udids == ("ce09",)
+    assert identities.devices["ce09"].facts.port == "1-2", (
+        "it is elsewhere: the other one is nobody"
+    )
+    assert identities.devices.udids == ("ce09",)
 
 
 def test_an_iphone_that_moved_is_not_the_one_in_recovery_at_its_old_port() -> None:
@@ -529,8 +532,8 @@ def test_a_recovery_serial_that_tells_who_it_is_is_believed() -> None:
 def test_bus_numbers_exchanged_at_a_reboot_change_nobody() -> None:
     before = house()
     see(before, at(SERIAL, 1, "1"), at(SERIAL, 2, "1", "15"), at("", 1, "2"))
-    names = {before.facts(udid).path: udid for udid in before.udids}
-    assert not any("@1-" in udid or "@2-" in udid for udid in before.udids)
+    names = {before.devices[udid].facts.path: udid for udid in before.devices.udids}
+    assert not any("@1-" in udid or "@2-" in udid for udid in before.devices.udids)
     after = house(
         *(
             Known(
@@ -541,13 +544,13 @@ def test_bus_numbers_exchanged_at_a_reboot_change_nobody() -> None:
                 serial=facts.serial,
                 shared=facts.shared_serial,
             )
-            for udid in before.udids
-            for facts in (before.facts(udid),)
+            for udid in before.devices.udids
+            for facts in (before.devices[udid].facts,)
         )
     )
     see(after, at(SERIAL, 2, "1"), at(SERIAL, 1, "1", "15"), at("", 2, "2"))
-    assert {after.facts(udid).path: udid for udid in after.udids} == names
-    assert all(both(after, udid)[0] is Presence.PRESENT for udid in after.udids)
+    assert {after.devices[udid].facts.path: udid for udid in after.devices.udids} == names
+    assert all(both(after, udid)[0] is Presence.PRESENT for udid in after.devices.udids)
 
 
 def test_an_old_store_is_carried_over_although_the_buses_changed() -> None:
@@ -558,9 +561,9 @@ def test_an_old_store_is_carried_over_although_the_buses_changed() -> None:
     ]
     identities = house(*old)
     see(identities, at(SERIAL, 2, "4.2"), at(SERIAL, 1, "1", "15"), at("", 1, "3", "15"))
-    assert set(identities.udids) == {known.udid for known in old}
-    assert all(both(identities, udid)[0] is Presence.PRESENT for udid in identities.udids)
-    assert identities.facts(f"{SERIAL}@2-1").path == "pci-0000:00:15.0-usb-0:1"
+    assert set(identities.devices.udids) == {known.udid for known in old}
+    assert all(both(identities, udid)[0] is Presence.PRESENT for udid in identities.devices.udids)
+    assert identities.devices[f"{SERIAL}@2-1"].facts.path == "pci-0000:00:15.0-usb-0:1"
 
 
 def test_what_is_turned_off_is_hidden_not_absent() -> None:
@@ -571,7 +574,7 @@ def test_what_is_turned_off_is_hidden_not_absent() -> None:
     assert identities.is_hidden("ce09")
     assert not identities.is_hidden("r58m")
     see(identities, far("10.0.0.7:5555", "ce09"))
-    assert not identities.is_seen("ce09"), "it is not wanted"
+    assert not identities.devices["ce09"].seen, "it is not wanted"
     identities.reconfigure(**on, network=(ADB,))
     assert not identities.is_hidden("ce09")
     assert identities.readings("ce09").bridge is Bridge.UNKNOWN, "adb has not said yet"
@@ -610,9 +613,9 @@ OBSERVATIONS = st.one_of(
 def test_what_is_not_touched_does_not_change(observations: list[Observation]) -> None:
     identities = house()
     for observation in observations:
-        before = {udid: identities.readings(udid) for udid in identities.udids}
+        before = {udid: identities.readings(udid) for udid in identities.devices.udids}
         touched = identities.apply(observation)
-        renamed = {old for old, _ in identities.take_renames()}
+        renamed = {old for old, _ in identities.devices.take_renames()}
         for udid, readings in before.items():
             if udid not in touched and udid not in renamed:
                 assert identities.readings(udid) == readings
@@ -623,9 +626,9 @@ def test_applying_an_observation_again_changes_nothing(observations: list[Observ
     identities = house()
     for observation in observations:
         identities.apply(observation)
-        before = {udid: identities.readings(udid) for udid in identities.udids}
+        before = {udid: identities.readings(udid) for udid in identities.devices.udids}
         identities.apply(observation)
-        assert {udid: identities.readings(udid) for udid in identities.udids} == before
+        assert {udid: identities.readings(udid) for udid in identities.devices.udids} == before
 
 
 BENCHES = st.dictionaries(
@@ -652,8 +655,8 @@ def test_the_order_of_arrival_does_not_matter(
         see(identities, *order)
         # Which of two twins came first, and has the plain serial, is a matter of order.
         return sorted(
-            (udid.partition("@")[0], identities.facts(udid).port, *state)
-            for udid in identities.udids
+            (udid.partition("@")[0], identities.devices[udid].facts.port, *state)
+            for udid in identities.devices.udids
             if (state := both(identities, udid)) != (Presence.ABSENT, Bridge.ABSENT)
         )
 

@@ -24,6 +24,7 @@ from agent.model import (
     UsbKind,
 )
 from agent.store import DeliveryQuery
+from agent.subscribers import Topic
 from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
@@ -316,24 +317,28 @@ async def test_watchers_are_told_of_every_change_a_name_and_an_end_included(
             view = h.pipeline.views.one(udid)
             told.append((udid, view.state if view else None, view.name if view else ""))
 
-        h.pipeline.watch(watch)
+        h.news.subscribe(Topic.DEVICE, watch)
         h.see(usb("ce09"), adb("ce09"))
+        await h.heard()
         assert told[-1] == ("ce09", DeviceState.ONLINE, "ce09")
         h.pipeline.use("ce09", UsageReading(Usage.IN_USE, "alice"))
+        await h.heard()
         assert told[-1] == ("ce09", DeviceState.UTILIZING, "ce09")
         h.see(usb("ce09"), replace(adb("ce09"), name="Galaxy"))
+        await h.heard()
         assert told[-1] == ("ce09", DeviceState.UTILIZING, "Galaxy")
         h.see(usb("", "1-7"))
         h.wait(1)
         h.see(usb("r58m", "1-7"), adb("r58m", "1-7"))
         h.wait(60)
+        await h.heard()
         assert ("no-serial@1-7", None, "") in told
 
 
 async def test_who_watches_the_store_is_told_once_a_transition_is_durable(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         told = asyncio.Event()
-        h.pipeline.commits.watch(told.set)
+        h.news.subscribe(Topic.TRANSITION, lambda _: told.set())
         h.see(usb("ce09"), adb("ce09"))
         assert not told.is_set()
         async with asyncio.timeout(10):
@@ -389,9 +394,10 @@ async def test_a_snapshot_said_again_yields_nothing_at_any_time(tmp_path: Path) 
         assert await h.came() == [("up", "Online"), ("locked", "Offline"), ("silent", "Offline")]
         before = h.pipeline.views.all()
         told: list[str] = []
-        h.pipeline.watch(told.append)
+        h.news.subscribe(Topic.DEVICE, told.append)
         h.pipeline.observe(Snapshot(UDEV, usb_now))
         h.pipeline.observe(Snapshot(ADB, adb_now))
+        await h.heard()
         assert (h.pipeline.views.all(), told) == (before, [])
 
 

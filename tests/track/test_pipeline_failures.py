@@ -10,6 +10,7 @@ import structlog
 
 from agent.config import parse
 from agent.model import Bridge, DeviceState
+from agent.subscribers import Topic
 from tests.fakes.clock import StubClock
 from tests.kit.tracking import (
     ADB,
@@ -58,7 +59,7 @@ async def test_a_log_that_cannot_be_written_costs_no_transition(tmp_path: Path) 
 
     async with house(tmp_path) as h:
         told: list[str] = []
-        h.pipeline.watch(told.append)
+        h.news.subscribe(Topic.DEVICE, told.append)
         with log_that(broken_pipe):
             h.see(usb("ce09"), adb("ce09"))
             h.see(adb("ce09", bridge=Bridge.NOT_READY))
@@ -83,16 +84,15 @@ async def test_a_watcher_that_fails_harms_nobody_else_and_is_said(tmp_path: Path
     async with house(tmp_path) as h:
         told: list[str] = []
         stored = asyncio.Event()
-        h.pipeline.watch(fail)
-        h.pipeline.watch(told.append)
-        h.pipeline.commits.watch(fail)
-        h.pipeline.commits.watch(stored.set)
+        h.news.subscribe(Topic.DEVICE, fail, told.append)
+        h.news.subscribe(Topic.TRANSITION, fail, lambda _: stored.set())
         with log_that(keep):
             h.see(usb("a", "1-1"), usb("b", "1-2"), adb("a", "1-1"), adb("b", "1-2"))
             assert await h.came() == [("a", "Online"), ("b", "Online")]
+            await h.heard()
         assert {"a", "b"} <= set(told)
         assert stored.is_set()
-        assert "watcher.failed" in said
+        assert said.count("subscriber.failed") >= 2, "of each topic"
 
 
 async def test_a_webhook_that_cannot_be_rendered_loses_its_own_callback_alone(

@@ -11,6 +11,7 @@ import pytest
 
 from agent.model import Bridge, Changed, DeviceState, Down, Gone, Sighting, Snapshot, SourceName
 from agent.track.deriver import MANY, SLICE
+from tests.fakes.clock import StubClock
 from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
@@ -304,12 +305,15 @@ def _not_ready(reason: str) -> Sighting:
 async def test_a_rack_that_comes_at_once_is_derived_in_slices(tmp_path: Path) -> None:
     """Between two slices the loop does something else: nobody waits for the whole rack."""
     rack = [f"phone-{number:02}" for number in range(20)]
-    async with house(tmp_path) as h:
-        seen: list[int] = []
+    clock = StubClock()
 
-        def costly(udid: str) -> None:
-            del udid
-            h.clock.now += SLICE / 4  # each phone takes that long
+    def costly(udid: str) -> None:
+        del udid
+        clock.now += wait  # each phone takes that long
+
+    wait = 0.0
+    async with house(tmp_path, clock=clock, changed=costly) as h:
+        seen: list[int] = []
 
         def shown() -> int:
             return sum(view.state is DeviceState.ONLINE for view in h.pipeline.views.all())
@@ -317,7 +321,7 @@ async def test_a_rack_that_comes_at_once_is_derived_in_slices(tmp_path: Path) ->
         h.pipeline.observe(
             Snapshot(UDEV, tuple(usb(udid, f"1-{n}") for n, udid in enumerate(rack)))
         )
-        h.pipeline.watch(costly)
+        wait = SLICE / 4
         h.pipeline.observe(Snapshot(ADB, tuple(adb(u, f"1-{n}") for n, u in enumerate(rack))))
         while shown() < len(rack) and len(seen) < 100:
             seen.append(shown())
@@ -346,14 +350,16 @@ async def test_deriving_a_whole_rack_begins_in_the_next_turn(tmp_path: Path) -> 
 
 
 async def test_a_stop_between_two_slices_decides_nothing_more(tmp_path: Path) -> None:
-    async with house(tmp_path) as h:
+    clock = StubClock()
 
-        def costly(udid: str) -> None:
-            del udid
-            h.clock.now += SLICE
+    def costly(udid: str) -> None:
+        del udid
+        clock.now += wait
 
+    wait = 0.0
+    async with house(tmp_path, clock=clock, changed=costly) as h:
         h.pipeline.observe(Snapshot(UDEV, (usb("a", "1-1"), usb("b", "1-2"))))
-        h.pipeline.watch(costly)
+        wait = SLICE
         h.pipeline.observe(Snapshot(ADB, (adb("a", "1-1"), adb("b", "1-2"))))
         h.pipeline.stop()
         h.clock.advance(60)

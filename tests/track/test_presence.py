@@ -23,6 +23,7 @@ from agent.model import (
 )
 from agent.service.leases import candidates
 from agent.sources.registry import remote_bridges
+from agent.subscribers import Topic
 from tests.kit.tracking import ADB, HOOK, UDEV, USBMUX, adb, house, reconfigure, usb
 
 if TYPE_CHECKING:
@@ -469,7 +470,7 @@ async def test_a_platform_turned_off_is_gone_from_every_view(tmp_path: Path) -> 
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09"))
         told: list[str] = []
-        h.pipeline.watch(told.append)
+        h.news.subscribe(Topic.DEVICE, told.append)
         reload(h, IOS_OFF + "[android]\nenabled = false\n")
         h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
         h.wait(3600)
@@ -477,6 +478,7 @@ async def test_a_platform_turned_off_is_gone_from_every_view(tmp_path: Path) -> 
         assert h.pipeline.views.one("ce09") is None
         assert h.pipeline.views.phones() == ()
         assert h.pipeline.views.census().states == {}
+        await h.heard()
         assert "ce09" in told
         assert h.clock.armed == 0
         assert await h.came() == [("ce09", "Online")]

@@ -62,8 +62,10 @@ class Lab:
         )
         news.subscribe(Topic.LEASE, usage.lease_changed, self.poller.nudge)
         news.subscribe(Topic.USAGE, lambda udid: h.pipeline.use(udid, usage.reading(udid)))
-        h.pipeline.watch_renames(self.poller.rename)
-        h.pipeline.watch_renames(self.leases.rename)
+
+    def rename(self, old: str, new: str) -> None:
+        self.poller.rename(old, new)
+        self.leases.rename(old, new)
 
     async def state(self, udid: str) -> tuple[str, str]:
         """With all that has happened by now."""
@@ -80,7 +82,10 @@ class Lab:
 
 @asynccontextmanager
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    async with house(tmp_path) as h:
+    def renamed(old: str, new: str) -> None:
+        made.rename(old, new)
+
+    async with house(tmp_path, renamed=renamed) as h:
         made = Lab(h)
         h.see(usb("0123", "1-1"), adb("0123", "1-1"))
         yield made

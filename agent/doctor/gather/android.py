@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from agent.address import tcp_of
 from agent.doctor.facts import AdbFacts, Listener, User
 from agent.doctor.gather import users
 from agent.doctor.gather.limit import in_thread
@@ -119,17 +120,18 @@ async def _servers(android: Android, local: bool) -> tuple[Listener | None, tupl
         servers = adb_servers()
         if not local:
             return None, tuple(servers)
-        if "/" in android.adb_server:
+        tcp = tcp_of(android.adb_server)
+        if tcp is None:
             at = [each for each in servers if each.address == android.adb_server]
         else:
-            port = AdbClient(android.adb_server).port
+            _, port = tcp
             at = [each for each in servers if each.port == port] or listeners_at(port)
         pids = {each.pid for each in at}
         return (at[0] if at else None), tuple(each for each in servers if each.pid not in pids)
 
     try:
         return await in_thread(look, PROC_LIMIT)
-    except (TimeoutError, OSError, AgentError):
+    except (TimeoutError, OSError):
         return None, ()
 
 

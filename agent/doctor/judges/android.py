@@ -11,13 +11,14 @@ from agent.model import UsbKind
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AdbFacts, AgentFacts, UsbFacts, User
+    from agent.doctor.facts import AdbFacts, AgentFacts, Facts, UsbFacts, User
 
 _ANDROID = Section("Android")
 
 
-def judge_adb(adb: AdbFacts, usb: UsbFacts, agent: AgentFacts, user: User) -> Iterator[Finding]:
+def judge_adb(facts: Facts) -> Iterator[Finding]:
     """Everything of adb."""
+    adb, usb, agent = facts.adb, facts.usb, facts.agent
     if not adb.enabled:
         yield _ANDROID.ok("adb server", "not watched ([android] enabled = false)")
         return
@@ -25,7 +26,7 @@ def judge_adb(adb: AdbFacts, usb: UsbFacts, agent: AgentFacts, user: User) -> It
     yield from _versions(adb)
     if adb.local:
         yield from _others(adb)
-        yield from _nodes(usb, adb.owner_user or user)
+        yield from _nodes(usb, adb.owner_user or facts.user)
         yield from _unseen(adb, usb)
         yield from _key(adb)
     if not agent.runs:

@@ -10,7 +10,7 @@ from agent.doctor.finding import Finding, Section
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts, HostFacts, StoreFacts, User
+    from agent.doctor.facts import AgentFacts, Facts, StoreFacts, User
 
 _HOST = Section("Store and host")
 FIXED_SQLITE = (3, 51, 3)
@@ -29,12 +29,9 @@ EARLIEST = datetime(2025, 1, 1, tzinfo=UTC).timestamp()
 LATEST = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
 
 
-def judge_store(store: StoreFacts, agent: AgentFacts, user: User) -> Iterator[Finding]:
+def judge_store(facts: Facts) -> Iterator[Finding]:
     """Through the agent where one runs, else as the file was found."""
-    yield _running_store(agent) if agent.runs else _resting_store(store)
-    yield _sqlite(store)
-    # Who may not ask the agent does not know whose directory it is.
-    yield _disk(store, user, known=not agent.denied)
+    yield _running_store(facts.agent) if facts.agent.runs else _resting_store(facts.store)
 
 
 def _running_store(agent: AgentFacts) -> Finding:
@@ -94,16 +91,24 @@ def _resting_store(store: StoreFacts) -> Finding:  # noqa: PLR0911 - a table: on
     )
 
 
-def _sqlite(store: StoreFacts) -> Finding:
-    number = tuple(int(part) for part in store.sqlite.split("."))
-    if number < FIXED_SQLITE:
-        fixed = ".".join(map(str, FIXED_SQLITE))
-        return _HOST.ok(
-            "SQLite",
-            f"{store.sqlite}: safe with one connection; before {fixed} do not open the file "
-            "with other programs",
-        )
-    return _HOST.ok("SQLite", store.sqlite)
+def judge_sqlite(facts: Facts) -> Iterator[Finding]:
+    """Whether other programs may open the file, too."""
+    version = facts.store.sqlite
+    if tuple(int(part) for part in version.split(".")) >= FIXED_SQLITE:
+        yield _HOST.ok("SQLite", version)
+        return
+    fixed = ".".join(map(str, FIXED_SQLITE))
+    yield _HOST.ok(
+        "SQLite",
+        f"{version}: safe with one connection; before {fixed} do not open the file "
+        "with other programs",
+    )
+
+
+def judge_disk(facts: Facts) -> Iterator[Finding]:
+    """Below the state directory."""
+    # Who may not ask the agent does not know whose directory it is.
+    yield _disk(facts.store, facts.user, known=not facts.agent.denied)
 
 
 def _disk(store: StoreFacts, user: User, *, known: bool) -> Finding:  # noqa: PLR0911 - a table: one answer for each case
@@ -136,8 +141,9 @@ def _disk(store: StoreFacts, user: User, *, known: bool) -> Finding:  # noqa: PL
     return _HOST.ok("disk", found)
 
 
-def judge_clock(host: HostFacts) -> Iterator[Finding]:
+def judge_clock(facts: Facts) -> Iterator[Finding]:
     """Signatures and creationTime hang on it; receivers refuse what is minutes off."""
+    host = facts.host
     if not EARLIEST < host.now < LATEST:
         shown = datetime.fromtimestamp(host.now, UTC)
         yield _HOST.fail(

@@ -12,20 +12,21 @@ from agent.udid import canonical
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts, UsbFacts, UsbmuxFacts
+    from agent.doctor.facts import AgentFacts, Facts, UsbmuxFacts
 
 _IOS = Section("iPhones")
 
 
-def judge_usbmuxd(mux: UsbmuxFacts, usb: UsbFacts, agent: AgentFacts) -> Iterator[Finding]:
+def judge_usbmuxd(facts: Facts) -> Iterator[Finding]:
     """Everything of usbmuxd."""
+    mux = facts.usbmux
     if not mux.enabled:
         yield _IOS.ok("usbmuxd", "not watched ([ios] enabled = false)")
         return
     # Another host's usbmuxd lists what is plugged in there.
     plugged = {
         canonical(each.serial, Platform.IOS): each.port
-        for each in usb.devices or ()
+        for each in facts.usb.devices or ()
         if each.kind is UsbKind.APPLE and mux.local
     }
     if not mux.supported and (plugged or mux.listed):
@@ -34,7 +35,7 @@ def judge_usbmuxd(mux: UsbmuxFacts, usb: UsbFacts, agent: AgentFacts) -> Iterato
             "the agent was installed without its support of iPhones",
             "install it again without IOS=no (pip: device-agent[ios])",
         )
-    yield _daemon(mux, plugged, agent)
+    yield _daemon(mux, plugged, facts.agent)
     if mux.error or not mux.there:
         return
     unseen = [f"{udid} at {port}" for udid, port in plugged.items() if udid not in mux.listed]

@@ -11,7 +11,7 @@ from agent.model import DeviceState
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts
+    from agent.doctor.facts import Facts
     from agent.service.devices import DeviceRow
 
 _PHONES = Section("Phones")
@@ -56,11 +56,11 @@ REMEDIES = (
 """A word of the reason → what to do; the first that fits."""
 
 
-def judge_phones(agent: AgentFacts) -> Iterator[Finding]:
+def judge_phones(facts: Facts) -> Iterator[Finding]:
     """Each phone that is plugged in and cannot be used, with its reason."""
-    if not agent.runs:
+    if not facts.agent.runs:
         return
-    rows = agent.devices
+    rows = facts.agent.devices
     bad = [row for row in rows if row["state"] == DeviceState.OFFLINE or row["flapping"]]
     counts = Counter(row["state"] for row in rows)
     told = ", ".join(f"{counts[state]} {state}" for state in DeviceState if counts[state])
@@ -95,11 +95,11 @@ def remedy_of(reason: str) -> str:
     )
 
 
-def judge_usage(agent: AgentFacts) -> Iterator[Finding]:
+def judge_usage(facts: Facts) -> Iterator[Finding]:
     """Each source of usage that cannot say."""
-    if not agent.runs:
+    if not facts.agent.runs:
         return
-    for source in agent.status["usage"]:
+    for source in facts.agent.status["usage"]:
         name, targets = source["source"], source["targets"]
         silent = [each for each in targets if each["state"] == "unknown"]
         if source["reason"]:

@@ -14,7 +14,7 @@ from agent.text import elapsed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts, ConfigFacts, UnitFacts
+    from agent.doctor.facts import AgentFacts, ConfigFacts, Facts
 
 _AGENT = Section("Agent")
 _CONFIG = Section("Configuration")
@@ -28,8 +28,9 @@ FEW_DESCRIPTORS = 0.8
 """Of the limit; the agent opens one per phone and attempt under way."""
 
 
-def judge_agent(agent: AgentFacts, now: float) -> Iterator[Finding]:
+def judge_agent(facts: Facts) -> Iterator[Finding]:
     """Does it run, and what does it say?"""
+    agent = facts.agent
     if agent.denied:
         yield _AGENT.fail(
             "agent",
@@ -50,7 +51,7 @@ def judge_agent(agent: AgentFacts, now: float) -> Iterator[Finding]:
             "with another configuration give --config FILE",
         )
         return
-    status = agent.status
+    status, now = agent.status, facts.host.now
     who = f", user {agent.user.name}" if agent.user is not None else ""
     since = datetime.fromisoformat(status["since"]).timestamp() if status["since"] else now
     found = f"{status['version']}, pid {agent.pid}{who}, for {elapsed(now - since)}"
@@ -69,12 +70,12 @@ def judge_agent(agent: AgentFacts, now: float) -> Iterator[Finding]:
         )
     else:
         yield _AGENT.fail("agent", f"not ready: {found}", "see the store below")
-    yield from _descriptors(agent)
 
 
-def _descriptors(agent: AgentFacts) -> Iterator[Finding]:
-    opened = number(agent.metrics, "process_open_fds")
-    most = number(agent.metrics, "process_max_fds")
+def judge_descriptors(facts: Facts) -> Iterator[Finding]:
+    """How many more connections the agent may open."""
+    opened = number(facts.agent.metrics, "process_open_fds")
+    most = number(facts.agent.metrics, "process_max_fds")
     if opened is None or not most:
         return
     found = f"{opened:.0f} of {most:.0f} in use"
@@ -88,8 +89,9 @@ def _descriptors(agent: AgentFacts) -> Iterator[Finding]:
         yield _AGENT.ok("descriptors", found)
 
 
-def judge_unit(unit: UnitFacts, agent: AgentFacts) -> Iterator[Finding]:
+def judge_unit(facts: Facts) -> Iterator[Finding]:
     """What systemd makes of it."""
+    unit, agent = facts.unit, facts.agent
     if not unit.booted:
         yield _AGENT.ok("unit", "systemd does not run this machine: nothing restarts the agent")
         return
@@ -142,8 +144,9 @@ def judge_unit(unit: UnitFacts, agent: AgentFacts) -> Iterator[Finding]:
         yield _AGENT.ok("unit", f"{state}, no restarts, {watchdog}watchdog")
 
 
-def judge_config(config: ConfigFacts, agent: AgentFacts) -> Iterator[Finding]:
-    """The file, and whether it is what runs."""
+def judge_config(facts: Facts) -> Iterator[Finding]:
+    """The file, as `check` sees it."""
+    config = facts.config
     for problem in config.problems[:SHOWN]:
         yield _CONFIG.fail("file", str(problem), "correct it; device-agent check shows the line")
     if len(config.problems) > SHOWN:
@@ -160,8 +163,12 @@ def judge_config(config: ConfigFacts, agent: AgentFacts) -> Iterator[Finding]:
         )
     if not config.problems and not config.warnings:
         yield _CONFIG.ok("file", f"{config.path}: {config.summary}")
-    if agent.runs:
-        yield _last_reload(config, agent)
+
+
+def judge_last_reload(facts: Facts) -> Iterator[Finding]:
+    """Whether the file is what runs."""
+    if facts.agent.runs:
+        yield _last_reload(facts.config, facts.agent)
 
 
 def _last_reload(config: ConfigFacts, agent: AgentFacts) -> Finding:

@@ -10,7 +10,7 @@ from agent.doctor.finding import Finding, Section
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from agent.doctor.facts import AgentFacts, UsbDevice, UsbFacts
+    from agent.doctor.facts import AgentFacts, Facts, UsbDevice, UsbFacts
 
 _USB = Section("USB")
 PHONES_PER_CONTROLLER = 32
@@ -26,9 +26,10 @@ HIGH_SPEED = 480.0
 """Mb/s of USB 2; a phone that runs below it (12) has a bad cable, port or hub."""
 
 
-def judge_usb(usb: UsbFacts, agent: AgentFacts) -> Iterator[Finding]:
+def judge_usb(facts: Facts) -> Iterator[Finding]:
     """udevd, then the tree."""
-    yield _udev(usb, agent)
+    usb = facts.usb
+    yield _udev(usb, facts.agent)
     if usb.devices is None:
         yield _USB.fail(
             "topology",

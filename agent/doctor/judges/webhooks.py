@@ -10,9 +10,9 @@ from agent.doctor.metrics import number
 from agent.text import elapsed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from agent.doctor.facts import AgentFacts, Reach
+    from agent.doctor.facts import Facts, Reach
     from agent.service.webhooks import WebhookRow
 
 _WEBHOOKS = Section("Webhooks")
@@ -22,18 +22,16 @@ SOON = 14 * 86_400.0
 """Seconds before a certificate expires; those that renew by themselves do so 30 days before."""
 
 
-def judge_webhooks(
-    agent: AgentFacts, reach: Iterable[Reach], configured: int, now: float
-) -> Iterator[Finding]:
+def judge_webhooks(facts: Facts) -> Iterator[Finding]:
     """In the configuration's order; those that are off last."""
+    agent = facts.agent
     rows = {row["name"]: row for row in agent.webhooks}
-    reached = list(reach)
-    for each in reached:
-        yield _webhook(each, rows.get(each.name), agent.metrics, now)
+    for each in facts.reach:
+        yield _webhook(each, rows.get(each.name), agent.metrics, facts.host.now)
     off = [row["name"] for row in agent.webhooks if not row["enabled"]]
     if off:
         yield _WEBHOOKS.ok("disabled", ", ".join(off))
-    if not configured and not agent.webhooks:
+    if not facts.config.webhooks and not agent.webhooks:
         yield _WEBHOOKS.warn(
             "webhooks",
             "none is configured: nobody is called",

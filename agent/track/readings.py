@@ -1,0 +1,150 @@
+"""What the sightings of one device come to: its presence and its bridge, and why. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent.model import BRIDGE_OF, Bridge, Platform, Presence, Readings, SourceName, UsbKind
+
+if TYPE_CHECKING:
+    from agent.track.devices import Identity
+    from agent.track.source_states import SourceStates
+
+
+def readings_of(device: Identity, sources: SourceStates) -> Readings:
+    """Presence and bridge as the sources stand now; its usage is not known here."""
+    presence, presence_reason = _presence(device, sources)
+    bridge, bridge_reason = _bridge(device, sources)
+    return Readings(
+        presence=presence,
+        bridge=bridge,
+        presence_reason=presence_reason,
+        bridge_reason=bridge_reason,
+        bridge_is_presence=_bridge_is_presence(device, sources),
+        bridge_ruled_out=_ruled_out(device),
+        bridge_name=_bridge_name(device),
+    )
+
+
+def is_hidden(device: Identity, sources: SourceStates) -> bool:
+    """Whether only what is turned off knows of it, so that nothing can be said."""
+    ways = device.facts.ways.split()
+    return bool(ways) and sources.ways.isdisjoint(ways)
+
+
+def _presence(device: Identity, sources: SourceStates) -> tuple[Presence, str]:
+    if device.by_udev is not None:
+        return Presence.PRESENT, ""
+    if SourceName.UDEV not in sources.enabled or _expected_elsewhere(device, sources):
+        return Presence.UNKNOWN, ""
+    if SourceName.UDEV in sources.down:
+        return Presence.UNKNOWN, sources.down[SourceName.UDEV]
+    seen = device.by_bridge
+    if _beyond_udev(device):
+        return Presence.UNKNOWN, _unseen(device) if seen else ""
+    if any(s.bridge is Bridge.UNKNOWN for s in seen) and not device.left_usb:
+        return Presence.UNKNOWN, ""  # it is being asked: its answer will be proof
+    return Presence.ABSENT, _unseen(device) if seen else ""
+
+
+def _bridge_is_presence(device: Identity, sources: SourceStates) -> bool:
+    """Whether what its bridge's list leaves out is unplugged, where udev cannot tell."""
+    return (
+        SourceName.UDEV not in sources.enabled
+        or sources.udev_missing
+        or _beyond_udev(device)
+        or _expected_elsewhere(device, sources)
+    )
+
+
+def _expected_elsewhere(device: Identity, sources: SourceStates) -> bool:
+    """Whether udev of this host cannot be expected to see the device."""
+    platform = device.facts.platform
+    return device.off_usb or (platform is not None and BRIDGE_OF[platform] in sources.remote)
+
+
+def _beyond_udev(device: Identity) -> bool:
+    """Whether udev's absence says nothing of it. Of twins an answer may have been the other's."""
+    return device.beyond_udev and (not device.facts.shared_serial or bool(device.ready))
+
+
+def _bridge(device: Identity, sources: SourceStates) -> tuple[Bridge, str]:
+    platform = device.facts.platform
+    if platform is None:
+        return Bridge.ABSENT, "never seen"
+    source = BRIDGE_OF[platform]
+    if source not in sources.enabled:
+        return Bridge.UNKNOWN, f"{source} is turned off in the configuration"
+    if source in sources.down:
+        return Bridge.UNKNOWN, sources.down[source]
+    seen = [s for s in device.members.values() if s.source is source]
+    if any(s.bridge is Bridge.READY for s in seen):
+        stale = device.left_usb and SourceName.UDEV in sources.down  # and nobody to say so
+        return (Bridge.UNKNOWN, _unseen(device)) if stale else (Bridge.READY, "")
+    if seen:
+        # The cable's word before the network's: that is where the operator can help.
+        worst = min(seen, key=lambda s: (s.network, s.address))
+        return worst.bridge or Bridge.UNKNOWN, worst.reason
+    return Bridge.ABSENT, _not_seen(platform, device)
+
+
+def _bridge_name(device: Identity) -> str:
+    """As operators call it."""
+    source = BRIDGE_OF[device.facts.platform or Platform.ANDROID]
+    return _DAEMONS.get(source, source.value)
+
+
+def _ruled_out(device: Identity) -> bool:
+    """Whether udev says why no bridge can see the phone as it is now."""
+    sighting = device.by_udev
+    if sighting is None:
+        return False
+    return bool(sighting.reason) or sighting.usb not in {UsbKind.ADB, UsbKind.APPLE}
+
+
+def _unseen(device: Identity) -> str:
+    """What to say of a phone that its bridge lists and udev does not see."""
+    name, seen = _bridge_name(device), device.by_bridge
+    if any(sighting.bridge is Bridge.READY for sighting in seen):
+        if device.left_usb:
+            return f"{name} still lists it, but it left this host's USB: is {name} stalled?"
+        return (
+            f"it answers {name}, but this host's udev does not see it: is the {name} server "
+            "forwarded from another host?"
+        )
+    reason = next((s.reason for s in seen if s.reason), "not ready")
+    return f"this host's udev does not see it, and {name} says: {reason}"
+
+
+def _not_seen(platform: Platform, device: Identity) -> str:
+    """Why its bridge does not list the device."""
+    sighting = device.by_udev
+    usb = sighting.usb if sighting is not None else None
+    if sighting is not None and sighting.reason:
+        return sighting.reason  # udev knows: blocked on this host, or in which emergency mode
+    return (
+        _NOT_SEEN.get((platform, usb))
+        or _NOT_SEEN.get((platform, None))
+        or f"not seen by {_bridge_name(device)}"
+    )
+
+
+_DAEMONS = {SourceName.USBMUX: "usbmuxd"}
+"""What operators call bridges that they do not know by the source's name."""
+_DEBUGGING_OFF = "USB debugging is off: turn it on in the phone's developer options"
+_NOT_SEEN: dict[tuple[Platform, UsbKind | None], str] = {
+    (Platform.ANDROID, UsbKind.FASTBOOT): "in the bootloader (fastboot)",
+    (Platform.ANDROID, UsbKind.EMERGENCY): "in an emergency mode of its chip: restart the phone",
+    (Platform.ANDROID, UsbKind.ADB): (
+        "not seen by adb although USB debugging is on: check the device node's permissions "
+        "(udev rules), another adb server, or replug the phone"
+    ),
+    (Platform.ANDROID, UsbKind.MTP): _DEBUGGING_OFF,
+    (Platform.ANDROID, UsbKind.OTHER): _DEBUGGING_OFF,
+    (Platform.IOS, UsbKind.APPLE_RECOVERY): "in recovery or DFU mode",
+    (Platform.IOS, None): (
+        "not seen by usbmuxd: unlock the phone and tap Trust; if it stays, unplug and replug it, "
+        "or restart usbmuxd"
+    ),
+}
+"""Why a platform's bridge does not list a phone, by what udev sees; None: whatever it sees."""
