@@ -25,10 +25,10 @@ from agent.track.views import Views
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from agent.clock import Clock
     from agent.config import Config
     from agent.model import DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
-    from agent.track.pace import Clocks
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class Pipeline:
         config: the one in force.
         records: the devices as stored, at the start.
         commits: takes what counts.
-        clocks: monotonic seconds, wall milliseconds, a timer.
+        clock: of the process.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
         on_seen: called once every source has spoken; who takes it calls `settle`.
     """
@@ -50,7 +50,7 @@ class Pipeline:
         config: Config,
         records: Iterable[DeviceRecord],
         commits: Commits,
-        clocks: Clocks,
+        clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
         on_seen: Callable[[], None],
     ) -> None:
@@ -71,7 +71,7 @@ class Pipeline:
             self.roster,
             self.views,
             commits,
-            clocks,
+            clock,
             recheck,
             self._changed,
             self._on_idle,
