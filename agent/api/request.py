@@ -12,7 +12,6 @@ from agent.errors import AgentError
 from agent.text import whole
 
 if TYPE_CHECKING:
-
     from agent.api.caller import Caller
     from agent.api.limits import Limits
     from agent.service.services import Services

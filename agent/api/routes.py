@@ -19,7 +19,6 @@ from agent.api.route import SERVED
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-
     from aiohttp.typedefs import Handler
 
     from agent.api.limits import Limits
