@@ -18,13 +18,12 @@ from agent.model import (
     Visibility,
 )
 from tests.fakes.recorder import LIMIT
-from tests.kit.clock import START_MS
 from tests.kit.settings import section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NOW_MS = START_MS
+NOW_MS = 1_700_000_000_123
 ALL = ("online", "offline", "utilizing", "unplugged")
 
 

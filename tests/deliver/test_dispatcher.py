@@ -24,6 +24,7 @@ from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery
 from tests.deliver.kit import (
+    NOW_MS,
     eventually,
     make_callback,
     make_record,
@@ -62,7 +63,7 @@ class House:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.clock = StubClock()
+        self.clock = StubClock(start_ms=NOW_MS)
         self.store = open_store(directory)
         self.client = Client()
         self.receivers: list[Receiver] = []
@@ -1012,7 +1013,7 @@ async def test_the_backlog_begins_within_a_probe_of_the_endpoints_return(
     back = False
 
     async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
-        times.append(house.clock.now)
+        times.append(house.clock.passed)
         await (answer() if back else answer(503))(request, writer)
 
     receiver.default = behave

@@ -26,6 +26,7 @@ from agent.model import CallbackState
 from agent.store import DeliveryQuery
 from agent.store.tables import callbacks
 from tests.deliver.kit import (
+    NOW_MS,
     eventually,
     make_callback,
     make_record,
@@ -200,7 +201,7 @@ class Walk:
 
     def __init__(self, directory: Path, seed: int, backlog: str) -> None:
         self.dice = Dice(seed)
-        self.clock = StubClock(jitter=self.dice.random.random)
+        self.clock = StubClock(start_ms=NOW_MS, jitter=self.dice.random.random)
         self.store = open_store(directory)
         self.slow = SlowCallbacks(self.store.callbacks, self.dice)
         self.endpoint = Endpoint(self.dice, self.clock)

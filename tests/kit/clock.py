@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 START = 1000.0
-START_MS = 1_700_000_000_123
+START_MS = 1_700_000_000_000
 
 
 def middling() -> float:
@@ -22,9 +22,13 @@ def middling() -> float:
 class StubTimer:
     """What `call_later` gives."""
 
-    def __init__(self, callback: Callable[..., object], args: tuple[object, ...]) -> None:
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[object, ...], *, waits: bool
+    ) -> None:
         self._callback = callback
         self._args = args
+        self.waits = waits
+        """For time to pass."""
         self.is_set = True
 
     def cancel(self) -> None:
@@ -39,7 +43,7 @@ class StubTimer:
 
 
 class StubClock:
-    """Time stands still until `advance`; what is due at once is called in the loop's next turn."""
+    """Time stands still until `advance`; what is due at once comes in the loop's next turn, too."""
 
     def __init__(self, *, start_ms: int = START_MS, jitter: Callable[[], float] = middling) -> None:
         self.now = START
@@ -53,9 +57,14 @@ class StubClock:
         """Seconds."""
         return self.now
 
+    @property
+    def passed(self) -> float:
+        """Seconds since it was made."""
+        return self.now - START
+
     def wall_ms(self) -> int:
         """Goes with the monotonic one."""
-        return self._start_ms + round((self.now - START + self._set_by) * 1000)
+        return self._start_ms + round((self.passed + self._set_by) * 1000)
 
     def jitter(self) -> float:
         """As the test chose."""
@@ -63,11 +72,10 @@ class StubClock:
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> StubTimer:
         """As the loop's."""
-        timer = StubTimer(callback, args)
-        if delay <= 0:
+        timer = StubTimer(callback, args, waits=delay > 0)
+        heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
+        if not timer.waits:
             asyncio.get_running_loop().call_soon(timer.fire)
-        else:
-            heapq.heappush(self._timers, (self.now + delay, next(self._order), timer))
         return timer
 
     def advance(self, seconds: float) -> None:
@@ -85,8 +93,10 @@ class StubClock:
 
     @property
     def armed(self) -> list[float]:
-        """Seconds from now until each timer that is set fires, to the microsecond."""
-        return sorted(round(at - self.now, 6) for at, _, timer in self._timers if timer.is_set)
+        """Seconds from now until each timer that is set fires; not those that are due at once."""
+        return sorted(
+            round(at - self.now, 6) for at, _, timer in self._timers if timer.is_set and timer.waits
+        )
 
 
 class ClockLoop(asyncio.SelectorEventLoop):

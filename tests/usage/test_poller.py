@@ -556,7 +556,7 @@ class Timed(Scripted):
         self.at: list[float] = []
 
     async def read(self, target: Target) -> Mapping[str, str]:
-        self.at.append(self.clock.now - 1000)
+        self.at.append(self.clock.passed)
         return self.in_use.get(target.key, {})  # type: ignore[return-value]  # no errors are set here
 
 
