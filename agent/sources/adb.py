@@ -106,13 +106,9 @@ class AdbSource:
         while True:
             session = AdbSession(
                 self._client,
-                Asker(
-                    self._client,
-                    probe_interval=self._settings.probe_interval,
-                    probe_timeout=self._settings.probe_timeout,
-                ),
+                Asker(self._client, self._settings),
                 emit,
-                network_devices=self._settings.network_devices,
+                self._settings,
                 compare_interval=self._compare_interval,
                 answer_limit=self._answer_limit,
                 oddities=self._oddities,

@@ -77,7 +77,7 @@ class UsbmuxSource:
         self._oddities = Oddities()
         self._list_interval = list_interval
         self._retry = retry
-        self._lockdown = LockdownCheck(self._mux, records, settings.probe_timeout)
+        self._lockdown = LockdownCheck(self._mux, records, settings)
 
     @property
     def name(self) -> SourceName:
@@ -115,10 +115,9 @@ class UsbmuxSource:
                 emit,
                 self._mux,
                 self._lockdown,
+                self._settings,
                 answer_limit=self._answer_limit,
                 oddities=self._oddities,
-                network_devices=self._settings.network_devices,
-                probe_interval=self._settings.probe_interval,
                 retry=self._retry,
             )
             try:

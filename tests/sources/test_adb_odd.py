@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from agent.config import Android
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
 from agent.sources.adb_probe import Asker
 from agent.wire.adb import FAIL_LIMIT, AdbClient
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.recorder import LIMIT, Recorder
+from tests.kit.settings import section
 from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:
@@ -404,7 +406,8 @@ async def test_an_answer_before_the_name_was_asked_for_is_an_answer(host: FakeAd
     """The names of a rack of frozen phones come first; probes overtake those that wait for that."""
     phone = Listed("LATE", answers=False, told=TOLD)
     host.set(phone)
-    asker = Asker(AdbClient(host.address), probe_interval=0.01, probe_timeout=0.1)
+    quick = section(Android, probe_interval=0.01, probe_timeout=0.1)
+    asker = Asker(AdbClient(host.address), quick)
     asker.attend(1, "LATE")
     asker._names.discard(1)  # its turn has not come yet
     task = asyncio.create_task(asker.run())
