@@ -79,6 +79,13 @@ class Scripted:
         self.closed = True
 
 
+class FirstMoment(LoopClock):
+    """Its timers are the loop's; on the wall it is always the first millisecond."""
+
+    def wall_ms(self) -> int:
+        return 1
+
+
 class Bench:
     """A poller over scripted sources; `told` is what the pipeline would get."""
 
@@ -102,7 +109,7 @@ class Bench:
         self.poller = Poller(
             self.usage,
             UsageSection(),
-            LoopClock(),
+            FirstMoment(),
             phones=lambda: self.look(),  # noqa: PLW0108 - a test may replace it
             resolve=lambda name: self.names.get(name.upper()),
             read_limit=read_limit,
