@@ -19,7 +19,7 @@ from agent.deliver.lane import PREFETCH
 from agent.deliver.outcomes import STORE_RETRY
 from agent.deliver.policy import Answer
 from agent.deliver.starts import BEGIN
-from agent.deliver.worker import UNRECORDED
+from agent.deliver.worker import OVERDUE, UNRECORDED
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery
@@ -664,6 +664,20 @@ async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     (row,) = await house.store.deliveries.find(DeliveryQuery())
     assert row.state is CallbackState.DEAD
+
+
+async def test_an_attempt_far_past_its_limit_shows_that_something_is_stuck(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    dispatcher = await house.start(make_webhook(receiver.url()), timeout=20.0)
+    await house.commit(make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    for seconds, alive in ((20 + OVERDUE - 1, True), (1, False)):
+        house.clock.advance(seconds)
+        assert dispatcher.alive is alive
+    gate.set()
+    await eventually(lambda: dispatcher.alive)
 
 
 async def test_stop_lets_attempts_in_flight_end(house: House) -> None:

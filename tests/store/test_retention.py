@@ -69,6 +69,16 @@ async def test_every_end_state_expires(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_reload_changes_what_is_kept(tmp_path: Path) -> None:
+    clock = StubClock(start_ms=1_000)
+    store = open_store(tmp_path, settings=section(Delivery, retention=100.0), clock=clock)
+    await deliver(store, await put(store, "delivered"))
+    clock.now += 50
+    store.reconfigure(section(Delivery, retention=49.0))
+    await until_rows(store, set())
+    await store.close()
+
+
 async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
     store = open_store(tmp_path, clock=StubClock(start_ms=0))
     for udid in ("a", "b"):
