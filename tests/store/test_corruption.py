@@ -365,7 +365,7 @@ async def test_damage_inside_a_device_does_not_keep_the_agent_from_starting(
     with closing(sqlite3.connect(tmp_path / STATE_NAME)) as conn:
         conn.execute(f"UPDATE devices SET {column} = ? WHERE udid = 'phone-01'", (damaged,))
         conn.commit()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     found = {record.udid: record for record in await store.devices.all()}
     whole = {f"phone-{n:02}" for n in range(40)} - {"phone-01"}
     assert set(found) == (whole | {"phone-01"} if kept else whole)

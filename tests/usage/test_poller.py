@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 LIMIT = 10.0
 EVERY_MINUTE = section(UsageSection, interval=60)
+QUICKLY = section(UsageSection, interval=0.2)
 D = Phone("D", Platform.ANDROID, "D")
 E = Phone("E", Platform.IOS, "7")
 
@@ -330,7 +331,7 @@ async def test_a_source_that_a_reload_turns_off_need_not_speak(bench: Bench) -> 
     source.failing = UsageUnknownError("the adb server does not list them")
     bench.usage.assume("D", "uiautomator2 session 1")
     await bench.run(source)
-    await bench.poller.reconfigure(section(UsageSection, interval=0.2), {})
+    await bench.poller.reconfigure(QUICKLY, {})
     await bench.until("D", Usage.IDLE)
 
 
@@ -456,12 +457,12 @@ async def test_a_source_that_goes_before_its_turn_in_the_first_round_holds_nobod
     slow, other = Scripted("appium"), Scripted("grid")
     slow.hanging.add("one")
     plans = {each.name: Plan(id(each), partial(itself, each)) for each in (slow, other)}
-    await patient.poller.reconfigure(0.2, plans)
+    await patient.poller.reconfigure(QUICKLY, plans)
     first = asyncio.create_task(patient.poller.first_round())
     async with slow.news, asyncio.timeout(LIMIT):
         await slow.news.wait_for(lambda: slow.reads)
-    await patient.poller.reconfigure(0.2, {"appium": plans["appium"]})
-    await patient.poller.reconfigure(0.2, {})
+    await patient.poller.reconfigure(QUICKLY, {"appium": plans["appium"]})
+    await patient.poller.reconfigure(QUICKLY, {})
     async with asyncio.timeout(LIMIT / 2):
         await first
 
