@@ -1,13 +1,63 @@
-"""The wall clock, and how its moments are written."""
+"""Where time comes from, and how the wall clock's moments are written.
+
+Whoever decides by time or sets a timer is handed the one `Clock`: `agent.app` makes it, a test
+brings its own. Pure logic takes `now` as a number. Plain `time` and `asyncio.timeout` remain for
+what only bounds a wait, slices work, or runs in a thread: a clock that a test turns would lie
+there.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import random
 import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
-def wall_ms() -> int:
-    """Now, in milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
+class Timer(Protocol):
+    """What `call_later` gives."""
+
+    def cancel(self) -> None:
+        """Do not fire."""
+
+
+class Clock(Protocol):
+    """Two clocks, timers and chance."""
+
+    def monotonic(self) -> float:
+        """Seconds that only grow; those that the timers go by."""
+
+    def wall_ms(self) -> int:
+        """Now, in milliseconds since the Unix epoch; may be set to anything. In any thread."""
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        """Call `callback(*args)` in `delay` seconds, at once too in a later turn of the loop."""
+
+    def jitter(self) -> float:
+        """A random number in [0, 1)."""
+
+
+class LoopClock:
+    """The real one: its timers are the running loop's."""
+
+    def monotonic(self) -> float:
+        """See `Clock`. The loop's time, which is this one."""
+        return time.monotonic()
+
+    def wall_ms(self) -> int:
+        """See `Clock`."""
+        return time.time_ns() // 1_000_000
+
+    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> Timer:
+        """See `Clock`."""
+        return asyncio.get_running_loop().call_later(delay, callback, *args)
+
+    def jitter(self) -> float:
+        """See `Clock`."""
+        return random.random()  # noqa: S311 - spreads load
 
 
 def timestamp(ms: int) -> str:

@@ -14,12 +14,10 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.track.derive import Track, step
+from agent.track.derive import Policy, Track, step
 from agent.track.identity import Identities
-from agent.track.pace import Clocks
-from agent.track.settings import policy_of
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
 from tests.kit.tracking import pipeline_of
@@ -52,11 +50,23 @@ class _NoStore:
         return ()
 
 
+class _Leaping(LoopClock):
+    """A step passes between any two looks at it."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def monotonic(self) -> float:
+        """As `STEP` says."""
+        self._now += STEP
+        return self._now
+
+
 class _House:
     """So many phones, and their next observations."""
 
     def __init__(self, size: int) -> None:
-        self._now = 0.0
+        self._clock = _Leaping()
         config = make_config("http://127.0.0.1:9/")
         sightings = [
             [adb_sighting(number, bridge) for bridge in (Bridge.NOT_READY, Bridge.READY)]
@@ -65,7 +75,7 @@ class _House:
         self._changes = [[Changed(one) for one in both] for both in sightings]
         self._ready = [False] * size
         snapshot = Snapshot(SourceName.ADB, tuple(both[0] for both in sightings))
-        self._policy = policy_of(config)
+        self._policy = Policy(config.hold, config.flap)
         self._identities = Identities(sources=[SourceName.ADB], known=())
         self._tracks = dict.fromkeys(self._identities.apply(snapshot), Track())
         self._pipeline = pipeline_of(
@@ -74,13 +84,9 @@ class _House:
             [],
             _NoStore(),
             lambda _: None,
-            Clocks(self._monotonic, wall_ms, asyncio.get_running_loop().call_later),
+            self._clock,
         )
         self._pipeline.observe(snapshot)
-
-    def _monotonic(self) -> float:
-        self._now += STEP
-        return self._now
 
     def _observations(self) -> list[Changed]:
         chosen = []
@@ -97,7 +103,7 @@ class _House:
         for observation in observations:
             for udid in self._identities.apply(observation):
                 readings = self._identities.readings(udid)
-                outcome = step(self._tracks[udid], readings, self._monotonic(), self._policy)
+                outcome = step(self._tracks[udid], readings, self._clock.monotonic(), self._policy)
                 self._tracks[udid] = outcome.track
         return (time.thread_time() - began) / OBSERVATIONS * 1e6
 

@@ -14,17 +14,16 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.config import parse
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.policy import Delivered
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.store import Store
-from agent.track.pace import Clocks
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet
+from tests.kit.store import open_store
 from tests.kit.tracking import pipeline_of, reconfigure
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
     loop = asyncio.get_running_loop()
     config = _config(port, "good")
     webhooks = _by_id(config)
-    store, client = Store.open(directory), Client()
+    store, client = open_store(directory), Client()
     began: dict[str, float] = {}
     times: list[float] = []
     done = asyncio.Event()
@@ -149,11 +148,16 @@ async def _measure(directory: Path, port: int, way: str, count: int) -> list[flo
         if not left:
             done.set()
 
+    clock = LoopClock()
     dispatcher = Dispatcher(
-        store.callbacks, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
+        store.callbacks,
+        client,
+        webhooks=webhooks,
+        settings=config.delivery,
+        clock=clock,
+        on_attempt=answered,
     )
-    clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clocks)
+    pipeline = pipeline_of(config, webhooks, [], store, dispatcher.notify, clock)
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))

@@ -11,15 +11,14 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.model import Bridge, Changed, Snapshot, SourceName
-from agent.store import Store
-from agent.track.pace import Clocks
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, percentile, table
 from benchmarks.sample import WEBHOOK_ID, adb_sighting, make_config, quiet
+from tests.kit.store import open_store
 from tests.kit.tracking import pipeline_of
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
     loop = asyncio.get_running_loop()
     config = make_config(f"http://127.0.0.1:{port}/hook")
     webhooks = {WEBHOOK_ID: config.webhooks[0]}
-    store = Store.open(directory)
+    store = open_store(directory)
     client = Client()
     answers = 0
 
@@ -100,8 +99,14 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
         answers += 1
         watch.reached("answered", callback.udid)
 
+    clock = LoopClock()
     dispatcher = Dispatcher(
-        store.callbacks, client, webhooks=webhooks, settings=config.delivery, on_attempt=answered
+        store.callbacks,
+        client,
+        webhooks=webhooks,
+        settings=config.delivery,
+        clock=clock,
+        on_attempt=answered,
     )
 
     def committed(callbacks: Sequence[Callback]) -> None:
@@ -109,8 +114,7 @@ async def _measure(directory: Path, port: int, count: int) -> _Watch:
             watch.reached("committed", callback.udid)
         dispatcher.notify(callbacks)
 
-    clocks = Clocks(loop.time, wall_ms, loop.call_later)
-    pipeline = pipeline_of(config, webhooks, [], store, committed, clocks)
+    pipeline = pipeline_of(config, webhooks, [], store, committed, clock)
     try:
         await dispatcher.start()
         first = tuple(adb_sighting(number, Bridge.NOT_READY) for number in range(PHONES))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent import log
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.config import parse
 from agent.deliver.payload import new_message_id, render
 from agent.model import (
@@ -97,7 +97,7 @@ def make_changes(count: int, devices: int, webhook: Webhook) -> list[Change]:
     made = []
     for number in range(count):
         udid = f"R58M{number % devices:08}"
-        now = wall_ms()
+        now = LoopClock().wall_ms()
         states = (DeviceState.ONLINE, DeviceState.OFFLINE)
         state, previous = states if (number // devices) % 2 else states[::-1]
         device = Device(udid, Platform.ANDROID, name=f"Galaxy {number % devices}")

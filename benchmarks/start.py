@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
-from agent.store import Store
 from agent.store.files import STATE_NAME, open_existing
 from benchmarks.processes import ENVIRON, Agent, helper
 from benchmarks.report import Figure, median_spread, rss_mb, table
 from benchmarks.sample import WEBHOOK_ID, make_changes, make_webhook, webhook_toml
 from tests.fakes.adb_server import free_port
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -103,7 +103,7 @@ async def _imports() -> float:
 async def _fill(directory: Path, rows: int) -> None:
     """A store with that many pending callbacks: the schema by the store, the rows by plain SQL."""
     began = time.perf_counter()
-    store = Store.open(directory)
+    store = open_store(directory)
     changes = make_changes(DEVICES, DEVICES, make_webhook(REFUSING))
     for record, transition, _ in changes:
         await store.record(record, transition, ())

@@ -23,20 +23,20 @@ from typing import TYPE_CHECKING, NamedTuple
 import aiohttp
 from multidict import CIMultiDict
 
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.config import Delivery
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.endpoint import BODY_LIMIT, KEEPALIVE
 from agent.deliver.signing import Signer
 from agent.model import Attempt, CallbackState
-from agent.store import Store
 from agent.store.files import STATE_NAME, open_existing
 from agent.store.record import Record
 from agent.store.tables.callbacks import Finish
 from benchmarks.processes import Helper, helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, table
 from benchmarks.sample import SECRET, WEBHOOK_ID, make_changes, make_webhook, quiet
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     import sqlite3
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.model import Callback
+    from agent.store import Store
     from benchmarks.sample import Change
 
 DEVICES = 256
@@ -82,7 +83,7 @@ class _Round:
 
     async def agent(self) -> _Spent:
         """From the first record to the last durable outcome."""
-        store, client = Store.open(self._directory), Client()
+        store, client = open_store(self._directory), Client()
         waiting: dict[str, deque[Change]] = defaultdict(deque)
         for change in self._changes:
             waiting[change[2].udid].append(change)
@@ -115,7 +116,7 @@ class _Round:
 
     async def backlog(self) -> _Spent:
         """From the dispatcher's start to the last durable outcome."""
-        store, client = Store.open(self._directory), Client()
+        store, client = open_store(self._directory), Client()
         sent = _Countdown(len(self._changes))
         dispatcher = self._dispatcher(store, client, lambda *_: sent.down())
         try:
@@ -137,6 +138,7 @@ class _Round:
             client,
             webhooks={WEBHOOK_ID: self._webhook},
             settings=Delivery().model_copy(update={"concurrency": self._at_once}),
+            clock=LoopClock(),
             on_attempt=answered,
         )
 
@@ -151,7 +153,7 @@ class _Round:
         client = Client()
 
         async def send(callback: Callback) -> None:
-            answer = await client.attempt(self._webhook, callback, wall_ms())
+            answer = await client.attempt(self._webhook, callback, LoopClock().wall_ms())
             assert answer.status == 200, answer
 
         try:
@@ -166,7 +168,7 @@ class _Round:
 
     async def naive(self) -> _Spent:
         """For sending with a commit on the loop before and after each."""
-        await Store.open(self._directory).close()
+        await open_store(self._directory).close()
         conn = open_existing(self._directory / STATE_NAME)
         rows = {change[2].message_id: change for change in self._changes}
 
@@ -175,7 +177,7 @@ class _Round:
             with _transaction(conn):
                 (stored,) = Record(record, transition, (callback,))(conn)
             await _post(session, self._webhook, stored)
-            now = wall_ms()
+            now = LoopClock().wall_ms()
             attempt = Attempt(callback.message_id, now, 1, 200)
             with _transaction(conn):
                 Finish(stored, attempt, CallbackState.DELIVERED, 0, now)(conn)
@@ -239,7 +241,7 @@ _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=9)
 
 async def _post(session: aiohttp.ClientSession, webhook: Webhook, callback: Callback) -> None:
     """Sign and send, with the headers that the client sends."""
-    timestamp = wall_ms() // 1000
+    timestamp = LoopClock().wall_ms() // 1000
     headers = CIMultiDict(callback.headers)
     headers["User-Agent"] = "device-agent/0"
     headers["Accept-Encoding"] = "identity"

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.subscribers import SLICE, Subscribers, Topic
-from tests.fakes.clock_loop import ClockLoop
+from tests.kit.clock import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from agent.api.errors import error_answer
-from agent.api.request import NAMES
+from agent.api.request import SERVICES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ _OWN = {"same-origin", "none"}
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuse what is asked under a foreign name, by a foreign page, or with a body that is none."""
     hosts = request.headers.getall("Host", [])
-    if not _is_ours(hosts, request.app[NAMES]()):
+    if not _is_ours(hosts, request.app[SERVICES].names()):
         shown = ", ".join(map(repr, hosts)) or "no Host header"
         return error_answer(
             403,

@@ -12,15 +12,11 @@ from agent.errors import AgentError
 from agent.text import whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from agent.api.caller import Caller
     from agent.api.limits import Limits
     from agent.service.services import Services
 
 SERVICES: web.AppKey[Services] = web.AppKey("services")
-NAMES: web.AppKey[Callable[[], Sequence[str]]] = web.AppKey("names")
-"""Under which it may be asked, in lower case, besides literal addresses and localhost."""
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
 LISTING = web.AppKey("listing", asyncio.Lock)

@@ -14,13 +14,11 @@ from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, LISTING, NAMES, SERVICES, STOPPING
+from agent.api.request import CALLER, LIMITS, LISTING, SERVICES, STOPPING
 from agent.api.route import SERVED
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from aiohttp.typedefs import Handler
 
     from agent.api.limits import Limits
@@ -37,20 +35,13 @@ _LASTING = {
 }
 
 
-def build(
-    services: Services,
-    limits: Limits,
-    *,
-    trusted: bool,
-    names: Callable[[], Sequence[str]] = tuple,
-) -> web.Application:
+def build(services: Services, limits: Limits, *, trusted: bool) -> web.Application:
     """The application.
 
     Args:
         services: what is served.
         limits: what a client may.
         trusted: the unix socket, whose mode says who may; else TCP.
-        names: those of `[api] hosts` that are in force.
     """
     middlewares = [_to_the_end, _audit, _errors, guard]
     if not trusted:
@@ -58,7 +49,6 @@ def build(
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app[SERVICES] = services
     app[LIMITS] = limits
-    app[NAMES] = names
     app[STOPPING] = asyncio.Event()
     app[LISTING] = asyncio.Lock()
     app[SERVED] = MATTERS

@@ -23,7 +23,6 @@ from agent.errors import StartError
 from agent.wire.resolver import addresses
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from agent.service.services import Services
@@ -72,14 +71,12 @@ class ApiServer:
     def __init__(self, services: Services, limits: Limits = _LIMITS) -> None:
         self._services = services
         self._limits = limits
-        self.hosts: Sequence[str] = ()
-        """`[api] hosts`: names under which it may be asked, on all listeners."""
         self._unix: Listener | None = None
         self._tcp: Listener | None = None
         self._ending: set[asyncio.Task[None]] = set()
 
     def _build(self, *, trusted: bool) -> web.Application:
-        return build(self._services, self._limits, trusted=trusted, names=lambda: self.hosts)
+        return build(self._services, self._limits, trusted=trusted)
 
     @property
     def address(self) -> str:

@@ -22,6 +22,7 @@ from agent.app.setting import Setting
 from agent.app.startup import STOP_LIMIT, Startup
 from agent.app.subscriptions import Subscriptions
 from agent.app.webhook_ids import WebhookIds
+from agent.clock import LoopClock
 from agent.errors import AgentError, StartError
 from agent.service.live import Live
 from agent.sources.registry import plans_of
@@ -156,9 +157,11 @@ class App:
     async def _start(self, stack: contextlib.AsyncExitStack) -> None:
         setting = self._setting
         config = setting.started_with
+        clock = LoopClock()
         store = Store.open(
             setting.state_dir,
-            retention=config.delivery.retention,
+            settings=config.delivery,
+            clock=clock,
             on_health=lambda _: self._subscribers.publish(Topic.STORE),
         )
         stack.push_async_callback(store.close)
@@ -174,7 +177,7 @@ class App:
             seen=self._seen.set,
         )
         records = await store.devices.all()
-        parts = build(live, self._tasks, self._subscribers, store, ids, records, outside)
+        parts = build(live, clock, self._tasks, self._subscribers, store, ids, records, outside)
         stack.push_async_callback(parts.senders.close)
         self._parts = parts
         lifecycle = Lifecycle(self._notifier, parts, self._ready)

@@ -9,6 +9,7 @@ import structlog
 
 if TYPE_CHECKING:
     from agent.app.parts import Parts
+    from agent.clock import Timer
     from agent.wire.systemd import Notifier
 
 log = structlog.get_logger(__name__)
@@ -32,7 +33,7 @@ class Lifecycle:
         self._notifier = notifier
         self._parts = parts
         self._ready = ready
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
 
     def ready(self) -> None:
         """States are derived from now on."""
@@ -54,8 +55,7 @@ class Lifecycle:
     def status_soon(self) -> None:
         """Something changed that the status line may tell of."""
         if self._timer is None:
-            loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(STATUS_DELAY, self._tell)
+            self._timer = self._parts.clock.call_later(STATUS_DELAY, self._tell)
 
     async def feed_watchdog(self) -> None:
         """While the loop turns, decisions are on time and the dispatcher lives, say so."""

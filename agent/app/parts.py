@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api.server import ApiServer
-from agent.clock import wall_ms
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
@@ -25,19 +23,18 @@ from agent.service.webhooks import Webhooks
 from agent.sources.supervisor import Supervisor
 from agent.subscribers import Topic
 from agent.track.commits import Commits
-from agent.track.pace import Clocks
 from agent.track.pipeline import Pipeline
 from agent.usage.current import CurrentUsage
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
 from agent.usage.registry import STRENGTH
-from agent.usage.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
     from pathlib import Path
 
     from agent.app.webhook_ids import WebhookIds
+    from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.model import DeviceRecord, SourceName
     from agent.service.live import Live
@@ -66,6 +63,7 @@ class Parts:
     """One agent."""
 
     live: Live
+    clock: Clock
     tasks: Tasks
     subscribers: Subscribers
     store: Store
@@ -91,6 +89,7 @@ class Parts:
 
 def build(
     live: Live,
+    clock: Clock,
     tasks: Tasks,
     subscribers: Subscribers,
     store: Store,
@@ -99,11 +98,10 @@ def build(
     outside: Outside,
 ) -> Parts:
     """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
-    loop = asyncio.get_running_loop()
     config = live.config
     senders = Senders()
     dispatcher = Dispatcher(
-        store.callbacks, senders, webhooks=live.webhooks, settings=config.delivery
+        store.callbacks, senders, webhooks=live.webhooks, settings=config.delivery, clock=clock
     )
 
     def recheck(source: SourceName) -> Awaitable[None] | None:
@@ -124,7 +122,7 @@ def build(
         config,
         records,
         commits,
-        Clocks(loop.time, wall_ms, loop.call_later),
+        clock,
         recheck,
         outside.seen,
         subscribers.publisher(Topic.DEVICE),
@@ -136,8 +134,7 @@ def build(
         subscribers.publisher(Topic.LEASE),
         candidates=partial(candidates, pipeline),
         candidate=partial(candidate, pipeline),
-        wall_ms=wall_ms,
-        call_later=loop.call_later,
+        clock=clock,
     )
     # What tells whether a phone is in use, over the pipeline's phones.
     usage = CurrentUsage(
@@ -148,20 +145,20 @@ def build(
     )
     poller = Poller(
         usage,
-        Schedule(loop.call_later),
+        config.usage,
+        clock,
         phones=pipeline.views.phones,
         resolve=pipeline.roster.find,
-        wall_ms=wall_ms,
     )
     devices = Devices(pipeline, store)
-    health = Health(pipeline, store, poller, tasks)
+    health = Health(pipeline, store, poller, tasks, clock)
     services = Services(
         live=live,
         devices=devices,
         events=Events(pipeline, store),
-        webhooks=Webhooks(live, dispatcher, senders),
+        webhooks=Webhooks(live, dispatcher, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
-        deliveries=Deliveries(live, store, dispatcher, devices),
+        deliveries=Deliveries(live, store, dispatcher, devices, clock),
         leases=LeaseDesk(leases, devices),
         health=health,
         scraper=Scraper(
@@ -172,11 +169,13 @@ def build(
             leases=leases,
             poller=poller,
             health=health,
+            clock=clock,
         ),
         reload=outside.reload,
     )
     return Parts(
         live=live,
+        clock=clock,
         tasks=tasks,
         subscribers=subscribers,
         store=store,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
-from agent.clock import wall_ms
 from agent.config import Tls
 from agent.deliver.destination import tls_context
 from agent.errors import AgentError, InternalError, StartError, UnusableError
@@ -113,7 +112,9 @@ class Reloader:
                 self._refuse(fault, by)
                 raise fault from None
             else:
-                last = LastReload(ok=not failed, at_ms=wall_ms(), by=by, failed=failed)
+                last = LastReload(
+                    ok=not failed, at_ms=self._parts.clock.wall_ms(), by=by, failed=failed
+                )
                 self._note(last)
                 if failed:
                     raise InternalError(last.problem())
@@ -139,7 +140,7 @@ class Reloader:
         parts, setting = self._parts, self._setting
         old = parts.live.config
         new = await _read(setting.load, "the file, or one that it names,")
-        usage = usage_plans_of(new, parts.pipeline.roster.find)
+        usage = usage_plans_of(new, parts.pipeline.roster.find, parts.clock)
         sources = setting.plans(new, sources_of(new), setting.state_dir)
         socket_path = new.socket_path(setting.environ)
         unix = tcp = None
@@ -174,22 +175,21 @@ class Reloader:
         ]
         parts.live.config, parts.live.webhooks = new, plan.webhooks
         steps = Steps()
-        parts.api.hosts = new.api.hosts
         if plan.unix is not None:
             steps.do("api", partial(parts.api.use_unix, plan.unix))
         if new.api.listen != old.api.listen:
             steps.do("api", partial(parts.api.use_tcp, plan.tcp))
-        parts.store.retention = new.delivery.retention
+        parts.store.reconfigure(new.delivery)
         steps.do("delivery", partial(parts.dispatcher.reconfigure, plan.webhooks, new.delivery))
         # Without a pause between these: what a source was told to leave out must not be heard by a
         # pipeline that knows of it already, nor the other way round.
         dropped = parts.sources.drop(plan.sources)
         steps.do("devices", partial(self._reconfigure_devices, plan))
-        steps.do("leases", partial(parts.leases.turn, on=new.usage.leases))
+        steps.do("leases", partial(parts.leases.reconfigure, new.usage))
         steps.do("events", parts.services.events.refresh)
         steps.do("delivery", parts.ids.cancel_deleted)
         restarted = await steps.wait("sources", parts.sources.swap(plan.sources, dropped))
-        await steps.wait("usage", parts.poller.swap(new.usage.interval, plan.usage, plan.made))
+        await steps.wait("usage", parts.poller.swap(new.usage, plan.usage, plan.made))
         restart = _needs_restart(self._setting, new)
         if restart:
             log.warning("reload.needs_restart", keys=restart)
@@ -207,7 +207,9 @@ class Reloader:
 
     def _refuse(self, error: AgentError, by: ReloadBy, text: str | None = None) -> None:
         """Text: the fingerprint of what is refused, where that was not loaded."""
-        self._note(LastReload(ok=False, at_ms=wall_ms(), error=str(error), by=by), text)
+        self._note(
+            LastReload(ok=False, at_ms=self._parts.clock.wall_ms(), error=str(error), by=by), text
+        )
         log.error("reload.refused", by=by, error=str(error), hint="the old configuration stays")
 
     def _note(self, reload: LastReload, text: str | None = None) -> None:

@@ -60,22 +60,21 @@ class Startup:
         parts, setting = self._parts, self._setting
         config = parts.live.config
         await parts.leases.load()
-        parts.leases.turn(on=config.usage.leases)
-        usage = usage_plans_of(config, parts.pipeline.roster.find)
+        parts.leases.reconfigure(config.usage)
+        usage = usage_plans_of(config, parts.pipeline.roster.find, parts.clock)
         self._assume_last_use(usage)
         stack.push_async_callback(parts.dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(parts.leases.close, STOP_LIMIT * 0.1)
         stack.push_async_callback(self._close_pipeline)
 
         api = parts.api
-        api.hosts = config.api.hosts
         stack.push_async_callback(api.close)
         api.use_unix(await api.open_unix(config.socket_path(setting.environ)))
         if config.api.listen:
             api.use_tcp(await api.open_tcp(config.api.listen))
 
         stack.push_async_callback(parts.poller.close)
-        await parts.poller.reconfigure(config.usage.interval, usage)
+        await parts.poller.reconfigure(config.usage, usage)
 
         # From here on nothing keeps the agent from starting: now it may send.
         await parts.dispatcher.start()

@@ -28,7 +28,7 @@ from agent.wire.resolver import ThreadResolver
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     import aiohttp.abc
 
@@ -49,13 +49,11 @@ class Client:
         *,
         version: str = __version__,
         resolver: aiohttp.abc.AbstractResolver | None = None,
-        monotonic: Callable[[], float] = time.monotonic,
         patience: float = PATIENCE,
     ) -> None:
         self._patience = patience
         self._user_agent = f"device-agent/{version}"
         self._resolver = resolver or ThreadResolver()
-        self._monotonic = monotonic
         self._endpoints: dict[int | None, Endpoint] = {}
         self._contexts: dict[Tls, SharedThread[ssl.SSLContext]] = {}
         """By what they are made of: those whose files are being read."""
@@ -69,7 +67,7 @@ class Client:
 
         Raises nothing but CancelledError: whatever goes wrong is in the answer.
         """
-        started = self._monotonic()
+        started = time.monotonic()
         limit = webhook.timeout or limit
         endpoint = self._known(webhook)
         private: list[str] = []
@@ -79,7 +77,7 @@ class Client:
             endpoint.users += 1
             values = await endpoint.secrets(limit)
             headers = endpoint.headers(callback, now_ms // 1000, private, values)
-            spent = self._monotonic() - started
+            spent = time.monotonic() - started
             left = limit - spent if spent > AT_ONCE else limit
             answer = await endpoint.post(callback.body, headers, left, private)
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
@@ -91,7 +89,7 @@ class Client:
                 endpoint.users -= 1
                 if endpoint.retired and not endpoint.users:
                     self._close_soon(endpoint)
-        duration_ms = round((self._monotonic() - started) * 1000)
+        duration_ms = round((time.monotonic() - started) * 1000)
         return replace(answer, started_ms=now_ms, duration_ms=duration_ms)
 
     def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:

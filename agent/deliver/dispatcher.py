@@ -9,26 +9,22 @@ an idle dispatcher runs no code at all.
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from typing import TYPE_CHECKING, Final
 
-from agent.clock import wall_ms
 from agent.deliver.lane import Memory
 from agent.deliver.outcomes import Outcomes
 from agent.deliver.policy import due_in
 from agent.deliver.shared import Shared
-from agent.deliver.timers import call_later as loop_call_later
 from agent.deliver.worker import Worker
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from agent.clock import Clock
     from agent.config import Delivery, Webhook
     from agent.deliver.policy import Decision
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookFigures, WebhookStats
-    from agent.deliver.timers import CallLater
     from agent.model import Attempt, Callback
     from agent.store import Callbacks
 
@@ -49,11 +45,8 @@ class Dispatcher:
         webhooks: by id; callbacks of disabled or unknown ones are held.
         settings: [delivery]; its `drain_rate` holds from a webhook's recovery until nothing of it
             is pending.
+        clock: of the process.
         held: see HELD.
-        now_ms: wall clock, milliseconds.
-        monotonic: seconds; paces the draining, and tells when the wall clock was set.
-        jitter: random numbers in [0, 1).
-        call_later: timers.
         on_attempt: told of every attempt and its decision, before they are durable; must be quick
             and must not raise.
     """
@@ -65,25 +58,19 @@ class Dispatcher:
         *,
         webhooks: Mapping[int, Webhook],
         settings: Delivery,
+        clock: Clock,
         held: int = HELD,
-        now_ms: Callable[[], int] = wall_ms,
-        monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
-        call_later: CallLater = loop_call_later,
         on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
     ) -> None:
         self._store = store
-        self._outcomes = Outcomes(store, call_later)
+        self._outcomes = Outcomes(store, clock)
         self._shared = Shared(
             store=store,
             sender=sender,
             outcomes=self._outcomes,
             memory=Memory(held),
             settings=settings,
-            now_ms=now_ms,
-            monotonic=monotonic,
-            jitter=jitter,
-            later=call_later,
+            clock=clock,
             on_attempt=on_attempt,
         )
         self._webhooks = dict(webhooks)
@@ -95,8 +82,8 @@ class Dispatcher:
     @property
     def alive(self) -> bool:
         """Started, and no attempt outlasts its limit: what the watchdog may go by."""
-        now = time.monotonic()
         shared = self._shared
+        now = shared.clock.monotonic()
         return shared.running and all(now < deadline for deadline in shared.deadlines.values())
 
     async def start(self) -> None:
@@ -108,8 +95,8 @@ class Dispatcher:
         if self._stopped:
             return
         shared = self._shared
-        now = shared.now_ms()
-        shared.clock_offset = now - round(shared.monotonic() * 1000)
+        now = shared.clock.wall_ms()
+        shared.clock_offset = now - round(shared.clock.monotonic() * 1000)
         shared.running = True
         for webhook_id in self._webhooks:
             self._worker(webhook_id)
@@ -167,10 +154,11 @@ class Dispatcher:
         self._outcomes.close()
         for worker in self._workers.values():
             worker.halt()
-        end = time.monotonic() + grace
+        loop = asyncio.get_running_loop()
+        end = loop.time() + grace
         for left in (self._shared.tasks, self._outcomes.under_way):
             if left:
-                _, late = await asyncio.wait(left, timeout=max(0.0, end - time.monotonic()))
+                _, late = await asyncio.wait(left, timeout=max(0.0, end - loop.time()))
                 for each in late:
                     each.cancel()
                 await asyncio.gather(*late, return_exceptions=True)

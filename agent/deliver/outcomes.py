@@ -13,8 +13,8 @@ from agent.errors import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.clock import Clock
     from agent.deliver.policy import Decision
-    from agent.deliver.timers import CallLater
     from agent.model import Attempt, Callback
     from agent.store import Callbacks
 
@@ -29,9 +29,9 @@ STORE_RETRY: Final = 5.0
 class Outcomes:
     """Those on their way into the store. Nothing waits for one: who handed it over is called."""
 
-    def __init__(self, store: Callbacks, later: CallLater) -> None:
+    def __init__(self, store: Callbacks, clock: Clock) -> None:
         self._store = store
-        self._later = later
+        self._clock = clock
         self._closed = False
         self.under_way: set[asyncio.Future[Any]] = set()
 
@@ -74,7 +74,7 @@ class Outcomes:
             reason=str(error),
         )
         if not self._closed:
-            self._later(STORE_RETRY, self._again, callback, attempt, decision, done)
+            self._clock.call_later(STORE_RETRY, self._again, callback, attempt, decision, done)
 
     def _again(self, callback: Callback, attempt: Attempt, decision: Decision, done: Done) -> None:
         if not self._closed:

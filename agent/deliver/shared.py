@@ -1,4 +1,4 @@
-"""What the workers of all webhooks have in common: the store, the sender, clocks, limits."""
+"""What the workers of all webhooks have in common: the store, the sender, the clock, limits."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
 
+    from agent.clock import Clock
     from agent.config import Delivery
     from agent.deliver.lane import Lane, Memory
     from agent.deliver.outcomes import Outcomes
     from agent.deliver.policy import Answer, Decision
     from agent.deliver.sender import Sender
-    from agent.deliver.timers import CallLater
     from agent.model import Attempt, Callback
     from agent.store import Callbacks
 
@@ -35,10 +35,7 @@ class Shared:
     memory: Memory
     settings: Delivery
     """Of now: a reload changes them."""
-    now_ms: Callable[[], int]
-    monotonic: Callable[[], float]
-    jitter: Callable[[], float]
-    later: CallLater
+    clock: Clock
     on_attempt: Callable[[Callback, Attempt, Decision], None]
     starts: Starts = field(default_factory=Starts)
     running: bool = False
@@ -53,12 +50,12 @@ class Shared:
         made = callback.attempts + 1
         created = self._created_ms(callback, now)
         step = step_of(made, (now - created) / 1000)
-        return decide(answer, made, created, now, self.jitter(), self.settings.max_age, step)
+        return decide(answer, made, created, now, self.clock.jitter(), self.settings.max_age, step)
 
     def _created_ms(self, callback: Callback, now: int) -> int:
         """When it was made, for its age: a clock set forward since the start ages nothing.
 
         Which callbacks are older than the jump is not known, so all may live longer by its size.
         """
-        jump = now - round(self.monotonic() * 1000) - self.clock_offset
+        jump = now - round(self.clock.monotonic() * 1000) - self.clock_offset
         return min(now, callback.created_ms + jump) if jump > JUMP_MS else callback.created_ms

@@ -17,18 +17,17 @@ equal webhook of a new configuration leaves alone).
 from __future__ import annotations
 
 import asyncio
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
+from agent.deliver.alarm import Alarm
 from agent.deliver.breaker import Breaker
 from agent.deliver.lane import Lanes
 from agent.deliver.outcomes import STORE_RETRY
 from agent.deliver.policy import LONGEST, Dead, Delivered, Paused, Retry
 from agent.deliver.stats import Counts, WebhookStats
-from agent.deliver.timers import Alarm
 from agent.errors import StoreError
 from agent.model import Attempt
 
@@ -77,14 +76,14 @@ class Worker:
         self.counts = Counts()
         self._in_flight = 0
         self._unrecorded = 0
-        self._due = Alarm(shared.later, self._wake_due)
+        self._due = Alarm(shared.clock, self._wake_due)
         """For the first lane that waits."""
         self._due_at = 0.0
-        self._nudge = Alarm(shared.later, self._probe)
+        self._nudge = Alarm(shared.clock, self._probe)
         """To probe the endpoint before its heads are due."""
-        self._resume = Alarm(shared.later, self._unpause)
+        self._resume = Alarm(shared.clock, self._unpause)
         """To probe one that has paused."""
-        self._drain = Alarm(shared.later, self.pump)
+        self._drain = Alarm(shared.clock, self.pump)
         """For the next callback of one that drains."""
 
     def stats(self) -> WebhookStats:
@@ -115,7 +114,7 @@ class Worker:
 
     def wait(self, udid: str, head: int, created_ms: int, delay: float) -> None:
         """A lane of before the start is not due yet: it failed, as far as is known."""
-        now = self._shared.monotonic()
+        now = self._shared.clock.monotonic()
         self.breaker.was_down(now)
         self.lanes.wait(udid, (now + delay, head, created_ms, False))
         self._arm()
@@ -167,7 +166,7 @@ class Worker:
         ):
             return None
         if breaker.draining:
-            left = breaker.drain_in(shared.settings.drain_rate, shared.monotonic())
+            left = breaker.drain_in(shared.settings.drain_rate, shared.clock.monotonic())
             if left > 0:
                 if not self._drain.is_set:
                     self._drain.set(left)
@@ -201,10 +200,10 @@ class Worker:
                 webhook, callback = chosen
                 edition = self._edition
                 limit = webhook.timeout or shared.settings.timeout
-                shared.deadlines[lane] = time.monotonic() + limit + OVERDUE
-                self.breaker.tried_at = shared.monotonic()
+                shared.deadlines[lane] = shared.clock.monotonic() + limit + OVERDUE
+                self.breaker.tried_at = shared.clock.monotonic()
                 answer = await shared.sender.attempt(
-                    webhook, callback, shared.now_ms(), limit=limit
+                    webhook, callback, shared.clock.wall_ms(), limit=limit
                 )
         finally:
             self._in_flight -= 1
@@ -212,7 +211,7 @@ class Worker:
         if chosen is None:
             self._go_on(lane)
             return
-        now = shared.now_ms()
+        now = shared.clock.wall_ms()
         decision = shared.decide(callback, answer, now)
         self.counts.count(answer, decision)
         if self._edition == edition:
@@ -284,7 +283,7 @@ class Worker:
             # Storing may have taken long: what was edited, or has recovered, is tried at once.
             if self._edition == edition and (asked or self.breaker.recoveries == recoveries):
                 # A clock set back meanwhile must not count.
-                delay = min(decision.due_ms - now, decision.due_ms - self._shared.now_ms()) / 1000
+                delay = (decision.due_ms - max(now, self._shared.clock.wall_ms())) / 1000
                 self._put_off(lane, max(0.0, delay), asked=asked)
                 return
         self._go_on(lane)
@@ -299,7 +298,7 @@ class Worker:
     def _judge(self, webhook: Webhook, callback: Callback, decision: Decision, now: int) -> None:
         """What the outcome says of the webhook as a whole."""
         breaker = self.breaker
-        turned = breaker.judge(decision, now, self._shared.monotonic())
+        turned = breaker.judge(decision, now, self._shared.clock.monotonic())
         if isinstance(decision, Delivered):
             self._nudge.cancel()
             if turned:
@@ -330,7 +329,7 @@ class Worker:
     # --- waiting ---------------------------------------------------------------------------
 
     def _put_off(self, lane: Lane, delay: float, *, asked: bool = False) -> None:
-        self.lanes.put_off(lane, self._shared.monotonic() + delay, asked=asked)
+        self.lanes.put_off(lane, self._shared.clock.monotonic() + delay, asked=asked)
         self._arm()
         if not asked:
             self._probe_in(delay)
@@ -344,11 +343,11 @@ class Worker:
         self._due.cancel()
         if at is not None and self._shared.running:
             self._due_at = at
-            self._due.set(at - self._shared.monotonic())
+            self._due.set(at - self._shared.clock.monotonic())
 
     def _wake_due(self) -> None:
         # A timer may come a moment early.
-        self.lanes.wake_due(max(self._shared.monotonic(), self._due_at))
+        self.lanes.wake_due(max(self._shared.clock.monotonic(), self._due_at))
         self._arm()
         self.pump()
 
@@ -356,7 +355,7 @@ class Worker:
         """A lane waits for so long: see that its endpoint is probed earlier, while it fails."""
         if self._nudge.is_set or not self._shared.running:
             return
-        left = self.breaker.probe_in(delay, self._shared.monotonic())
+        left = self.breaker.probe_in(delay, self._shared.clock.monotonic())
         if left is not None:
             self._nudge.set(left)
 
@@ -365,7 +364,7 @@ class Worker:
         breaker = self.breaker
         if breaker.down_since is None or breaker.paused or self._webhook is None:
             return
-        left = breaker.asked_until - self._shared.monotonic()
+        left = breaker.asked_until - self._shared.clock.monotonic()
         if self._in_flight or left > 0:
             self._nudge.set(max(left, LOOK_AGAIN))
         elif self.lanes.wake_longest():

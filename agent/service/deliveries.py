@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import structlog
 
-from agent.clock import timestamp, wall_ms
+from agent.clock import timestamp
 from agent.config import parse_duration
 from agent.errors import StoreError, UnknownDeliveryError
 from agent.model import CallbackState, DeviceState
@@ -18,6 +18,7 @@ from agent.store import DeliveryQuery
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from agent.clock import Clock
     from agent.deliver.dispatcher import Dispatcher
     from agent.model import Attempt
     from agent.service.devices import Devices
@@ -117,11 +118,14 @@ class ReplayFilters(DeliveryFilters, total=False):
 class Deliveries:
     """Asks the store; `query` has keys of `ListFilters`."""
 
-    def __init__(self, live: Live, store: Store, dispatcher: Dispatcher, devices: Devices) -> None:
+    def __init__(
+        self, live: Live, store: Store, dispatcher: Dispatcher, devices: Devices, clock: Clock
+    ) -> None:
         self._live = live
         self._store = store
         self._dispatcher = dispatcher
         self._devices = devices
+        self._clock = clock
 
     async def rows(self, query: Mapping[str, str]) -> list[DeliveryRow]:
         """Rows of `/v1/deliveries`, newest first.
@@ -212,7 +216,7 @@ class Deliveries:
             udid=self._devices.udid(query["device"]) if "device" in query else None,
             state=CallbackState(state) if state else None,
             message_id=query.get("id"),
-            since_ms=_since_ms(query["since"]) if "since" in query else None,
+            since_ms=_since_ms(query["since"], self._clock.wall_ms()) if "since" in query else None,
             limit=int(limit),
         )
 
@@ -227,10 +231,10 @@ def _attempt(attempt: Attempt) -> AttemptRow:
     }
 
 
-def _since_ms(text: str) -> int:
+def _since_ms(text: str, now_ms: int) -> int:
     """A moment: ISO 8601, or how long ago (`2h`); ValueError otherwise."""
     try:
-        return wall_ms() - int(parse_duration(text) * 1000)
+        return now_ms - int(parse_duration(text) * 1000)
     except ValueError:
         pass
     try:

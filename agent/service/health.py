@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from agent import __version__
-from agent.clock import timestamp, wall_ms
+from agent.clock import timestamp
 from agent.model import DeviceState
 from agent.service.reload import LastReload, ReloadRow
 from agent.service.rows import Time, iso
@@ -14,6 +14,7 @@ from agent.store import SQLITE_VERSION
 from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
+    from agent.clock import Clock
     from agent.sources.registry import Row
     from agent.store import Store
     from agent.tasks import Tasks
@@ -87,12 +88,14 @@ class StatusRow(HealthRow):
 class Health:
     """Reads all parts; `reloaded` is told of reloads."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, poller: Poller, tasks: Tasks) -> None:
+    def __init__(
+        self, pipeline: Pipeline, store: Store, poller: Poller, tasks: Tasks, clock: Clock
+    ) -> None:
         self._pipeline = pipeline
         self._poller = poller
         self._store = store
         self._tasks = tasks
-        self.started_ms = self.loaded_ms = wall_ms()
+        self.started_ms = self.loaded_ms = clock.wall_ms()
         """Of the agent, and of the configuration in force."""
         self._reloaded = LastReload()
 

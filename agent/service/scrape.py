@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.clock import wall_ms
 from agent.errors import AgentError, StoreError
 from agent.service.metrics import METRICS, Hook, Process, Scene
 
 if TYPE_CHECKING:
+    from agent.clock import Clock
     from agent.deliver.dispatcher import Dispatcher
     from agent.service.health import Health
     from agent.service.live import Live
@@ -52,6 +52,7 @@ class Scraper:
     leases: Leases
     poller: Poller
     health: Health
+    clock: Clock
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _asked: int = field(default=0, init=False)
     """Scrapes."""
@@ -99,7 +100,7 @@ class Scraper:
             store=self.store,
             leases=self.leases,
             health=self.health,
-            now_ms=wall_ms(),
+            now_ms=self.clock.wall_ms(),
             census=self.pipeline.views.census(),
             hooks=hooks,
             store_answers=pending is not None,

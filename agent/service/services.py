@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
@@ -35,6 +35,10 @@ class Services:
     scraper: Scraper
     reload: Callable[[], Awaitable[Reloaded]]
     """Load the configuration anew; ConfigError says all that is wrong with it."""
+
+    def names(self) -> Sequence[str]:
+        """Under which it may be asked, besides literal addresses and localhost."""
+        return self.live.config.api.hosts
 
     def tcp_token(self) -> str | None:
         """What changes over TCP must bear; None: they are not served. May raise SecretError."""

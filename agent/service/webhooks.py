@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, TypedDict
 
-from agent.clock import wall_ms
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.service.rows import Time, iso
 
 if TYPE_CHECKING:
+    from agent.clock import Clock
     from agent.config import Webhook
     from agent.deliver.dispatcher import Dispatcher
     from agent.deliver.sender import Sender
@@ -86,10 +86,11 @@ class SampleRow(TypedDict):
 class Webhooks:
     """Reads the configuration in force and the dispatcher's state; tests through its sender."""
 
-    def __init__(self, live: Live, dispatcher: Dispatcher, sender: Sender) -> None:
+    def __init__(self, live: Live, dispatcher: Dispatcher, sender: Sender, clock: Clock) -> None:
         self._live = live
         self._dispatcher = dispatcher
         self._sender = sender
+        self._clock = clock
 
     def rows(self) -> list[WebhookRow]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
@@ -110,7 +111,7 @@ class Webhooks:
         """Send a marked sample to that webhook, once, and tell what came; UnknownWebhookError."""
         id_ = self._live.webhook_id(name)
         webhook = self._live.webhooks[id_]
-        now = wall_ms()
+        now = self._clock.wall_ms()
         message_id = new_message_id()
         transition = Transition(
             "device-agent-test", None, webhook.events[0], "sent by `webhooks test`", now

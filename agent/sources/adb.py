@@ -36,6 +36,7 @@ from agent.wire.adb_lists import AdbError
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config import Android
     from agent.model import Emit
 
 log = structlog.get_logger(__name__)
@@ -65,31 +66,21 @@ class AdbSource:
 
     def __init__(
         self,
+        settings: Android,
+        home: Path | None,
         *,
-        server: str = "127.0.0.1:5037",
-        start_server: bool,
-        adb_path: str = "",
-        network_devices: bool,
-        probe_interval: float,
-        probe_timeout: float,
         compare_interval: float = 5.0,
         answer_limit: float = ANSWER_LIMIT,
-        home: Path | None = None,
     ) -> None:
-        """Times in seconds; `probe_interval` 0: phones are never probed.
+        """Times in seconds; AgentError for an address that is none.
 
-        `server` is `HOST:PORT` or the path of a unix socket; AgentError for anything else. With
-        `start_server` a server is started where `server` is 127.0.0.1 or localhost and refuses,
-        with the binary `adb_path` ("": found by itself); `home` is its HOME where the caller's
-        cannot be written.
+        By `settings`, [android], a server is started only where its address is 127.0.0.1 or
+        localhost and refuses; `home` is its HOME where the caller's cannot be written.
         """
-        self._client = AdbClient(server)
-        self._start_server = start_server and adb_server.can_start(self._client.host)
-        self._adb_path = adb_path
+        self._settings = settings
+        self._client = AdbClient(settings.adb_server)
+        self._start_server = settings.start_server and adb_server.can_start(self._client.host)
         self._home = home
-        self._network_devices = network_devices
-        self._probe_interval = probe_interval
-        self._probe_timeout = probe_timeout
         self._compare_interval = compare_interval
         self._answer_limit = answer_limit
         self._session: AdbSession | None = None
@@ -115,13 +106,9 @@ class AdbSource:
         while True:
             session = AdbSession(
                 self._client,
-                Asker(
-                    self._client,
-                    probe_interval=self._probe_interval,
-                    probe_timeout=self._probe_timeout,
-                ),
+                Asker(self._client, self._settings),
                 emit,
-                network_devices=self._network_devices,
+                self._settings,
                 compare_interval=self._compare_interval,
                 answer_limit=self._answer_limit,
                 oddities=self._oddities,
@@ -136,7 +123,7 @@ class AdbSource:
             if refused and self._start_server and now >= next_start:
                 next_start = now + next(starts)
                 try:
-                    await adb_server.start(self._client.port, self._adb_path, self._home)
+                    await adb_server.start(self._client.port, self._settings.adb_path, self._home)
                 except adb_server.AdbStartError as error:
                     reason = f"no adb server at {self._client.server}, and none started: {error}"
                     log.warning("adb.server_not_started", reason=str(error))

@@ -17,6 +17,7 @@ from agent.udid import is_network, is_off_usb
 from agent.wire.adb_lists import LongRow, Rows
 
 if TYPE_CHECKING:
+    from agent.config import Android
     from agent.model import Emit
     from agent.sources.adb_probe import Asker
     from agent.sources.oddities import Oddities
@@ -31,7 +32,7 @@ class AdbPhones:
         server: as it is told in logs.
         asker: who asks the phones; attended to here.
         emit: takes the edges.
-        network_devices: whether those that adb reaches over the network count.
+        settings: [android].
         oddities: where what the server leaves out is told.
     """
 
@@ -40,8 +41,7 @@ class AdbPhones:
         server: str,
         asker: Asker,
         emit: Emit,
-        *,
-        network_devices: bool,
+        settings: Android,
         oddities: Oddities,
     ) -> None:
         self.live = False
@@ -59,7 +59,7 @@ class AdbPhones:
         self._server = server
         self._asker = asker
         self._emit = emit
-        self._network_devices = network_devices
+        self._settings = settings
         self._oddities = oddities
         self._long: dict[str, tuple[LongRow, ...]] = {}
         self._serial_of: dict[int, str] = {}  # of every transport in _long
@@ -234,7 +234,7 @@ class AdbPhones:
 
     def _attend(self, serial: str) -> None:
         """Have those asked that are ready, and nobody else."""
-        if self._network(serial) and not self._network_devices:
+        if self._network(serial) and not self._settings.network_devices:
             return
         for row, state in self._transports(serial) or ():
             if reading(state)[0] is Bridge.READY and row.transport_id:
@@ -248,7 +248,7 @@ class AdbPhones:
     def _wanted(self, serial: str) -> dict[str, Sighting] | None:
         """Address → sighting of the phones under that serial; None: not to be told yet."""
         states, network = self.rows.get(serial, ()), self._network(serial)
-        if not states or (network and not self._network_devices):
+        if not states or (network and not self._settings.network_devices):
             return {}
         transports = self._transports(serial)
         if transports is None:

@@ -21,6 +21,7 @@ from agent.wire.adb_lists import AdbError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from agent.config import Android
     from agent.wire.adb import AdbClient
 
 log = structlog.get_logger(__name__)
@@ -86,7 +87,7 @@ class Asker:
     all. `changed(id)` is called with each news.
     """
 
-    def __init__(self, client: AdbClient, *, probe_interval: float, probe_timeout: float) -> None:
+    def __init__(self, client: AdbClient, settings: Android) -> None:
         self.changed: Callable[[int], None] = lambda _: None
         self.told: dict[int, Told] = {}
         """Answers; also an empty one where asking failed the first time."""
@@ -95,8 +96,8 @@ class Asker:
         self.overdue: set[int] = set()
         """Those that were waited for and have not said yet who they are."""
         self._client = client
-        self._interval = probe_interval
-        self._timeout = probe_timeout
+        self._interval = settings.probe_interval
+        self._timeout = settings.probe_timeout
         self._answers: set[int] = set()
         """Those that answered their last probe: if their names hang, only their names do."""
         self._serials: dict[int, str] = {}
@@ -104,7 +105,7 @@ class Asker:
         self._waits: dict[int, Iterator[float]] = {}
         self._phase = 0.0
         self._names = Agenda(NAMES_AT_ONCE, self._ask_name)
-        self._probes = Agenda(PROBES_AT_ONCE, self._probe, grain=probe_interval / GRAINS)
+        self._probes = Agenda(PROBES_AT_ONCE, self._probe, grain=self._interval / GRAINS)
         self._retries = Agenda(RETRIES_AT_ONCE, self._probe)
         self._awaited = Agenda(RETRIES_AT_ONCE, self._wait_no_longer)
         self._agendas = (self._names, self._probes, self._retries, self._awaited)

@@ -14,6 +14,7 @@ from agent.wire.adb import AdbFailError
 from agent.wire.adb_lists import AdbError, parse_long_rows, parse_rows
 
 if TYPE_CHECKING:
+    from agent.config import Android
     from agent.model import Emit
     from agent.sources.adb_probe import Asker
     from agent.sources.oddities import Oddities
@@ -42,8 +43,8 @@ class AdbSession:
         client: AdbClient,
         asker: Asker,
         emit: Emit,
+        settings: Android,
         *,
-        network_devices: bool,
         compare_interval: float,
         answer_limit: float,
         oddities: Oddities,
@@ -54,9 +55,7 @@ class AdbSession:
         self._compare_interval = compare_interval
         self._answer_limit = answer_limit
         self._oddities = oddities
-        self._phones = AdbPhones(
-            client.server, asker, emit, network_devices=network_devices, oddities=oddities
-        )
+        self._phones = AdbPhones(client.server, asker, emit, settings, oddities)
         self._frames = 0
         self._refreshing = asyncio.Lock()
         self._follow_ups: list[float] = []

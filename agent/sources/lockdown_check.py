@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.config import Ios
     from agent.wire.lockdown import Refusal
     from agent.wire.usbmux import Attached, UsbmuxClient
 
@@ -48,10 +49,10 @@ def unresponsive(why: str) -> Verdict:
 class LockdownCheck:
     """Asks phones' lockdownd whether they trust this host. Lasts as long as the source."""
 
-    def __init__(self, mux: UsbmuxClient, records: Path, timeout: float) -> None:
+    def __init__(self, mux: UsbmuxClient, records: Path, settings: Ios) -> None:
         self._mux = mux
         self._records = records
-        self._timeout = timeout
+        self._timeout = settings.probe_timeout
         self._turns = asyncio.Semaphore(CHECKS)
         self._loading = asyncio.Lock()
         self._loaded = False

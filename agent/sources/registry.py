@@ -52,40 +52,18 @@ class Row(Generic[Section]):
         return _PLATFORM_OF.get(self.name)
 
 
-def _adb(android: Android, state_dir: Path) -> DeviceSource:
-    return AdbSource(
-        server=android.adb_server,
-        start_server=android.start_server,
-        adb_path=android.adb_path,
-        network_devices=android.network_devices,
-        probe_interval=android.probe_interval,
-        probe_timeout=android.probe_timeout,
-        home=state_dir,
-    )
-
-
-def _usbmux(ios: Ios, state_dir: Path) -> DeviceSource:
-    return UsbmuxSource(
-        address=ios.usbmuxd,
-        network_devices=ios.network_devices,
-        probe_interval=ios.probe_interval,
-        probe_timeout=ios.probe_timeout,
-        records=state_dir / "pairing",
-    )
-
-
 _UDEV: Row[Usb] = Row(SourceName.UDEV, lambda config: config.usb, lambda _usb, _dir: UdevSource())
 _ADB: Row[Android] = Row(
     SourceName.ADB,
     lambda config: config.android,
-    _adb,
+    AdbSource,
     network=lambda android: android.network_devices,
     here=lambda android: is_on_this_host(android.adb_server),
 )
 _USBMUX: Row[Ios] = Row(
     SourceName.USBMUX,
     lambda config: config.ios,
-    _usbmux,
+    lambda ios, state_dir: UsbmuxSource(ios, state_dir / "pairing"),
     network=lambda ios: ios.network_devices,
     # This host's usbmuxd listens at a path. Whatever answers at HOST:PORT is a tunnel's end, or in
     # a container, be it this host's own address.

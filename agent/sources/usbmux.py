@@ -25,6 +25,7 @@ from agent.wire.usbmux import UsbmuxClient
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config import Ios
     from agent.model import Emit
     from agent.sources.usbmux_outage import Loss
 
@@ -46,11 +47,8 @@ class UsbmuxSource:
     check says. Checks run beside each other and never delay the reading of usbmuxd's messages.
 
     Args:
-        address: the absolute path of usbmuxd's socket, or `HOST:PORT`.
-        network_devices: report iPhones reached over Wi-Fi too; one that is also on USB then is two
-            sightings of one serial.
-        probe_interval: seconds between checks of a ready phone; 0: checked once, when it comes.
-        probe_timeout: seconds in which usbmuxd and the phone's lockdownd must complete a check.
+        settings: [ios]. An iPhone that is reached over Wi-Fi, too, is two sightings of one serial;
+            with no `probe_interval` a ready phone is checked once, when it comes.
         records: a folder that is searched for pairing records (`UDID.plist`) that usbmuxd does not
             have; it need not exist, and nothing is written there.
         list_interval: seconds between comparisons of what was announced with usbmuxd's list, which
@@ -63,27 +61,23 @@ class UsbmuxSource:
 
     def __init__(
         self,
-        *,
-        address: str = "/var/run/usbmuxd",
-        network_devices: bool,
-        probe_interval: float,
-        probe_timeout: float,
+        settings: Ios,
         records: Path,
+        *,
         list_interval: float = 30.0,
         answer_limit: float = 5.0,
         retry: float = 2.0,
         sysfs: Path = BUS,
     ) -> None:
+        self._settings = settings
         self._bus = Bus(sysfs)
         self._session: UsbmuxSession | None = None
-        self._mux = UsbmuxClient(address)
+        self._mux = UsbmuxClient(settings.usbmuxd)
         self._answer_limit = answer_limit
         self._oddities = Oddities()
-        self._network_devices = network_devices
-        self._probe_interval = probe_interval
         self._list_interval = list_interval
         self._retry = retry
-        self._lockdown = LockdownCheck(self._mux, records, probe_timeout)
+        self._lockdown = LockdownCheck(self._mux, records, settings)
 
     @property
     def name(self) -> SourceName:
@@ -121,10 +115,9 @@ class UsbmuxSource:
                 emit,
                 self._mux,
                 self._lockdown,
+                self._settings,
                 answer_limit=self._answer_limit,
                 oddities=self._oddities,
-                network_devices=self._network_devices,
-                probe_interval=self._probe_interval,
                 retry=self._retry,
             )
             try:

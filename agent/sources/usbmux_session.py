@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any
 
+    from agent.config import Ios
     from agent.model import Emit
     from agent.sources.lockdown_check import LockdownCheck, Verdict
     from agent.sources.oddities import Oddities
@@ -62,11 +63,10 @@ class UsbmuxSession:
         emit: Emit,
         mux: UsbmuxClient,
         lockdown: LockdownCheck,
+        settings: Ios,
         *,
         answer_limit: float,
         oddities: Oddities,
-        network_devices: bool,
-        probe_interval: float,
         retry: float,
     ) -> None:
         self.phones: dict[int, Phone] = {}
@@ -80,8 +80,7 @@ class UsbmuxSession:
         self._lockdown = lockdown
         self._answer_limit = answer_limit
         self._oddities = oddities
-        self._network_devices = network_devices
-        self._probe_interval = probe_interval
+        self._settings = settings
         self._retry = retry
         self._tasks: set[asyncio.Task[None]] = set()
         self._updates = 0
@@ -212,7 +211,7 @@ class UsbmuxSession:
                 phone.look_again.set()
 
     def _wanted(self, device: Attached) -> bool:
-        return self._network_devices or device.is_usb
+        return self._settings.network_devices or device.is_usb
 
     def _apply(self) -> None:
         """Emit what differs from what was emitted."""
@@ -266,7 +265,7 @@ class UsbmuxSession:
         retries = backoff(self._retry, cap=max(self._retry, RETRY_CAP))
         missed = 0
         # Phones that came together are not all probed in the same instant for ever after.
-        pause = random.uniform(0, self._probe_interval)  # noqa: S311 - spreads load
+        pause = random.uniform(0, self._settings.probe_interval)  # noqa: S311 - spreads load
         while True:
             phone.look_again.clear()
             verdict = await self._lockdown.check(phone.device)
@@ -277,10 +276,10 @@ class UsbmuxSession:
             phone.checked.set()
             if not verdict.ready:
                 delay = next(retries)
-            elif not self._probe_interval:
+            elif not self._settings.probe_interval:
                 return
             else:
-                delay, pause = pause, self._probe_interval
+                delay, pause = pause, self._settings.probe_interval
                 retries = backoff(self._retry, cap=max(self._retry, RETRY_CAP))
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):

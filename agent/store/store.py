@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.clock import wall_ms
 from agent.store.calls import Calls, StoreHealth
 from agent.store.database import Database
 from agent.store.record import Record
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from agent.clock import Clock
+    from agent.config import Delivery
     from agent.histogram import Tally
     from agent.model import Callback, DeviceRecord, Transition
 
@@ -45,10 +46,6 @@ class StoreFigures:
     """Bytes that are free on their file system for the agent's user, measured likewise."""
 
 
-def ignore(_: StoreHealth) -> None:
-    """Nobody asked to hear of the store's health."""
-
-
 class Store:
     """Devices, transitions, callbacks, attempts, webhook ids and leases, in one SQLite file.
 
@@ -66,15 +63,14 @@ class Store:
         self,
         database: Database,
         *,
-        retention: float,
+        settings: Delivery,
+        clock: Clock,
         max_unstored: int,
-        now_ms: Callable[[], int],
         on_health: Callable[[StoreHealth], None],
     ) -> None:
         """For `open`, which opens the database."""
         self.directory = database.path.parent
-        self.retention = retention
-        """Seconds that finished callbacks and transitions are kept."""
+        self._settings = settings
         self._on_health = on_health
         self.made_anew = 0
         """How often the file was made anew since the opening: salvage may have missed some of what
@@ -82,17 +78,17 @@ class Store:
         self._recovered_from = database.recovered_from
         calls = self._calls = Calls(
             database,
-            lambda: now_ms() - round(self.retention * 1000),
+            lambda: clock.wall_ms() - round(self._settings.retention * 1000),
             max_unstored,
             self._health_changed,
         )
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
         self.transitions = Transitions(calls)
-        self.callbacks = Callbacks(calls, self.backlog, now_ms)
+        self.callbacks = Callbacks(calls, self.backlog, clock)
         self.attempts = Attempts(calls)
         self.deliveries = Deliveries(calls, self.backlog)
-        self.webhooks = Webhooks(calls, self.backlog, now_ms)
+        self.webhooks = Webhooks(calls, self.backlog, clock)
         self.leases = Leases(calls)
 
     @classmethod
@@ -100,10 +96,10 @@ class Store:
         cls,
         directory: Path,
         *,
-        retention: float = 30 * 86400,
+        settings: Delivery,
+        clock: Clock,
         max_unstored: int = 100_000,
-        now_ms: Callable[[], int] = wall_ms,
-        on_health: Callable[[StoreHealth], None] = ignore,
+        on_health: Callable[[StoreHealth], None],
     ) -> Store:
         """Open the store in that directory, which is made (0700) if missing.
 
@@ -112,9 +108,9 @@ class Store:
 
         Args:
             directory: the agent's state directory; one agent at a time.
-            retention: seconds that finished callbacks and transitions are kept.
+            settings: [delivery], which says how long what is finished is kept.
+            clock: of the process; read on the writer's thread too.
             max_unstored: changes kept in memory at most while they cannot be written.
-            now_ms: the wall clock; called on the writer's thread too.
             on_health: called on the loop's thread at every later change of `health`.
 
         Raises:
@@ -126,11 +122,15 @@ class Store:
         database.open()
         return cls(
             database,
-            retention=retention,
+            settings=settings,
+            clock=clock,
             max_unstored=max_unstored,
-            now_ms=now_ms,
             on_health=on_health,
         )
+
+    def reconfigure(self, settings: Delivery) -> None:
+        """These are in force now."""
+        self._settings = settings
 
     async def close(self) -> None:
         """Commit what is queued, within 3 s, then close and release the lock; idempotent.

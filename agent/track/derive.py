@@ -22,7 +22,7 @@ to the holds:
   than the longest hold (and `arrival`, `source_grace`, where such waits lay in it) and takes up a
   candidate that it had before, it enters the worst state that it showed since it left. A phone that
   goes through several states once, and stays in the last, only waits for that one's hold.
-- *Flapping*: past `flap_transitions` in `flap_window` every hold grows to `flap_hold` at least,
+- *Flapping*: past `flap.transitions` in `flap.window` every hold grows to `flap.hold` at least,
   until nothing has changed for that long. Counted are transitions, and what was too short to be
   one: a phone that re-enumerates over and over, or that its bridge loses for a second each time.
 
@@ -38,8 +38,12 @@ import math
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import product
+from typing import TYPE_CHECKING
 
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
+
+if TYPE_CHECKING:
+    from agent.config import Flap, Hold
 
 
 class Outcome(StrEnum):
@@ -115,35 +119,27 @@ ASK_LEAD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Hold and grace times, in seconds."""
+    """Hold and grace times, and what flapping is; in seconds."""
 
-    hold_online: float = 0.0
-    hold_offline: float = 5.0
-    hold_utilizing: float = 0.0
-    hold_unplugged: float = 3.0
-    arrival: float = 10.0
-    source_grace: float = 30.0
-    usage_grace: float = 60.0
-    flap_transitions: int = 6
-    flap_window: float = 60.0
-    flap_hold: float = 30.0
+    hold: Hold
+    flap: Flap
 
-    def hold(self, state: DeviceState) -> float:
+    def hold_of(self, state: DeviceState) -> float:
         """How long a derived state must last before it counts."""
         match state:
             case DeviceState.ONLINE:
-                return self.hold_online
+                return self.hold.online
             case DeviceState.OFFLINE:
-                return self.hold_offline
+                return self.hold.offline
             case DeviceState.UTILIZING:
-                return self.hold_utilizing
+                return self.hold.utilizing
             case DeviceState.UNPLUGGED:
-                return self.hold_unplugged
+                return self.hold.unplugged
 
     @property
     def longest_hold(self) -> float:
         """Of the undamped ones."""
-        return max(self.hold(state) for state in DeviceState)
+        return max(self.hold_of(state) for state in DeviceState)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,7 +251,7 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
         ask_at = ripe_at - min(ASK_LEAD, hold / 2)
 
     if track.flapping:
-        quiet_at = track.changed_at + policy.flap_hold
+        quiet_at = track.changed_at + policy.flap.hold
         if now >= quiet_at:
             track = replace(track, flapping=False, flips=())
             quiet_at = NEVER
@@ -378,7 +374,7 @@ def _usage(
         track = replace(track, usage_holder=readings.holder)
     since = track.usage_unknown_since
     assert since is not None
-    ends = since + policy.usage_grace
+    ends = since + policy.hold.usage_grace
     return (track, track.usage, ends) if now < ends else (track, Usage.UNKNOWN, NEVER)
 
 
@@ -464,7 +460,7 @@ def _arrived(
         if since is None:
             since = now
             track = replace(track, silent_since=now)
-        ends = since + policy.arrival
+        ends = since + policy.hold.arrival
         if now < ends:
             return track, track.state, _Sight.ARRIVING, ends
         track = replace(track, arriving=False, silent_since=None)
@@ -479,7 +475,7 @@ def _blind(
     if since is None:
         since = now
         track = replace(track, bridge_unknown_since=now)
-    ends = since + policy.source_grace
+    ends = since + policy.hold.source_grace
     if now < ends:
         return track, track.state, _Sight.BLIND, ends
     return track, DeviceState.OFFLINE, _Sight.CLEAR, NEVER
@@ -541,18 +537,18 @@ def _patience(track: Track, away: Away, policy: Policy) -> float:
     """How long a phone may be away from its state, however it flickers."""
     longest = policy.longest_hold
     if track.flapping:
-        longest = max(longest, policy.flap_hold)
+        longest = max(longest, policy.flap.hold)
     return (
         longest
-        + (policy.arrival if away.arriving else 0.0)
-        + (policy.source_grace if away.blind else 0.0)
+        + (policy.hold.arrival if away.arriving else 0.0)
+        + (policy.hold.source_grace if away.blind else 0.0)
     )
 
 
 def _hold(track: Track, state: DeviceState, policy: Policy) -> float:
-    hold = policy.hold(state)
+    hold = policy.hold_of(state)
     if track.flapping and (track.state, state) not in _SESSION_EDGES:
-        return max(hold, policy.flap_hold)
+        return max(hold, policy.flap.hold)
     return hold
 
 
@@ -578,7 +574,7 @@ def _enter(
 
 
 def _flap(track: Track, now: float, policy: Policy) -> Track:
-    flips = (*(at for at in track.flips if at > now - policy.flap_window), now)
-    flapping = track.flapping or len(flips) > policy.flap_transitions
+    flips = (*(at for at in track.flips if at > now - policy.flap.window), now)
+    flapping = track.flapping or len(flips) > policy.flap.transitions
     # Only as many as the rule looks at: a flapping phone must not grow this without bound.
-    return replace(track, flips=flips[-(policy.flap_transitions + 1) :], flapping=flapping)
+    return replace(track, flips=flips[-(policy.flap.transitions + 1) :], flapping=flapping)

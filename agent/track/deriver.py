@@ -19,12 +19,11 @@ from agent.track.records import record_of
 from agent.track.telling import say
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Awaitable, Callable, Iterable
 
+    from agent.clock import Clock, Timer
     from agent.track.commits import Commits
     from agent.track.devices import Devices
-    from agent.track.pace import Clocks
     from agent.track.roster import Roster, Tracked
     from agent.track.settings import Settings
     from agent.track.views import Views
@@ -52,7 +51,7 @@ class Deriver:
         roster: whose states are derived, and what is remembered of each.
         views: all readings of a device, together.
         commits: takes what counts.
-        clocks: monotonic seconds, wall milliseconds, a timer.
+        clock: of the process; see `pace` for what the holds go by.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
         changed: told of each device whose view may have changed, its end included.
         idle: called whenever nothing is left to derive now.
@@ -65,7 +64,7 @@ class Deriver:
         roster: Roster,
         views: Views,
         commits: Commits,
-        clocks: Clocks,
+        clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
         changed: Callable[[str], None],
         idle: Callable[[], None],
@@ -75,16 +74,16 @@ class Deriver:
         self._roster = roster
         self._views = views
         self._commits = commits
-        self._clocks = clocks
+        self._clock = clock
         self._changed = changed
         self._idle = idle
-        self._pace = Pace(clocks, self.derive, self._on_gap)
+        self._pace = Pace(clock, self.derive, self._on_gap)
         self._questions = Questions(self._pace, recheck, self._count_due)
         self._due: set[str] = set()
         """Those whose transition waits for the sources' last word."""
         self._to_step: set[str] = set()
         self._stepping = False
-        self._slice: asyncio.TimerHandle | None = None
+        self._slice: Timer | None = None
         self._stopped = False
 
     def look(self) -> None:
@@ -124,7 +123,7 @@ class Deriver:
         if len(self._to_step) < MANY:
             self._step_some()
         else:
-            self._slice = self._clocks.call_later(0, self._step_some)
+            self._slice = self._clock.call_later(0, self._step_some)
 
     def _step_some(self) -> None:
         """One slice of it: a rack that comes back must not hold up everything else meanwhile."""
@@ -133,7 +132,7 @@ class Deriver:
             return
         self._stepping = True
         now = self._pace.now()
-        end = self._clocks.monotonic() + SLICE
+        end = self._clock.monotonic() + SLICE
         forgotten = False
         try:
             while self._to_step:
@@ -141,7 +140,7 @@ class Deriver:
                     self._to_step.discard(udid)
                     self._step_one(udid, now)
                     forgotten = forgotten or udid not in self._devices
-                    if self._clocks.monotonic() >= end:
+                    if self._clock.monotonic() >= end:
                         break
                 else:
                     continue  # those that came meanwhile
@@ -153,7 +152,7 @@ class Deriver:
                 self._changed(udid)
         self._pace.arm(now)
         if self._to_step:
-            self._slice = self._clocks.call_later(0, self._step_some)
+            self._slice = self._clock.call_later(0, self._step_some)
         else:
             self._idle()
 
@@ -254,7 +253,7 @@ class Deriver:
         """A transition counts: store it, with one callback for each webhook that wants it."""
         state = outcome.entered
         assert state is not None
-        at_ms = self._clocks.wall_ms()
+        at_ms = self._clock.wall_ms()
         self._devices[udid].count(there=state is not DeviceState.UNPLUGGED)
         device = self._roster.device(udid)
         record = record_of(self._devices[udid].facts, outcome.track, at_ms)

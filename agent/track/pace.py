@@ -19,13 +19,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import math
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from agent.clock import Clock, Timer
     from agent.model import SourceName
 
 BEAT = 0.5
@@ -34,37 +34,28 @@ LATE = 0.25
 """Seconds by which a timer may be late on a busy machine that looks all the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The two clocks and the timer, so that tests can bring their own."""
-
-    monotonic: Callable[[], float]
-    wall_ms: Callable[[], int]
-    call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle]
-
-
 class Pace:
     """The clock of what was seen, and who wants to be called when.
 
     Args:
-        clocks: where time comes from.
+        clock: the one that is read, and timers.
         due: called with everybody whose time has come.
         on_gap: called with the seconds that nobody looked, before any time after them is told.
     """
 
     def __init__(
         self,
-        clocks: Clocks,
+        clock: Clock,
         due: Callable[[set[str]], None],
         on_gap: Callable[[float], None],
     ) -> None:
-        self._clocks = clocks
+        self._clock = clock
         self._due = due
         self._on_gap = on_gap
         self._left_out = 0.0
         self._wakes: list[tuple[float, str]] = []
         self._wake_of: dict[str, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._looks_at = 0.0
         """When the timer is to fire, in the clock that is read."""
         self._looked_at = 0.0
@@ -73,7 +64,7 @@ class Pace:
 
     def now(self) -> float:
         """Seconds that were seen."""
-        read = self._clocks.monotonic()
+        read = self._clock.monotonic()
         if self._timer is not None and read - self._looks_at > LATE:
             gap = read - (self._looks_at if self._was_late else self._looked_at)
             self._was_late = True
@@ -107,15 +98,15 @@ class Pace:
             self._timer = None
         if self._wakes:
             delay = min(BEAT, max(0.0, self._wakes[0][0] - now))
-            self._looked_at = self._clocks.monotonic()
+            self._looked_at = self._clock.monotonic()
             self._looks_at = self._looked_at + delay
-            self._timer = self._clocks.call_later(delay, self._look)
+            self._timer = self._clock.call_later(delay, self._look)
 
     def overdue(self) -> float:
         """Seconds by which the timer is late now."""
         if self._timer is None:
             return 0.0
-        return max(0.0, self._clocks.monotonic() - self._looks_at)
+        return max(0.0, self._clock.monotonic() - self._looks_at)
 
     def close(self) -> None:
         """Call nobody any more."""
@@ -127,7 +118,7 @@ class Pace:
         return self._wake_of.get(who) != when
 
     def _look(self) -> None:
-        on_time = self._clocks.monotonic() - self._looks_at <= LATE
+        on_time = self._clock.monotonic() - self._looks_at <= LATE
         now = self.now()
         self._was_late = not on_time
         self._timer = None

@@ -24,10 +24,10 @@ from agent.track.views import Views
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from agent.clock import Clock
     from agent.config import Config
     from agent.model import DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
-    from agent.track.pace import Clocks
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ class Pipeline:
         config: the one in force.
         records: the devices as stored, at the start.
         commits: takes what counts.
-        clocks: monotonic seconds, wall milliseconds, a timer.
+        clock: of the process.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
         on_seen: called once every source has spoken; who takes it calls `settle`.
         changed: called with the UDID at every change of a device's view, its end included, within
@@ -54,7 +54,7 @@ class Pipeline:
         config: Config,
         records: Iterable[DeviceRecord],
         commits: Commits,
-        clocks: Clocks,
+        clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
         on_seen: Callable[[], None],
         changed: Callable[[str], None],
@@ -77,7 +77,7 @@ class Pipeline:
             self.roster,
             self.views,
             commits,
-            clocks,
+            clock,
             recheck,
             changed,
             self._on_idle,

@@ -31,25 +31,9 @@ class Settings:
     def of(cls, config: Config) -> Settings:
         """What that configuration says."""
         return cls(
-            policy_of(config),
+            Policy(config.hold, config.flap),
             tuple(sources_of(config)),
             platforms_of(config),
             networks_of(config),
             remote_bridges(config),
         )
-
-
-def policy_of(config: Config) -> Policy:
-    """The hold and grace times of a configuration."""
-    return Policy(
-        hold_online=config.hold.online,
-        hold_offline=config.hold.offline,
-        hold_utilizing=config.hold.utilizing,
-        hold_unplugged=config.hold.unplugged,
-        arrival=config.hold.arrival,
-        source_grace=config.hold.source_grace,
-        usage_grace=config.hold.usage_grace,
-        flap_transitions=config.flap.transitions,
-        flap_window=config.flap.window,
-        flap_hold=config.flap.hold,
-    )

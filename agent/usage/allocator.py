@@ -17,6 +17,7 @@ from agent.usage.lease_queue import Candidate, LeaseQueue, choose
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.clock import Clock
     from agent.usage.lease_book import LeaseBook
     from agent.usage.lease_queue import Waiting, Wish
 
@@ -32,7 +33,7 @@ class Allocator:
         book: who has which.
         candidates: all devices as they stand now.
         candidate: one of them; None: there is no such device.
-        wall_ms: wall clock, milliseconds.
+        clock: of the process.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class Allocator:
         *,
         candidates: Callable[[], Iterable[Candidate]],
         candidate: Callable[[str], Candidate | None],
-        wall_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._book = book
         self._candidates = candidates
         self._candidate = candidate
-        self._wall_ms = wall_ms
+        self._clock = clock
         self._queue = LeaseQueue()
         self._news: dict[Waiting, asyncio.Event] = {}
         """To tell each of those who wait."""
@@ -180,4 +181,4 @@ class Allocator:
     def _held_by(self, udid: str) -> str:
         if udid not in self._book.devices:
             return f"{udid} was given this moment to who waited for it"
-        return self._book.held_by(udid, self._wall_ms())
+        return self._book.held_by(udid, self._clock.wall_ms())

@@ -18,7 +18,6 @@ What a hub can truthfully say:
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -28,8 +27,9 @@ from agent.usage.capabilities import device_of, short
 from agent.usage.http import JsonClient, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from agent.clock import Clock
     from agent.config import UsageServer
     from agent.usage.base import Phone
 
@@ -58,17 +58,15 @@ class GridSource:
 
     Args:
         servers: the hubs.
-        monotonic: seconds.
+        clock: of the process.
     """
 
     name = "grid"
 
-    def __init__(
-        self, servers: Sequence[UsageServer], monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, servers: Sequence[UsageServer], clock: Clock) -> None:
         self._servers = {shown(server): server for server in servers}
         self._client = JsonClient()
-        self._monotonic = monotonic
+        self._clock = clock
         self._had: dict[str, dict[str, _Node]] = {}
         """By the hub, then by the node's id."""
 
@@ -115,7 +113,7 @@ class GridSource:
         self, hub: str, told: Mapping[str, Any], in_use: Mapping[str, str]
     ) -> dict[str, _Node]:
         """The nodes that had sessions, are not listed, and may come back with them."""
-        now = self._monotonic()
+        now = self._clock.monotonic()
         uris = {_uri(node) for node in told.values()} - {""}
         missing = {}
         for key, node in self._had.get(hub, {}).items():

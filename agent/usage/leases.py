@@ -28,6 +28,8 @@ from agent.usage.lease_writer import STORE_LIMIT, LeaseWriter
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.clock import Clock, Timer
+    from agent.config import UsageSection
     from agent.model import UsageReading
     from agent.usage.lease_queue import Candidate, Wish
     from agent.usage.lease_writer import LeaseStore
@@ -44,8 +46,7 @@ class Leases:
             once, but in a later turn of the loop (`agent.subscribers`).
         candidates: all devices as they stand now.
         candidate: one of them; None: there is no such device.
-        wall_ms: wall clock, milliseconds.
-        call_later: the loop's timer.
+        clock: of the process.
     """
 
     def __init__(
@@ -55,18 +56,17 @@ class Leases:
         *,
         candidates: Callable[[], Iterable[Candidate]],
         candidate: Callable[[str], Candidate | None],
-        wall_ms: Callable[[], int],
-        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        clock: Clock,
     ) -> None:
         self._store = store
         self._changed = changed
-        self._wall_ms = wall_ms
+        self._clock = clock
         self._book = LeaseBook()
         self._devices = Allocator(
-            self._book, candidates=candidates, candidate=candidate, wall_ms=wall_ms
+            self._book, candidates=candidates, candidate=candidate, clock=clock
         )
         self._writer = LeaseWriter(store)
-        self._timers = _Timers(call_later, self._expire)
+        self._timers = _Timers(clock, self._expire)
         self._watched: dict[str, asyncio.Future[str]] = {}
         self._on = True
 
@@ -76,14 +76,14 @@ class Leases:
         for lease in others:
             self._writer.delete(lease)
         for lease in leases:
-            self._book.begin(lasting(lease, self._wall_ms()))
+            self._book.begin(lasting(lease, self._clock.wall_ms()))
             self._timers.set(lease.id, lease.ttl)
             self._changed(lease.udid)
 
-    def turn(self, *, on: bool) -> None:
+    def reconfigure(self, settings: UsageSection) -> None:
         """Give leases, or give none: those in force end, and nobody waits any longer."""
-        self._on = on
-        if on:
+        self._on = settings.leases
+        if self._on:
             self.serve()  # a configuration came: which device fits whom may have changed
             return
         self._devices.turn_away()
@@ -140,7 +140,7 @@ class Leases:
         else:
             udid = await self._devices.allocate(wish, wait)
         # Without a pause since it was allocated.
-        now = self._wall_ms()
+        now = self._clock.wall_ms()
         expires = now + int(ttl * 1000)
         id_ = secrets.token_hex(8)
         return await self._give(Lease(id_, udid, holder, purpose, now, ttl, expires, taken), caller)
@@ -163,7 +163,7 @@ class Leases:
         Raises:
             UnknownLeaseError: it has ended already, or never was.
         """
-        renewed = self._book.renew(lease_id, self._wall_ms())
+        renewed = self._book.renew(lease_id, self._clock.wall_ms())
         if not self._book.is_tied(lease_id):
             self._timers.set(lease_id, renewed.ttl)
         return renewed
@@ -174,7 +174,7 @@ class Leases:
         Raises:
             UnknownLeaseError: it has ended already, or never was.
         """
-        renewed = self._book.tie(lease_id, self._wall_ms())
+        renewed = self._book.tie(lease_id, self._clock.wall_ms())
         self._timers.cancel(lease_id)
         return renewed
 
@@ -278,7 +278,7 @@ class Leases:
         return deleted
 
     def _expire(self, lease_id: str) -> None:
-        longer = self._book.second_chance(lease_id, self._wall_ms())
+        longer = self._book.second_chance(lease_id, self._clock.wall_ms())
         if longer:
             self._timers.set(lease_id, longer)
             return
@@ -291,21 +291,17 @@ class Leases:
 class _Timers:
     """One for each lease that has a TTL now."""
 
-    def __init__(
-        self,
-        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
-        expire: Callable[[str], None],
-    ) -> None:
-        self._call_later = call_later
+    def __init__(self, clock: Clock, expire: Callable[[str], None]) -> None:
+        self._clock = clock
         self._expire = expire
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._timers: dict[str, Timer] = {}
         self._frozen = False
 
     def set(self, lease_id: str, seconds: float) -> None:
         """Anew, in place of the one that it has."""
         self.cancel(lease_id)
         if not self._frozen:
-            self._timers[lease_id] = self._call_later(seconds, partial(self._fire, lease_id))
+            self._timers[lease_id] = self._clock.call_later(seconds, partial(self._fire, lease_id))
 
     def cancel(self, lease_id: str) -> None:
         """It has none now."""

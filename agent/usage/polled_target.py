@@ -19,6 +19,7 @@ from agent.usage.base import Incomplete
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from agent.clock import Clock
     from agent.usage.base import Phone, Target, UsageSource
     from agent.usage.current import CurrentUsage
     from agent.usage.fusion import Voice
@@ -56,11 +57,11 @@ class Asking:
 
     usage: CurrentUsage
     schedule: Schedule
+    clock: Clock
     phones: Callable[[], Iterable[Phone]]
     """Those that are not unplugged now."""
     resolve: Callable[[str], str | None]
     """Which device an id means, as a target tells it; None: none of ours."""
-    wall_ms: Callable[[], int]
     read_limit: float
     """Seconds for `targets` and for `read`."""
     strangers: set[str] = field(default_factory=set)
@@ -152,7 +153,7 @@ class PolledTarget:
 
     def unknown(self, reason: str) -> bool:
         """It cannot say; returns whether that is news."""
-        self._read_ms = self._asking.wall_ms()
+        self._read_ms = self._asking.clock.wall_ms()
         if self._reason == reason:
             return False
         self._reason = reason
@@ -217,7 +218,7 @@ class PolledTarget:
             return self.unknown(
                 asking.explain(self._source.name, self.target.key, error, self._bugs)
             )
-        self._read_ms = asking.wall_ms()
+        self._read_ms = asking.clock.wall_ms()
         if self._reason:
             log.info("usage.readable", source=self._source.name, target=self.target.key)
             self._reason = ""
@@ -225,7 +226,7 @@ class PolledTarget:
         touched = fusion.good(
             self._voice,
             self._resolved(told),
-            asking.wall_ms(),
+            asking.clock.wall_ms(),
             reached=reached(asking.phones()) if fusion.assuming else (),
             doubt=doubt,
         )

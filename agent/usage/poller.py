@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from agent.usage.base import READ_LIMIT
 from agent.usage.polled_source import Plan, PolledSource, close
 from agent.usage.polled_target import Asking
+from agent.usage.schedule import Schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from agent.clock import Clock
+    from agent.config import UsageSection
     from agent.usage.base import Phone, UsageSource
     from agent.usage.current import CurrentUsage
     from agent.usage.polled_source import SourceReport
-    from agent.usage.schedule import Schedule
 
 Plans = dict[str, Plan]
 Made = dict[str, "UsageSource"]
@@ -31,26 +33,26 @@ class Poller:
 
     Args:
         usage: told of what the sources say.
-        schedule: when to ask.
+        settings: [usage].
+        clock: of the process.
         phones: those that are not unplugged now.
         resolve: which device an id means, as a target tells it; None: none of ours.
-        wall_ms: wall clock, milliseconds.
         read_limit: seconds for `targets` and for `read`, see READ_LIMIT.
     """
 
     def __init__(
         self,
         usage: CurrentUsage,
-        schedule: Schedule,
+        settings: UsageSection,
+        clock: Clock,
         *,
         phones: Callable[[], Iterable[Phone]],
         resolve: Callable[[str], str | None],
-        wall_ms: Callable[[], int],
         read_limit: float = READ_LIMIT,
     ) -> None:
         self._usage = usage
-        self._schedule = schedule
-        self._asking = Asking(usage, schedule, phones, resolve, wall_ms, read_limit)
+        self._schedule = Schedule(settings, clock)
+        self._asking = Asking(usage, self._schedule, clock, phones, resolve, read_limit)
         self._running: dict[str, PolledSource] = {}
         self._closed = False
 
@@ -70,13 +72,13 @@ class Poller:
         for running in self._running.values():
             running.nudge(udid)
 
-    async def reconfigure(self, interval: float, plans: Plans) -> None:
+    async def reconfigure(self, settings: UsageSection, plans: Plans) -> None:
         """Run these sources; those whose settings are the same go on undisturbed.
 
         Raises:
             AgentError: a new source cannot be made; then nothing has changed.
         """
-        await self.swap(interval, plans, self.make(plans))
+        await self.swap(settings, plans, self.make(plans))
 
     def make(self, plans: Plans) -> Made:
         """The sources that are new or have other settings, for `swap` (or `discard`).
@@ -95,7 +97,7 @@ class Poller:
         for source in made.values():
             await close(source)
 
-    async def swap(self, interval: float, plans: Plans, made: Made) -> None:
+    async def swap(self, settings: UsageSection, plans: Plans, made: Made) -> None:
         """Run these sources; what one made anew had in use is so until it says otherwise.
 
         What one that is left out had in use is idle as far as that one goes.
@@ -103,7 +105,7 @@ class Poller:
         if self._closed:
             await self.discard(made)
             return
-        self._schedule.interval = interval
+        self._schedule.settings = settings
         usage = self._usage
         for name in [name for name in self._running if name not in plans]:
             await self._running.pop(name).end()

@@ -16,6 +16,7 @@ from agent.usage.wda import WdaSource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.clock import Clock
     from agent.config import Config, UsageSection, UsageServer
     from agent.usage.base import UsageSource
     from agent.usage.poller import Plans
@@ -31,32 +32,32 @@ class Kind:
 
     name: str
     """Of the source, and of its key in `[usage]`."""
-    plan: Callable[[Config, Find], Plan | None]
+    plan: Callable[[Config, Find, Clock], Plan | None]
     """How to make it by a configuration; None: that turns it off."""
 
 
 def _asks_servers(
     name: str,
-    make: Callable[[Servers], UsageSource],
+    make: Callable[[Servers, Clock], UsageSource],
     servers_of: Callable[[UsageSection], Servers],
 ) -> Kind:
     """One that asks the servers of its key; with none there it is off."""
 
-    def plan(config: Config, _find: Find) -> Plan | None:
+    def plan(config: Config, _find: Find, clock: Clock) -> Plan | None:
         servers = servers_of(config.usage)
-        return Plan(servers, partial(make, servers)) if servers else None
+        return Plan(servers, partial(make, servers, clock)) if servers else None
 
     return Kind(name, plan)
 
 
-def _wda(config: Config, _find: Find) -> Plan | None:
+def _wda(config: Config, _find: Find, _clock: Clock) -> Plan | None:
     if not (config.usage.wda and config.ios.enabled):
         return None
     usbmuxd, ports = config.ios.usbmuxd, config.usage.wda_ports
     return Plan((usbmuxd, ports), partial(WdaSource, usbmuxd, ports))
 
 
-def _uiautomator2(config: Config, find: Find) -> Plan | None:
+def _uiautomator2(config: Config, find: Find, _clock: Clock) -> Plan | None:
     if not (config.usage.uiautomator2 and config.android.enabled):
         return None
     server = config.android.adb_server
@@ -64,7 +65,7 @@ def _uiautomator2(config: Config, find: Find) -> Plan | None:
 
 
 KINDS = (
-    _asks_servers("appium", AppiumSource, lambda usage: usage.appium),
+    _asks_servers("appium", lambda servers, _: AppiumSource(servers), lambda usage: usage.appium),
     _asks_servers("grid", GridSource, lambda usage: usage.grid),
     Kind("wda", _wda),
     Kind("uiautomator2", _uiautomator2),
@@ -74,11 +75,11 @@ STRENGTH = ("lease", *(kind.name for kind in KINDS))
 """All that is the agent's own; a lease is stronger than any."""
 
 
-def plans_of(config: Config, find: Find) -> Plans:
+def plans_of(config: Config, find: Find, clock: Clock) -> Plans:
     """The sources that are turned on. One whose settings are the same is not made anew."""
     plans: Plans = {}
     for kind in KINDS:
-        plan = kind.plan(config, find)
+        plan = kind.plan(config, find, clock)
         if plan is not None:
             plans[kind.name] = plan
     for name, options in config.usage.plugins:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from agent.clock import Clock
+    from agent.config import UsageSection
 
 QUICK = 5
 """Readings an interval while something is about to change."""
@@ -20,42 +19,38 @@ class Schedule:
     """What all that is asked has in common.
 
     Args:
-        call_later: the loop's timer.
-        monotonic: seconds, of the same clock as the timer.
-        jitter: random numbers in [0, 1).
+        settings: [usage]; a reload changes them.
+        clock: of the process.
     """
 
-    def __init__(
-        self,
-        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
-        monotonic: Callable[[], float] = time.monotonic,
-        jitter: Callable[[], float] = random.random,
-    ) -> None:
-        self.interval = 5.0
+    def __init__(self, settings: UsageSection, clock: Clock) -> None:
+        self.settings = settings
+        self._clock = clock
+
+    @property
+    def interval(self) -> float:
         """Seconds between two readings of a target."""
-        self._call_later = call_later
-        self._monotonic = monotonic
-        self._jitter = jitter
+        return self.settings.interval
 
     def soon(self) -> float:
         """Until when something that changes now is asked quickly."""
-        return self._monotonic() + 2 * self.interval
+        return self._clock.monotonic() + 2 * self.interval
 
     def is_past(self, when: float) -> bool:
         """Whether it is that late."""
-        return self._monotonic() >= when
+        return self._clock.monotonic() >= when
 
     def delay(self, *, quick: bool) -> float:
         """Seconds until the next reading."""
         if quick:
             return max(SHORTEST, self.interval / QUICK)
         # Spread, so that a hundred phones are not asked in one instant for ever.
-        return self.interval * (0.9 + 0.2 * self._jitter())
+        return self.interval * (0.9 + 0.2 * self._clock.jitter())
 
     async def pause(self, wake: asyncio.Event, delay: float) -> bool:
         """Wait that long; True when it was woken before."""
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self._call_later(delay, lambda: _settle(up))
+        timer = self._clock.call_later(delay, lambda: _settle(up))
         waiting = asyncio.ensure_future(wake.wait())
         both: set[asyncio.Future[Any]] = {up, waiting}
         try:

@@ -31,11 +31,15 @@ class Nobody:
 
     is_ready = True
     token: str | None = None
+    hosts: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.devices = self.webhooks = self.leases = Rows()
         self.deliveries = Deliveries()
         self.health = self
+
+    def names(self) -> tuple[str, ...]:
+        return self.hosts
 
     def tcp_token(self) -> str | None:
         return self.token

@@ -28,7 +28,7 @@ JSON = ("Content-Type", "application/json")
 
 
 @asynccontextmanager
-async def served(place: Path, kind: str) -> AsyncIterator[tuple[ApiServer, aiohttp.ClientSession]]:
+async def served(place: Path, kind: str) -> AsyncIterator[tuple[Nobody, aiohttp.ClientSession]]:
     agent = Nobody()
     agent.token = "right"
     server = ApiServer(cast("Services", agent))
@@ -43,7 +43,7 @@ async def served(place: Path, kind: str) -> AsyncIterator[tuple[ApiServer, aioht
         async with aiohttp.ClientSession(
             base, connector=connector, headers={"Authorization": "Bearer right"}
         ) as session:
-            yield server, session
+            yield agent, session
     finally:
         await server.close()
 
@@ -93,8 +93,8 @@ BOTH = pytest.mark.parametrize("kind", ["tcp", "unix"])
 async def test_only_names_that_no_page_can_rebind_are_answered(
     place: Path, kind: str, method: str, host: str, ours: bool
 ) -> None:
-    async with served(place, kind) as (server, session):
-        server.hosts = ("rack-1.lab",)
+    async with served(place, kind) as (agent, session):
+        agent.hosts = ("rack-1.lab",)
         path = "/v1/devices" if method == "GET" else REPLAY
         async with session.request(method, path, headers={"Host": host}) as response:
             assert await told(response) == ((200, "") if ours else (403, "bad_host"))
@@ -102,9 +102,9 @@ async def test_only_names_that_no_page_can_rebind_are_answered(
 
 @BOTH
 async def test_names_follow_a_reload(place: Path, kind: str) -> None:
-    async with served(place, kind) as (server, session):
+    async with served(place, kind) as (agent, session):
         for names, status in (((), 403), (("rack-1.lab",), 200), ((), 403)):
-            server.hosts = names
+            agent.hosts = names
             async with session.get("/v1/devices", headers={"Host": "rack-1.lab"}) as response:
                 assert response.status == status
 

@@ -1,9 +1,8 @@
-"""What the delivery tests share: webhooks, devices, callbacks and a clock that is moved by hand."""
+"""What the delivery tests share: webhooks, devices and callbacks."""
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import math
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from agent.model import (
     Visibility,
 )
 from tests.fakes.recorder import LIMIT
+from tests.kit.settings import section
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,7 +36,7 @@ def make_webhook(url: str = "http://127.0.0.1:9/", number: int = 1, **more: Any)
 
 def settings(**keys: float) -> Delivery:
     """[delivery], with no limit to draining; times in seconds."""
-    return Delivery().model_copy(update={"drain_rate": math.inf, **keys})
+    return section(Delivery, **{"drain_rate": math.inf, **keys})
 
 
 def make_device(udid: str = "ce0917198075440c057e", **more: Any) -> Device:
@@ -85,54 +85,6 @@ def make_callback(webhook_id: int = 1, udid: str = "phone", **more: Any) -> Call
 
 def make_record(udid: str) -> DeviceRecord:
     return DeviceRecord(udid, Platform.ANDROID, DeviceState.ONLINE, NOW_MS)
-
-
-class _Timer:
-    def __init__(self, due: float, call: Callable[[], object]) -> None:
-        self.due = due
-        self.call = call
-        self.cancelled = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
-
-    def fire(self) -> None:
-        if not self.cancelled:
-            self.call()
-
-
-class Clock:
-    """Wall clock and timers that move only when told to."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self._heap: list[tuple[float, int, _Timer]] = []
-        self._count = itertools.count()
-
-    def now_ms(self) -> int:
-        return NOW_MS + round(self.seconds * 1000)
-
-    def call_later(self, delay: float, callback: Callable[..., object], *args: object) -> _Timer:
-        timer = _Timer(self.seconds + delay, lambda: callback(*args))
-        if delay <= 0:
-            asyncio.get_running_loop().call_soon(timer.fire)
-            return timer
-        heapq.heappush(self._heap, (timer.due, next(self._count), timer))
-        return timer
-
-    @property
-    def armed(self) -> list[float]:
-        """Seconds from now until each timer that is still set."""
-        return sorted(t.due - self.seconds for _, _, t in self._heap if not t.cancelled)
-
-    def advance(self, seconds: float) -> None:
-        """Move, and fire what is due."""
-        end = self.seconds + seconds
-        while self._heap and self._heap[0][0] <= end:
-            due, _, timer = heapq.heappop(self._heap)
-            self.seconds = due
-            timer.fire()
-        self.seconds = end
 
 
 async def eventually(condition: Callable[[], object], what: str = "") -> None:

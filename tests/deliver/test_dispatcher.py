@@ -19,12 +19,12 @@ from agent.deliver.lane import PREFETCH
 from agent.deliver.outcomes import STORE_RETRY
 from agent.deliver.policy import Answer
 from agent.deliver.starts import BEGIN
-from agent.deliver.worker import UNRECORDED
+from agent.deliver.worker import OVERDUE, UNRECORDED
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
-from agent.store import DeliveryQuery, Store
+from agent.store import DeliveryQuery
 from tests.deliver.kit import (
-    Clock,
+    NOW_MS,
     eventually,
     make_callback,
     make_record,
@@ -43,6 +43,8 @@ from tests.fakes.receiver import (
     reset,
 )
 from tests.fakes.recorder import LIMIT
+from tests.kit.clock import StubClock
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -61,8 +63,8 @@ class House:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.clock = Clock()
-        self.store = Store.open(directory)
+        self.clock = StubClock(start_ms=NOW_MS)
+        self.store = open_store(directory)
         self.client = Client()
         self.receivers: list[Receiver] = []
         self.attempts: list[tuple[Callback, Attempt, Decision]] = []
@@ -80,15 +82,9 @@ class House:
             store or self.store.callbacks,
             self.client,
             webhooks={w.id: w for w in webhooks if w.id is not None},
-            jitter=lambda: 0.5,
-            call_later=self.clock.call_later,
-            monotonic=lambda: self.clock.seconds,
+            clock=self.clock,
             settings=settings(**keys),
-            **{
-                "on_attempt": lambda *about: self.attempts.append(about),
-                "now_ms": self.clock.now_ms,
-                **more,
-            },
+            **{"on_attempt": lambda *about: self.attempts.append(about), **more},
         )
         return self.dispatcher
 
@@ -116,7 +112,7 @@ class House:
 
     async def restart_store(self) -> None:
         await self.store.close()
-        self.store = Store.open(self.directory)
+        self.store = open_store(self.directory)
 
     async def close(self) -> None:
         if self.dispatcher is not None:
@@ -154,10 +150,10 @@ async def test_a_callback_is_sent_at_once_and_its_outcome_is_durable(house: Hous
     assert receiver.requests[0].body == callback.body
     (attempt,) = await house.store.attempts.of(callback.message_id)
     assert (attempt.status, attempt.error, attempt.answer) == (201, "", "thanks")
-    assert attempt.started_ms == house.clock.now_ms()
+    assert attempt.started_ms == house.clock.wall_ms()
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     stats = dispatcher.stats()[1]
-    assert stats.last_success_ms == house.clock.now_ms()
+    assert stats.last_success_ms == house.clock.wall_ms()
     assert (stats.pending, stats.in_flight, stats.unrecorded, stats.failures) == (0, 0, 0, 0)
     assert [a.message_id for _, a, _ in house.attempts] == [callback.message_id]
 
@@ -258,10 +254,7 @@ async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:
         client,
         webhooks=webhooks,
         settings=settings(),
-        jitter=lambda: 0.5,
-        call_later=house.clock.call_later,
-        monotonic=lambda: house.clock.seconds,
-        now_ms=house.clock.now_ms,
+        clock=house.clock,
     )
     await dispatcher.start()
     await house.commit(*[make_callback(number) for number in webhooks])
@@ -646,7 +639,7 @@ async def test_a_clock_set_back_a_day_does_not_delay_by_a_day(house: House) -> N
     await house.commit(make_callback())
     await eventually(lambda: house.clock.armed)
     await dispatcher.stop(0)
-    house.clock.seconds -= 24 * HOUR
+    house.clock.set_wall(-24 * HOUR)
     await house.start(webhook)
     assert house.clock.armed == [pytest.approx(5.5)]
 
@@ -654,13 +647,10 @@ async def test_a_clock_set_back_a_day_does_not_delay_by_a_day(house: House) -> N
 async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House) -> None:
     receiver = await house.receiver()
     receiver.default = answer(503)
-    jump = 0
-    dispatcher = await house.start(
-        make_webhook(receiver.url()), now_ms=lambda: house.clock.now_ms() + jump
-    )
+    dispatcher = await house.start(make_webhook(receiver.url()))
     (callback,) = await house.commit(make_callback())
     await eventually(lambda: dispatcher.stats()[1].waiting == 1)
-    jump = 7 * 86_400_000
+    house.clock.set_wall(7 * 24 * HOUR)
     house.clock.advance(6)
     await receiver.until(lambda: len(receiver.requests) == 2)
     await eventually(lambda: dispatcher.stats()[1].waiting == 1)
@@ -674,6 +664,20 @@ async def test_a_clock_set_forward_a_week_ages_no_callback_to_death(house: House
     await eventually(lambda: dispatcher.stats()[1].lanes == 0)
     (row,) = await house.store.deliveries.find(DeliveryQuery())
     assert row.state is CallbackState.DEAD
+
+
+async def test_an_attempt_far_past_its_limit_shows_that_something_is_stuck(house: House) -> None:
+    receiver = await house.receiver()
+    gate = asyncio.Event()
+    receiver.default = after(gate)
+    dispatcher = await house.start(make_webhook(receiver.url()), timeout=20.0)
+    await house.commit(make_callback())
+    await receiver.until(lambda: receiver.open == 1)
+    for seconds, alive in ((20 + OVERDUE - 1, True), (1, False)):
+        house.clock.advance(seconds)
+        assert dispatcher.alive is alive
+    gate.set()
+    await eventually(lambda: dispatcher.alive)
 
 
 async def test_stop_lets_attempts_in_flight_end(house: House) -> None:
@@ -921,7 +925,7 @@ async def test_gone_pauses_the_webhook_until_its_probe(house: House) -> None:
     await eventually(lambda: dispatcher.stats()[1].paused)
     stats = dispatcher.stats()[1]
     assert "410" in stats.paused
-    assert stats.failing_since_ms == house.clock.now_ms()
+    assert stats.failing_since_ms == house.clock.wall_ms()
     await house.commit(make_callback(udid="late"))
     house.clock.advance(9.9 * HOUR)
     assert len(receiver.requests) == 1
@@ -957,7 +961,7 @@ async def test_while_a_webhook_fails_one_probe_at_a_time_then_all_in_order(house
     dispatcher = await house.start(make_webhook(receiver.url()), concurrency=4)
     stored = await house.commit(*[make_callback(udid=f"{n}") for n in range(12)])
     await eventually(lambda: dispatcher.stats()[1].waiting == 12)
-    assert dispatcher.stats()[1].failing_since_ms == house.clock.now_ms()
+    assert dispatcher.stats()[1].failing_since_ms == house.clock.wall_ms()
     assert "503" in dispatcher.stats()[1].last_error
     receiver.most_open = 0
     gate = asyncio.Event()
@@ -1023,7 +1027,7 @@ async def test_the_backlog_begins_within_a_probe_of_the_endpoints_return(
     back = False
 
     async def behave(request: Request, writer: asyncio.StreamWriter) -> None:
-        times.append(house.clock.seconds)
+        times.append(house.clock.passed)
         await (answer() if back else answer(503))(request, writer)
 
     receiver.default = behave

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 import agent.deliver.starts
+from agent.clock import LoopClock
 from agent.deliver.dispatcher import HELD, Dispatcher
 from agent.deliver.policy import LONGEST, Answer, ErrorKind
 from agent.errors import StoreError
 from agent.model import CallbackState
-from agent.store import DeliveryQuery, Store
+from agent.store import DeliveryQuery
 from agent.store.tables import callbacks
 from tests.deliver.kit import (
-    Clock,
+    NOW_MS,
     eventually,
     make_callback,
     make_record,
@@ -33,6 +34,8 @@ from tests.deliver.kit import (
     settings,
 )
 from tests.fakes.recorder import LIMIT
+from tests.kit.clock import StubClock
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,7 +64,7 @@ class Dice:
 class Endpoint:
     """A sender: answers at random, remembers what it was sent, and when it may."""
 
-    def __init__(self, dice: Dice, clock: Clock) -> None:
+    def __init__(self, dice: Dice, clock: StubClock) -> None:
         self.dice = dice
         self.clock = clock
         self.failing = 0.2
@@ -88,7 +91,7 @@ class Endpoint:
         limit: float,  # noqa: ARG002 - the protocol's
     ) -> Answer:
         hook, lane = callback.webhook_id, (callback.webhook_id, callback.udid)
-        now = self.clock.seconds + 0.002  # times are stored in milliseconds
+        now = self.clock.now + 0.002  # times are stored in milliseconds
         if now < self.paused.get(hook, 0):
             self.wrong.append(f"{callback.message_id} sent while paused")
         if now < self.asked.get(lane, 0):
@@ -107,9 +110,9 @@ class Endpoint:
             )
             if edits == self.edits[hook]:
                 if answer.status == 410:
-                    self.paused[hook] = self.clock.seconds + LONGEST
+                    self.paused[hook] = self.clock.now + LONGEST
                 if answer.status == 429:
-                    self.asked[lane] = self.clock.seconds + 3600
+                    self.asked[lane] = self.clock.now + 3600
             return answer
         self.accepted[callback.rowid] += 1
         if self.edits[hook] == edits:
@@ -198,8 +201,8 @@ class Walk:
 
     def __init__(self, directory: Path, seed: int, backlog: str) -> None:
         self.dice = Dice(seed)
-        self.clock = Clock()
-        self.store = Store.open(directory)
+        self.clock = StubClock(start_ms=NOW_MS, jitter=self.dice.random.random)
+        self.store = open_store(directory)
         self.slow = SlowCallbacks(self.store.callbacks, self.dice)
         self.endpoint = Endpoint(self.dice, self.clock)
         self.backlog = backlog
@@ -225,16 +228,13 @@ class Walk:
             self.endpoint,
             webhooks=self.webhooks,
             settings=settings(concurrency=3),
-            now_ms=self.clock.now_ms,
-            jitter=self.dice.random.random,
-            call_later=self.clock.call_later,
-            monotonic=lambda: self.clock.seconds,
+            clock=self.clock,
             held=self.held,
         )
 
     async def commit(self, udid: str, hooks: list[int]) -> None:
         fresh = [
-            make_callback(hook, udid, created_ms=self.clock.now_ms())
+            make_callback(hook, udid, created_ms=self.clock.wall_ms())
             for hook in hooks
             if hook in self.webhooks
         ]
@@ -390,11 +390,16 @@ class Walk:
 async def test_out_of_order_notifications_lose_nothing(tmp_path: Path) -> None:
     """Against the contract, and still: late, never lost, never twice."""
     dice = Dice(7)
-    store = Store.open(tmp_path)
-    endpoint = Endpoint(dice, Clock())
+    store = open_store(tmp_path)
+    clock = StubClock()
+    endpoint = Endpoint(dice, clock)
     endpoint.failing = 0
     dispatcher = Dispatcher(
-        store.callbacks, endpoint, webhooks={1: make_webhook()}, settings=settings()
+        store.callbacks,
+        endpoint,
+        webhooks={1: make_webhook()},
+        settings=settings(),
+        clock=LoopClock(),
     )
     await dispatcher.start()
     stored: list[Callback] = []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from agent.clock import LoopClock
 from agent.config import Config
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
@@ -15,10 +16,11 @@ from agent.errors import StoreError
 from agent.model import Attempt, CallbackState
 from agent.service.deliveries import Deliveries
 from agent.service.live import Live
-from agent.store import DeliveryQuery, Store
+from agent.store import DeliveryQuery
 from agent.store.tables.deliveries import REVIVE_ROWS
 from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook, settings
 from tests.fakes.receiver import Receiver, after
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -31,19 +33,23 @@ if TYPE_CHECKING:
 
 class House:
     def __init__(self, directory: Path, receiver: Receiver) -> None:
-        self.store = Store.open(directory)
+        self.store = open_store(directory)
         self.receiver = receiver
         self.client = Client()
         webhooks = {1: make_webhook(receiver.url())}
         self.live = Live(Config(), {}, webhooks)
         self.dispatcher = Dispatcher(
-            self.store.callbacks, self.client, webhooks=webhooks, settings=settings()
+            self.store.callbacks,
+            self.client,
+            webhooks=webhooks,
+            settings=settings(),
+            clock=LoopClock(),
         )
         self.deliveries = self.over(self.store)
 
     def over(self, store: Any) -> Deliveries:
         no_devices = cast("Devices", None)  # none is asked for
-        return Deliveries(self.live, store, self.dispatcher, no_devices)
+        return Deliveries(self.live, store, self.dispatcher, no_devices, LoopClock())
 
     async def die(self, count: int, phones: int, webhook_id: int = 1) -> list[Callback]:
         """So many dead callbacks."""

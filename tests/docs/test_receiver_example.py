@@ -10,7 +10,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING
 
-from agent.clock import wall_ms
+from agent.clock import LoopClock
 from agent.deliver.client import Client
 from agent.deliver.policy import ErrorKind
 from agent.model import Callback
@@ -47,7 +47,7 @@ async def test_it_verifies(tmp_path: Path) -> None:
 
     async def status(number: int, secret: str) -> int | None:
         webhook = make_webhook(f"http://127.0.0.1:{port}/hook", number, secret=secret)
-        now = wall_ms()
+        now = LoopClock().wall_ms()
         callback = Callback(f"msg_{number}", number, "phone", now, BODY)
         while True:
             sent = await client.attempt(webhook, callback, now)

@@ -21,10 +21,10 @@ from agent.doctor.gather.limit import in_thread, output_of, survived
 from agent.doctor.gather.unit import ask_systemd
 from agent.doctor.gather.usb import look_at_usb
 from agent.model import UsbKind
-from agent.store import Store
 from tests.fakes.udev_dump import parse
 from tests.fakes.udev_sysfs import ADB, APPLE_MUX, KEYBOARD, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from agent.doctor.facts import UsbFacts, UsbmuxFacts
@@ -231,7 +231,7 @@ async def test_the_store_at_rest_and_in_use(tmp_path: Path) -> None:
     me = users.own()
     found = await look_at_store(tmp_path / "state", me, runs=False, sqlite="")
     assert (found.state, found.exists) == ("absent", False)
-    store = Store.open(tmp_path / "state")
+    store = open_store(tmp_path / "state")
     found = await look_at_store(tmp_path / "state", me, runs=False, sqlite="9.9.9")
     assert (found.state, found.sqlite) == ("busy", "9.9.9")
     await store.close()

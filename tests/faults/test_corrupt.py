@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Attempt, Callback, CallbackState, DeviceRecord, DeviceState, Platform
-from agent.store import Store
 from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
+from tests.kit.store import open_store
 from tests.process.kit import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ async def test_damage_found_at_the_start(
 
 async def with_history(directory: Path) -> None:
     """A store with more in it than the agent's cache holds."""
-    store = Store.open(directory)
+    store = open_store(directory)
 
     async def one(number: int) -> None:
         device = DeviceRecord(f"old-{number}", Platform.ANDROID, DeviceState.UNPLUGGED, 1)

@@ -20,20 +20,21 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
-from agent.store import Store
 from agent.subscribers import Subscribers, Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
-from tests.fakes.clock import StubClock
+from tests.kit.clock import StubClock
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.model import Callback, DeviceRecord
+    from agent.store import Store
     from agent.track.commits import Recorder
-    from agent.track.pace import Clocks
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
 HOOK = """
@@ -57,7 +58,7 @@ def pipeline_of(
     records: Iterable[DeviceRecord],
     store: Recorder,
     notify: Callable[[Sequence[Callback]], None],
-    clocks: Clocks,
+    clock: Clock,
     recheck: Callable[[SourceName], Awaitable[None] | None] = nobody_to_ask,
     *,
     stored: Callable[[], None] = lambda: None,
@@ -70,7 +71,7 @@ def pipeline_of(
     def settle() -> None:
         made.settle()
 
-    made = Pipeline(config, records, commits, clocks, recheck, settle, changed, renamed)
+    made = Pipeline(config, records, commits, clock, recheck, settle, changed, renamed)
     return made
 
 
@@ -144,7 +145,7 @@ async def house(
 ) -> AsyncIterator[House]:
     clock = kept.get("clock") or StubClock()
     config = parse(text, "test.toml")
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     try:
         webhooks = {
             w.id or n: w.model_copy(update={"id": w.id or n}) for n, w in enumerate(config.webhooks)
@@ -161,7 +162,7 @@ async def house(
                 await store.devices.all(),
                 store,
                 notify,
-                clock.clocks,
+                clock,
                 kept.get("recheck") or nobody_to_ask,
                 stored=partial(news.publish, Topic.TRANSITION),
                 changed=kept.get("changed") or news.publisher(Topic.DEVICE),

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import pytest
 from aiohttp import web
 
-from agent.store import Store
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.kit.store import open_store
 from tests.process.kit import AgentProcess
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
@@ -325,7 +325,7 @@ async def in_use(lab: Lab, source: str) -> None:
 
 async def states(agent: AgentProcess, udid: str) -> list[str]:
     """All transitions of the device, as they are stored; the agent has ended."""
-    store = Store.open(agent.directory / "state")
+    store = open_store(agent.directory / "state")
     try:
         return [str(each.transition.state) for each in await store.transitions.of(udid, 100)][::-1]
     finally:

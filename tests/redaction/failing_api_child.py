@@ -44,7 +44,7 @@ class Deliveries(Failing):
 async def serve(style: str, path: str, secret: str) -> None:
     """Until SIGTERM."""
     log.to_stderr("debug", style)
-    services = SimpleNamespace(devices=Devices(secret), deliveries=Deliveries(secret))
+    services = SimpleNamespace(devices=Devices(secret), deliveries=Deliveries(secret), names=tuple)
     runner = web.AppRunner(build(cast("Any", services), Limits(), trusted=True))
     await runner.setup()
     await web.UnixSite(runner, path).start()

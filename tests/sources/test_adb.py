@@ -6,14 +6,14 @@ import asyncio
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import pairwise, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
-from agent.sources.adb import AdbSource
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.recorder import LIMIT, Recorder
+from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,18 +30,14 @@ async def host() -> AsyncIterator[FakeAdbHost]:
 
 @asynccontextmanager
 async def watching(host: FakeAdbHost, **changes: object) -> AsyncIterator[Recorder]:
-    arguments: dict[str, object] = {
-        "server": host.address,
-        "start_server": False,
-        "network_devices": False,
-        "probe_interval": 0.0,
+    arguments: dict[str, Any] = {
         "probe_timeout": 5.0,
         "compare_interval": 60.0,
         "answer_limit": 5.0,
         **changes,
     }
     recorder = Recorder()
-    source = AdbSource(**arguments)  # type: ignore[arg-type] # as a config's keys would be
+    source = adb_source(host.address, **arguments)
     task = asyncio.create_task(source.run(recorder))
     try:
         yield recorder

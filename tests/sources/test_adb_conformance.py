@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.sources.adb import AdbSource
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.phone import FakePhone
+from tests.kit.sources import adb_source
 from tests.sources.conformance import Lab, SourceConformance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+
+    from agent.sources.adb import AdbSource
 
 
 class RealLab(Lab):
@@ -25,10 +27,8 @@ class RealLab(Lab):
         self.answer_limit = 5.0
 
     def source(self) -> AdbSource:
-        return AdbSource(
-            server=self.server.address,
-            start_server=False,
-            network_devices=False,
+        return adb_source(
+            self.server.address,
             probe_interval=0.2,
             probe_timeout=5.0,
             compare_interval=0.2,
@@ -71,10 +71,8 @@ class ScriptedLab(Lab):
         self.answer_limit = 5.0
 
     def source(self) -> AdbSource:
-        return AdbSource(
-            server=self.host.address,
-            start_server=False,
-            network_devices=False,
+        return adb_source(
+            self.host.address,
             probe_interval=0.2,
             probe_timeout=5.0,
             compare_interval=0.2,

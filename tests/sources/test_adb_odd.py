@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from structlog.testing import capture_logs
 
+from agent.config import Android
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
-from agent.sources.adb import AdbSource
 from agent.sources.adb_probe import Asker
 from agent.wire.adb import FAIL_LIMIT, AdbClient
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.recorder import LIMIT, Recorder
+from tests.kit.settings import section
+from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from agent.sources.adb import AdbSource
 
 TOLD = "device_name=Rack 3\nmarketname=\nmodel=Pixel 8\nserialno=R58M\n"
 ADDRESS = "192.168.1.7:5555"
@@ -34,15 +38,12 @@ async def host() -> AsyncIterator[FakeAdbHost]:
 async def running(host: FakeAdbHost, **changes: Any) -> AsyncIterator[tuple[AdbSource, Recorder]]:
     """A source whose own comparisons come later than any test waits; probes are on."""
     settings = {
-        "server": host.address,
-        "start_server": False,
-        "network_devices": False,
         "probe_interval": 600.0,
         "probe_timeout": LIMIT,
         "compare_interval": 10 * LIMIT,
         **changes,
     }
-    recorder, source = Recorder(), AdbSource(**settings)
+    recorder, source = Recorder(), adb_source(host.address, **settings)
     task = asyncio.create_task(source.run(recorder))
     try:
         yield source, recorder
@@ -360,13 +361,7 @@ class TestRecheck:
             assert len(recorder.seen) == said
 
     async def test_down_or_not_begun_it_returns_at_once(self, host: FakeAdbHost) -> None:
-        await AdbSource(
-            server=host.address,
-            start_server=False,
-            network_devices=False,
-            probe_interval=0.0,
-            probe_timeout=1.0,
-        ).recheck()
+        await adb_source(host.address, probe_timeout=1.0).recheck()
         async with running(host) as (source, recorder):
             await recorder.next_after(0)
             await host.kill()
@@ -411,7 +406,8 @@ async def test_an_answer_before_the_name_was_asked_for_is_an_answer(host: FakeAd
     """The names of a rack of frozen phones come first; probes overtake those that wait for that."""
     phone = Listed("LATE", answers=False, told=TOLD)
     host.set(phone)
-    asker = Asker(AdbClient(host.address), probe_interval=0.01, probe_timeout=0.1)
+    quick = section(Android, probe_interval=0.01, probe_timeout=0.1)
+    asker = Asker(AdbClient(host.address), quick)
     asker.attend(1, "LATE")
     asker._names.discard(1)  # its turn has not come yet
     task = asyncio.create_task(asker.run())

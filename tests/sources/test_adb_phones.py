@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Bridge, Changed, Down, Gone, Snapshot
-from agent.sources.adb import AdbSource
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
 from tests.fakes.recorder import Recorder
+from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,10 +29,8 @@ async def server(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 async def watching(
     server: RealAdbServer, probe_interval: float = 0.0, probe_timeout: float = 10.0
 ) -> AsyncIterator[Recorder]:
-    source = AdbSource(
-        server=server.address,
-        start_server=False,
-        network_devices=False,
+    source = adb_source(
+        server.address,
         probe_interval=probe_interval,
         probe_timeout=probe_timeout,
         compare_interval=0.2,
@@ -145,11 +143,8 @@ async def test_a_killed_server_forgets_its_phones_and_is_believed_when_it_is_bac
 async def test_a_frozen_server_is_down_and_its_phones_come_back_with_it(
     server: RealAdbServer,
 ) -> None:
-    source = AdbSource(
-        server=server.address,
-        start_server=False,
-        network_devices=False,
-        probe_interval=0.0,
+    source = adb_source(
+        server.address,
         probe_timeout=1.0,
         compare_interval=0.1,
         answer_limit=0.5,

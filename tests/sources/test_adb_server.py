@@ -7,19 +7,21 @@ import contextlib
 import os
 import signal
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Down, Snapshot
 from agent.sources import adb_server
-from agent.sources.adb import AdbSource
 from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.recorder import Recorder
+from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+    from agent.sources.adb import AdbSource
 
 
 def servers_on(port: int) -> list[int]:
@@ -61,16 +63,9 @@ def port(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[int]:
     assert listeners(5037) == before, "a stray adb server on 5037"
 
 
-def source(port: int, **changes: object) -> AdbSource:
-    arguments: dict[str, object] = {
-        "server": f"127.0.0.1:{port}",
-        "start_server": True,
-        "network_devices": False,
-        "probe_interval": 0.0,
-        "probe_timeout": 1.0,
-        **changes,
-    }
-    return AdbSource(**arguments)  # type: ignore[arg-type] # as a config's keys would be
+def source(port: int, home: Path | None = None, **changes: Any) -> AdbSource:
+    keys = {"start_server": True, "probe_timeout": 1.0, **changes}
+    return adb_source(f"127.0.0.1:{port}", home, **keys)
 
 
 @contextlib.asynccontextmanager
@@ -149,7 +144,7 @@ async def test_nothing_is_started_when_told_not_to(port: int) -> None:
 
 async def test_nothing_is_started_for_another_host_or_a_socket(port: int, tmp_path: Path) -> None:
     for server in (f"127.0.0.2:{port}", f"[::1]:{port}", str(tmp_path / "adb.sock")):
-        async with running(source(port, server=server)) as recorder:
+        async with running(source(port, adb_server=server)) as recorder:
             down = await recorder.next_after(0)
             assert isinstance(down, Down)
             assert server in down.reason

@@ -24,16 +24,16 @@ from agent.doctor.gather import users
 from agent.doctor.gather.android import look_at_adb
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.model import Bridge
-from agent.sources.adb import AdbSource
-from agent.sources.usbmux import UsbmuxSource
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.recorder import LIMIT, Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.kit.sources import adb_source, usbmux_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from agent.sources.adb import AdbSource
     from agent.sources.base import DeviceSource
 
 TOLD = "device_name=Rack 3\nmarketname=\nmodel=Pixel 8\nserialno=\n"
@@ -50,14 +50,8 @@ async def watching(source: DeviceSource) -> AsyncIterator[Recorder]:
         await asyncio.wait({task}, timeout=5)
 
 
-def adb_source(host: FakeAdbHost) -> AdbSource:
-    return AdbSource(
-        server=host.address,
-        start_server=False,
-        network_devices=True,
-        probe_interval=600.0,
-        probe_timeout=LIMIT,
-    )
+def over_network(host: FakeAdbHost) -> AdbSource:
+    return adb_source(host.address, network_devices=True, probe_interval=600.0, probe_timeout=LIMIT)
 
 
 ADB = {
@@ -97,7 +91,7 @@ async def test_an_adb_server(
     async with FakeAdbHost() as host:
         host.set(Listed("behind the rows", transport_id=2, told=TOLD))
         host.replay(said)
-        async with watching(adb_source(host)) as recorder:
+        async with watching(over_network(host)) as recorder:
             await recorder.until(
                 lambda: {a: (s.bridge, s.port) for a, s in recorder.visible.items()} == expected
             )
@@ -114,13 +108,7 @@ async def test_a_usbmuxd(tmp_path: Path) -> None:
     ]
     async with FakeUsbmuxd(tmp_path / "mux") as mux:
         mux.replay(rows)
-        source = UsbmuxSource(
-            address=mux.address,
-            network_devices=False,
-            probe_interval=0.0,
-            probe_timeout=LIMIT,
-            records=tmp_path,
-        )
+        source = usbmux_source(mux.address, tmp_path, probe_timeout=LIMIT)
         async with watching(source) as recorder:
             await recorder.until(
                 lambda: [s.bridge for s in recorder.visible.values()] == [Bridge.READY]

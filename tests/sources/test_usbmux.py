@@ -22,13 +22,15 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
-from agent.sources.usbmux import UsbmuxSource
 from tests.fakes.recorder import LIMIT, Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, frame, pairing_record
+from tests.kit.sources import usbmux_source
 from tests.sources.conformance import Lab, SourceConformance
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+    from agent.sources.usbmux import UsbmuxSource
 
 SERIAL = "00008110-000A1234A1B2C3D4"
 BAD_PLIST = struct.pack("<IIII", 25, 1, 8, 0) + b"no plist!"
@@ -36,13 +38,7 @@ CHECKING = "checking whether it trusts this host"
 
 
 def source_for(address: str, records: Path, **how: Any) -> UsbmuxSource:
-    settings: dict[str, Any] = {
-        "network_devices": False,
-        "probe_interval": 0.0,
-        "probe_timeout": LIMIT,
-        **how,
-    }
-    return UsbmuxSource(address=address, records=records, **settings)
+    return usbmux_source(address, records, **{"probe_timeout": LIMIT, **how})
 
 
 @asynccontextmanager
@@ -693,17 +689,14 @@ class TestTheLibraryIsOptionalAndLate:
 
             sys.meta_path.insert(0, NotInstalled())
 
-            from agent.sources.usbmux import UsbmuxSource
+            from tests.kit.sources import usbmux_source
             from tests.fakes.recorder import Recorder
             from tests.fakes.usbmuxd import FakeUsbmuxd
 
             async def main():
                 async with FakeUsbmuxd(Path(sys.argv[1]) / "mux") as mux:
                     recorder = Recorder()
-                    source = UsbmuxSource(
-                        address=mux.address, network_devices=False, probe_interval=0,
-                        probe_timeout=1, records=Path(sys.argv[1]),
-                    )
+                    source = usbmux_source(mux.address, Path(sys.argv[1]), probe_timeout=1)
                     task = asyncio.create_task(source.run(recorder))
                     await recorder.next_after(0)
                     await asyncio.wait({task}, timeout=1)
@@ -726,7 +719,7 @@ class TestTheLibraryIsOptionalAndLate:
             """
             import asyncio, sys
             from pathlib import Path
-            from agent.sources.usbmux import UsbmuxSource
+            from tests.kit.sources import usbmux_source
             from agent.model import Bridge
             from tests.fakes.recorder import Recorder
             from tests.fakes.usbmuxd import FakeUsbmuxd
@@ -738,10 +731,7 @@ class TestTheLibraryIsOptionalAndLate:
             async def main():
                 mux = FakeUsbmuxd(Path(sys.argv[1]) / "mux")
                 recorder = Recorder()
-                source = UsbmuxSource(
-                    address=mux.address, network_devices=False, probe_interval=0,
-                    probe_timeout=10, records=Path(sys.argv[1]),
-                )
+                source = usbmux_source(mux.address, Path(sys.argv[1]), probe_timeout=10)
                 task = asyncio.create_task(source.run(recorder))
                 await recorder.next_after(0)
                 print("absent", loaded())

@@ -13,14 +13,16 @@ from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot
 from agent.sources.lockdown_words import _PASSING, _SETTLED, reason_of
-from agent.sources.usbmux import UsbmuxSource
 from agent.wire.lockdown import Refusal
 from tests.fakes.recorder import LIMIT, Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, pairing_record
+from tests.kit.sources import usbmux_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
+
+    from agent.sources.usbmux import UsbmuxSource
 
 SERIAL = "00008110-000A1234A1B2C3D4"
 
@@ -36,14 +38,12 @@ async def running(
     mux: FakeUsbmuxd, tmp_path: Path, **changes: Any
 ) -> AsyncIterator[tuple[UsbmuxSource, Recorder]]:
     settings = {
-        "network_devices": False,
-        "probe_interval": 0.0,
         "probe_timeout": LIMIT,
         "list_interval": 10 * LIMIT,
         "sysfs": tmp_path / "sysfs",
         **changes,
     }
-    source = UsbmuxSource(address=mux.address, records=tmp_path / "records", **settings)
+    source = usbmux_source(mux.address, tmp_path / "records", **settings)
     recorder = Recorder()
     task = asyncio.create_task(source.run(recorder))
     try:

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from agent.store import Store
+from tests.kit.store import open_store
 from tests.store.samples import deliver, put
 
 CALLERS = 20
@@ -22,7 +22,7 @@ def say(line: str) -> None:
 
 
 async def record_for_ever(directory: Path) -> None:
-    store = Store.open(directory)
+    store = open_store(directory)
 
     async def caller(number: int) -> None:
         turn = 0

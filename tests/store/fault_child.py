@@ -22,6 +22,7 @@ import structlog
 from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import Store, StoreHealth
+from tests.kit.store import open_store
 from tests.store.samples import attempt, callback, device, put, rows, until
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def logged(event: str) -> Iterator[Callable[[], int]]:
 
 async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reopened: bool) -> None:
     told: list[StoreHealth] = []
-    store = Store.open(directory, on_health=told.append)
+    store = open_store(directory, on_health=told.append)
     before = await put(store, "before")
     disk.strike()
     calls = Calls(store)
@@ -126,7 +127,7 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
     assert told[-1] == store.health == StoreHealth()
     assert not told[0].ok
     await store.close()
-    again = Store.open(directory)
+    again = open_store(directory)
     table = await rows(again)
     assert table["before"].state is CallbackState.DELIVERED
     in_order = [row.callback.message_id for row in reversed(table.values())]
@@ -137,7 +138,7 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
 
 async def is_bounded(directory: Path, disk: SizeLimit | FullDisk) -> None:
     told: list[StoreHealth] = []
-    store = Store.open(directory, max_unstored=40, on_health=told.append)
+    store = open_store(directory, max_unstored=40, on_health=told.append)
     await put(store, "before")
     disk.strike()
     calls = Calls(store)
@@ -159,13 +160,13 @@ async def is_bounded(directory: Path, disk: SizeLimit | FullDisk) -> None:
     assert told[-1] == StoreHealth(dropped=dropped)
     await put(store, "after")
     await store.close()
-    again = Store.open(directory)
+    again = open_store(directory)
     assert len(await rows(again)) == len(calls.made) - dropped + 2
     await again.close()
 
 
 async def closes(directory: Path, disk: SizeLimit | FullDisk) -> None:
-    store = Store.open(directory)
+    store = open_store(directory)
     await put(store, "before")
     disk.strike()
     calls = Calls(store)
@@ -179,18 +180,18 @@ async def closes(directory: Path, disk: SizeLimit | FullDisk) -> None:
     assert len(failed) >= 10
     assert all(isinstance(each, StoreError) for each in failed)
     disk.heal()
-    again = Store.open(directory)
+    again = open_store(directory)
     assert len(await rows(again)) == 1 + len(results) - len(failed)
     await again.close()
 
 
 async def starts_on_full_disk(directory: Path) -> None:
     state, disk = directory / "state", FullDisk(directory)
-    await Store.open(state).close()
+    await open_store(state).close()
     disk.strike()
     with pytest.raises(StoreError, match=r"No space left|the disk is full"):
-        Store.open(directory / "fresh")
-    store = Store.open(state)
+        open_store(directory / "fresh")
+    store = open_store(state)
     call = asyncio.ensure_future(put(store, "m"))
     await until(lambda: not store.health.ok, "the fault")
     assert "disk is full" in store.health.error
@@ -204,15 +205,15 @@ def remount(directory: Path, mode: str) -> None:
 
 
 async def starts_read_only(directory: Path) -> None:
-    store = Store.open(directory / "state")
+    store = open_store(directory / "state")
     await put(store, "kept")
     await store.close()
     remount(directory, "ro")
     for place in ("state", "new"):
         with pytest.raises(StoreError, match=rf"[Rr]ead-only.*\(uid {os.geteuid()}"):
-            Store.open(directory / place)
+            open_store(directory / place)
     remount(directory, "rw")
-    again = Store.open(directory / "state")
+    again = open_store(directory / "state")
     assert set(await rows(again)) == {"kept"}
     await again.close()
 
@@ -220,17 +221,17 @@ async def starts_read_only(directory: Path) -> None:
 async def recovers_when_there_is_room(directory: Path) -> None:
     """Corruption met on a full disk: nothing is thrown away; once there is room, it is done."""
     state, disk = directory / "state", FullDisk(directory)
-    store = Store.open(state)
+    store = open_store(state)
     await put(store, "kept")
     await store.close()
     damaged = bytes(100) + (state / "state.db").read_bytes()[100:]
     (state / "state.db").write_bytes(damaged)
     disk.strike()
     with pytest.raises(StoreError, match=r"No space left|the disk is full"):
-        Store.open(state)
+        open_store(state)
     assert (state / "state.db").read_bytes() == damaged
     disk.heal()
-    again = Store.open(state)
+    again = open_store(state)
     assert again.health.recovered_from
     assert set(await rows(again)) == {"kept"}
     await again.close()

@@ -15,6 +15,7 @@ import structlog
 from agent.model import CallbackState
 from agent.store import Store, StoreHealth
 from agent.store.files import STATE_NAME, connect
+from tests.kit.store import open_store
 from tests.store.samples import (
     attempt,
     callback,
@@ -38,7 +39,7 @@ _COUNT = 400
 
 async def _filled(directory: Path) -> dict[str, int]:
     """A closed store with some of everything; the webhooks' ids."""
-    store = Store.open(directory)
+    store = open_store(directory)
     names = [(1, f"hook-{number}", None) for number in range(20)]
     ids = await store.webhooks.ids([*names, (1, "explicit", 500)])
     await store.leases.put(lease())
@@ -77,7 +78,7 @@ async def _assert_goes_on(directory: Path, store: Store) -> None:
     await store.close()
     left = {path.name for path in directory.iterdir() if ".corrupt-" not in path.name}
     assert left == {"lock", STATE_NAME}
-    again = Store.open(directory)
+    again = open_store(directory)
     assert again.health == StoreHealth()
     assert "after" in await rows(again)
     await again.close()
@@ -114,7 +115,7 @@ async def test_a_header_that_is_none(tmp_path: Path, length: int) -> None:
     _overwrite(tmp_path / STATE_NAME, 0, random.Random(1).randbytes(length))
     damaged = (tmp_path / STATE_NAME).read_bytes()
     with structlog.testing.capture_logs() as logs:
-        store = Store.open(tmp_path)
+        store = open_store(tmp_path)
     (aside,) = _aside(tmp_path)
     assert re.fullmatch(r"state\.db\.corrupt-\d{8}T\d{6}Z", aside.name)
     assert aside.read_bytes() == damaged
@@ -155,7 +156,7 @@ async def test_a_page_in_the_middle_found_while_running(tmp_path: Path) -> None:
     assert len(leaves) > 10
     _overwrite(tmp_path / STATE_NAME, leaves[len(leaves) // 2], b"\xff" * 4096)
     told: list[StoreHealth] = []
-    store = Store.open(tmp_path, on_health=told.append)
+    store = open_store(tmp_path, on_health=told.append)
     assert store.health.ok
     with structlog.testing.capture_logs() as logs:
         table = await rows(store)
@@ -180,7 +181,7 @@ async def test_corruption_met_by_a_change_loses_no_change(tmp_path: Path) -> Non
         tmp_path / STATE_NAME, _pages_of(tmp_path / STATE_NAME, "callbacks")[-1], b"\xff" * 4096
     )
     told: list[StoreHealth] = []
-    store = Store.open(tmp_path, on_health=told.append)
+    store = open_store(tmp_path, on_health=told.append)
     await put(store, "new")
     await put(store, "newer")
     assert {"new", "newer"} < set(await rows(store))
@@ -196,7 +197,7 @@ async def test_lost_webhook_ids_are_not_given_again(tmp_path: Path) -> None:
     (page,) = _pages_of(tmp_path / STATE_NAME, "webhooks")
     _overwrite(tmp_path / STATE_NAME, page, b"\xff" * 4096)
     with structlog.testing.capture_logs() as logs:
-        store = Store.open(tmp_path)
+        store = open_store(tmp_path)
     (said,) = [entry for entry in logs if entry["event"] == "store.corrupt"]
     assert "webhook ids" in said["lost"]
     fresh = await store.webhooks.ids([(1, name, None) for name in (*ids, "new")])
@@ -232,7 +233,7 @@ async def test_nothing_left_to_read(tmp_path: Path, damage: Callable[[Path], obj
     ids = await _filled(tmp_path)
     damage(tmp_path)
     with structlog.testing.capture_logs() as logs:
-        store = Store.open(tmp_path)
+        store = open_store(tmp_path)
     (aside,) = _aside(tmp_path)
     assert store.health.recovered_from == str(aside)
     assert [entry["log_level"] for entry in logs if entry["event"] == "store.corrupt"] == ["error"]
@@ -247,7 +248,7 @@ async def test_a_truncated_file(tmp_path: Path, part: float) -> None:
     ids = await _filled(tmp_path)
     whole = (tmp_path / STATE_NAME).read_bytes()
     (tmp_path / STATE_NAME).write_bytes(whole[: int(len(whole) * part)])
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     (aside,) = _aside(tmp_path)
     assert store.health.recovered_from == str(aside)
     table = await rows(store)
@@ -259,7 +260,7 @@ async def test_a_truncated_file(tmp_path: Path, part: float) -> None:
 
 async def _crashed(directory: Path, source: Path) -> None:
     """A store as a crash leaves it: its newest callback is in the log only."""
-    store = Store.open(source)
+    store = open_store(source)
     await put(store, "in the log")
     directory.mkdir()
     for name in (STATE_NAME, f"{STATE_NAME}-wal"):
@@ -274,7 +275,7 @@ async def test_a_log_that_is_none_is_not_ignored_silently(tmp_path: Path) -> Non
     log = random.Random(5).randbytes(20_000)
     (state / f"{STATE_NAME}-wal").write_bytes(log)
     with structlog.testing.capture_logs() as logs:
-        store = Store.open(state)
+        store = open_store(state)
     (aside,) = _aside(state)
     assert aside.read_bytes() == log
     assert store.health.ok
@@ -290,7 +291,7 @@ async def test_a_log_without_its_file(tmp_path: Path) -> None:
     state = tmp_path / "state"
     await _crashed(state, tmp_path / "source")
     (state / STATE_NAME).unlink()
-    store = Store.open(state)
+    store = open_store(state)
     (aside,) = _aside(state)
     assert aside.name.endswith("-wal")
     assert store.health.recovered_from == str(aside)
@@ -303,7 +304,7 @@ async def test_a_corrupt_file_with_a_good_log(tmp_path: Path) -> None:
     state = tmp_path / "state"
     await _crashed(state, tmp_path / "source")
     _overwrite(state / STATE_NAME, 0, bytes(100))
-    store = Store.open(state)
+    store = open_store(state)
     # SQLite may have written the log back into the file when it closed it, so it may be alone.
     assert store.health.recovered_from == str(_aside(state)[0])
     table = await rows(store)
@@ -333,7 +334,7 @@ async def test_damage_inside_a_value_holds_up_no_lane(tmp_path: Path, damaged: b
         place = re.search(row + rb".?phone-.*?(?=" + re.escape(good) + rb")", data, re.DOTALL)
         assert place is not None
         _overwrite(path, place.end(), damaged)
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     lanes = await store.callbacks.lanes()
     found_all = [
         await store.callbacks.pending(lane.webhook_id, lane.udid, 0, 1_000) for lane in lanes
@@ -365,7 +366,7 @@ async def test_damage_inside_a_device_does_not_keep_the_agent_from_starting(
     with closing(sqlite3.connect(tmp_path / STATE_NAME)) as conn:
         conn.execute(f"UPDATE devices SET {column} = ? WHERE udid = 'phone-01'", (damaged,))
         conn.commit()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     found = {record.udid: record for record in await store.devices.all()}
     whole = {f"phone-{n:02}" for n in range(40)} - {"phone-01"}
     assert set(found) == (whole | {"phone-01"} if kept else whole)
@@ -382,7 +383,7 @@ async def test_damage_anywhere_never_stops_the_agent(tmp_path: Path, seed: int) 
     size = path.stat().st_size
     for _ in range(rng.randrange(1, 6)):
         _overwrite(path, rng.randrange(size - 64), rng.randbytes(rng.randrange(1, 5_000)))
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await put(store, "during")
     assert await store.callbacks.lanes()
     assert "during" in {row.callback.message_id for row in (await rows(store)).values()}
@@ -399,7 +400,7 @@ async def test_a_crash_in_the_middle_of_a_recovery(tmp_path: Path) -> None:
     (tmp_path / f"{STATE_NAME}.ready").write_bytes(good)
     _overwrite(tmp_path / STATE_NAME, 0, b"x" * 500)
     (tmp_path / f"{STATE_NAME}-wal").write_bytes(b"log of the corrupt one")
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     assert store.health.recovered_from == ""
     assert len(await rows(store)) == _COUNT
     assert await store.devices.all() != [device()]

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import CallbackState
-from agent.store import Store
 from agent.store.files import STATE_NAME
+from tests.kit.store import open_store
 from tests.store.samples import callback, device, put, rows
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _kill_one(nursery: subprocess.Popen[str], directory: Path, lines: int) -> se
 
 async def check(directory: Path, said: set[str]) -> None:
     """Everything that a recorder said is there, nothing was salvaged, and in order."""
-    store = Store.open(directory)
+    store = open_store(directory)
     assert store.health.recovered_from == ""
     table = await rows(store)
     for line in said:
@@ -102,7 +102,7 @@ async def test_a_kill_while_the_store_is_made(tmp_path: Path) -> None:
     with _nursery() as nursery:
         for number in range(10):
             _kill_one(nursery, tmp_path / str(number), 0)
-            store = Store.open(tmp_path / str(number))
+            store = open_store(tmp_path / str(number))
             assert store.health.recovered_from == ""
             await store.close()
 
@@ -111,7 +111,7 @@ async def test_a_log_cut_behind_the_last_durable_record(tmp_path: Path) -> None:
     """A power cut: of what was written after the last fsync any part may be missing or garbage."""
     live, cut = tmp_path / "live", tmp_path / "cut"
     rng = random.Random(7)
-    store = Store.open(live)
+    store = open_store(live)
     reported: list[str] = []
     tried = 0
     for number in range(6):
@@ -132,7 +132,7 @@ async def test_a_log_cut_behind_the_last_durable_record(tmp_path: Path) -> None:
             cut.mkdir()
             (cut / STATE_NAME).write_bytes(file)
             (cut / f"{STATE_NAME}-wal").write_bytes(log[:durable] + tail)
-            torn = Store.open(cut)
+            torn = open_store(cut)
             assert torn.health.recovered_from == ""
             table = await rows(torn)
             assert set(reported) <= set(table)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.store import Store, StoreState, inspect
+from tests.kit.store import open_store
 from tests.store.samples import callback, device, transition
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def bytes_of(directory: Path) -> dict[str, bytes]:
 
 
 async def filled(directory: Path) -> Store:
-    store = Store.open(directory)
+    store = open_store(directory)
     for number in range(200):
         udid = f"phone-{number}"
         callbacks = [callback(f"msg_{number}", udid=udid)]
@@ -73,7 +74,7 @@ async def test_one_in_use_is_not_touched(tmp_path: Path) -> None:
 async def test_an_agent_can_start_afterwards(tmp_path: Path) -> None:
     await (await filled(tmp_path)).close()
     inspect(tmp_path, 5.0)
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
 
 
 @pytest.mark.parametrize("damage", ["header", "page", "text"])

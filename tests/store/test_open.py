@@ -16,7 +16,6 @@ import pytest
 
 from agent.errors import StoreError, StoreLockedError, StoreVersionError
 from agent.model import Platform
-from agent.store import Store
 from agent.store.commit import commit
 from agent.store.database import Database
 from agent.store.files import STATE_NAME, connect
@@ -24,6 +23,7 @@ from agent.store.migrate import migrate, scripts, version
 from agent.store.record import Record
 from agent.store.tables import attempts, backlog, callbacks, deliveries, transitions, webhooks
 from agent.store.tables.table import for_rows
+from tests.kit.store import open_store
 from tests.store.samples import callback, device, put, rows
 
 if TYPE_CHECKING:
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 
 async def test_a_missing_directory_is_made_private(tmp_path: Path) -> None:
-    store = Store.open(tmp_path / "a" / "b")
+    store = open_store(tmp_path / "a" / "b")
     assert (tmp_path / "a" / "b").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "a" / "b" / STATE_NAME).stat().st_mode & 0o777 == 0o600
     await store.close()
 
 
 async def test_a_second_agent_is_told_who_is_there(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     with pytest.raises(StoreLockedError) as caught:
-        Store.open(tmp_path)
+        open_store(tmp_path)
     assert str(tmp_path) in str(caught.value)
     assert f"pid {os.getpid()}" in str(caught.value)
     await put(store, "the first one is not disturbed")
     await store.close()
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
 
 
 async def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from agent.store import Store\n"
-        "store = Store.open(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
+        "import sys, pathlib; from tests.kit.store import open_store\n"
+        "store = open_store(pathlib.Path(sys.argv[1])); print('open', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(  # noqa: ASYNC220 - starting it is all the test does meanwhile
         [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -59,43 +59,43 @@ async def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         with pytest.raises(StoreLockedError, match=f"pid {holder.pid}"):
-            Store.open(tmp_path)
+            open_store(tmp_path)
         holder.send_signal(signal.SIGKILL)
         holder.wait(15)
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await put(store, "m")
     await store.close()
 
 
 async def test_another_program_with_the_file_open_is_named_as_such(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     shell = sqlite3.connect(tmp_path / STATE_NAME)
     shell.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreError, match="another program"):
-        Store.open(tmp_path)
+        open_store(tmp_path)
     shell.close()
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
 
 
 async def test_a_newer_store_is_refused_and_left_alone(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     file = tmp_path / STATE_NAME
     conn = sqlite3.connect(file)
     conn.execute("PRAGMA user_version = 1000")
     conn.close()
     with pytest.raises(StoreVersionError, match=f"{re.escape(str(file))}.* 1000.*newer agent"):
-        Store.open(tmp_path)
+        open_store(tmp_path)
     assert [path.name for path in tmp_path.iterdir() if "corrupt" in path.name] == []
     conn = sqlite3.connect(file)
     assert conn.execute("PRAGMA user_version").fetchone() == (1000,)
     conn.close()
     # Nor does the refused agent keep the lock.
     with pytest.raises(StoreVersionError):
-        Store.open(tmp_path)
+        open_store(tmp_path)
 
 
 async def test_migrations_keep_what_is_there_and_fail_whole(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await put(store, "m")
     await store.close()
     path = tmp_path / STATE_NAME
@@ -124,7 +124,7 @@ async def test_devices_of_an_older_store_stay_and_any_platform_may_come(tmp_path
     conn.execute("UPDATE devices SET platform = 'one that is to come'")
     conn.execute("UPDATE devices SET platform = 'ios'")
     conn.close()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     (known,) = await store.devices.all()
     await store.close()
     assert (known.udid, known.platform, known.name) == ("a", Platform.IOS, "n")
@@ -139,22 +139,22 @@ def test_every_migration_has_the_next_number() -> None:
 def test_a_file_in_place_of_the_directory(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("not a directory")
     with pytest.raises(StoreError, match=r"user \S+ \(uid \d+.*install -d"):
-        Store.open(tmp_path / "state")
+        open_store(tmp_path / "state")
     with pytest.raises(StoreError, match="cannot be created: Not a directory"):
-        Store.open(tmp_path / "state" / "below")
+        open_store(tmp_path / "state" / "below")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere; see the netns tests")
 def test_a_directory_without_permission(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir(mode=0o500)
     with pytest.raises(StoreError, match="permission denied"):
-        Store.open(tmp_path / "state")
+        open_store(tmp_path / "state")
 
 
 async def test_a_crash_while_the_store_was_made_leaves_nothing_half(tmp_path: Path) -> None:
     (tmp_path / f"{STATE_NAME}.new").write_bytes(b"half a store")
     (tmp_path / f"{STATE_NAME}.new-wal").write_bytes(b"half a log")
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     assert store.health.recovered_from == ""
     await store.close()
     assert {path.name for path in tmp_path.iterdir()} == {"lock", STATE_NAME}
@@ -244,7 +244,7 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
 
 
 async def test_query_plans(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     conn = connect(tmp_path / STATE_NAME)
     _assert_plans(conn)
     conn.close()
@@ -268,12 +268,12 @@ def fill(conn: sqlite3.Connection, count: int, webhooks: int, devices: int) -> N
 
 @pytest.mark.long
 async def test_a_million_pending_rows(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     conn = connect(tmp_path / STATE_NAME)
     fill(conn, 1_000_000, 5, 200)
     _assert_plans(conn)
     conn.close()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     lanes = await store.callbacks.lanes()
     assert len(lanes) == 1_000
     assert sorted(lane.head.rowid for lane in lanes) == list(range(1, 1_001))
@@ -283,11 +283,11 @@ async def test_a_million_pending_rows(tmp_path: Path) -> None:
 
 
 async def test_what_a_full_store_holds_is_all_there(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     conn = connect(tmp_path / STATE_NAME)
     fill(conn, 3_000, 3, 10)
     conn.close()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     assert len(await store.callbacks.lanes()) == 30
     assert len(await rows(store)) == 3_000
     await store.close()
@@ -296,10 +296,10 @@ async def test_what_a_full_store_holds_is_all_there(tmp_path: Path) -> None:
 _ALL_STEPS = """
 import asyncio, sys
 from pathlib import Path
-from agent.store import Store
+from tests.kit.store import open_store
 async def main():
     for number in (1, 2, 3):
-        store = Store.open(Path(sys.argv[1]))
+        store = open_store(Path(sys.argv[1]))
         await store.webhooks.ids([(1, f"a{number}", None)])
         await store.close()
         if number == 1:  # made anew from what can be read

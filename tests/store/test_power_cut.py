@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.store import Store
 from agent.store.files import STATE_NAME
+from tests.kit.store import open_store
 from tests.store.power_cut import STRACE, calls, cuts
 from tests.store.test_crash import check
 
@@ -66,7 +66,7 @@ async def test_what_was_reported_survives_a_power_cut(
     seed = random.randrange(10**6)
     print("seed", seed)
     live, before, left = tmp_path / "live", tmp_path / "before", tmp_path / "left"
-    await Store.open(live).close()
+    await open_store(live).close()
     shutil.copytree(live, before)
     _trace(live, tmp_path / "trace", lines)
     trace = list(calls(tmp_path / "trace"))

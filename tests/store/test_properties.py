@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from agent.config.carried import InForce, carried
 from agent.errors import StoreError
 from agent.model import CallbackState
-from agent.store import Store
+from tests.kit.store import open_store
 from tests.store.samples import attempt, callback, device, rows
 
 if TYPE_CHECKING:
     from agent.model import Callback
+    from agent.store import Store
 
 _UDIDS = st.sampled_from(["a", "b", "c"])
 _WEBHOOKS = st.integers(1, 3)
@@ -80,7 +81,7 @@ async def _equal(store: Store, naive: _Naive) -> None:
 
 async def _walk(directory: Path, steps: list[tuple[object, ...]]) -> None:
     """Steps up to a `sync` are called without waiting: they share a batch."""
-    store, naive = Store.open(directory), _Naive()
+    store, naive = open_store(directory), _Naive()
     known: list[Callback] = []  # what a caller can know: callbacks whose record was awaited
     calls: list[asyncio.Future[object]] = []
     refusals: list[asyncio.Future[object]] = []
@@ -116,7 +117,7 @@ async def _walk(directory: Path, steps: list[tuple[object, ...]]) -> None:
                 calls, refusals = [], []
                 await _equal(store, naive)
     await store.close()
-    again = Store.open(directory)
+    again = open_store(directory)
     await _equal(again, naive)
     await again.close()
 
@@ -141,11 +142,11 @@ async def _ask_ids(
     owners: dict[int, tuple[int, str]] = {}
     in_force: set[int] = set()
     given_once: dict[tuple[int, str], int] = {}
-    store = Store.open(directory)
+    store = open_store(directory)
     for wanted in reloads:
         if reopen:
             await store.close()
-            store = Store.open(directory)
+            store = open_store(directory)
         names = {wish[:2] for wish in wanted}
         explicit_ids = [wish[2] for wish in wanted if wish[2]]
         others = [wish for wish in wanted if wish[2] and owners.get(wish[2], wish[:2]) != wish[:2]]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.config import Delivery
 from agent.model import CallbackState, DeviceState
-from agent.store import Store
 from agent.store.files import STATE_NAME, connect
 from agent.store.retention import SLICE, sweep
+from tests.kit.clock import StubClock
+from tests.kit.settings import section
+from tests.kit.store import open_store
 from tests.store.samples import (
     attempt,
     callback,
@@ -30,7 +33,7 @@ def _count(conn: sqlite3.Connection, table: str) -> int:
 
 
 async def test_a_slice_is_bounded_and_spares_what_is_pending(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     conn = connect(tmp_path / STATE_NAME)
     fill(conn, 3 * SLICE, 1, 1)
     conn.execute(
@@ -51,13 +54,13 @@ async def test_a_slice_is_bounded_and_spares_what_is_pending(tmp_path: Path) -> 
 
 
 async def test_every_end_state_expires(tmp_path: Path) -> None:
-    clock = 1_000
-    store = Store.open(tmp_path, retention=100.0, now_ms=lambda: clock)
+    clock = StubClock(start_ms=1_000)
+    store = open_store(tmp_path, settings=section(Delivery, retention=100.0), clock=clock)
     for state in (CallbackState.DELIVERED, CallbackState.DEAD, CallbackState.CANCELLED):
         stored = await put(store, state.value)
         await store.callbacks.finish(stored, attempt(state.value), state)
     await put(store, "pending")
-    clock = 1_000 + 100_001
+    clock.now += 100.001
     fresh = await put(store, "fresh")
     await deliver(store, fresh)
     # The writer sweeps by itself, when it has nothing else to do.
@@ -66,8 +69,18 @@ async def test_every_end_state_expires(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_reload_changes_what_is_kept(tmp_path: Path) -> None:
+    clock = StubClock(start_ms=1_000)
+    store = open_store(tmp_path, settings=section(Delivery, retention=100.0), clock=clock)
+    await deliver(store, await put(store, "delivered"))
+    clock.now += 50
+    store.reconfigure(section(Delivery, retention=49.0))
+    await until_rows(store, set())
+    await store.close()
+
+
 async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
-    store = Store.open(tmp_path, now_ms=lambda: 0)
+    store = open_store(tmp_path, clock=StubClock(start_ms=0))
     for udid in ("a", "b"):
         for at_ms in (10, 20, 30):
             await store.record(device(udid), transition(udid, at_ms), [])
@@ -81,7 +94,7 @@ async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
 
 
 async def test_the_file_stops_growing(tmp_path: Path) -> None:
-    await Store.open(tmp_path).close()
+    await open_store(tmp_path).close()
     conn = connect(tmp_path / STATE_NAME)
     fill(conn, 20_000, 1, 1)
     conn.execute("UPDATE callbacks SET state = 'dead', finished_ms = 5")
@@ -97,7 +110,7 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
 
 
 async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     for number in range(40):
         big = [callback(f"{number}-{part}", 1) for part in range(300)]
         await store.record(device(), None, big)

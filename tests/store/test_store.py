@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config import Delivery
 from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
 from tests.fakes.recorder import LIMIT
+from tests.kit.clock import StubClock
+from tests.kit.settings import section
+from tests.kit.store import open_store
 from tests.store.samples import (
     EVERYTHING,
     attempt,
@@ -36,17 +40,17 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = Store.open(tmp_path / "state", now_ms=lambda: 9_000)
+    opened = open_store(tmp_path / "state", clock=StubClock(start_ms=9_000))
     yield opened
     await opened.close()
 
 
 async def test_what_was_recorded_is_there_after_reopening(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     first = await put(store, "m1")
     await store.leases.put(lease())
     await store.close()
-    again = Store.open(tmp_path)
+    again = open_store(tmp_path)
     assert await again.devices.all() == [device()]
     assert await again.callbacks.lanes() == [PendingLane(1, "phone-1", first)]
     assert await again.leases.all() == [lease()]
@@ -336,7 +340,7 @@ async def test_deliveries_go_back_through_a_long_history(store: Store) -> None:
 
 async def test_backlog(tmp_path: Path) -> None:
     """Kept up with what happens, and counted, are the same."""
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     assert await store.backlog.sizes() == {}
     for number in range(3):
         await store.record(device(), None, [callback(f"m{number}", 7)])
@@ -345,7 +349,7 @@ async def test_backlog(tmp_path: Path) -> None:
     await deliver(store, head)
     assert await store.backlog.sizes() == {7: 2, 8: 1}
     await store.close()
-    again = Store.open(tmp_path)
+    again = open_store(tmp_path)
     assert await again.backlog.sizes() == {7: 2, 8: 1}
     await again.close()
 
@@ -362,11 +366,15 @@ async def test_leases(store: Store) -> None:
 
 
 async def test_callback_ids_are_not_reused_after_deletion(tmp_path: Path) -> None:
-    store = Store.open(tmp_path, retention=0.0, now_ms=lambda: 9_000)
+    store = open_store(
+        tmp_path, settings=section(Delivery, retention=0.0), clock=StubClock(start_ms=9_000)
+    )
     stored = await put(store, "m1")
     await store.callbacks.finish(stored, attempt("m1"), CallbackState.DELIVERED)
     await store.close()
-    again = Store.open(tmp_path, retention=0.0, now_ms=lambda: 10_000)
+    again = open_store(
+        tmp_path, settings=section(Delivery, retention=0.0), clock=StubClock(start_ms=10_000)
+    )
     await until_rows(again, set())
     assert (await put(again, "m2")).rowid > stored.rowid
     await again.close()
@@ -403,11 +411,11 @@ async def test_a_webhook_in_force_keeps_its_id_under_another_name(store: Store) 
 
 
 async def test_what_is_in_force_survives_a_restart(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await store.webhooks.ids([(1, "a", None), (1, "b", None)])
     await store.webhooks.retain({1})
     await store.close()
-    again = Store.open(tmp_path)
+    again = open_store(tmp_path)
     assert await again.webhooks.ids([(1, "a2", 1)]) == [1]
     with pytest.raises(StoreError, match="id 2"):
         await again.webhooks.ids([(1, "b2", 2)])
@@ -416,7 +424,7 @@ async def test_what_is_in_force_survives_a_restart(tmp_path: Path) -> None:
 
 async def test_another_organisation_makes_no_other_webhook(tmp_path: Path) -> None:
     """Not by a restart, nor back again, nor where the new key once had another id."""
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     asked: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None)]
     assert await store.webhooks.ids(asked) == [1, 2]
     await store.webhooks.retain([1, 2])
@@ -426,7 +434,7 @@ async def test_another_organisation_makes_no_other_webhook(tmp_path: Path) -> No
     await store.webhooks.retain([3, 4, 9])
     await store.record(device(), None, [callback("m-1", webhook_id=3)])
     await store.close()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     new: list[tuple[int, str, int | None]] = [(3, "a", None), (3, "b", None), (3, "c", None)]
     assert await store.webhooks.ids(new) == [3, 4, 9]
     assert await store.webhooks.retain([3, 4, 9]) == 0, "nothing is cancelled"
@@ -444,19 +452,19 @@ async def test_another_organisation_makes_no_other_webhook(tmp_path: Path) -> No
 
 
 async def test_close_commits_what_is_queued(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     calls = [asyncio.ensure_future(put(store, f"m{n}")) for n in range(2_500)]
     await asyncio.sleep(0)
     await asyncio.gather(store.close(), store.close())
     await store.close()
     assert len(await asyncio.gather(*calls)) == 2_500
-    again = Store.open(tmp_path)
+    again = open_store(tmp_path)
     assert len(await rows(again)) == 2_500
     await again.close()
 
 
 async def test_a_closed_store_refuses(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     stored = await put(store, "m")
     await store.close()
     for call in (
@@ -485,7 +493,7 @@ async def test_a_closed_store_refuses(tmp_path: Path) -> None:
 
 
 async def test_a_closed_store_leaves_one_file_and_no_descriptor(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await put(store, "m")
     await store.close()
     assert {path.name for path in tmp_path.iterdir()} == {"lock", "state.db"}
@@ -493,7 +501,7 @@ async def test_a_closed_store_leaves_one_file_and_no_descriptor(tmp_path: Path) 
 
 async def test_health_is_told_only_when_it_changes(tmp_path: Path) -> None:
     told: list[object] = []
-    store = Store.open(tmp_path, on_health=told.append)
+    store = open_store(tmp_path, on_health=told.append)
     await asyncio.gather(*(put(store, f"m{n}") for n in range(100)))
     assert told == []
     assert store.health.unstored == 0

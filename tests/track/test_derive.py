@@ -9,19 +9,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from agent.config import Flap, Hold
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
 from agent.track.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, quiet, step
+from tests.kit.settings import section
 
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
 UTILIZING, UNPLUGGED = DeviceState.UTILIZING, DeviceState.UNPLUGGED
-AT_ONCE = Policy(
-    hold_online=0,
-    hold_offline=0,
-    hold_utilizing=0,
-    hold_unplugged=0,
-    arrival=0,
-    flap_transitions=10**6,
-)
+
+
+def held(transitions: int = Flap().transitions, **hold: float) -> Policy:
+    """The default holds but for these, in seconds; so many flaps are calm."""
+    return Policy(section(Hold, **hold), section(Flap, transitions=transitions))
+
+
+AT_ONCE = held(10**6, online=0, offline=0, utilizing=0, unplugged=0, arrival=0)
 
 
 def expected(presence: Presence, bridge: Bridge, usage: Usage) -> Outcome:
@@ -74,7 +76,7 @@ def test_every_state_meets_every_triple(
     assert again.entered is None
     assert again.track == done.track
     if graced:
-        late = step(done.track, readings, 100.0 + AT_ONCE.source_grace, AT_ONCE)
+        late = step(done.track, readings, 100.0 + AT_ONCE.hold.source_grace, AT_ONCE)
         assert late.track.state is OFFLINE
 
 
@@ -122,7 +124,7 @@ class Run:
 
 
 def test_a_state_counts_after_its_hold_time() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, NOT_READY)
     assert run.wake == 15
     run.at(20, NOT_READY)
@@ -131,7 +133,7 @@ def test_a_state_counts_after_its_hold_time() -> None:
 
 
 def test_a_break_starts_the_hold_anew() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, NOT_READY)
     run.at(14.9, READY)
     run.at(15, NOT_READY)
@@ -142,7 +144,7 @@ def test_a_break_starts_the_hold_anew() -> None:
 
 
 def test_a_flickering_cable_makes_no_transition() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     for n in range(50):
         run.at(10 + n * 4, ABSENT)
         run.at(12 + n * 4, READY)
@@ -150,7 +152,7 @@ def test_a_flickering_cable_makes_no_transition() -> None:
 
 
 def test_a_source_that_is_down_keeps_the_state_for_its_grace() -> None:
-    run = Run(Policy(hold_offline=0), UTILIZING)
+    run = Run(held(offline=0), UTILIZING)
     run.at(10, BLIND)
     assert run.entered == []
     run.at(39.9, BLIND)
@@ -161,7 +163,7 @@ def test_a_source_that_is_down_keeps_the_state_for_its_grace() -> None:
 
 
 def test_a_source_that_recovers_within_its_grace_changes_nothing() -> None:
-    run = Run(Policy(hold_offline=0), ONLINE)
+    run = Run(held(offline=0), ONLINE)
     run.at(10, BLIND)
     run.at(30, READY)
     run.at(50, BLIND)
@@ -170,7 +172,7 @@ def test_a_source_that_recovers_within_its_grace_changes_nothing() -> None:
 
 
 def test_unknown_usage_keeps_the_last_one_for_its_grace() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, BUSY)
     unknown = Readings(
         Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, usage_reason="appium unreachable"
@@ -192,7 +194,7 @@ def test_an_unknown_usage_ends_as_the_phone_goes_away(
     state: DeviceState, away: Readings, hold: float
 ) -> None:
     """The source that knew of the use is silent, as after a restart: no second use is made up."""
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, BUSY)
     silent = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
     run.at(20, silent)
@@ -208,7 +210,7 @@ def test_a_use_that_ends_while_its_phone_is_away_is_forgotten(
     state: DeviceState, away: Readings, hold: float
 ) -> None:
     """A lease is given back, and what a session below it would be is not known yet."""
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, BUSY)
     run.at(21, replace(away, usage=Usage.IN_USE, holder="alice"))
     run.at(27, replace(away, usage=Usage.UNKNOWN))
@@ -222,7 +224,7 @@ UNSURE = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
 @pytest.mark.parametrize("state", [None, ONLINE])
 def test_a_use_that_is_only_remembered_does_not_begin(state: DeviceState | None) -> None:
     """Its source goes silent while the use waits out its hold."""
-    run = Run(Policy(hold_utilizing=10), state)
+    run = Run(held(utilizing=10), state)
     run.at(10, BUSY)
     run.at(13, UNSURE)
     run.at(40, UNSURE)
@@ -235,7 +237,7 @@ def test_a_use_that_is_only_remembered_does_not_begin(state: DeviceState | None)
 
 def test_a_use_that_its_grace_ended_does_not_begin_again() -> None:
     """Its source is still silent as states are derived anew: its platform was turned off and on."""
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, BUSY)
     run.at(20, UNSURE)
     run.at(81, UNSURE)
@@ -249,7 +251,7 @@ def test_a_use_that_its_grace_ended_does_not_begin_again() -> None:
 def test_the_step_that_takes_a_phone_away_forgets_the_use(
     state: DeviceState, away: Readings
 ) -> None:
-    run = Run(Policy(hold_unplugged=0, hold_offline=0), ONLINE)
+    run = Run(held(unplugged=0, offline=0), ONLINE)
     run.at(10, BUSY)
     gone = replace(away, usage=Usage.UNKNOWN)
     run.at(11, gone)
@@ -259,7 +261,7 @@ def test_the_step_that_takes_a_phone_away_forgets_the_use(
 
 
 def test_an_unknown_usage_outlives_a_short_loss() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(10, BUSY)
     silent = Readings(Presence.PRESENT, Bridge.READY, Usage.UNKNOWN, holder="alice")
     run.at(21, replace(silent, presence=Presence.ABSENT, bridge=Bridge.ABSENT))
@@ -272,13 +274,13 @@ def flapping(run: Run) -> bool:
 
 
 def test_flapping_lengthens_the_holds_until_the_phone_is_quiet() -> None:
-    policy = Policy(hold_offline=1, hold_unplugged=1)
+    policy = held(offline=1, unplugged=1)
     run = Run(policy, ONLINE)
     for n in range(4):  # a transition every 2 s: past 6 in 60 s
         run.at(n * 4, ABSENT)
         run.at(n * 4 + 2, READY)
     count = len(run.entered)
-    assert count == policy.flap_transitions + 1
+    assert count == policy.flap.transitions + 1
     assert flapping(run)
     for n in range(4, 40):
         run.at(n * 4, ABSENT)
@@ -296,7 +298,7 @@ def test_flapping_lengthens_the_holds_until_the_phone_is_quiet() -> None:
 
 
 def test_a_damped_state_that_stays_comes_to_count() -> None:
-    run = Run(Policy(hold_unplugged=0, hold_online=0), ONLINE)
+    run = Run(held(unplugged=0, online=0), ONLINE)
     for n in range(4):
         run.at(n, READY)
         run.at(n + 0.5, ABSENT)
@@ -309,7 +311,7 @@ def test_a_damped_state_that_stays_comes_to_count() -> None:
 
 
 def test_sessions_are_no_flaps_and_never_damped() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     for n in range(40):
         run.at(n * 2, BUSY)
         run.at(n * 2 + 1, READY)
@@ -318,7 +320,7 @@ def test_sessions_are_no_flaps_and_never_damped() -> None:
 
 
 def test_a_phone_never_seen_makes_no_transition_by_being_absent() -> None:
-    run = Run(Policy())
+    run = Run(held())
     run.at(0, ABSENT)
     run.at(100, ABSENT)
     assert run.entered == []
@@ -332,12 +334,12 @@ BLIND_USB = Readings(Presence.UNKNOWN, Bridge.ABSENT, presence_reason="udevd is 
 
 
 def test_a_phone_that_only_udev_saw_keeps_its_state_while_udev_is_down() -> None:
-    run = Run(Policy(), OFFLINE)
+    run = Run(held(), OFFLINE)
     run.at(0, replace(SILENT, bridge_ruled_out=True))
     run.at(10, BLIND_USB)
     run.at(10_000, BLIND_USB)
     assert run.entered == []
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, BLIND_USB)
     assert run.track.reason == "when last known (udevd is not running)"
@@ -350,7 +352,7 @@ def test_an_answer_is_proof_and_its_doubt_is_told() -> None:
         bridge_is_presence=True,
         presence_reason="udev does not see it",
     )
-    run = Run(Policy(), UNPLUGGED)
+    run = Run(held(), UNPLUGGED)
     run.at(0, doubted)
     assert (run.track.state, run.track.reason) == (ONLINE, "udev does not see it")
     run.at(1, replace(doubted, usage=Usage.IN_USE, holder="alice"))
@@ -361,7 +363,7 @@ def test_an_answer_is_proof_and_its_doubt_is_told() -> None:
 def test_a_phone_that_has_just_arrived_keeps_its_state_until_its_bridge_has_had_time(
     state: DeviceState | None,
 ) -> None:
-    run = Run(Policy(), state)
+    run = Run(held(), state)
     run.at(0, SILENT)
     run.at(9.9, SILENT)
     assert run.track.reason == "arriving: not yet seen by adb"
@@ -372,7 +374,7 @@ def test_a_phone_that_has_just_arrived_keeps_its_state_until_its_bridge_has_had_
 
 
 def test_what_a_bridge_says_of_a_phone_counts_though_it_has_just_arrived() -> None:
-    run = Run(Policy(), UNPLUGGED)
+    run = Run(held(), UNPLUGGED)
     run.at(0, ABSENT)
     run.at(10, SILENT)
     run.at(11, NOT_READY)
@@ -382,7 +384,7 @@ def test_what_a_bridge_says_of_a_phone_counts_though_it_has_just_arrived() -> No
 
 @pytest.mark.parametrize("said", [READY, NOT_READY], ids=["ready", "not ready"])
 def test_a_phone_that_its_bridge_has_listed_has_arrived(said: Readings) -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, said)
     run.at(1, READY)
     run.at(20, SILENT)
@@ -391,7 +393,7 @@ def test_a_phone_that_its_bridge_has_listed_has_arrived(said: Readings) -> None:
 
 
 def test_a_phone_whose_mode_its_bridge_cannot_see_does_not_arrive() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, ABSENT)
     run.at(12, replace(SILENT, bridge_ruled_out=True, bridge_reason="in the bootloader"))
@@ -402,7 +404,7 @@ def test_a_phone_whose_mode_its_bridge_cannot_see_does_not_arrive() -> None:
 
 def test_a_phone_arrives_only_once_its_bridge_can_list_it() -> None:
     """A host boots: the adb server comes after the phones."""
-    run = Run(Policy(source_grace=60), ONLINE)
+    run = Run(held(source_grace=60), ONLINE)
     run.at(0, BLIND)
     run.at(20, SILENT)
     run.at(29, SILENT)
@@ -411,7 +413,7 @@ def test_a_phone_arrives_only_once_its_bridge_can_list_it() -> None:
 
 
 def test_a_bridge_that_was_started_anew_finds_its_phones_one_by_one() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, BLIND)
     run.at(12, SILENT)
@@ -423,7 +425,7 @@ def test_a_bridge_that_was_started_anew_finds_its_phones_one_by_one() -> None:
 
 
 def test_udev_that_was_down_makes_nobody_arrive() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, replace(READY, presence=Presence.UNKNOWN))
     run.at(20, SILENT)
@@ -443,7 +445,7 @@ def alternate(
 
 
 def test_a_phone_that_flickers_between_two_wrongs_counts_as_the_worse() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     alternate(run, 100, 2400, (4, NOT_READY), (2, ABSENT))
     assert run.entered == [(106, UNPLUGGED)]
@@ -452,7 +454,7 @@ def test_a_phone_that_flickers_between_two_wrongs_counts_as_the_worse() -> None:
 
 
 def test_the_reason_of_a_flickering_phone_says_so() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     alternate(run, 100, 1, (4, NOT_READY), (2, ABSENT), (0, NOT_READY))
     assert run.track.state is UNPLUGGED
@@ -460,13 +462,13 @@ def test_the_reason_of_a_flickering_phone_says_so() -> None:
 
 
 def test_a_way_through_several_states_to_one_that_stays_is_no_flicker() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, ABSENT)
     run.at(12.9, NOT_READY)
     run.at(100, NOT_READY)
     assert run.entered == [(17.9, OFFLINE)]
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, NOT_READY)
     run.at(11, ABSENT)
@@ -476,7 +478,7 @@ def test_a_way_through_several_states_to_one_that_stays_is_no_flicker() -> None:
 
 
 def test_a_source_that_comes_and_goes_is_no_endless_in_between() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     entered = alternate(run, 10, 100, (1, NOT_READY), (20, BLIND))
     assert [state for _, state in entered] == [OFFLINE]
@@ -484,7 +486,7 @@ def test_a_source_that_comes_and_goes_is_no_endless_in_between() -> None:
 
 
 def test_a_phone_that_re_enumerates_and_is_never_seen_by_adb_is_not_online_for_ever() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     entered = alternate(run, 100, 20, (1.5, ABSENT), (3, SILENT))
     assert entered == [(118, UNPLUGGED)]
@@ -495,7 +497,7 @@ def test_a_phone_that_re_enumerates_and_is_never_seen_by_adb_is_not_online_for_e
 
 
 def test_re_enumerations_that_never_count_are_flaps() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     assert alternate(run, 100, 10, (0.5, ABSENT), (2.5, READY)) == []
     assert run.track.flapping
@@ -507,7 +509,7 @@ def test_re_enumerations_that_never_count_are_flaps() -> None:
 def test_a_phone_that_its_bridge_loses_over_and_over_is_flapping(
     spans: tuple[float, float],
 ) -> None:
-    run = Run(Policy(flap_transitions=5), ONLINE)
+    run = Run(held(5), ONLINE)
     run.at(0, READY)
     away, back = spans
     assert alternate(run, 100, 8, (away, NOT_READY), (back, READY)) == []
@@ -517,7 +519,7 @@ def test_a_phone_that_its_bridge_loses_over_and_over_is_flapping(
 
 
 def test_an_absence_is_one_flap_however_the_phone_comes_back() -> None:
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, READY)
     alternate(run, 100, 6, (0.5, ABSENT), (1, SILENT), (1, NOT_READY), (3, READY))
     assert len(run.track.flips) == 6
@@ -529,7 +531,7 @@ def test_an_absence_is_one_flap_however_the_phone_comes_back() -> None:
 def test_a_bridge_that_is_restarted_over_and_over_is_no_flapping_phone() -> None:
     only = Readings(Presence.UNKNOWN, Bridge.READY, bridge_is_presence=True)
     down, gone = replace(only, bridge=Bridge.UNKNOWN), replace(only, bridge=Bridge.ABSENT)
-    run = Run(Policy(), ONLINE)
+    run = Run(held(), ONLINE)
     run.at(0, only)
     alternate(run, 100, 20, (0.2, down), (1, gone), (2, only))
     assert not run.track.flapping
@@ -538,10 +540,10 @@ def test_a_bridge_that_is_restarted_over_and_over_is_no_flapping_phone() -> None
 
 
 def test_the_sources_are_asked_before_a_state_counts_but_not_before_it_began() -> None:
-    begun = step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=5))
+    begun = step(Track(ONLINE), NOT_READY, 100, held(offline=5))
     assert (begun.ask_at, begun.wake) == (104.5, 105)
-    assert step(Track(ONLINE), NOT_READY, 100, Policy(hold_offline=0.5)).ask_at == 100.25
-    assert step(Track(OFFLINE), READY, 100, Policy()).ask_at is None, "it counts at once"
+    assert step(Track(ONLINE), NOT_READY, 100, held(offline=0.5)).ask_at == 100.25
+    assert step(Track(OFFLINE), READY, 100, held()).ask_at is None, "it counts at once"
 
 
 READINGS = st.builds(
@@ -554,9 +556,9 @@ READINGS = st.builds(
 )
 TIMED = st.lists(st.tuples(st.floats(0.01, 90), READINGS), max_size=60)
 POLICIES = st.builds(
-    Policy,
-    *(st.sampled_from([0.0, 1.0, 5.0, 40.0]) for _ in range(4)),
-    flap_transitions=st.integers(1, 8),
+    held,
+    st.integers(1, 8),
+    **{state: st.sampled_from([0.0, 1.0, 5.0, 40.0]) for state in DeviceState},
 )
 STATES = st.sampled_from([None, *DeviceState])
 
@@ -610,8 +612,8 @@ def test_any_interleaving_ends_in_the_state_of_the_table(
         run.at(now, readings)
     run.at(now + 1, last)
     before = run.track.state
-    graces = max(policy.arrival, policy.source_grace, policy.usage_grace)
-    run.at(now + 1 + graces + max(policy.longest_hold, policy.flap_hold), last)
+    graces = max(policy.hold.arrival, policy.hold.source_grace, policy.hold.usage_grace)
+    run.at(now + 1 + graces + max(policy.longest_hold, policy.flap.hold), last)
     # Unknown usage has outlived its grace by now: it counts as idle.
     usage = Usage.IDLE if last.usage is Usage.UNKNOWN else last.usage
     assert run.track.state is meaning(replace(last, usage=usage), before)
@@ -624,7 +626,9 @@ def test_flickering_of_any_kind_leaves_no_state_that_is_never_shown(
     phases: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None
 ) -> None:
     run, now = Run(policy, state), 0.0
-    ends = 2 * (max(policy.longest_hold, policy.flap_hold) + policy.arrival + policy.source_grace)
+    ends = 2 * (
+        max(policy.longest_hold, policy.flap.hold) + policy.hold.arrival + policy.hold.source_grace
+    )
     states: set[DeviceState | None] = set()
     while now < 2 * ends:
         for wait, readings in phases:
@@ -667,7 +671,7 @@ def test_a_late_tick_yields_nothing_that_those_on_time_would_not(
         (1.0, Readings(Presence.PRESENT, Bridge.READY, Usage.IN_USE)),
         (1.0, Readings(Presence.ABSENT, Bridge.READY, Usage.UNKNOWN)),
     ],
-    Policy(0.0, 0.0, 0.0, 0.0),
+    held(online=0.0, offline=0.0, utilizing=0.0, unplugged=0.0),
     None,
 )
 def test_feeding_the_same_readings_again_yields_nothing(

@@ -32,7 +32,7 @@ from agent.model import (
     Transition,
     UsbKind,
 )
-from tests.fakes.clock import StubClock
+from tests.kit.clock import StubClock
 from tests.kit.tracking import pipeline_of
 
 if TYPE_CHECKING:
@@ -254,7 +254,7 @@ class Bench:
             list(self.store.records.values()),
             self.store,
             lambda _: None,
-            self.clock.clocks,
+            self.clock,
         )
         for source in self.random.sample(list(SourceName), 3):
             self.say(source)

@@ -47,7 +47,7 @@ async def test_plug_authorise_use_unplug(tmp_path: Path) -> None:
         assert await h.came() == [("ce09", "Online"), ("ce09", "Utilizing"), ("ce09", "Unplugged")]
         assert json.loads(h.sent[-1].body)["deviceName"] == "Galaxy", "kept after it is gone"
         assert [c.rowid for c in h.sent] == sorted(c.rowid for c in h.sent)
-        assert h.clock.armed == 0, "nothing ticks when nothing happens"
+        assert h.clock.armed == [], "nothing ticks when nothing happens"
 
 
 async def test_a_phone_that_is_leased_before_it_is_seen_is_in_use_though_listed_no_more(

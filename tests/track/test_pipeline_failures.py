@@ -11,7 +11,7 @@ import structlog
 from agent.config import parse
 from agent.model import Bridge, DeviceState
 from agent.subscribers import Topic
-from tests.fakes.clock import StubClock
+from tests.kit.clock import StubClock
 from tests.kit.tracking import (
     ADB,
     HOOK,
@@ -140,9 +140,7 @@ async def test_a_step_that_fails_leaves_its_state_and_is_tried_again(tmp_path: P
         clock, config = StubClock(), parse(ONLY_ANDROID + HOOK, "test.toml")
         failing = _Fails(h.store)
         sent: list[Callback] = []
-        pipeline = pipeline_of(
-            config, {129: config.webhooks[0]}, [], failing, sent.extend, clock.clocks
-        )
+        pipeline = pipeline_of(config, {129: config.webhooks[0]}, [], failing, sent.extend, clock)
         pipeline.observe(Snapshot(UDEV, (usb("a", "1-1"), usb("b", "1-2"))))
         pipeline.observe(Snapshot(USBMUX, ()))
         pipeline.observe(Snapshot(ADB, (adb("a", "1-1"), adb("b", "1-2"))))
@@ -157,4 +155,4 @@ async def test_a_step_that_fails_leaves_its_state_and_is_tried_again(tmp_path: P
             ("a", DeviceState.ONLINE),
             ("b", DeviceState.ONLINE),
         ]
-        assert clock.armed == 0
+        assert clock.armed == []

@@ -12,7 +12,7 @@ from agent.subscribers import Subscribers, Topic
 from agent.usage.base import Phone
 from agent.usage.current import UNCONFIRMED, CurrentUsage
 from agent.usage.registry import STRENGTH
-from tests.fakes.clock_loop import ClockLoop
+from tests.kit.clock import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from agent.config import UsageSection
 from agent.errors import (
     DeviceHeldError,
     LeaseError,
@@ -35,12 +36,13 @@ from agent.subscribers import Subscribers, Topic
 from agent.usage.lease_book import LATE, SECOND_CHANCE
 from agent.usage.lease_queue import Candidate, Wish
 from agent.usage.leases import Leases
-from tests.fakes.clock_loop import ClockLoop
+from tests.kit.clock import ClockLoop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
 TURNS = 12
+ON, OFF = UsageSection(leases=True), UsageSection(leases=False)
 """More than anything here needs to come to rest."""
 
 
@@ -164,8 +166,7 @@ class Machine(RuleBasedStateMachine):
             self._changed,
             candidates=lambda: list(self.devices.values()),
             candidate=self._candidate,
-            wall_ms=self.loop.wall_ms,
-            call_later=self.loop.call_later,
+            clock=self.loop,
         )
         loading = self.loop.create_task(self.leases.load())
         while not loading.done():
@@ -295,13 +296,13 @@ class Machine(RuleBasedStateMachine):
 
     def do_off(self) -> None:
         self.on = False
-        self.leases.turn(on=False)
+        self.leases.reconfigure(OFF)
         for id_ in list(self.held):
             self._gone(id_)
 
     def do_on(self) -> None:
         self.on = True
-        self.leases.turn(on=True)
+        self.leases.reconfigure(ON)
 
     def do_flush(self) -> None:
         self.store.flush()

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from agent.errors import DeviceHeldError, QueueFullError, UnknownDeviceError, UnknownLeaseError
 from agent.model import Platform
-from agent.store import Store
 from agent.usage.lease_queue import (
     MAX_WAITING,
     Candidate,
@@ -24,7 +23,8 @@ from agent.usage.lease_queue import (
     choose,
 )
 from agent.usage.leases import Leases
-from tests.fakes.clock import StubClock
+from tests.kit.clock import StubClock
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -202,14 +202,13 @@ def test_whatever_happens_each_device_is_kept_for_one_who_waits(
 @asynccontextmanager
 async def queue(tmp_path: Path, *candidates: Candidate) -> AsyncIterator[Leases]:
     clock = StubClock()
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     made = Leases(
         store.leases,
         lambda *_: None,
         candidates=lambda: candidates,
         candidate={each.udid: each for each in candidates}.get,
-        wall_ms=clock.wall_ms,
-        call_later=clock.call_later,
+        clock=clock,
     )
     try:
         yield made
@@ -304,14 +303,13 @@ async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
         looked.append(udid)
         return rack[udid]
 
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     leases = Leases(
         store.leases,
         lambda *_: None,
         candidates=everything,
         candidate=one,
-        wall_ms=clock.wall_ms,
-        call_later=clock.call_later,
+        clock=clock,
     )
     waiting = [
         asyncio.create_task(leases.acquire(Wish(), f"{n}", "", 30, wait=60)) for n in range(200)

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from agent.config import UsageSection
 from agent.errors import DeviceHeldError, LeaseError, LeasesOffError, UnknownLeaseError
 from agent.model import Usage
-from agent.store import Store
 from agent.subscribers import Subscribers, Topic
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
-from tests.fakes.clock import StubClock
-from tests.fakes.clock_loop import ClockLoop
+from tests.kit.clock import ClockLoop, StubClock
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 CE09 = Wish("ce09")
+
+ON, OFF = UsageSection(leases=True), UsageSection(leases=False)
 
 
 class Desk:
@@ -61,14 +63,13 @@ def leases_of(
         changed,
         candidates=tuple,
         candidate=lambda _: None,
-        wall_ms=clock.wall_ms,
-        call_later=clock.call_later,
+        clock=clock,
     )
 
 
 @asynccontextmanager
 async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     try:
         made = Desk(store.leases)
         await made.leases.load()
@@ -89,7 +90,7 @@ async def test_a_lease_is_use_until_it_is_released(tmp_path: Path) -> None:
             ("ce09", Usage.IDLE, ""),
         ]
         assert d.leases.all() == []
-        assert d.clock.armed == 0
+        assert d.clock.armed == []
 
 
 async def test_a_second_holder_is_refused_by_name(tmp_path: Path) -> None:
@@ -141,7 +142,7 @@ async def test_a_tied_lease_has_no_ttl_and_ends_with_its_last_connection(tmp_pat
         await d.leases.untie(lease.id)  # of a lease that ended before: nothing
         with pytest.raises(UnknownLeaseError, match="connection ended"):
             d.leases.tie(lease.id)
-        assert d.clock.armed == 0
+        assert d.clock.armed == []
 
 
 async def test_an_agent_that_stops_leaves_a_tied_lease_its_ttl(tmp_path: Path) -> None:
@@ -181,7 +182,7 @@ async def test_turned_off_they_end_and_none_are_given(tmp_path: Path) -> None:
         async with asyncio.timeout(10):
             while not d.leases.waiting:  # noqa: ASYNC110 - a turn or two of the loop
                 await asyncio.sleep(0)
-        d.leases.turn(on=False)
+        d.leases.reconfigure(OFF)
         assert (await d.heard())[-1] == ("ce09", Usage.IDLE, "")
         with pytest.raises(LeasesOffError, match=r"\[usage\]"):
             await bob
@@ -189,7 +190,7 @@ async def test_turned_off_they_end_and_none_are_given(tmp_path: Path) -> None:
             await d.leases.acquire(Wish("ce09"), "bob", "", 30)
         with pytest.raises(UnknownLeaseError, match="leases are turned off"):
             await d.leases.renew(lease.id)
-        d.leases.turn(on=True)
+        d.leases.reconfigure(ON)
         await d.leases.acquire(Wish("ce09"), "bob", "", 30)
     async with desk(tmp_path) as d:
         assert [each.holder for each in d.leases.all()] == ["bob"]
@@ -295,8 +296,8 @@ async def test_turned_off_and_on_again_before_who_waits_has_heard_of_it(tmp_path
         await d.leases.acquire(CE09, "alice", "", 30)
         waiting = [waits(d, f"{number}") for number in range(3)]
         await until_waiting(d, 3)
-        d.leases.turn(on=False)
-        d.leases.turn(on=True)
+        d.leases.reconfigure(OFF)
+        d.leases.reconfigure(ON)
         for each in waiting:
             with pytest.raises(LeasesOffError, match=r"\[usage\]"):
                 await each
@@ -308,7 +309,7 @@ async def test_turned_off_while_one_is_being_stored() -> None:
     store = SlowStore()
     d = Desk(store)
     acquiring = await slowly(d)
-    d.leases.turn(on=False)
+    d.leases.reconfigure(OFF)
     store.gate.set()
     with pytest.raises(LeasesOffError):
         await acquiring
@@ -319,7 +320,7 @@ async def test_turned_off_while_one_is_being_stored() -> None:
 async def test_two_stored_leases_of_one_device_are_the_newer_one(tmp_path: Path) -> None:
     async with desk(tmp_path) as d:
         old = await d.leases.acquire(CE09, "alice", "", 30)
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     await store.leases.put(replace(old, id="newer", holder="bob", acquired_ms=old.acquired_ms + 1))
     await store.close()
     async with desk(tmp_path) as d:
@@ -496,7 +497,7 @@ async def test_a_holder_needs_a_name(tmp_path: Path) -> None:
 
 
 async def test_a_failing_store_keeps_nobody_from_a_phone(tmp_path: Path) -> None:
-    store = Store.open(tmp_path)
+    store = open_store(tmp_path)
     d = Desk(store.leases)
     await store.close()
     lease = await d.leases.acquire(Wish("ce09"), "alice", "", 30)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
+from agent.clock import LoopClock
+from agent.config import UsageSection
 from agent.model import Platform, Usage, UsageReading
 from agent.subscribers import Subscribers, Topic
 from agent.usage.base import Incomplete, Phone, Target, UsageUnknownError
@@ -17,13 +19,16 @@ from agent.usage.current import CurrentUsage
 from agent.usage.polled_source import Plan
 from agent.usage.poller import Poller
 from agent.usage.registry import STRENGTH
-from agent.usage.schedule import SHORTEST, Schedule
-from tests.fakes.clock import StubClock
+from agent.usage.schedule import SHORTEST
+from tests.kit.clock import StubClock
+from tests.kit.settings import section
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
 
 LIMIT = 10.0
+EVERY_MINUTE = section(UsageSection, interval=60)
+QUICKLY = section(UsageSection, interval=0.2)
 D = Phone("D", Platform.ANDROID, "D")
 E = Phone("E", Platform.IOS, "7")
 
@@ -75,6 +80,13 @@ class Scripted:
         self.closed = True
 
 
+class FirstMoment(LoopClock):
+    """Its timers are the loop's; on the wall it is always the first millisecond."""
+
+    def wall_ms(self) -> int:
+        return 1
+
+
 class Bench:
     """A poller over scripted sources; `told` is what the pipeline would get."""
 
@@ -97,10 +109,10 @@ class Bench:
         )
         self.poller = Poller(
             self.usage,
-            Schedule(asyncio.get_running_loop().call_later),
+            UsageSection(),
+            FirstMoment(),
             phones=lambda: self.look(),  # noqa: PLW0108 - a test may replace it
             resolve=lambda name: self.names.get(name.upper()),
-            wall_ms=lambda: 1,
             read_limit=read_limit,
         )
         subscribers.subscribe(Topic.USAGE, lambda udid: self.take(udid, self.usage.reading(udid)))
@@ -117,7 +129,7 @@ class Bench:
 
     async def run(self, *sources: Scripted, interval: float = 0.2) -> None:
         plans = {source.name: Plan(id(source), partial(itself, source)) for source in sources}
-        await self.poller.reconfigure(interval, plans)
+        await self.poller.reconfigure(section(UsageSection, interval=interval), plans)
         async with asyncio.timeout(LIMIT):
             await self.poller.first_round()
         await asyncio.sleep(0)  # not for time: what it comes to is told in the next turn
@@ -267,7 +279,7 @@ async def test_a_stop_tells_nobody_anything(bench: Bench) -> None:
     assert (one.closed, two.closed) == (True, True)
     late = Scripted("grid")  # of a reload that was under way
     made = bench.poller.make({"grid": Plan(1, lambda: late)})
-    await bench.poller.swap(0.2, {"grid": Plan(1, lambda: late)}, made)
+    await bench.poller.swap(EVERY_MINUTE, {"grid": Plan(1, lambda: late)}, made)
     assert (late.closed, late.listed) == (True, 0)
 
 
@@ -319,7 +331,7 @@ async def test_a_source_that_a_reload_turns_off_need_not_speak(bench: Bench) -> 
     source.failing = UsageUnknownError("the adb server does not list them")
     bench.usage.assume("D", "uiautomator2 session 1")
     await bench.run(source)
-    await bench.poller.reconfigure(0.2, {})
+    await bench.poller.reconfigure(QUICKLY, {})
     await bench.until("D", Usage.IDLE)
 
 
@@ -382,7 +394,7 @@ async def test_what_a_source_says_after_its_end_is_not_heard(bench: Bench) -> No
     old, new = Scripted(), Scripted()
     old.hanging, old.stubborn = {"one"}, True
     old.in_use["one"] = {"D": "session of the old one"}
-    await bench.poller.reconfigure(60, {"appium": Plan(1, lambda: old)})
+    await bench.poller.reconfigure(EVERY_MINUTE, {"appium": Plan(1, lambda: old)})
     async with asyncio.timeout(LIMIT), old.news:
         await old.news.wait_for(lambda: old.reads)
     await bench.run(new)
@@ -408,11 +420,11 @@ async def test_whoever_is_told_may_break_and_the_asking_goes_on(
 async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
     source = Scripted()
     source.hanging = {"one"}
-    await patient.poller.reconfigure(60, {"appium": Plan(1, lambda: source)})
+    await patient.poller.reconfigure(EVERY_MINUTE, {"appium": Plan(1, lambda: source)})
     first = asyncio.create_task(patient.poller.first_round())
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: source.reads == ["one"])
-    await patient.poller.reconfigure(60, {})
+    await patient.poller.reconfigure(EVERY_MINUTE, {})
     async with asyncio.timeout(LIMIT / 2):
         await first
 
@@ -445,12 +457,12 @@ async def test_a_source_that_goes_before_its_turn_in_the_first_round_holds_nobod
     slow, other = Scripted("appium"), Scripted("grid")
     slow.hanging.add("one")
     plans = {each.name: Plan(id(each), partial(itself, each)) for each in (slow, other)}
-    await patient.poller.reconfigure(0.2, plans)
+    await patient.poller.reconfigure(QUICKLY, plans)
     first = asyncio.create_task(patient.poller.first_round())
     async with slow.news, asyncio.timeout(LIMIT):
         await slow.news.wait_for(lambda: slow.reads)
-    await patient.poller.reconfigure(0.2, {"appium": plans["appium"]})
-    await patient.poller.reconfigure(0.2, {})
+    await patient.poller.reconfigure(QUICKLY, {"appium": plans["appium"]})
+    await patient.poller.reconfigure(QUICKLY, {})
     async with asyncio.timeout(LIMIT / 2):
         await first
 
@@ -459,7 +471,7 @@ async def test_a_phone_that_goes_in_the_first_round_holds_nobody_up(patient: Ben
     source = Scripted("wda")
     source.keys = [Target("port 8100 of E", "E")]
     source.hanging = {"port 8100 of E"}
-    await patient.poller.reconfigure(60, {"wda": Plan(1, lambda: source)})
+    await patient.poller.reconfigure(EVERY_MINUTE, {"wda": Plan(1, lambda: source)})
     first = asyncio.create_task(patient.poller.first_round())
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: source.reads == ["port 8100 of E"])
@@ -552,7 +564,7 @@ class Timed(Scripted):
         self.at: list[float] = []
 
     async def read(self, target: Target) -> Mapping[str, str]:
-        self.at.append(self.clock.now - 1000)
+        self.at.append(self.clock.passed)
         return self.in_use.get(target.key, {})  # type: ignore[return-value]  # no errors are set here
 
 
@@ -568,10 +580,10 @@ async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
     )
     poller = Poller(
         usage,
-        Schedule(clock.call_later, lambda: clock.now, lambda: 0.5),
+        UsageSection(),
+        clock,
         phones=lambda: [D],
         resolve=lambda name: name,
-        wall_ms=clock.wall_ms,
     )
 
     async def at_after(seconds: float) -> list[float]:
@@ -583,7 +595,7 @@ async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
                 await asyncio.sleep(0)  # not for time: the tasks that the timers woke
         return list(source.at)
 
-    await poller.reconfigure(5, {"appium": Plan(1, lambda: source)})
+    await poller.reconfigure(UsageSection(), {"appium": Plan(1, lambda: source)})
     await poller.first_round()
     assert source.at == [0.0]
     assert await at_after(20) == [5, 10, 15, 20], "slow while nothing happens"

@@ -12,6 +12,7 @@ from agent.usage.base import Phone
 from agent.usage.registry import plans_of
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.kit.clock import StubClock
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +35,7 @@ IPHONE, ANDROID = Phone("I", Platform.IOS, "1"), Phone("A", Platform.ANDROID, "A
     ],
 )
 def test_each_source_can_be_turned_off(text: str, names: set[str]) -> None:
-    assert set(plans_of(parse(text, "x.toml"), str)) == names
+    assert set(plans_of(parse(text, "x.toml"), str, StubClock())) == names
 
 
 async def test_where_nothing_is_configured_or_attached_nothing_is_asked(tmp_path: Path) -> None:
@@ -42,7 +43,10 @@ async def test_where_nothing_is_configured_or_attached_nothing_is_asked(tmp_path
         adb.raw["host:list-forward"] = ""
         mux.attach("I", device_id=1)
         text = f'[android]\nadb_server = "{adb.address}"\n[ios]\nusbmuxd = "{mux.address}"'
-        sources = {name: plan.make() for name, plan in plans_of(parse(text, "x.toml"), str).items()}
+        sources = {
+            name: plan.make()
+            for name, plan in plans_of(parse(text, "x.toml"), str, StubClock()).items()
+        }
         assert {name: list(await source.targets([])) for name, source in sources.items()} == {
             "wda": [],
             "uiautomator2": [],

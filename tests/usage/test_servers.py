@@ -19,10 +19,11 @@ from agent.usage.base import Incomplete, UsageUnknownError
 from agent.usage.grid import GridSource
 from agent.usage.http import shown
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, FakeServer, serving
+from tests.kit.clock import StubClock
 from tests.usage import conformance
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -33,6 +34,13 @@ UDID = "R58M123"
 
 def server_at(url: str) -> UsageServer:
     return UsageServer.model_validate({"url": url})
+
+
+def source_of(server: type[FakeServer], servers: Sequence[UsageServer]) -> UsageSource:
+    """The source that asks such a server."""
+    if server is FakeAppium:
+        return AppiumSource(servers)
+    return GridSource(servers, StubClock())
 
 
 class ServerHarness:
@@ -59,8 +67,7 @@ class ServerHarness:
         return f"{self.source.name} session "
 
     def make(self) -> UsageSource:
-        kind = AppiumSource if isinstance(self.server, FakeAppium) else GridSource
-        return kind([server_at(self.server.url)])
+        return source_of(type(self.server), [server_at(self.server.url)])
 
     def hold(self) -> None:
         if isinstance(self.server, FakeAppium):
@@ -165,10 +172,10 @@ async def test_authorisation(kind: type[FakeServer], how: str) -> None:
             "bearer": f'{{ url = "{url}", auth = {{ type = "bearer", token = "hunter22" }} }}',
         }
         (good,) = parse(f"[usage]\nappium = [{tables[how]}]", "x").usage.appium
-        source = AppiumSource if kind is FakeAppium else GridSource
-        assert await read(source([good])) == {}
+        assert await read(source_of(kind, [good])) == {}
+        wrong = server_at(f"{url.replace('//', '//ann:wrong-one@')}/?k=v1v2")
         with pytest.raises(UsageUnknownError, match="other credentials") as caught:
-            await read(source([server_at(f"{url.replace('//', '//ann:wrong-one@')}/?k=v1v2")]))
+            await read(source_of(kind, [wrong]))
     assert "hunter22" not in repr(good) + shown(good)
     assert "wrong-one" not in str(caught.value)
     assert "v1v2" not in str(caught.value)
@@ -212,7 +219,7 @@ async def test_a_redirect_is_not_followed() -> None:
     server.raw = web.Response(status=302, headers={"Location": "http://127.0.0.1:9/"})
     async with serving(server):
         with pytest.raises(UsageUnknownError, match="HTTP 302"):
-            await read(GridSource([server_at(server.url)]))
+            await read(GridSource([server_at(server.url)], StubClock()))
 
 
 async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
@@ -224,7 +231,7 @@ async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
         ({"browserName": "chrome"}, {"browserName": "chrome"}),
     ]
     async with serving(server):
-        told = await read(GridSource([server_at(server.url)]))
+        told = await read(GridSource([server_at(server.url)], StubClock()))
     assert told == {"A": "grid session 5e550-00", "C": "grid session 5e551-00"}
 
 
@@ -232,18 +239,18 @@ async def test_grid_names_a_device_by_the_session_else_by_its_slot() -> None:
 
 
 class Hub:
-    """A hub of two nodes, each with a session, as a source of ours sees it; `now` is its clock."""
+    """A hub of two nodes, each with a session, as a source of ours sees it."""
 
     def __init__(self) -> None:
         self.server = FakeGrid()
         self.server.slots = [({}, {"udid": "A"})]
         self.server.others = {"m": [({}, {"udid": "B"})]}
-        self.now = 0.0
+        self.clock = StubClock()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with serving(self.server):
-            self.source = GridSource([server_at(self.server.url)], lambda: self.now)
+            self.source = GridSource([server_at(self.server.url)], self.clock)
             assert await self.read() == ({"A", "B"}, "")
             yield
             await self.source.close()
@@ -280,7 +287,7 @@ async def test_a_hub_that_was_started_anew_learns_of_its_nodes_one_by_one(hub: H
         in_use, reason = await hub.read()
         assert in_use == {"A"}
         assert "does not list http://node-m:5555 now" in reason
-        hub.now += 119
+        hub.clock.now += 119
         assert (await hub.read())[1] == reason
         hub.server.others = node
         assert await hub.read() == ({"A", "B"}, "")
@@ -294,7 +301,7 @@ async def test_a_node_that_does_not_come_back_is_waited_for_two_of_its_heartbeat
         await hub.read()
         hub.server.registered = False
         assert (await hub.read())[1]
-        hub.now += 20
+        hub.clock.now += 20
         assert await hub.read() == ({"B"}, "")
 
 
@@ -334,9 +341,8 @@ async def test_a_secret_that_is_missing_is_told_in_its_own_words(
             f'password = {{ file = "{tmp_path}/absent" }} }} }}'
         )
         (good,) = parse(f"[usage]\nappium = [{table}]", "x").usage.appium
-        source = AppiumSource if kind is FakeAppium else GridSource
         with pytest.raises(UsageUnknownError) as caught:
-            await read(source([good]))
+            await read(source_of(kind, [good]))
         assert str(caught.value) == (
             f"{server.url} cannot be asked: secret file {tmp_path}/absent does not exist: correct "
             f"the path in the configuration"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from agent.config import UsageSection
 from agent.errors import DeviceHeldError
 from agent.model import Gone
 from agent.service.leases import candidate, candidates
@@ -20,7 +21,6 @@ from agent.usage.leases import Leases
 from agent.usage.polled_source import Plan
 from agent.usage.poller import Poller
 from agent.usage.registry import STRENGTH
-from agent.usage.schedule import Schedule
 from tests.kit.tracking import ADB, House, adb, house, usb
 from tests.usage.test_poller import Scripted
 
@@ -44,8 +44,7 @@ class Lab:
             news.publisher(Topic.LEASE),
             candidates=lambda: candidates(h.pipeline),
             candidate=lambda udid: candidate(h.pipeline, udid),
-            wall_ms=clock.wall_ms,
-            call_later=clock.call_later,
+            clock=clock,
         )
         usage = CurrentUsage(
             STRENGTH,
@@ -55,10 +54,10 @@ class Lab:
         )
         self.poller = Poller(
             usage,
-            Schedule(clock.call_later, lambda: clock.now),
+            UsageSection(),
+            clock,
             phones=h.pipeline.views.phones,
             resolve=h.pipeline.roster.find,
-            wall_ms=clock.wall_ms,
         )
         news.subscribe(Topic.LEASE, usage.lease_changed, self.poller.nudge)
         news.subscribe(Topic.USAGE, lambda udid: h.pipeline.use(udid, usage.reading(udid)))
@@ -122,7 +121,7 @@ async def test_a_session_stays_and_ends(tmp_path: Path) -> None:
         source = Scripted("uiautomator2")
         source.keys = [Target("forward tcp:8200 of 0123", "0123")]
         source.in_use[source.keys[0].key] = {"0123": "session 1"}
-        await it.poller.reconfigure(5, {"uiautomator2": Plan(1, lambda: source)})
+        await it.poller.reconfigure(UsageSection(), {"uiautomator2": Plan(1, lambda: source)})
         await it.poller.first_round()
         assert (await it.state("0123"))[0] == "utilizing"
         it.plug_in_the_twin()

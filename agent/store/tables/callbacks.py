@@ -18,8 +18,9 @@ from agent.store.tables.table import every, run
 if TYPE_CHECKING:
     import asyncio
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+    from agent.clock import Clock
     from agent.store.tables.backlog import Backlog
     from agent.store.tables.table import Access
 
@@ -112,10 +113,10 @@ class PendingLane:
 class Callbacks:
     """What the dispatcher asks and changes; `Store.record` adds callbacks."""
 
-    def __init__(self, access: Access, backlog: Backlog, now_ms: Callable[[], int]) -> None:
+    def __init__(self, access: Access, backlog: Backlog, clock: Clock) -> None:
         self._access = access
         self._backlog = backlog
-        self._now_ms = now_ms
+        self._clock = clock
 
     async def lanes(self) -> list[PendingLane]:
         """One per (webhook, device) that has pending callbacks, with the first. O(lanes)."""
@@ -135,7 +136,7 @@ class Callbacks:
         that was cancelled meanwhile. A callback that the store no longer has is logged and ignored.
         """
         return self._access.change(
-            Finish(callback, attempt, state, due_ms, self._now_ms()),
+            Finish(callback, attempt, state, due_ms, self._clock.wall_ms()),
             partial(self._backlog.move, callback.webhook_id),
         )
 
@@ -144,7 +145,7 @@ class Callbacks:
 
         At most a few thousand at once: to be asked for until nothing older is left.
         """
-        now = self._now_ms()
+        now = self._clock.wall_ms()
 
         def change(conn: sqlite3.Connection) -> int:
             return conn.execute(SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS)).rowcount

@@ -14,8 +14,9 @@ from agent.store.tables import callbacks, meta
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
+    from agent.clock import Clock
     from agent.config.carried import Carried, Wanted
     from agent.store.tables.backlog import Backlog
     from agent.store.tables.table import Access
@@ -66,10 +67,10 @@ WHERE id IN (SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?
 class Webhooks:
     """Webhooks' ids, and which are in force: what is pending for others is cancelled."""
 
-    def __init__(self, access: Access, backlog: Backlog, now_ms: Callable[[], int]) -> None:
+    def __init__(self, access: Access, backlog: Backlog, clock: Clock) -> None:
         self._access = access
         self._backlog = backlog
-        self._now_ms = now_ms
+        self._clock = clock
         self._in_force: frozenset[int] = frozenset()
         self.cancelled = 0
         """Callbacks cancelled because their webhooks were gone, since the opening."""
@@ -110,7 +111,9 @@ class Webhooks:
         return total
 
     def _cancel_others(self) -> asyncio.Future[list[tuple[int, int]]]:
-        return self._access.change(partial(_retain, self._in_force, self._now_ms()), self._gone)
+        return self._access.change(
+            partial(_retain, self._in_force, self._clock.wall_ms()), self._gone
+        )
 
     def _gone(self, cancelled: list[tuple[int, int]]) -> None:
         for webhook_id, count in cancelled:
