@@ -14,7 +14,7 @@ import pytest
 
 from agent import users
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,7 +14,7 @@ from agent.api.server import ApiServer
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.sse import follow
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

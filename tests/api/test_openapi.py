@@ -18,7 +18,7 @@ from agent.api.routes import MATTERS, build
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

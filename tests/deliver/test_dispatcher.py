@@ -23,14 +23,6 @@ from agent.deliver.worker import UNRECORDED
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery, Store
-from tests.deliver.kit import (
-    Clock,
-    eventually,
-    make_callback,
-    make_record,
-    make_webhook,
-    settings,
-)
 from tests.fakes.receiver import (
     Receiver,
     Request,
@@ -43,6 +35,14 @@ from tests.fakes.receiver import (
     reset,
 )
 from tests.fakes.recorder import LIMIT
+from tests.kit.deliver import (
+    Clock,
+    eventually,
+    make_callback,
+    make_record,
+    make_webhook,
+    settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

@@ -24,7 +24,8 @@ from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import DeliveryQuery, Store
 from agent.store.tables import callbacks
-from tests.deliver.kit import (
+from tests.fakes.recorder import LIMIT
+from tests.kit.deliver import (
     Clock,
     eventually,
     make_callback,
@@ -32,7 +33,6 @@ from tests.deliver.kit import (
     make_webhook,
     settings,
 )
-from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.fake_adb_host import FakeAdbHost
     from tests.fakes.receiver import Receiver
-    from tests.process.kit import AgentProcess
+    from tests.kit.agent import AgentProcess
 
 
 def config(

@@ -22,7 +22,7 @@ from agent.store import Store
 from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable

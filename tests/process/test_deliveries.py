@@ -11,7 +11,7 @@ from standardwebhooks import Webhook
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

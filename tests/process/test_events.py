@@ -13,7 +13,7 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.sse import Event, Stream, follow
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

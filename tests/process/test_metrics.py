@@ -15,7 +15,7 @@ import pytest
 from tests.docs.metrics import PAGE, rewritten
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from tests.fakes.receiver import Receiver

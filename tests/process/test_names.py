@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -22,7 +22,7 @@ from tests.faults.invariants import (
     check_that_all_arrived_in_order,
     check_that_all_callbacks_were_stored,
 )
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

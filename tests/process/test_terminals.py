@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import DEVICE_AGENT, LIMIT, AgentProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -15,7 +15,7 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
 from tests.usage.test_wda import UDID, FakeWda

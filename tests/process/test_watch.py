@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import DEVICE_AGENT, LIMIT, AgentProcess
 from tests.process.test_events import CONFIG, plug, until_stored
 
 if TYPE_CHECKING:

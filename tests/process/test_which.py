@@ -10,7 +10,7 @@ import pytest
 from yarl import URL
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
 
 if TYPE_CHECKING:
     from pathlib import Path

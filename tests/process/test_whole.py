@@ -17,7 +17,7 @@ from agent import __version__
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from tests.fakes.adb_server import free_port
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 UDID = "ce0917198075440c057e"
 CONFIG = f"""

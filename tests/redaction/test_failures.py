@@ -25,7 +25,7 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer, hang, reset
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import DEVICE_AGENT, LIMIT, AgentProcess
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
