@@ -17,7 +17,8 @@ from agent.text import is_printable
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.receiver import Receiver, raw
 from tests.fakes.usbmuxd import FakeUsbmuxd
-from tests.kit.agent import DEVICE_AGENT, AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
+from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
     from pathlib import Path
