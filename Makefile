@@ -30,8 +30,14 @@ uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: thos
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
+SHORT := not long and not packaging and not appium and not lab
+# A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+# Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
+test test-long coverage: export PYTHONDONTWRITEBYTECODE =
+
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging and not appium and not lab"
+	$(BIN)/pytest -n 4 $(BY_FILE) -m "$(SHORT)"
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long

@@ -109,8 +109,9 @@ async def failing() -> AsyncIterator[Receiver]:
     await made.close()
 
 
+@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.long)])
 async def test_the_running_agent_keeps_to_it(
-    place: Path, receiver: Receiver, failing: Receiver
+    place: Path, receiver: Receiver, failing: Receiver, examples: int
 ) -> None:
     good, bad = receiver.url("/hook?token=hidden"), failing.url("/hook?token=hidden")
     async with FakeAdbHost() as host:
@@ -127,14 +128,14 @@ async def test_the_running_agent_keeps_to_it(
             ready = next(line for line in agent.log if "agent.ready" in line)
             found = re.search(r"127\.0\.0\.1:\d+", ready)
             assert found is not None
-            await run(found[0], place)
+            await run(found[0], place, examples)
             failed = [line for line in agent.log if "api.failed" in line or "Traceback" in line]
             assert not failed, "\n".join(agent.log)
             assert not any("hidden" in line for line in agent.log)
             assert await agent.stop() == 0
 
 
-async def run(address: str, place: Path) -> None:
+async def run(address: str, place: Path, examples: int) -> None:
     process = await asyncio.create_subprocess_exec(
         SCHEMATHESIS,
         f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
@@ -143,7 +144,7 @@ async def run(address: str, place: Path) -> None:
         "--header=Authorization: Bearer right",
         "--seed=1",
         "--generation-deterministic",
-        "--max-examples=25",
+        f"--max-examples={examples}",
         "--checks=all",
         # Answers that never end: their own tests read them.
         "--exclude-path-regex=^/v1/events$|/tie$",
