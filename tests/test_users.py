@@ -15,12 +15,11 @@ import pytest
 from agent import users
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 HANGING = """
 import grp, os, pwd, threading
 def hang(*_):

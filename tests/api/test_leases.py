@@ -16,7 +16,8 @@ from aiohttp.test_utils import TestServer
 from agent.api import leases
 from agent.api.limits import Limits
 from agent.api.request import CALLER, LIMITS, SERVICES
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -18,8 +18,8 @@ from agent.deliver.client import Client
 from agent.deliver.policy import Answer, ErrorKind
 from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import Receiver, Request, answer, endless, hang_up, raw, reset
-from tests.fakes.recorder import LIMIT
 from tests.kit.deliver import NOW_MS, make_callback, make_webhook
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

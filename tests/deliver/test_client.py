@@ -33,8 +33,8 @@ from tests.fakes.receiver import (
     raw,
     reset,
 )
-from tests.fakes.recorder import LIMIT
-from tests.kit.deliver import NOW_MS, eventually, make_callback, make_webhook
+from tests.kit.deliver import NOW_MS, make_callback, make_webhook
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

@@ -34,15 +34,8 @@ from tests.fakes.receiver import (
     raw,
     reset,
 )
-from tests.fakes.recorder import LIMIT
-from tests.kit.deliver import (
-    Clock,
-    eventually,
-    make_callback,
-    make_record,
-    make_webhook,
-    settings,
-)
+from tests.kit.deliver import Clock, make_callback, make_record, make_webhook, settings
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

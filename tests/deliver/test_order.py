@@ -24,15 +24,8 @@ from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import DeliveryQuery, Store
 from agent.store.tables import callbacks
-from tests.fakes.recorder import LIMIT
-from tests.kit.deliver import (
-    Clock,
-    eventually,
-    make_callback,
-    make_record,
-    make_webhook,
-    settings,
-)
+from tests.kit.deliver import Clock, make_callback, make_record, make_webhook, settings
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -18,7 +18,8 @@ from agent.service.live import Live
 from agent.store import DeliveryQuery, Store
 from agent.store.tables.deliveries import REVIVE_ROWS
 from tests.fakes.receiver import Receiver, after
-from tests.kit.deliver import NOW_MS, eventually, make_callback, make_record, make_webhook, settings
+from tests.kit.deliver import NOW_MS, make_callback, make_record, make_webhook, settings
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -23,7 +23,8 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver
 from tests.fakes.usage_servers import FakeAppium, FakeGrid
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.usage.test_uiautomator2 import FakeServer
 
 if TYPE_CHECKING:

@@ -22,7 +22,8 @@ from agent.store import Store
 from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

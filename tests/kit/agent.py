@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tests.kit import warm
+from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from typing import Self
 
 _Socket = socket.socket
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 
 
 class AgentProcess:

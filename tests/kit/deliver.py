@@ -18,7 +18,6 @@ from agent.model import (
     Transition,
     Visibility,
 )
-from tests.fakes.recorder import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,13 +132,3 @@ class Clock:
             self.seconds = due
             timer.fire()
         self.seconds = end
-
-
-async def eventually(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for what nothing announces; fails after LIMIT seconds."""
-    try:
-        async with asyncio.timeout(LIMIT):
-            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(0.002)
-    except TimeoutError:
-        raise AssertionError(f"waited {LIMIT} s for {what or 'a condition'}") from None

@@ -17,7 +17,8 @@ import pytest
 
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_usage import told
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ import standardwebhooks
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_events import CONFIG, plug, until_stored
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kit.agent import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
 from tests.redaction.vault import Vault
 

@@ -11,7 +11,7 @@ from agent.config import parse
 from agent.errors import UnusableError
 from agent.service.live import Live
 from agent.service.webhook_editor import WebhookEditor
-from tests.kit.deliver import eventually
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

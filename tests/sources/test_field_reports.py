@@ -27,8 +27,9 @@ from agent.model import Bridge
 from agent.sources.adb import AdbSource
 from agent.sources.usbmux import UsbmuxSource
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,7 +12,7 @@ import pytest
 from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
-from tests.fakes.recorder import LIMIT
+from tests.kit.waiting import LIMIT, eventually
 from tests.store.samples import (
     EVERYTHING,
     attempt,
@@ -23,7 +23,6 @@ from tests.store.samples import (
     put,
     rows,
     transition,
-    until,
     until_rows,
 )
 
@@ -512,4 +511,4 @@ async def test_group_commit_survives_many_callers(store: Store) -> None:
     assert [lane.head.message_id for lane in lanes] == [
         f"{number}-0" for number in sorted(range(200), key=lambda n: f"phone-{n}")
     ]
-    await until(lambda: store.health.unstored == 0, "an empty queue")
+    await eventually(lambda: store.health.unstored == 0, "an empty queue")
