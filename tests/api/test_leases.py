@@ -17,22 +17,20 @@ from agent.api import leases
 from agent.api.limits import Limits
 from agent.api.request import CALLER, LIMITS, SERVICES
 from tests.kit.agent import AgentProcess
+from tests.kit.configs import NO_SOURCES
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-enabled = false
+CONFIG = (
+    NO_SOURCES
+    + """\
 [[devices]]
 udid = "ce09"
 """
+)
 
 
 async def test_who_hangs_up_at_once_holds_nothing(place: Path) -> None:

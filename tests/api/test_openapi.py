@@ -19,6 +19,7 @@ from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
 from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,14 +31,9 @@ ROOT = Path(__file__).parents[2]
 HOOKS = "tests.api.schemathesis_hooks"
 LIMIT = 240.0
 """Seconds before the run fails the test; it takes 20 on an idle machine."""
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 probe_interval = "0s"
 [delivery]
 max_age = "1s"
@@ -56,6 +52,7 @@ url = "{bad}"
 events = ["online"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """
+)
 
 
 def test_every_route_is_documented_and_every_documented_one_is_there() -> None:

@@ -15,31 +15,24 @@ import pytest
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.sse import Event, Stream, follow
 from tests.kit.agent import AgentProcess
+from tests.kit.configs import AT_ONCE, ONLY_ADB
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CONFIG = """
-[hold]
-offline = "0s"
-unplugged = "0s"
-[flap]
-transitions = 1000000
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    AT_ONCE
+    + ONLY_ADB
+    + """\
 probe_interval = "0s"
 [[devices]]
 udid = "ce09"
 name = "Galaxy"
 tags = ["rack-1"]
 """
+)
 
 
 @pytest.fixture

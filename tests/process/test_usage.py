@@ -16,6 +16,7 @@ from tests.fakes.phone import FakePhone
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
 from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
 from tests.kit.waiting import eventually
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
@@ -75,13 +76,7 @@ class LabOf(Generic[Appium]):
 offline = "60s"
 unplugged = "300ms"
 usage_grace = "2s"
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{self.adb.address}"
-start_server = false
+{only_adb(self.adb.address)}
 [usage]
 interval = "250ms"
 appium = ["{self.appium.url}"]
