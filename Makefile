@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test test-long test-packaging test-appium lab lint \
+.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium lab lint \
 	format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -30,8 +30,20 @@ uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: thos
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
+SHORT := not long and not packaging and not appium and not lab
+# A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
+BY_FILE := --dist loadfile --no-loadscope-reorder
+# Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
+test test-long coverage: export PYTHONDONTWRITEBYTECODE =
+
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 --dist loadfile -m "not long and not packaging and not appium and not lab"
+	$(BIN)/pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+
+coverage: setup-dev ## The same with every line and branch counted, in the agents that tests start, too
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long

@@ -28,6 +28,21 @@ settings.register_profile(
 settings.load_profile("agent")
 
 
+LONGEST = ("process/", "docs/", "redaction/", "faults/", "store/", "sources/", "api/", "deliver/")
+"""Where the files are that take longest, by what they start."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first: else one that was begun last is waited for with idle hands."""
+    tests = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+        return next((n for n, each in enumerate(LONGEST) if name.startswith(each)), len(LONGEST))
+
+    items.sort(key=place)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

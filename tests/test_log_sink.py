@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.log_sink import KEPT, Sink
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
     from typing import TextIO
-
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 
 
 def notice(count: int, why: str) -> str:

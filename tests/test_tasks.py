@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.tasks import Steps, Tasks
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-LIMIT = 10.0
 
 
 class Told:

@@ -14,13 +14,13 @@ import pytest
 
 from agent import users
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 HANGING = """
 import grp, os, pwd, threading
 def hang(*_):
@@ -28,15 +28,7 @@ def hang(*_):
 pwd.getpwuid = pwd.getpwnam = grp.getgrgid = grp.getgrnam = os.getgrouplist = hang
 """
 """Of a process's start: a system whose directory server is away."""
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
-"""
+CONFIG = ONLY_ADB
 
 
 @pytest.fixture

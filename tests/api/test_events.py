@@ -20,15 +20,13 @@ from agent.subscribers import Topic
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
 from tests.kit.tracking import House, adb, house, usb
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from agent.service.services import Services
-
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 
 
 class Served(Nobody):

@@ -14,7 +14,8 @@ from agent.api.server import ApiServer
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.sse import follow
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -199,15 +200,7 @@ async def test_a_chunked_body_is_one_too(place: Path, kind: str) -> None:
         assert await told(response) == (415, "unsupported_media_type")
 
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
-"""
+CONFIG = ONLY_ADB
 
 
 async def test_the_running_agent_takes_names_from_its_file_and_keeps_pages_out(

@@ -16,22 +16,21 @@ from aiohttp.test_utils import TestServer
 from agent.api import leases
 from agent.api.limits import Limits
 from agent.api.request import CALLER, LIMITS, SERVICES
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import NO_SOURCES
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-enabled = false
+CONFIG = (
+    NO_SOURCES
+    + """\
 [[devices]]
 udid = "ce09"
 """
+)
 
 
 async def test_who_hangs_up_at_once_holds_nothing(place: Path) -> None:

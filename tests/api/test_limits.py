@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from agent.api.limits import Limits
 from agent.api.server import ApiServer
 from tests.api.nobody import Nobody
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 
     from agent.service.services import Services
 
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 SHORT = Limits(idle=0.3, body=0.3, linger=0.3, unread=0.5, slow=0.3, tcp=3, unix=3)
 JSON = b"Content-Type: application/json\r\n"
 POST = b"POST /v1/leases HTTP/1.1\r\nHost: localhost\r\n"

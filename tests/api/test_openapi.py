@@ -18,7 +18,8 @@ from agent.api.routes import MATTERS, build
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -30,14 +31,9 @@ ROOT = Path(__file__).parents[2]
 HOOKS = "tests.api.schemathesis_hooks"
 LIMIT = 240.0
 """Seconds before the run fails the test; it takes 20 on an idle machine."""
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 probe_interval = "0s"
 [delivery]
 max_age = "1s"
@@ -56,6 +52,7 @@ url = "{bad}"
 events = ["online"]
 secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 """
+)
 
 
 def test_every_route_is_documented_and_every_documented_one_is_there() -> None:
@@ -109,8 +106,9 @@ async def failing() -> AsyncIterator[Receiver]:
     await made.close()
 
 
+@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.long)])
 async def test_the_running_agent_keeps_to_it(
-    place: Path, receiver: Receiver, failing: Receiver
+    place: Path, receiver: Receiver, failing: Receiver, examples: int
 ) -> None:
     good, bad = receiver.url("/hook?token=hidden"), failing.url("/hook?token=hidden")
     async with FakeAdbHost() as host:
@@ -127,14 +125,14 @@ async def test_the_running_agent_keeps_to_it(
             ready = next(line for line in agent.log if "agent.ready" in line)
             found = re.search(r"127\.0\.0\.1:\d+", ready)
             assert found is not None
-            await run(found[0], place)
+            await run(found[0], place, examples)
             failed = [line for line in agent.log if "api.failed" in line or "Traceback" in line]
             assert not failed, "\n".join(agent.log)
             assert not any("hidden" in line for line in agent.log)
             assert await agent.stop() == 0
 
 
-async def run(address: str, place: Path) -> None:
+async def run(address: str, place: Path, examples: int) -> None:
     process = await asyncio.create_subprocess_exec(
         SCHEMATHESIS,
         f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
@@ -143,7 +141,7 @@ async def run(address: str, place: Path) -> None:
         "--header=Authorization: Bearer right",
         "--seed=1",
         "--generation-deterministic",
-        "--max-examples=25",
+        f"--max-examples={examples}",
         "--checks=all",
         # Answers that never end: their own tests read them.
         "--exclude-path-regex=^/v1/events$|/tie$",

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from agent.cli import command
 from agent.config import json_schema
 from agent.text import is_printable
-from tests.process.kit import DEVICE_AGENT
+from tests.kit.warm import DEVICE_AGENT
 
 ROOT = Path(__file__).parent.parent.parent
 

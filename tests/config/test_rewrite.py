@@ -84,7 +84,7 @@ def test_a_crash_of_a_rewriting_loses_neither_text(path: Path, point: str) -> No
     killed = child(
         path,
         f"mount --bind {path} {path}",
-        *("strace", "-f", "-qq", "-o", "/dev/null"),
+        *("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"),
         *("-e", f"inject={call}:signal=KILL" + (f":{when}" if when else "")),
     )
     assert killed.returncode != 0, "it was killed"
@@ -126,7 +126,7 @@ def test_what_is_read_only_is_left_with_the_true_remedy(path: Path, what: str) -
 def test_file_systems_that_do_not_know_a_call(path: Path, inject: tuple[str, ...]) -> None:
     where = [each.format(dir=path.parent) for each in inject]
     busy = where == ["-e", "inject=rename:error=EBUSY"]
-    done = child(path, "", "strace", "-f", "-qq", "-o", "/dev/null", *where)
+    done = child(path, "", "strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", *where)
     if busy:  # the journal's own rename fails as well: then nothing is done, and it says so
         assert done.returncode == 1
         assert path.read_text() == TEXT
@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_leaves_the_file_as_it_was(path: Path, call: str) ->
     done = child(
         path,
         "",
-        *("strace", "-f", "-qq", "-o", "/dev/null"),
+        *("strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null"),
         *("-e", "inject=rename:error=EBUSY:when=1"),
         *("-e", f"inject={call}:error=ENOSPC:when=1"),
     )

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from agent.deliver.answers import HEAD_LIMIT, Connection, HeadReader
 from agent.deliver.client import Client
 from agent.deliver.policy import Answer, ErrorKind
-from tests.deliver.kit import NOW_MS, make_callback, make_webhook
 from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import Receiver, Request, answer, endless, hang_up, raw, reset
-from tests.fakes.recorder import LIMIT
+from tests.kit.deliver import NOW_MS, make_callback, make_webhook
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,7 +6,7 @@ import pytest
 
 from agent.deliver.breaker import BREAK_AFTER, Breaker
 from agent.deliver.policy import LONGEST, PROBES, Delivered, Paused, Retry
-from tests.deliver.kit import NOW_MS
+from tests.kit.deliver import NOW_MS
 
 FAILED = Retry("HTTP 500", NOW_MS + 5000)
 GONE = Paused("HTTP 410 Gone", NOW_MS + round(LONGEST * 1000))

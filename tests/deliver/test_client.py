@@ -20,7 +20,6 @@ from agent.deliver.destination import refuse_address
 from agent.deliver.endpoint import BODY_LIMIT
 from agent.deliver.policy import Answer, ErrorKind
 from agent.wire.resolver import ThreadResolver
-from tests.deliver.kit import NOW_MS, eventually, make_callback, make_webhook
 from tests.fakes.hanging import Hanging
 from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import (
@@ -34,7 +33,8 @@ from tests.fakes.receiver import (
     raw,
     reset,
 )
-from tests.fakes.recorder import LIMIT
+from tests.kit.deliver import NOW_MS, make_callback, make_webhook
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

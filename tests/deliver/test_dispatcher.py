@@ -23,14 +23,6 @@ from agent.deliver.worker import OVERDUE, UNRECORDED
 from agent.errors import StoreError
 from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery
-from tests.deliver.kit import (
-    NOW_MS,
-    eventually,
-    make_callback,
-    make_record,
-    make_webhook,
-    settings,
-)
 from tests.fakes.receiver import (
     Receiver,
     Request,
@@ -42,9 +34,10 @@ from tests.fakes.receiver import (
     raw,
     reset,
 )
-from tests.fakes.recorder import LIMIT
 from tests.kit.clock import StubClock
+from tests.kit.deliver import NOW_MS, make_callback, make_record, make_webhook, settings
 from tests.kit.store import open_store
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

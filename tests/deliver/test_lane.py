@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.deliver.lane import FEWEST, PREFETCH, Lane, Lanes, Memory
-from tests.deliver.kit import NOW_MS, make_callback
+from tests.kit.deliver import NOW_MS, make_callback
 
 if TYPE_CHECKING:
     from agent.model import Callback

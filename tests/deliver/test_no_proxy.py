@@ -8,7 +8,7 @@ import pytest
 
 from agent.deliver.client import Client
 from agent.deliver.no_proxy import bypasses
-from tests.deliver.kit import NOW_MS, make_callback, make_webhook
+from tests.kit.deliver import NOW_MS, make_callback, make_webhook
 
 if TYPE_CHECKING:
     from tests.fakes.receiver import Receiver

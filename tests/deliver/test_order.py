@@ -25,17 +25,10 @@ from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import DeliveryQuery
 from agent.store.tables import callbacks
-from tests.deliver.kit import (
-    NOW_MS,
-    eventually,
-    make_callback,
-    make_record,
-    make_webhook,
-    settings,
-)
-from tests.fakes.recorder import LIMIT
 from tests.kit.clock import StubClock
+from tests.kit.deliver import NOW_MS, make_callback, make_record, make_webhook, settings
 from tests.kit.store import open_store
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

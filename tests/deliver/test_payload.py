@@ -18,7 +18,7 @@ from agent.deliver.payload import (
     render,
 )
 from agent.model import DeviceState, Platform
-from tests.deliver.kit import make_device, make_transition, make_webhook
+from tests.kit.deliver import make_device, make_transition, make_webhook
 
 if TYPE_CHECKING:
     from agent.config import Webhook

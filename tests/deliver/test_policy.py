@@ -27,7 +27,7 @@ from agent.deliver.policy import (
     step_of,
 )
 from agent.model import CallbackState
-from tests.deliver.kit import NOW_MS
+from tests.kit.deliver import NOW_MS
 
 MAX_AGE = 72 * 3600.0
 HOUR_MS = 3600 * 1000

@@ -18,9 +18,10 @@ from agent.service.deliveries import Deliveries
 from agent.service.live import Live
 from agent.store import DeliveryQuery
 from agent.store.tables.deliveries import REVIVE_ROWS
-from tests.deliver.kit import NOW_MS, eventually, make_callback, make_record, make_webhook, settings
 from tests.fakes.receiver import Receiver, after
+from tests.kit.deliver import NOW_MS, make_callback, make_record, make_webhook, settings
 from tests.kit.store import open_store
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -6,7 +6,7 @@ import pytest
 
 from agent.deliver.route import wants
 from agent.model import DeviceState, Platform, Visibility
-from tests.deliver.kit import make_device, make_webhook
+from tests.kit.deliver import make_device, make_webhook
 
 ONLINE = DeviceState.ONLINE
 

@@ -9,7 +9,7 @@ import pytest
 from agent.config.secret import PrivateUrl
 from agent.deliver.policy import Answer
 from agent.deliver.senders import KINDS, Kind, Senders
-from tests.deliver.kit import NOW_MS, make_callback, make_webhook
+from tests.kit.deliver import NOW_MS, make_callback, make_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -23,7 +23,9 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver
 from tests.fakes.usage_servers import FakeAppium, FakeGrid
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
+from tests.kit.waiting import LIMIT
 from tests.usage.test_uiautomator2 import FakeServer
 
 if TYPE_CHECKING:
@@ -31,14 +33,9 @@ if TYPE_CHECKING:
 
     from tests.docs.pages import Block
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 [usage]
 appium = ["{appium}"]
 grid = ["{grid}"]
@@ -55,6 +52,7 @@ name = "my receiver"
 url = "{receiver}"
 events = ["offline", "unplugged"]
 """
+)
 _SCRIPTS = {
     "sudo": 'exec "$@"',
     "chgrp": 'test -w "$2"',

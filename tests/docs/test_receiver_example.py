@@ -14,9 +14,9 @@ from agent.clock import LoopClock
 from agent.deliver.client import Client
 from agent.deliver.policy import ErrorKind
 from agent.model import Callback
-from tests.deliver.kit import make_webhook
 from tests.docs.pages import ROOT, blocks
-from tests.fakes.recorder import LIMIT
+from tests.kit.deliver import make_webhook
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

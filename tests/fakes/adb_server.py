@@ -23,14 +23,13 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.kit.waiting import LIMIT
+
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
     from tests.fakes.phone import FakePhone
-
-LIMIT = 15.0
-"""Seconds before a wait in here fails the test."""
 
 
 def _binaries() -> dict[str, Path]:

@@ -12,7 +12,7 @@ import contextlib
 from typing import Self
 from urllib.parse import urlsplit
 
-LIMIT = 20.0
+from tests.kit.waiting import LIMIT
 
 
 class Proxy:

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.fakes.recorder import LIMIT
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     import ssl

@@ -6,12 +6,10 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.model import Changed, Down, Gone, Observation, Sighting, Snapshot
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-LIMIT = 15.0
-"""Seconds before a wait fails the test: far beyond what anything here takes."""
 
 
 class Recorder:

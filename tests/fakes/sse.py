@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import aiohttp
 
+from tests.kit.waiting import LIMIT
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator
     from pathlib import Path
-
-LIMIT = 20.0
-"""Seconds without a message before a wait fails the test."""
 
 
 class Event(NamedTuple):

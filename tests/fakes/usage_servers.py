@@ -47,6 +47,10 @@ class FakeServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def was_asked(self, times: int) -> bool:
+        """Whether so many questions came."""
+        return len(self.asked) >= times
+
     async def start(self) -> None:
         """Listen, where it listened before."""
         app = web.Application()

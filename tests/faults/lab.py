@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.fakes.fake_adb_host import Listed
+from tests.kit.configs import AT_ONCE, only_adb
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
     from tests.fakes.fake_adb_host import FakeAdbHost
     from tests.fakes.receiver import Receiver
-    from tests.process.kit import AgentProcess
+    from tests.kit.agent import AgentProcess
 
 
 def config(
@@ -28,18 +29,8 @@ def config(
         for number, (receiver, events) in webhooks.items()
     )
     return f"""
-[hold]
-offline = "0s"
-unplugged = "0s"
-[flap]
-transitions = 1000000
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{host.address}"
-start_server = false
+{AT_ONCE}
+{only_adb(host.address)}
 probe_interval = "0s"
 {more}
 {tables}"""

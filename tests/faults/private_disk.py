@@ -15,7 +15,7 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.process.kit import LIMIT
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from types import TracebackType

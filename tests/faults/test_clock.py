@@ -18,7 +18,8 @@ from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.receiver import Receiver, answer
 from tests.faults.invariants import EVERY_EVENT, told
 from tests.faults.lab import change, config, lines, short_directory, transitions
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -21,8 +21,9 @@ from agent.model import Attempt, Callback, CallbackState, DeviceRecord, DeviceSt
 from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
+from tests.kit.agent import AgentProcess
 from tests.kit.store import open_store
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -27,7 +27,8 @@ from tests.faults.private_disk import (
     make_image,
     user_namespaces_work,
 )
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

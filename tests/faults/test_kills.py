@@ -28,7 +28,8 @@ from tests.faults.invariants import (
     stored_order,
 )
 from tests.faults.lab import config, lines, short_directory
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from tests.fakes.fake_adb_host import FakeAdbHost
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 from tests.process.test_events import CONFIG, plug, until_stored
 
 if TYPE_CHECKING:

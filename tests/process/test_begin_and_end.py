@@ -13,7 +13,7 @@ from agent.config import parse
 from agent.errors import StartError
 from agent.model import SourceName, Usage
 from agent.sources.supervisor import Plan
-from tests.fakes.recorder import LIMIT
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable

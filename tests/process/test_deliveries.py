@@ -11,20 +11,16 @@ from standardwebhooks import Webhook
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 probe_interval = "0s"
 [delivery]
 max_age = "1s"
@@ -35,6 +31,7 @@ url = "{url}"
 events = ["online"]
 secret = "{secret}"
 """
+)
 
 
 def config(host: FakeAdbHost, receiver: Receiver) -> str:

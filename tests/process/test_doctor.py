@@ -20,7 +20,9 @@ import pytest
 from agent.doctor.finding import EXIT_CODES, Verdict
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.receiver import answer
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:

@@ -7,37 +7,32 @@ import contextlib
 import itertools
 import sqlite3
 from contextlib import AsyncExitStack, closing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.sse import Event, Stream, follow
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import AT_ONCE, ONLY_ADB
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-CONFIG = """
-[hold]
-offline = "0s"
-unplugged = "0s"
-[flap]
-transitions = 1000000
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    AT_ONCE
+    + ONLY_ADB
+    + """\
 probe_interval = "0s"
 [[devices]]
 udid = "ce09"
 name = "Galaxy"
 tags = ["rack-1"]
 """
+)
 
 
 @pytest.fixture
@@ -273,24 +268,20 @@ async def test_nothing_is_missed_or_doubled_over_kills_by_who_resumes(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(client.run(agent)) for client in clients]
             for client in clients:
-                await until(lambda client=client: client.follows, "all follow")
+                await eventually(partial(getattr, client, "follows"), "all follow")
             shaking = group.create_task(shake())
             for _ in range(kills):
                 seen = len(clients[0].seen)
                 # After a kill all five read again what they missed: on a busy machine, for long.
-                await until(
-                    lambda seen=seen: len(clients[0].seen) > seen + 20, "more to be told", 6 * LIMIT
+                await eventually(
+                    partial(clients[0].saw_more_than, seen + 20), "more to be told", 6 * LIMIT
                 )
                 await agent.kill()
                 await agent.start()
             shaking.cancel()
             plug(host, "the last one")
             for client in clients:
-                await until(
-                    lambda client=client: "the last one" in client.seen.values(),
-                    "the last one",
-                    6 * LIMIT,
-                )
+                await eventually(partial(client.saw, "the last one"), "the last one", 6 * LIMIT)
             for task in tasks:
                 task.cancel()
         await agent.stop()
@@ -313,6 +304,12 @@ class Client:
         self.follows = False
         """It has been told how things stand, once; from then on it misses nothing."""
 
+    def saw_more_than(self, count: int) -> bool:
+        return len(self.seen) > count
+
+    def saw(self, udid: str) -> bool:
+        return udid in self.seen.values()
+
     async def run(self, agent: AgentProcess) -> None:
         while True:
             try:
@@ -334,13 +331,3 @@ class Client:
                 if number in self.seen:
                     self.doubled.append(event)
                 self.seen[number] = event.data["udid"]
-
-
-async def until(condition: Any, what: str, limit: float = LIMIT) -> None:
-    """Asks again until the limit, in seconds."""
-    try:
-        async with asyncio.timeout(limit):
-            while not condition():  # noqa: ASYNC110 - of several, in another process
-                await asyncio.sleep(0.02)
-    except TimeoutError:
-        raise AssertionError(f"waited {limit} s for {what}") from None

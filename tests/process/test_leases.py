@@ -17,7 +17,10 @@ import pytest
 
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_usage import told
 
 if TYPE_CHECKING:
@@ -40,13 +43,7 @@ class Lab:
     async def running(self) -> AsyncIterator[None]:
         async with self.adb, self.one, self.two, self.agent:
             self.agent.write(f"""
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{self.adb.address}"
-start_server = false
+{only_adb(self.adb.address)}
 [[devices]]
 udid = "{self.one.serial}"
 tags = ["rack-1"]

@@ -15,7 +15,8 @@ import pytest
 from tests.docs.metrics import PAGE, rewritten
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
 
 if TYPE_CHECKING:
     from tests.fakes.receiver import Receiver
@@ -49,13 +50,7 @@ async def scrape(place: Path, tmp_path: Path, receiver: Receiver) -> str:
     """The metrics of an agent with a phone in use, of whom one webhook was told and one was not."""
     adb, phone = RealAdbServer(BINARIES["bundled"], tmp_path), FakePhone()
     config = f"""
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb.address}"
-start_server = false
+{only_adb(adb.address)}
 [[webhooks]]
 id = 7
 name = "board"

@@ -7,7 +7,8 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -17,13 +17,13 @@ from agent.text import is_printable
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.receiver import Receiver, raw
 from tests.fakes.usbmuxd import FakeUsbmuxd
-from tests.process.kit import DEVICE_AGENT, AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
 BREAKS = "\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 ODD = "\x1b[2J\x1b]0;x\x07\x9b31m\x00\x7f\u202e\u2066\u200b\ufeff\u3164\U000e0041"
 

@@ -18,7 +18,8 @@ from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import answer
 from tests.fakes.usage_servers import FakeAppium
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -22,25 +22,17 @@ from tests.faults.invariants import (
     check_that_all_arrived_in_order,
     check_that_all_callbacks_were_stored,
 )
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import AT_ONCE, ONLY_ADB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 PHONES = 12
-CONFIG = """
-[hold]
-offline = "0s"
-unplugged = "0s"
-[flap]
-transitions = 1000000
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    AT_ONCE
+    + ONLY_ADB
+    + """\
 probe_interval = "0s"
 [[webhooks]]
 id = 1
@@ -53,6 +45,7 @@ name = "second"
 url = "{second}"
 events = ["online", "unplugged"]
 """
+)
 
 
 @pytest.mark.parametrize("kills", [8, pytest.param(200, marks=pytest.mark.long)])

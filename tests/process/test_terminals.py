@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,14 +23,9 @@ if TYPE_CHECKING:
 
     from tests.fakes.receiver import Receiver
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 [[devices]]
 udid = "ce09"
 name = "Rack \u2713 \u96fb\u8a71\u6a5f \U0001f4f1 \u00e9"
@@ -42,6 +40,7 @@ description = "\u2713"
 url = "{url}"
 events = ["online"]
 """
+)
 NAME = "Rack \u2713 \u96fb\u8a71\u6a5f \U0001f4f1 \u00e9"
 ENCODINGS = {
     "utf-8": {"PYTHONIOENCODING": "utf-8"},

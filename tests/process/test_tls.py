@@ -14,24 +14,23 @@ import standardwebhooks
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
+from tests.kit.waiting import LIMIT
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
 
-CONFIG = """
+CONFIG = (
+    """
 [hold]
 online = "0s"
 unplugged = "0s"
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+"""
+    + ONLY_ADB
+    + """\
 probe_interval = "0s"
 [[webhooks]]
 id = 7
@@ -40,6 +39,7 @@ url = "{url}"
 events = ["online", "unplugged"]
 {keys}
 """
+)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.usbmuxd import FakeUsbmuxd
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import pytest
@@ -14,8 +14,10 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
 from tests.kit.store import open_store
-from tests.process.kit import AgentProcess
+from tests.kit.waiting import eventually
 from tests.usage.sample import BookingServer, install
 from tests.usage.test_uiautomator2 import FakeServer
 from tests.usage.test_wda import UDID, FakeWda
@@ -74,13 +76,7 @@ class LabOf(Generic[Appium]):
 offline = "60s"
 unplugged = "300ms"
 usage_grace = "2s"
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{self.adb.address}"
-start_server = false
+{only_adb(self.adb.address)}
 [usage]
 interval = "250ms"
 appium = ["{self.appium.url}"]
@@ -364,8 +360,8 @@ async def test_a_stop_in_the_middle_of_a_start_tells_nobody_anything(lab: Lab) -
             asked = len(lab.appium.asked)
             await lab.agent.start(ready=False)
             if answers:
-                while len(lab.appium.asked) < asked + 3:  # noqa: ASYNC110 - it is up, not ready
-                    await asyncio.sleep(0.02)
+                enough = asked + 3  # it is up, and not ready
+                await eventually(partial(lab.appium.was_asked, enough), "three questions")
                 assert (await lab.agent.api("GET", "/-/ready"))[0] == 503
             else:
                 await lab.agent.until(lab.agent.socket.exists, "its first step")
@@ -444,8 +440,8 @@ async def test_a_hub_that_was_started_anew_knows_of_no_session_yet(lab: Lab, res
             await lab.agent.start()
         await lab.until("reason", "has no nodes yet")
         asked = len(lab.grid.asked)
-        while len(lab.grid.asked) < asked + 4:  # noqa: ASYNC110 - each shows time passing
-            await asyncio.sleep(0.05)
+        # Each question shows that time passes.
+        await eventually(lambda: len(lab.grid.asked) >= asked + 4, "four questions")
         assert (await lab.until("holder", "grid session"))["state"] == "utilizing"
         lab.grid.registered = True
         await lab.until("reason", "in use by grid session")
@@ -483,8 +479,8 @@ async def test_usage_servers_change_by_a_reload(lab: Lab) -> None:
         await lab.until("state", "online")
         asked = len(lab.appium.asked)
         lab.grid.asked.clear()
-        while len(lab.grid.asked) < 3:  # noqa: ASYNC110 - what goes on asking shows time passing
-            await asyncio.sleep(0.05)
+        # What goes on asking shows that time passes.
+        await eventually(lambda: len(lab.grid.asked) >= 3, "three questions")
         assert len(lab.appium.asked) == asked, "nothing is asked any more"
         lab.agent.write(lab.config + "[usage.plugins.nobody]\nx = 1\n")
         code, _, error = await lab.agent.cli("reload")

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_events import CONFIG, plug, until_stored
 
 if TYPE_CHECKING:

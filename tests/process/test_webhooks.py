@@ -14,7 +14,9 @@ import pytest
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
 from tests.faults.private_disk import user_namespaces_work
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

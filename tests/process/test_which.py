@@ -10,21 +10,18 @@ import pytest
 from yarl import URL
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.process.kit import AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
+from tests.kit.configs import ONLY_ADB
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-CONFIG = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+CONFIG = (
+    ONLY_ADB
+    + """\
 probe_interval = "0s"
 """
+)
 HOOKS = """
 [[webhooks]]
 id = 7

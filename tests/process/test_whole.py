@@ -17,7 +17,8 @@ from agent import __version__
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver, answer
-from tests.process.kit import AgentProcess, cli
+from tests.kit.agent import AgentProcess, cli
+from tests.kit.configs import only_adb
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,13 +30,7 @@ def config(receiver: Receiver, adb: str, offline: str = "60s") -> str:
 [hold]
 offline = "{offline}"
 unplugged = "300ms"
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+{only_adb(adb)}
 probe_interval = "500ms"
 probe_timeout = "1s"
 [[webhooks]]

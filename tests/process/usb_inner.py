@@ -24,7 +24,8 @@ from tests.fakes.udev_namespace import lab
 from tests.fakes.udev_net import UdevNet
 from tests.fakes.udev_sysfs import ADB, FASTBOOT, MTP, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,17 +12,12 @@ from pathlib import Path
 import aiohttp
 
 from tests.fakes.adb_server import free_port
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
 
 UDID = "ce0917198075440c057e"
 CONFIG = f"""
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "127.0.0.1:9"
-start_server = false
+{only_adb("127.0.0.1:9")}
 [[devices]]
 udid = "{UDID}"
 """

@@ -24,7 +24,8 @@ from agent.track.derive import CALLS_BACK
 from tests.fakes.fake_adb_host import Listed
 from tests.fakes.receiver import Receiver, answer, hang_up, raw, reset
 from tests.fakes.usage_servers import FakeAppium
-from tests.process.kit import LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.waiting import LIMIT
 from tests.process.usb_inner import Host, loopback
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.fakes.recorder import LIMIT
+from tests.kit.waiting import LIMIT
 from tests.redaction.vault import Vault
 
 ROOT = Path(__file__).parent.parent.parent

@@ -25,7 +25,8 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer, hang, reset
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import ONLY_ADB
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
@@ -246,22 +247,20 @@ async def endpoint() -> AsyncIterator[tuple[Receiver, int, int]]:
 
 PHONES = 5
 """As many failures make a webhook count as failing."""
-HEAD = """
+HEAD = (
+    """
 log_level = "debug"
 log_format = "{log_format}"
 [delivery]
 max_age = "{max_age}"
 [hold]
 online = "0s"
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "{adb}"
-start_server = false
+"""
+    + ONLY_ADB
+    + """\
 probe_interval = "0s"
 """
+)
 
 
 class Search:

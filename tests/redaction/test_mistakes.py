@@ -17,20 +17,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import NO_SOURCES
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-GOOD = """
-[usb]
-enabled = false
-[android]
-enabled = false
-[ios]
-enabled = false
-"""
+GOOD = NO_SOURCES
 MISTAKES = {
     "secret empty list": "secret = []\nheaders.X-A = {}",
     "secret in a list of the wrong type": "secret = [{}, 5]",

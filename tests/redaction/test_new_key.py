@@ -18,8 +18,8 @@ from agent.config.values import check_no_repeats
 from agent.config.warn import warnings
 from agent.deliver.client import Client
 from agent.doctor.redact import private_texts, shown, without
-from tests.deliver.kit import NOW_MS, make_callback
 from tests.fakes.receiver import Receiver, Request, answer
+from tests.kit.deliver import NOW_MS, make_callback
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:

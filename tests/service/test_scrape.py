@@ -10,7 +10,7 @@ import pytest
 
 from agent.app import App
 from agent.config import parse
-from tests.fakes.recorder import LIMIT
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -11,7 +11,7 @@ from agent.config import parse
 from agent.errors import StartError, UnusableError
 from agent.service.live import Live
 from agent.service.webhook_editor import WebhookEditor
-from tests.deliver.kit import eventually
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from pathlib import Path

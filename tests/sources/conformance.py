@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.model import Changed, Down, Gone, Snapshot
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

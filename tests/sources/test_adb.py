@@ -12,11 +12,12 @@ import pytest
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.kit.sources import adb_source
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 TOLD = "device_name=Rack 3\nmarketname=\nmodel=Pixel 8\nserialno=R58M\n"
@@ -59,13 +60,6 @@ def was_asked(host: FakeAdbHost, times: int) -> bool:
     return host.requests["host:transport-id:1"] >= times
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that no observation tells of."""
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - the host's counters have no event
-            await asyncio.sleep(0.005)
-
-
 def edges(recorder: Recorder) -> list[Changed | Gone]:
     return [o for o in recorder.seen if isinstance(o, Changed | Gone)]
 
@@ -105,7 +99,7 @@ async def test_details_that_failed_are_asked_for_again(host: FakeAdbHost) -> Non
         host.modes["host:devices-l"] = Mode.FAIL
         host.set(Listed("R58M", port="1-4.2"))
         await recorder.until(lambda: "R58M" in recorder.visible, "the phone")
-        await until(lambda: host.requests["host:devices-l"] >= 3)
+        await eventually(lambda: host.requests["host:devices-l"] >= 3)
         host.modes.clear()
         await recorder.until(lambda: recorder.visible["R58M"].port == "1-4.2", "its port")
         assert recorder.count(Down) == 0
@@ -189,7 +183,7 @@ async def test_a_server_that_does_not_serve_is_one_down(
         assert isinstance(down, Down)
         assert host.address in down.reason
         tries = host.requests[service]
-        await until(lambda: host.requests[service] >= tries + 1)
+        await eventually(lambda: host.requests[service] >= tries + 1)
         assert recorder.seen == [down]
         host.modes.clear()
         await recorder.until(lambda: recorder.count(Snapshot) == 1, "the snapshot")
@@ -243,7 +237,7 @@ async def test_a_stream_that_speaks_outvotes_comparisons_that_fail(host: FakeAdb
         await recorder.next_after(0)
         host.modes["host:devices"] = Mode.HANG
         host.modes["host:devices-l"] = Mode.ANSWER
-        await until(lambda: host.requests["host:devices"] != 0)
+        await eventually(lambda: host.requests["host:devices"] != 0)
         host.set(Listed("NEW", "offline"))
         await recorder.until(lambda: "NEW" in recorder.visible, "the stream's word")
         assert recorder.count(Down) == 0
@@ -370,7 +364,7 @@ async def test_three_thousand_rows_in_one_frame(host: FakeAdbHost) -> None:
         assert isinstance(edge, Changed)
         assert edge.sighting.serial == phones[1234].serial
         asked = host.requests["host:devices"]
-        await until(lambda: host.requests["host:devices"] >= asked + 2)
+        await eventually(lambda: host.requests["host:devices"] >= asked + 2)
         assert len(recorder.seen) == 2
 
 
@@ -428,7 +422,7 @@ async def test_a_server_in_trouble_is_no_verdict_on_phones(host: FakeAdbHost) ->
         for mode in (Mode.HANG, Mode.FAIL, Mode.CLOSE, Mode.GARBAGE):
             host.modes["host:transport-id:1"] = mode
             enough = host.requests["host:transport-id:1"] + 2
-            await until(partial(was_asked, host, enough))
+            await eventually(partial(was_asked, host, enough))
         assert recorder.visible["R58M"].bridge is Bridge.READY
 
 
@@ -437,7 +431,7 @@ async def test_no_probes_when_off(host: FakeAdbHost) -> None:
     async with watching(host, compare_interval=0.02) as recorder:
         await recorder.until(lambda: is_named(recorder, "R58M"), "the phone")
         asked = host.requests["host:devices"]
-        await until(lambda: host.requests["host:devices"] >= asked + 5)
+        await eventually(lambda: host.requests["host:devices"] >= asked + 5)
         assert [command for _, command in host.shells if command == "echo"] == []
         assert len(host.shells) == 1, "its name, once"
 
@@ -505,7 +499,7 @@ async def test_forty_silent_phones_hold_up_nobody(host: FakeAdbHost) -> None:
     host.set(*(Listed(f"DEAD{n}", answers=False) for n in range(40)))
     async with watching(host, probe_interval=0.5, probe_timeout=10.0) as recorder:
         await recorder.next_after(0)
-        await until(lambda: host.requests["host:transport-id:1"] != 0)
+        await eventually(lambda: host.requests["host:transport-id:1"] != 0)
         host.set(Listed("ALIVE", told=TOLD))
         await recorder.until(
             lambda: (
@@ -520,9 +514,9 @@ async def test_probes_are_spread_over_the_interval(host: FakeAdbHost) -> None:
     loop = asyncio.get_running_loop()
     async with watching(host, probe_interval=2.0) as recorder:
         await recorder.next_after(0)
-        await until(lambda: len(host.shells) >= 50)
+        await eventually(lambda: len(host.shells) >= 50)
         start, names = loop.time(), len(host.shells)
-        await until(lambda: len(host.shells) - names >= 10)
+        await eventually(lambda: len(host.shells) - names >= 10)
         # Ten of fifty take a fifth of the interval; all at once would take none of it. Only the
         # lower bound is tested: a busy machine is late, never early.
         assert loop.time() - start > 0.1
@@ -544,5 +538,5 @@ async def test_cancelling_in_the_middle_closes_everything(host: FakeAdbHost) -> 
     host.set(*(Listed(f"DEAD{n}", answers=False) for n in range(20)))
     async with watching(host, probe_interval=0.05, probe_timeout=5.0) as recorder:
         await recorder.next_after(0)
-        await until(lambda: host.connected >= 9)
-    await until(lambda: not host.connected)
+        await eventually(lambda: host.connected >= 9)
+    await eventually(lambda: not host.connected)

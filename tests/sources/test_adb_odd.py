@@ -15,12 +15,13 @@ from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceN
 from agent.sources.adb_probe import Asker
 from agent.wire.adb import FAIL_LIMIT, AdbClient
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.kit.settings import section
 from tests.kit.sources import adb_source
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
     from agent.sources.adb import AdbSource
 
@@ -61,13 +62,6 @@ async def ready(recorder: Recorder, *addresses: str) -> list[Sighting]:
         f"{addresses} ready",
     )
     return [recorder.visible[a] for a in addresses]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that no observation tells of."""
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - the host's counters have no event
-            await asyncio.sleep(0.005)
 
 
 def warnings(logs: list[Any]) -> list[tuple[str, str]]:
@@ -125,7 +119,7 @@ class TestMissingDetails:
             async with running(host, compare_interval=0.05) as (_, recorder):
                 await ready(recorder, "bd9d00cc")
                 asked = host.requests["host:devices"]
-                await until(lambda: host.requests["host:devices"] >= asked + 3)
+                await eventually(lambda: host.requests["host:devices"] >= asked + 3)
                 assert recorder.count(Gone) == recorder.count(Down) == 0
         assert warnings(logs) == [("adb.detail_missing", missing)], "said, and said once"
 
@@ -163,7 +157,7 @@ class TestMissingDetails:
         with capture_logs() as logs:
             async with running(host, compare_interval=0.02) as (_, recorder):
                 await ready(recorder, "R58M")
-                await until(lambda: host.requests["host:devices-l"] >= 5)
+                await eventually(lambda: host.requests["host:devices-l"] >= 5)
         assert [event for event, _ in warnings(logs)] == ["adb.details_unknown"]
 
     async def test_states_spelled_in_another_way_do_not_hide_the_port(
@@ -191,7 +185,7 @@ class TestOddRows:
             async with running(host, compare_interval=0.02) as (_, recorder):
                 await ready(recorder, "R58M")
                 asked = host.requests["host:devices"]
-                await until(lambda: host.requests["host:devices"] >= asked + 3)
+                await eventually(lambda: host.requests["host:devices"] >= asked + 3)
                 assert recorder.visible.keys() == {"R58M"}
                 host.say(f"R58M\tdevice\n{odd}\nNEW\toffline\n")
                 await recorder.until(lambda: "NEW" in recorder.visible, "the stream goes on")
@@ -375,7 +369,7 @@ async def test_a_phone_whose_name_hangs_is_ready_if_it_answers(host: FakeAdbHost
     async with running(host, probe_interval=0.05, probe_timeout=0.2) as (_, recorder):
         await ready(recorder, "R58M")
         said, asked = len(recorder.seen), len(host.shells)
-        await until(lambda: len(host.shells) > asked + 10)
+        await eventually(lambda: len(host.shells) > asked + 10)
         assert recorder.seen[said:] == [], "and does not flap"
 
 
@@ -390,11 +384,11 @@ class TestAFrozenAgent:
             await ready(recorder, "R58M")
             phone.answers = False
             asked = len(host.shells)
-            await until(lambda: len(host.shells) > asked)
+            await eventually(lambda: len(host.shells) > asked)
             time.sleep(1.7)  # noqa: ASYNC251 - the loop is to stand still
             phone.answers = True
             asked = len(host.shells)
-            await until(lambda: len(host.shells) > asked + 3)
+            await eventually(lambda: len(host.shells) > asked + 3)
             assert all(s.bridge is not Bridge.NOT_READY for s in sightings(recorder))
 
 
@@ -412,9 +406,9 @@ async def test_an_answer_before_the_name_was_asked_for_is_an_answer(host: FakeAd
     asker._names.discard(1)  # its turn has not come yet
     task = asyncio.create_task(asker.run())
     try:
-        await until(lambda: 1 in asker.silent)
+        await eventually(lambda: 1 in asker.silent)
         phone.answers = True
-        await until(lambda: 1 in asker.told or task.done())
+        await eventually(lambda: 1 in asker.told or task.done())
         assert not task.done()
         assert asker.told[1].name == "Rack 3"
     finally:

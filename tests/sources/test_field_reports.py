@@ -25,9 +25,10 @@ from agent.doctor.gather.android import look_at_adb
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.model import Bridge
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd
 from tests.kit.sources import adb_source, usbmux_source
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from agent.model import Down, Snapshot, SourceName
 from agent.sources.supervisor import Plan, Supervisor
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

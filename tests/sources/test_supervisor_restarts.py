@@ -10,11 +10,11 @@ from structlog.testing import capture_logs
 
 from agent.model import Down, Gone, Snapshot, SourceName
 from agent.sources.supervisor import Plan, Supervisor
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from agent.model import Emit, Observation
 
-LIMIT = 20.0
 ADB = SourceName.ADB
 
 

@@ -22,9 +22,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, frame, pairing_record
 from tests.kit.sources import usbmux_source
+from tests.kit.waiting import LIMIT
 from tests.sources.conformance import Lab, SourceConformance
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from structlog.testing import capture_logs
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot
 from agent.sources.lockdown_words import _PASSING, _SETTLED, reason_of
 from agent.wire.lockdown import Refusal
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, pairing_record
 from tests.kit.sources import usbmux_source
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -66,12 +67,6 @@ async def ready(recorder: Recorder, serial: str = SERIAL) -> Sighting:
         lambda: bool(recorder.seen) and phone_of(recorder, serial).bridge is Bridge.READY, "ready"
     )
     return phone_of(recorder, serial)
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(LIMIT):
-        while not condition():  # noqa: ASYNC110 - the fake's counters have no event
-            await asyncio.sleep(0.005)
 
 
 def row(**changes: Any) -> dict[str, Any]:
@@ -131,7 +126,7 @@ class TestOddRows:
                 if not mux.rows:
                     mux.rows.append(odd)
                 asked = mux.requests.count("ListDevices")
-                await until(lambda: mux.requests.count("ListDevices") > asked + 3)
+                await eventually(lambda: mux.requests.count("ListDevices") > asked + 3)
                 assert [s.serial for s in recorder.visible.values()] == [SERIAL]
                 assert recorder.count(Down) == recorder.count(Gone) == 0
         assert [e["event"] for e in logs if e["log_level"] == "warning"] == ["usbmux.row_left_out"]
@@ -317,10 +312,10 @@ class TestWhatAPhoneRefuses:
             await ready(recorder)
             phone.refusals = {"StartSession": "ServiceLimit"}
             checks = phone.checks
-            await until(lambda: phone.checks > checks)
+            await eventually(lambda: phone.checks > checks)
             phone.refusals = {}
             checks = phone.checks
-            await until(lambda: phone.checks > checks + 1)
+            await eventually(lambda: phone.checks > checks + 1)
             changes = [o.sighting for o in recorder.seen if isinstance(o, Changed)]
             assert [s.bridge for s in changes] == [Bridge.READY]
 
@@ -528,7 +523,7 @@ async def test_a_limit_that_passed_while_nothing_ran_is_no_verdict(
     """A paused VM, a starved core: on going on the limit is over, and the answer is unread."""
     phone = mux.attach(SERIAL, lockdown=Lockdown.SILENT)
     async with running(mux, tmp_path, probe_timeout=0.5, retry=10 * LIMIT) as (_, recorder):
-        await until(lambda: phone.checks == 1)
+        await eventually(lambda: phone.checks == 1)
         phone.lockdown = Lockdown.ANSWERS
         time.sleep(1.7)  # noqa: ASYNC251 - the loop is to stand still
         await ready(recorder)

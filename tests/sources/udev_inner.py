@@ -13,7 +13,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ import structlog
 
 from agent.model import Changed, Down, Gone, Platform, Sighting, Snapshot, SourceName, UsbKind
 from agent.sources.udev import UdevSource
-from tests.fakes.recorder import LIMIT, Recorder
+from tests.fakes.recorder import Recorder
 from tests.fakes.udev_namespace import lab as lab_root
 from tests.fakes.udev_net import UdevNet, message
 from tests.fakes.udev_sysfs import (
@@ -36,10 +35,11 @@ from tests.fakes.udev_sysfs import (
     FakeSysfs,
     FakeUsbDevice,
 )
+from tests.kit.waiting import LIMIT, eventually
 from tests.sources.conformance import Lab, SourceConformance, serials, watching
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Iterator
 
     from agent.model import Observation
     from tests.fakes.udev_dump import Dumped
@@ -158,14 +158,6 @@ async def settled(lab: UdevLab, recorder: Recorder) -> None:
     await recorder.until(lambda: "LAST" in serials(recorder), "the last phone")
     lab.unplug("9-9")
     await recorder.until(lambda: "LAST" not in serials(recorder), "its going")
-
-
-async def eventually(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that no observation tells."""
-    deadline = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {LIMIT} s for {what}"
-        await asyncio.sleep(0.005)
 
 
 # --- what a sighting says ---------------------------------------------------------------------

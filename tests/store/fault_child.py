@@ -23,7 +23,8 @@ from agent.errors import StoreError
 from agent.model import CallbackState
 from agent.store import Store, StoreHealth
 from tests.kit.store import open_store
-from tests.store.samples import attempt, callback, device, put, rows, until
+from tests.kit.waiting import eventually
+from tests.store.samples import attempt, callback, device, put, rows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -108,7 +109,7 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
             store.callbacks.finish(before, attempt("before"), CallbackState.DELIVERED)
         )
         calls.record(30)
-        await until(lambda: told[-1].unstored == store.health.unstored, "its being told")
+        await eventually(lambda: told[-1].unstored == store.health.unstored, "its being told")
         assert not store.health.ok
         assert str(directory / "state.db") in store.health.error
         assert store.health.unstored == calls.waiting() + 1
@@ -116,14 +117,14 @@ async def keeps_and_writes(directory: Path, disk: SizeLimit | FullDisk, *, reope
         assert "before" in await rows(store)
         assert (await store.callbacks.lanes())[0].head.message_id == "before"
         if reopened:
-            await until(lambda: reopenings() > 0, "a new connection")
+            await eventually(lambda: reopenings() > 0, "a new connection")
             assert "before" in await rows(store)
         assert not finishing.done()
         disk.heal()
         stored = [c for made in await asyncio.gather(*calls.made) for c in made]
         await finishing
     assert [each.rowid for each in stored] == sorted(each.rowid for each in stored)
-    await until(lambda: told[-1].ok, "health")
+    await eventually(lambda: told[-1].ok, "health")
     assert told[-1] == store.health == StoreHealth()
     assert not told[0].ok
     await store.close()
@@ -156,7 +157,7 @@ async def is_bounded(directory: Path, disk: SizeLimit | FullDisk) -> None:
     disk.heal()
     kept = [call for call in calls.made if not call.done()]
     await asyncio.gather(*kept)
-    await until(lambda: told[-1].ok, "health")
+    await eventually(lambda: told[-1].ok, "health")
     assert told[-1] == StoreHealth(dropped=dropped)
     await put(store, "after")
     await store.close()
@@ -193,7 +194,7 @@ async def starts_on_full_disk(directory: Path) -> None:
         open_store(directory / "fresh")
     store = open_store(state)
     call = asyncio.ensure_future(put(store, "m"))
-    await until(lambda: not store.health.ok, "the fault")
+    await eventually(lambda: not store.health.ok, "the fault")
     assert "disk is full" in store.health.error
     disk.heal()
     await call

@@ -16,14 +16,11 @@ from agent.model import (
     Transition,
 )
 from agent.store import DeliveryQuery
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from agent.store import DeliveryRow, Store
 
-LIMIT = 15.0
-"""Seconds before a wait fails the test."""
 EVERYTHING = DeliveryQuery(limit=1_000_000)
 
 
@@ -96,13 +93,3 @@ async def until_rows(store: Store, wanted: set[str]) -> None:
                 await asyncio.sleep(0.02)
     except TimeoutError:
         raise AssertionError(f"waited {LIMIT} s for {wanted}") from None
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for something that happens on another thread or in another process."""
-    try:
-        async with asyncio.timeout(LIMIT):
-            while not condition():  # noqa: ASYNC110 - another thread's or process's doing
-                await asyncio.sleep(0.01)
-    except TimeoutError:
-        raise AssertionError(f"waited {LIMIT} s for {what}") from None

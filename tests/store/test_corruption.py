@@ -16,17 +16,8 @@ from agent.model import CallbackState
 from agent.store import Store, StoreHealth
 from agent.store.files import STATE_NAME, connect
 from tests.kit.store import open_store
-from tests.store.samples import (
-    attempt,
-    callback,
-    deliver,
-    device,
-    lease,
-    put,
-    rows,
-    transition,
-    until,
-)
+from tests.kit.waiting import eventually
+from tests.store.samples import attempt, callback, deliver, device, lease, put, rows, transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -185,7 +176,7 @@ async def test_corruption_met_by_a_change_loses_no_change(tmp_path: Path) -> Non
     await put(store, "new")
     await put(store, "newer")
     assert {"new", "newer"} < set(await rows(store))
-    await until(lambda: store.health.ok, "health")
+    await eventually(lambda: store.health.ok, "health")
     assert len(_aside(tmp_path)) == 1
     assert told[-1] == StoreHealth(recovered_from=str(_aside(tmp_path)[0]))
     assert store.made_anew == 1

@@ -322,7 +322,8 @@ def test_a_file_system_that_cannot_sync_directories(tmp_path: Path, error: str) 
     seen = tmp_path / "seen"
     done = subprocess.run(
         [
-            *("strace", "-f", "-qq", "-o", seen, "-P", state, "-e", "trace=fsync"),
+            *("strace", "-f", "--seccomp-bpf", "-qq", "-o", seen, "-P", state),
+            *("-e", "trace=fsync"),
             *("-e", f"inject=fsync:error={error}", sys.executable, "-c", _ALL_STEPS, state),
         ],
         capture_output=True,

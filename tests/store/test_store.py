@@ -13,10 +13,10 @@ from agent.config import Delivery
 from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
-from tests.fakes.recorder import LIMIT
 from tests.kit.clock import StubClock
 from tests.kit.settings import section
 from tests.kit.store import open_store
+from tests.kit.waiting import LIMIT, eventually
 from tests.store.samples import (
     EVERYTHING,
     attempt,
@@ -27,7 +27,6 @@ from tests.store.samples import (
     put,
     rows,
     transition,
-    until,
     until_rows,
 )
 
@@ -520,4 +519,4 @@ async def test_group_commit_survives_many_callers(store: Store) -> None:
     assert [lane.head.message_id for lane in lanes] == [
         f"{number}-0" for number in sorted(range(200), key=lambda n: f"phone-{n}")
     ]
-    await until(lambda: store.health.unstored == 0, "an empty queue")
+    await eventually(lambda: store.health.unstored == 0, "an empty queue")

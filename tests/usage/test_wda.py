@@ -13,6 +13,7 @@ from agent.model import Platform
 from agent.usage.base import Phone, UsageUnknownError
 from agent.usage.wda import MAX_ANSWER, WdaSource
 from tests.fakes.usbmuxd import FakeUsbmuxd
+from tests.kit.waiting import LIMIT
 from tests.usage import conformance
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 UDID = "00008110-000A1234A1B2C3D4"
-LIMIT = 15.0
 
 
 class FakeWda:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.wire.dial import dial_tcp, dial_unix
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-LIMIT = 10.0
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

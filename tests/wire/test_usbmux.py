@@ -23,12 +23,11 @@ from agent.wire.usbmux import (
     quoted,
 )
 from tests.fakes.usbmuxd import FakeUsbmuxd, frame
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
-
-LIMIT = 10.0
 
 
 def packed(payload: bytes) -> bytes:

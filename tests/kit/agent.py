@@ -9,21 +9,21 @@ import os
 import re
 import signal
 import socket
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from tests.kit import warm
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
     from types import TracebackType
     from typing import Self
 
 _Socket = socket.socket
-LIMIT = 20.0
-"""Seconds before a wait fails the test."""
-DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
 
 
 class AgentProcess:
@@ -47,7 +47,7 @@ class AgentProcess:
         self.notifications: list[str] = []
         self.log: list[str] = []
         self.write(config)
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: asyncio.subprocess.Process | warm.WarmProcess | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
@@ -73,17 +73,16 @@ class AgentProcess:
             self.notify_path.unlink()
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify.bind(str(self.notify_path))
-        self.process = await asyncio.create_subprocess_exec(
-            *self.wrapper,
-            DEVICE_AGENT,
-            "run",
-            "--config",
-            self.path,
-            env={**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environ or {})},
-            stderr=asyncio.subprocess.PIPE,
-        )
+        words = ("run", "--config", self.path)
+        told = {**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environ or {})}
+        if not self.wrapper and warm.may_be_warm(environ or {}):
+            self.process = await warm.start(*words, environ=told)
+        else:
+            self.process = await asyncio.create_subprocess_exec(
+                *self.wrapper, DEVICE_AGENT, *words, env=told, stderr=asyncio.subprocess.PIPE
+            )
         self._readers = [
-            asyncio.create_task(self._read_log(self.process)),
+            asyncio.create_task(self._read_log(self.process.stderr)),
             asyncio.create_task(self._read_notifications(notify)),
         ]
         if ready:
@@ -199,9 +198,9 @@ class AgentProcess:
                     await asyncio.sleep(0.05)
         raise AssertionError(f"still pending: {rows}\n" + "\n".join(self.log[-20:]))
 
-    async def _read_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        async for line in process.stderr:
+    async def _read_log(self, stream: asyncio.StreamReader | None) -> None:
+        assert stream is not None
+        async for line in stream:
             self.log.append(line.decode().rstrip())
             self._news.set()
 
@@ -230,6 +229,8 @@ class AgentProcess:
 
 async def cli(*arguments: str | Path, **environ: str) -> tuple[int, str, str]:
     """Run `device-agent ARGUMENTS`: (exit code, stdout, stderr)."""
+    if warm.may_be_warm(environ):
+        return await _warm_cli(*arguments, environ={**os.environ, **environ})
     process = await asyncio.create_subprocess_exec(
         DEVICE_AGENT,
         *arguments,
@@ -241,3 +242,12 @@ async def cli(*arguments: str | Path, **environ: str) -> tuple[int, str, str]:
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
+
+
+async def _warm_cli(*arguments: str | Path, environ: Mapping[str, str]) -> tuple[int, str, str]:
+    async with asyncio.timeout(LIMIT):
+        process = await warm.start(*arguments, environ=environ, stdout=True)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
+        return await process.wait(), out.decode(), err.decode()

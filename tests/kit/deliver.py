@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from agent.config import Delivery, Webhook
 from agent.model import (
@@ -17,11 +16,7 @@ from agent.model import (
     Transition,
     Visibility,
 )
-from tests.fakes.recorder import LIMIT
 from tests.kit.settings import section
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 NOW_MS = 1_700_000_000_123
 ALL = ("online", "offline", "utilizing", "unplugged")
@@ -85,13 +80,3 @@ def make_callback(webhook_id: int = 1, udid: str = "phone", **more: Any) -> Call
 
 def make_record(udid: str) -> DeviceRecord:
     return DeviceRecord(udid, Platform.ANDROID, DeviceState.ONLINE, NOW_MS)
-
-
-async def eventually(condition: Callable[[], object], what: str = "") -> None:
-    """Wait for what nothing announces; fails after LIMIT seconds."""
-    try:
-        async with asyncio.timeout(LIMIT):
-            while not condition():  # noqa: ASYNC110 - what is waited for tells nobody
-                await asyncio.sleep(0.002)
-    except TimeoutError:
-        raise AssertionError(f"waited {LIMIT} s for {what or 'a condition'}") from None
