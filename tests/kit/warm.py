@@ -36,9 +36,7 @@ _HARMLESS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "RUNTIME_DIRECTOR
 
 def may_be_warm(environ: Mapping[str, str]) -> bool:
     """Whether a command with these beside the worker's own environment may be forked."""
-    if os.environ.get("COLD") or os.environ.get("COVERAGE_PROCESS_START"):
-        return False
-    return environ.keys() <= _HARMLESS
+    return not os.environ.get("COLD") and environ.keys() <= _HARMLESS
 
 
 class WarmProcess:
