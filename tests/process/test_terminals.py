@@ -191,9 +191,13 @@ async def test_a_message_that_nobody_takes_ends_no_command(agent: AgentProcess) 
         process = await asyncio.create_subprocess_exec(
             *("bash", "-c", f'exec {stderr}; "$@"', "bash", DEVICE_AGENT, "use"),
             *("--config", agent.path, "r58m", "--holder", "x", "--", "sh", "-c"),
-            "read line; exit 7",
+            "echo begun; read line; exit 7",
             stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
         )
+        assert process.stdout is not None
+        async with asyncio.timeout(LIMIT):
+            assert await process.stdout.readline() == b"begun\n", "else the lease ends before it"
         row = await agent.until_device("r58m", "state", "utilizing")
         assert row["holder"]
         (lease,) = [
