@@ -21,7 +21,7 @@ from agent.app import App
 from agent.config import parse
 from agent.model import Bridge, SourceName
 from agent.sources.simulated import SimulatedSource
-from agent.sources.supervisor import Plan
+from agent.sources.supervisor import SourcePlan
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, adb_sighting, quiet
 
@@ -124,7 +124,7 @@ class Scene:
 
     def _plans(self, config: Config, names: Iterable[SourceName], state_dir: Path) -> Any:
         del config, names, state_dir
-        return {SourceName.ADB: Plan("simulated", lambda: self.source)}
+        return {SourceName.ADB: SourcePlan("simulated", lambda: self.source)}
 
     def plug_all(self) -> None:
         """All phones at once, as a snapshot."""

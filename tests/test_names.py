@@ -241,7 +241,7 @@ async def test_what_is_turned_off_by_a_reload_calls_nobody(tmp_path: Path, what:
         assert await h.came() == before
         turn(h, text + HOOK)
         await h.came()
-    async with house(tmp_path, text + HOOK, settled=False) as h:
+    async with house(tmp_path, text + HOOK, derives=False) as h:
         h.pipeline.observe(Snapshot(UDEV, phones[0]))
         h.pipeline.observe(Snapshot(ADB, phones[1]))
         h.wait(3600)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from agent.model import SourceName
     from agent.service.reload import ReloadBy, Reloaded
     from agent.service.services import Services
-    from agent.sources.supervisor import Plans
+    from agent.sources.supervisor import SourcePlans
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ class App:
         config: Config,
         environ: Mapping[str, str] = os.environ,
         file: ConfigFile | None = None,
-        plans: Callable[[Config, Iterable[SourceName], Path], Plans] = plans_of,
+        plans: Callable[[Config, Iterable[SourceName], Path], SourcePlans] = plans_of,
     ) -> None:
         self._setting = Setting(
             load=load, file=file, plans=plans, environ=environ, started_with=config

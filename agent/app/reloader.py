@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from agent.app.setting import Setting
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
-    from agent.sources.supervisor import Plans
-    from agent.usage.poller import Made
-    from agent.usage.poller import Plans as UsagePlans
+    from agent.sources.supervisor import SourcePlans
+    from agent.usage.poller import Made, UsagePlans
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -48,7 +47,7 @@ class Plan:
 
     config: Config
     webhooks: Mapping[int, Webhook]
-    sources: Plans
+    sources: SourcePlans
     usage: UsagePlans
     made: Made
     """Usage sources that are new."""

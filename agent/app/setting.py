@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.config.file import ConfigFile
     from agent.model import SourceName
-    from agent.sources.supervisor import Plans
+    from agent.sources.supervisor import SourcePlans
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class Setting:
     """Reads the configuration anew; called in a thread; raises ConfigError."""
     file: ConfigFile | None
     """What it reads, where that is a file."""
-    plans: Callable[[Config, Iterable[SourceName], Path], Plans]
+    plans: Callable[[Config, Iterable[SourceName], Path], SourcePlans]
     """How to make the sources of a configuration."""
     environ: Mapping[str, str]
     started_with: Config

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from agent.app.lifecycle import Lifecycle
     from agent.app.parts import Parts
     from agent.app.setting import Setting
-    from agent.usage.poller import Plans as UsagePlans
+    from agent.usage.poller import UsagePlans
 
 log = structlog.get_logger(__name__)
 
@@ -103,8 +103,8 @@ class Startup:
         # online for a moment, and call back.
         for udid in parts.pipeline.roster.udids():
             parts.use(udid)
-        parts.pipeline.settle()
-        await parts.pipeline.wait_settled()
+        parts.pipeline.start_deriving()
+        await parts.pipeline.first_derived()
         self._garbage.take_over()
         self._lifecycle.ready()
         log.info(

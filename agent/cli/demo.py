@@ -17,13 +17,13 @@ from agent.cli.receiver import Received, Receiver
 from agent.config import parse
 from agent.model import Bridge, Platform, SourceName
 from agent.sources.simulated import Bench, Phone, SimulatedSource
-from agent.sources.supervisor import Plan
+from agent.sources.supervisor import SourcePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from agent.config import Config
-    from agent.sources.supervisor import Plans
+    from agent.sources.supervisor import SourcePlans
 
 SECRET = "device-agent-demo"  # noqa: S105 - no secret: it only shows that signatures are checked
 STEP_LIMIT = 10.0
@@ -60,8 +60,8 @@ def command() -> None:
         sys.exit(asyncio.run(_demo(Path(state))))
 
 
-def _plan(source: SimulatedSource) -> Plan:
-    return Plan(source.name, lambda: source)
+def _plan(source: SimulatedSource) -> SourcePlan:
+    return SourcePlan(source.name, lambda: source)
 
 
 class _Screen:
@@ -115,7 +115,7 @@ async def _demo(state: Path) -> int:
     def load() -> Config:
         return parse(text, "demo.toml")
 
-    def plans(config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
+    def plans(config: Config, names: Iterable[SourceName], state_dir: Path) -> SourcePlans:
         del config, names, state_dir
         return {name: _plan(source) for name, source in bench.sources.items()}
 

@@ -39,7 +39,7 @@ class Outcomes:
         """Try nothing again."""
         self._closed = True
 
-    def settle(self, callback: Callback, attempt: Attempt, decision: Decision, done: Done) -> None:
+    def record(self, callback: Callback, attempt: Attempt, decision: Decision, done: Done) -> None:
         """Call `done` when it is durable, or with what is a bug.
 
         What the store refuses is tried again; after `close` no more, and then nothing is called.
@@ -48,9 +48,9 @@ class Outcomes:
             self._store.finish(callback, attempt, decision.state, decision.due_ms)
         )
         self.under_way.add(stored)
-        stored.add_done_callback(partial(self._settled, callback, attempt, decision, done))
+        stored.add_done_callback(partial(self._recorded, callback, attempt, decision, done))
 
-    def _settled(
+    def _recorded(
         self,
         callback: Callback,
         attempt: Attempt,
@@ -78,4 +78,4 @@ class Outcomes:
 
     def _again(self, callback: Callback, attempt: Attempt, decision: Decision, done: Done) -> None:
         if not self._closed:
-            self.settle(callback, attempt, decision, done)
+            self.record(callback, attempt, decision, done)

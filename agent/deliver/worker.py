@@ -227,7 +227,7 @@ class Worker:
         shared.on_attempt(callback, attempt, decision)
         self._unrecorded += 1
         sent = _Sent(lane, edition, self.breaker.recoveries, decision, now)
-        shared.outcomes.settle(callback, attempt, decision, partial(self._settled, sent))
+        shared.outcomes.record(callback, attempt, decision, partial(self._recorded, sent))
 
     async def _choose(self, lane: Lane) -> tuple[Webhook, Callback] | None:
         """The lane's head, taken off it, and how to send it; None: nothing is sent now.
@@ -269,7 +269,7 @@ class Worker:
                     continue
             return webhook, lane.pop()
 
-    def _settled(self, sent: _Sent, error: BaseException | None) -> None:
+    def _recorded(self, sent: _Sent, error: BaseException | None) -> None:
         """The outcome is durable: let the lane go on."""
         lane, edition, recoveries, decision, now = sent
         self._unrecorded -= 1

@@ -113,7 +113,7 @@ class Health:
     @property
     def ready(self) -> bool:
         """States are derived, and can be stored."""
-        return self._pipeline.settled and self._store.health.ok
+        return self._pipeline.derives and self._store.health.ok
 
     def row(self) -> HealthRow:
         """Whether it does its work, and what does not work, in the operator's words."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from agent.sources.lockdown_words import NOT_PAIRED, is_settled, reason_of
+from agent.sources.lockdown_words import NOT_PAIRED, is_standing, reason_of
 from agent.udid import spellings
 from agent.wire import lockdown
 from agent.wire.late import overslept
@@ -115,7 +115,7 @@ class LockdownCheck:
 
 
 def _refused(refusal: Refusal) -> Verdict:
-    return Verdict(reason=reason_of(refusal), unresponsive=not is_settled(refusal))
+    return Verdict(reason=reason_of(refusal), unresponsive=not is_standing(refusal))
 
 
 def _explain_failure(error: Exception) -> Verdict:

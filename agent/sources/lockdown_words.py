@@ -17,7 +17,7 @@ _RECORD = (
 _PASSCODE = "locked: enter the passcode on the phone"
 _SESSION = "its lockdownd ended the session; if it stays so, plug the phone in anew or restart it"
 
-_SETTLED = {
+_STANDING = {
     "PasswordProtected": _PASSCODE,
     "PasscodeRequired": _PASSCODE,
     "DeviceLocked": _PASSCODE,
@@ -90,15 +90,15 @@ _PASSING = {
 """Those that may be chance: of a phone that was ready one proves nothing."""
 
 
-def is_settled(refusal: Refusal) -> bool:
+def is_standing(refusal: Refusal) -> bool:
     """Whether that is the phone's standing word, which asking again would not change."""
-    return refusal.code in _SETTLED
+    return refusal.code in _STANDING
 
 
 def reason_of(refusal: Refusal) -> str:
     """Why the phone cannot be used, and what to do; an unknown code as it is."""
-    if is_settled(refusal):
-        return _SETTLED[refusal.code]
+    if is_standing(refusal):
+        return _STANDING[refusal.code]
     known = _PASSING.get(refusal.code, "")
     if known.startswith("busy"):
         return known

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from agent.model import BRIDGE_OF, Platform, SourceName
 from agent.sources.adb import AdbSource
-from agent.sources.supervisor import Plan
+from agent.sources.supervisor import SourcePlan
 from agent.sources.udev import UdevSource
 from agent.sources.usbmux import UsbmuxSource
 from agent.wire.peer import is_on_this_host
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from agent.config import Android, Config, Ios, Usb
     from agent.sources.base import DeviceSource
-    from agent.sources.supervisor import Plans
+    from agent.sources.supervisor import SourcePlans
 
 Section = TypeVar("Section")
 _PLATFORM_OF = {bridge: platform for platform, bridge in BRIDGE_OF.items()}
@@ -99,12 +99,12 @@ def remote_bridges(config: Config) -> frozenset[SourceName]:
     return frozenset(row.name for row in ROWS if not row.here(row.section(config)))
 
 
-def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
+def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> SourcePlans:
     """The plans of these sources; adb's keys and pair records live in the state directory."""
-    plans: Plans = {}
+    plans: SourcePlans = {}
     for row in map(row_of, names):
         section = row.section(config)
-        plans[row.name] = Plan(section, partial(row.make, section, state_dir))
+        plans[row.name] = SourcePlan(section, partial(row.make, section, state_dir))
     return plans
 
 

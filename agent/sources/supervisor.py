@@ -29,14 +29,14 @@ RECHECK_LIMIT = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SourcePlan:
     """How to make a source, and the settings on which it hangs: equal ones need no restart."""
 
     settings: object
     make: Callable[[], DeviceSource]
 
 
-Plans = dict[SourceName, Plan]
+SourcePlans = dict[SourceName, SourcePlan]
 Dropped = dict[SourceName, "asyncio.Task[None]"]
 """Sources that were told to end."""
 
@@ -53,15 +53,15 @@ class Supervisor:
     def __init__(self, emit: Emit, healthy: float = HEALTHY) -> None:
         self._emit = emit
         self._healthy = healthy
-        self._running: dict[SourceName, tuple[Plan, asyncio.Task[None]]] = {}
+        self._running: dict[SourceName, tuple[SourcePlan, asyncio.Task[None]]] = {}
         self._sources: dict[SourceName, DeviceSource] = {}
 
-    def start(self, plans: Plans) -> None:
+    def start(self, plans: SourcePlans) -> None:
         """Start all of them."""
         for name, plan in plans.items():
             self._start(name, plan)
 
-    def drop(self, plans: Plans) -> Dropped:
+    def drop(self, plans: SourcePlans) -> Dropped:
         """End what these plans change or leave out: nothing of it is heard from now on.
 
         For `swap`, which starts them anew; between the two the caller lets the new settings count.
@@ -75,7 +75,7 @@ class Supervisor:
                 dropped[name] = task
         return dropped
 
-    async def swap(self, plans: Plans, dropped: Dropped | None = None) -> list[str]:
+    async def swap(self, plans: SourcePlans, dropped: Dropped | None = None) -> list[str]:
         """Restart what changed; what did not is not touched. Returns their names."""
         dropped = self.drop(plans) if dropped is None else dropped
         for name in dropped.keys() & plans.keys():
@@ -109,11 +109,11 @@ class Supervisor:
         await _cancel([task for _, task in self._running.values()])
         self._running.clear()
 
-    def _start(self, name: SourceName, plan: Plan) -> None:
+    def _start(self, name: SourceName, plan: SourcePlan) -> None:
         task = asyncio.get_running_loop().create_task(self._supervise(name, plan), name=str(name))
         self._running[name] = (plan, task)
 
-    async def _supervise(self, name: SourceName, plan: Plan) -> None:
+    async def _supervise(self, name: SourceName, plan: SourcePlan) -> None:
         """Run a source for ever; one that breaks its promise not to raise is started again."""
         loop = asyncio.get_running_loop()
         me = asyncio.current_task()

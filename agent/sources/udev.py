@@ -32,7 +32,7 @@ from typing import TYPE_CHECKING, TypeVar
 import structlog
 
 from agent.model import SourceName
-from agent.sources.udev_listener import Listener, Voice
+from agent.sources.udev_listener import Listener, Teller
 from agent.sources.usb_devices import enumerated
 from agent.threads import in_thread
 from agent.wire.udev import CONTROL, Monitor, UdevError
@@ -86,7 +86,7 @@ class UdevSource:
         self._receive_buffer = receive_buffer
         self._patience = patience
         self._compare = compare
-        self._voice: Voice | None = None
+        self._teller: Teller | None = None
         self._listener: Listener | None = None
 
     @property
@@ -96,12 +96,12 @@ class UdevSource:
 
     async def run(self, emit: Emit) -> None:
         """Observe until cancelled; raises nothing but CancelledError, and leaves nothing open."""
-        voice = self._voice = Voice(emit)
+        teller = self._teller = Teller(emit)
         while True:
             try:
-                await self._connection(voice)
+                await self._connection(teller)
             except UdevError as error:
-                voice.down(str(error), missing=self._control not in _here_once)
+                teller.down(str(error), missing=self._control not in _here_once)
             else:
                 continue  # what was lost is lost: listen anew at once
             await asyncio.sleep(self._retry)
@@ -117,17 +117,17 @@ class UdevSource:
                 if self._listener is not None:
                     await self._listener.drain_all()
                     await self._listener.compare()
-                if self._voice is not None:
-                    await self._voice.heard()  # after an overflow: the snapshot that follows
+                if self._teller is not None:
+                    await self._teller.heard()  # after an overflow: the snapshot that follows
 
-    async def _connection(self, voice: Voice) -> None:
+    async def _connection(self, teller: Teller) -> None:
         """Listen, enumerate, tell. Returns when messages were lost or another udevd is there."""
         control = self._control_id()
         listener = Listener(
-            await self._patiently(partial(Monitor, self._receive_buffer), voice), voice
+            await self._patiently(partial(Monitor, self._receive_buffer), teller), teller
         )
         try:
-            found = await self._patiently(enumerated, voice)
+            found = await self._patiently(enumerated, teller)
             if not listener.lost.done():
                 listener.go_live(found, self._compare)
                 self._listener = listener
@@ -138,10 +138,10 @@ class UdevSource:
                     return
         finally:
             self._listener = None
-            voice.silent()
+            teller.silent()
             listener.close()
 
-    async def _patiently(self, work: Callable[[], T], voice: Voice) -> T:
+    async def _patiently(self, work: Callable[[], T], teller: Teller) -> T:
         """Do it in a thread; past the limit say `Down` and wait on.
 
         Trying again would only hang a second thread at the same device.
@@ -150,7 +150,7 @@ class UdevSource:
         try:
             done, _ = await asyncio.wait({result}, timeout=self._patience)
             if not done:
-                voice.down(
+                teller.down(
                     f"reading the USB devices has not ended for {self._patience:g} s: one of them,"
                     " or a hub, hangs in the kernel; see dmesg, unplug or power-cycle it"
                 )

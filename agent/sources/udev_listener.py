@@ -34,7 +34,7 @@ SLICE = 32
 """Corrections made in one turn of the loop."""
 
 
-class Voice:
+class Teller:
     """Emits; says `Down` once per outage, and again where it turns out that a udevd is there."""
 
     def __init__(self, emit: Emit) -> None:
@@ -78,9 +78,9 @@ class Listener:
     during enumeration wins. `lost` is done once messages were lost; nothing is read after that.
     """
 
-    def __init__(self, monitor: Monitor, voice: Voice) -> None:
+    def __init__(self, monitor: Monitor, teller: Teller) -> None:
         self._loop = asyncio.get_running_loop()
-        self._voice = voice
+        self._teller = teller
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self._heard: list[Message] = []
         self._devices: Devices | None = None
@@ -103,7 +103,7 @@ class Listener:
         self._marks = found.marks
         for message in self._heard:
             self._devices.take(message)
-        self._voice.snapshot(self._devices.sightings())
+        self._teller.snapshot(self._devices.sightings())
         for message in self._heard:
             self._look_closer(message.address)
         self._heard.clear()
@@ -134,7 +134,7 @@ class Listener:
             except (LostError, OSError, MemoryError) as error:
                 log.warning("udev.overflow", reason=str(error), consequence="enumerating again")
                 self._loop.remove_reader(self._monitor.fileno())
-                self._voice.silent()
+                self._teller.silent()
                 self.lost.set_result(None)
                 return False
             if message is not None:
@@ -160,7 +160,7 @@ class Listener:
         assert self._devices is not None, "only live listeners learn"
         change = self._devices.take(message)
         if change is not None:
-            self._voice.edge(change)
+            self._teller.edge(change)
 
     # --- what it left out ----------------------------------------------------------------------
 

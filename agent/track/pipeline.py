@@ -41,7 +41,7 @@ class Pipeline:
         commits: takes what counts.
         clock: of the process.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
-        on_seen: called once every source has spoken; who takes it calls `settle`.
+        on_seen: called once every source has spoken; who takes it calls `start_deriving`.
         changed: called with the UDID at every change of a device's view, its end included, within
             the step that changes it: it is to publish that, and to do nothing else.
         renamed: called with (old, new) whenever a device gets another UDID. Its usage, as it was
@@ -86,8 +86,8 @@ class Pipeline:
         self._renamed = renamed
         self._on_seen = on_seen
         self._seen = False
-        self._settled = False
-        self._settling = asyncio.Event()
+        self._derives = False
+        self._first_derived = asyncio.Event()
         for record in records:
             self.roster.put(
                 record.udid, Tracked(restored(record), since_ms=record.since_ms, stored=record)
@@ -105,7 +105,7 @@ class Pipeline:
         touched = self._identities.apply(observation)
         self.roster.renamed()
         self._follow_renames()
-        if self._settled:
+        if self._derives:
             self._deriver.derive(touched)
         elif self._identities.sources.all_spoke and not self._seen:
             self._seen = True
@@ -118,19 +118,19 @@ class Pipeline:
         tracked = self.roster.tracked(udid)
         if tracked.usage != reading:
             tracked.usage = reading
-            if self._settled:
+            if self._derives:
                 self._deriver.derive({udid})
 
-    def settle(self) -> None:
+    def start_deriving(self) -> None:
         """Start deriving: every source has spoken, or the start-up limit has passed."""
-        if self._settled:
+        if self._derives:
             return
         silent = self._identities.sources.waiting
         if silent:
             log.warning("start.limit", silent=sorted(silent), hint="their readings are unknown")
             self._identities.give_up_waiting()
-        self._settled = True
-        # The end of this says that it is settled.
+        self._derives = True
+        # The end of this says that the first states are there.
         self._deriver.derive(self._identities.devices.udids)
 
     def reconfigure(self, config: Config) -> None:
@@ -148,7 +148,7 @@ class Pipeline:
         )
         self._know_listed()
         self._follow_renames()
-        if self._settled:
+        if self._derives:
             self._deriver.derive(self._identities.devices.udids)
         for udid in touched:
             tracked = self.roster.known(udid)
@@ -161,13 +161,13 @@ class Pipeline:
     # --- output ----------------------------------------------------------------------------
 
     @property
-    def settled(self) -> bool:
+    def derives(self) -> bool:
         """Whether states are derived yet."""
-        return self._settled
+        return self._derives
 
-    async def wait_settled(self) -> None:
+    async def first_derived(self) -> None:
         """Return once states are derived."""
-        await self._settling.wait()
+        await self._first_derived.wait()
 
     @property
     def down(self) -> dict[SourceName, str]:
@@ -224,5 +224,5 @@ class Pipeline:
             self._changed(old)
 
     def _on_idle(self) -> None:
-        if self._settled:
-            self._settling.set()
+        if self._derives:
+            self._first_derived.set()

@@ -191,8 +191,8 @@ class Fusion:
         """
         said = self._said[voice]
         # Of what it leaves out it has said nothing, where it is in doubt.
-        settled = self._hear(voice, in_use if doubt else reached)
-        changed = self._concerned(said.udid) if said.reason or settled else set()
+        news = self._hear(voice, in_use if doubt else reached)
+        changed = self._concerned(said.udid) if said.reason or news else set()
         said.reason = ""
         touched = set()
         for udid, holder in in_use.items():

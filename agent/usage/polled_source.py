@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class UsagePlan:
     """How to make a source, and the settings on which it hangs: equal ones leave it as it is."""
 
     settings: object
@@ -49,7 +49,7 @@ class PolledSource:
         asking: what all sources have in common.
     """
 
-    def __init__(self, name: str, plan: Plan, source: UsageSource, asking: Asking) -> None:
+    def __init__(self, name: str, plan: UsagePlan, source: UsageSource, asking: Asking) -> None:
         self.name = name
         self.plan = plan
         self._source = source

@@ -10,7 +10,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.usage.base import READ_LIMIT
-from agent.usage.polled_source import Plan, PolledSource, close
+from agent.usage.polled_source import PolledSource, UsagePlan, close
 from agent.usage.polled_target import Asking
 from agent.usage.schedule import Schedule
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from agent.usage.current import CurrentUsage
     from agent.usage.polled_source import SourceReport
 
-Plans = dict[str, Plan]
+UsagePlans = dict[str, UsagePlan]
 Made = dict[str, "UsageSource"]
 """Both by the source's name."""
 
@@ -72,7 +72,7 @@ class Poller:
         for running in self._running.values():
             running.nudge(udid)
 
-    async def reconfigure(self, settings: UsageSection, plans: Plans) -> None:
+    async def reconfigure(self, settings: UsageSection, plans: UsagePlans) -> None:
         """Run these sources; those whose settings are the same go on undisturbed.
 
         Raises:
@@ -80,7 +80,7 @@ class Poller:
         """
         await self.swap(settings, plans, self.make(plans))
 
-    def make(self, plans: Plans) -> Made:
+    def make(self, plans: UsagePlans) -> Made:
         """The sources that are new or have other settings, for `swap` (or `discard`).
 
         Raises:
@@ -97,7 +97,7 @@ class Poller:
         for source in made.values():
             await close(source)
 
-    async def swap(self, settings: UsageSection, plans: Plans, made: Made) -> None:
+    async def swap(self, settings: UsageSection, plans: UsagePlans, made: Made) -> None:
         """Run these sources; what one made anew had in use is so until it says otherwise.
 
         What one that is left out had in use is idle as far as that one goes.

@@ -50,7 +50,7 @@ class Schedule:
     async def pause(self, wake: asyncio.Event, delay: float) -> bool:
         """Wait that long; True when it was woken before."""
         up: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = self._clock.call_later(delay, lambda: _settle(up))
+        timer = self._clock.call_later(delay, lambda: _wake(up))
         waiting = asyncio.ensure_future(wake.wait())
         both: set[asyncio.Future[Any]] = {up, waiting}
         try:
@@ -65,6 +65,6 @@ class Schedule:
         await self.pause(asyncio.Event(), SHORTEST)
 
 
-def _settle(future: asyncio.Future[None]) -> None:
+def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)

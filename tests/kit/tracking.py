@@ -68,10 +68,10 @@ def pipeline_of(
     """Webhooks by id; `notify` is told of the callbacks that are durable."""
     commits = Commits(store, Outbox(webhooks, config.org_of, HOST), notify, stored)
 
-    def settle() -> None:
-        made.settle()
+    def start_deriving() -> None:
+        made.start_deriving()
 
-    made = Pipeline(config, records, commits, clock, recheck, settle, changed, renamed)
+    made = Pipeline(config, records, commits, clock, recheck, start_deriving, changed, renamed)
     return made
 
 
@@ -141,7 +141,7 @@ class House:
 
 @asynccontextmanager
 async def house(
-    tmp_path: Path, text: str = ONLY_ANDROID + HOOK, *, settled: bool = True, **kept: Any
+    tmp_path: Path, text: str = ONLY_ANDROID + HOOK, *, derives: bool = True, **kept: Any
 ) -> AsyncIterator[House]:
     clock = kept.get("clock") or StubClock()
     config = parse(text, "test.toml")
@@ -172,7 +172,7 @@ async def house(
             clock,
             news,
         )
-        if settled:
+        if derives:
             for source in (UDEV, ADB, USBMUX):
                 made.pipeline.observe(Snapshot(source, ()))
         yield made

@@ -12,7 +12,7 @@ from agent.app import App
 from agent.config import parse
 from agent.errors import StartError
 from agent.model import SourceName, Usage
-from agent.sources.supervisor import Plan
+from agent.sources.supervisor import SourcePlan
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.model import Emit
-    from agent.sources.supervisor import Plans
+    from agent.sources.supervisor import SourcePlans
 
 
 class Silent:
@@ -62,9 +62,9 @@ class Bench:
             "agent.toml",
         )
 
-    def _plans(self, config: Config, names: Iterable[SourceName], state_dir: Path) -> Plans:
+    def _plans(self, config: Config, names: Iterable[SourceName], state_dir: Path) -> SourcePlans:
         del names, state_dir
-        return {SourceName.UDEV: Plan(config.hold.offline, lambda: Silent(self.runs))}
+        return {SourceName.UDEV: SourcePlan(config.hold.offline, lambda: Silent(self.runs))}
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[asyncio.Task[None]]:

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from agent.model import Down, Snapshot, SourceName
-from agent.sources.supervisor import Plan, Supervisor
+from agent.sources.supervisor import SourcePlan, Supervisor
 from tests.fakes.recorder import Recorder
 from tests.kit.waiting import LIMIT
 
@@ -46,7 +46,7 @@ class Source:
 async def running(source: Source) -> AsyncIterator[tuple[Supervisor, Recorder]]:
     recorder = Recorder()
     supervisor = Supervisor(recorder)
-    supervisor.start({ADB: Plan("settings", lambda: source)})
+    supervisor.start({ADB: SourcePlan("settings", lambda: source)})
     try:
         await recorder.next_after(0)
         yield supervisor, recorder

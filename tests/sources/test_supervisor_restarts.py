@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Down, Gone, Snapshot, SourceName
-from agent.sources.supervisor import Plan, Supervisor
+from agent.sources.supervisor import SourcePlan, Supervisor
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ async def test_whatever_ends_a_source_it_is_told_and_started_again(
 ) -> None:
     heard = Heard()
     supervisor = Supervisor(heard)
-    supervisor.start({ADB: Plan("a", lambda: Source(0.0, error))})
+    supervisor.start({ADB: SourcePlan("a", lambda: Source(0.0, error))})
     await heard.until(3)
     assert [type(each) for each in heard.all[:3]] == [Snapshot, Down, Snapshot]
     await supervisor.close()
@@ -70,7 +70,7 @@ async def test_who_cannot_take_the_news_does_not_end_the_source() -> None:
     heard = Heard()
     heard.raises = [RuntimeError()]
     supervisor = Supervisor(heard)
-    supervisor.start({ADB: Plan("a", lambda: Source(0.0, None))})
+    supervisor.start({ADB: SourcePlan("a", lambda: Source(0.0, None))})
     await heard.until(3)
     assert isinstance(heard.all[2], Snapshot)
     await supervisor.close()
@@ -81,7 +81,7 @@ async def test_a_healthy_run_forgives_earlier_failures(healthy: float, pauses: l
     heard = Heard()
     supervisor = Supervisor(heard, healthy)
     with capture_logs() as logs:
-        supervisor.start({ADB: Plan("a", lambda: Source(0.0, KeyError()))})
+        supervisor.start({ADB: SourcePlan("a", lambda: Source(0.0, KeyError()))})
         await heard.until(4)
         await supervisor.close()
     assert [each["retry_in_s"] for each in logs if each["event"] == "source.failed"] == pauses
@@ -102,9 +102,9 @@ async def test_one_that_ends_slowly_is_not_heard_any_more() -> None:
                 go.set()
 
     supervisor = Supervisor(heard)
-    supervisor.start({ADB: Plan("a", lambda: Stubborn(0.0, None))})
+    supervisor.start({ADB: SourcePlan("a", lambda: Stubborn(0.0, None))})
     await heard.until(1)
-    plans = {ADB: Plan("b", lambda: Source(LIMIT, None))}
+    plans = {ADB: SourcePlan("b", lambda: Source(LIMIT, None))}
     dropped = supervisor.drop(plans)
     assert list(dropped) == [ADB]
     assert await supervisor.swap(plans, dropped) == ["adb"]

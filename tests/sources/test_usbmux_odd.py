@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot
-from agent.sources.lockdown_words import _PASSING, _SETTLED, reason_of
+from agent.sources.lockdown_words import _PASSING, _STANDING, reason_of
 from agent.wire.lockdown import Refusal
 from tests.fakes.recorder import Recorder
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown, Phone, attached, pairing_record
@@ -296,8 +296,8 @@ class TestWhatAPhoneRefuses:
             assert "tap Trust" in phone_of(recorder).reason
 
     def test_no_words_are_those_of_another(self) -> None:
-        assert not _SETTLED.keys() & _PASSING.keys()
-        for code in (*_SETTLED, *_PASSING, "New" * 200):
+        assert not _STANDING.keys() & _PASSING.keys()
+        for code in (*_STANDING, *_PASSING, "New" * 200):
             reason = reason_of(Refusal("GetValue", code))
             assert len(reason) < 400
             assert reason.partition(": ")[0] in {

@@ -122,7 +122,7 @@ async def test_a_phone_that_moved_is_unplugged_though_both_its_rows_stay(tmp_pat
 async def test_a_list_of_two_ports_at_the_start_is_one_phone_where_udev_sees_it_once(
     tmp_path: Path, *, udev_first: bool
 ) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         rows = (numbered("ce09", "1-1", 1), numbered("ce09", "1-2", 2))
         said: list[Observation] = [Snapshot(UDEV, (usb("ce09", "1-2"),)), Snapshot(ADB, rows)]
         told(h, *(said if udev_first else reversed(said)))
@@ -168,7 +168,7 @@ async def test_a_row_left_behind_is_no_third_beside_twins(tmp_path: Path) -> Non
 async def test_where_udev_is_not_there_two_ports_are_two_phones(
     tmp_path: Path, *, missing: bool
 ) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         told(h, Down(UDEV, "no udevd", missing=missing), Snapshot(ADB, ()))
         h.see(numbered("ce09", "1-1", 1), numbered("ce09", "1-2", 2))
         h.wait(60)
@@ -351,7 +351,7 @@ async def test_a_serial_that_was_told_late_is_remembered_over_a_restart(tmp_path
         h.wait(60)
         h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
         assert await h.came() == [("no-serial@1-1", "Offline"), ("no-serial@1-1", "Online")]
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         told(h, Snapshot(UDEV, (usb("ce09", "1-1"),)), Snapshot(ADB, (adb("ce09", "1-1"),)))
         h.wait(60)
         assert await h.came() == []
@@ -373,7 +373,7 @@ async def test_while_udev_is_not_there_a_twin_is_known_by_its_port_on_its_very_b
         h.wait(60)
         assert len(await h.came()) == 2
         before = set(shown(h))
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         told(h, Down(UDEV, "stopped"), Snapshot(ADB, ()))
         h.see(adb(ANYBODYS, "3-1"))
         h.wait(60)
@@ -395,7 +395,7 @@ async def test_a_port_whose_bus_has_another_number_since_a_reboot_is_not_that_on
         told(h, Gone(UDEV, at(1, "14").address), Gone(UDEV, at(2, "15").address))
         h.wait(60)
         assert len(await h.came()) == 4
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         other = at(2, "14", serial="ce09")
         told(h, Snapshot(UDEV, (other,)), Snapshot(ADB, ()), Down(UDEV, "stopped"))
         h.see(adb(ANYBODYS, "1-1"))
@@ -419,7 +419,7 @@ async def test_a_thing_of_a_phones_serial_is_not_that_phone_after_a_restart(
             told(h, Gone(ADB, serial), Gone(UDEV, "/devices/1-1"))
             h.wait(3)
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         told(h, Snapshot(ADB, ()), Snapshot(UDEV, (thing,)))
         h.wait(60)
         assert await h.came() == ([] if left == "before" else [(serial, "Unplugged")])
@@ -459,7 +459,7 @@ async def test_a_phone_is_itself_in_its_place_after_a_restart_whatever_its_mode(
     async with house(tmp_path) as h:
         h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         told(h, Snapshot(ADB, ()), Snapshot(UDEV, (charging,)))
         h.wait(60)
         assert await h.came() == [("ce09", "Offline")]

@@ -92,19 +92,19 @@ async def test_the_body_is_the_contract_to_the_byte(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_derived_before_every_source_has_spoken(tmp_path: Path) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
         h.wait(100)
-        assert not h.pipeline.settled
+        assert not h.pipeline.derives
         assert await h.came() == []
         h.pipeline.observe(Snapshot(UDEV, (usb("ce09"),)))
         assert await h.came() == [("ce09", "Online")]
 
 
 async def test_a_silent_source_is_not_waited_for_beyond_the_limit(tmp_path: Path) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
-        h.pipeline.settle()
+        h.pipeline.start_deriving()
         assert await h.came() == [("ce09", "Online")]
         assert h.pipeline.down == {UDEV: "it has said nothing since the start"}
 
@@ -114,7 +114,7 @@ async def test_a_restart_gives_the_net_change_only(tmp_path: Path) -> None:
         h.see(usb("stays", "1-1"), adb("stays", "1-1"))
         h.see(usb("goes", "1-2"), adb("goes", "1-2"))
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         assert h.state("goes")[0] is DeviceState.ONLINE, "as stored, until known better"
         h.pipeline.observe(Snapshot(UDEV, (usb("stays", "1-1"), usb("came", "1-3"))))
         h.pipeline.observe(Snapshot(ADB, (adb("stays", "1-1"), adb("came", "1-3"))))
@@ -126,7 +126,7 @@ async def test_a_restart_with_every_source_down_changes_nothing(tmp_path: Path) 
     async with house(tmp_path) as h:
         h.see(usb("ce09"), adb("ce09"))
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Down(UDEV, "no udevd"))
         h.pipeline.observe(Down(ADB, "no server"))
         h.wait(3600)
@@ -252,7 +252,7 @@ async def test_a_twin_renames_nobody(tmp_path: Path) -> None:
         h.pipeline.observe(Gone(ADB, "0123#1"))
         h.wait(60)
         assert (await h.came())[2:] == [("0123", "Unplugged")], "it ends as it began"
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(UDEV, (usb("0123", "1-1"),)))
         h.pipeline.observe(Snapshot(ADB, (adb("0123", "1-1"),)))
         h.wait(60)

@@ -74,17 +74,17 @@ async def test_a_udev_that_is_slow_at_the_start_is_unknown_and_one_that_never_wa
 ) -> None:
     async with house(tmp_path) as h:
         await fastboot(h)
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, ()))
         if missing:
             h.pipeline.observe(Down(UDEV, NO_UDEVD, missing=True))
-        h.pipeline.settle()
+        h.pipeline.start_deriving()
         h.wait(3600)
         assert await h.came() == ([("ce09", "Unplugged")] if missing else [])
 
 
 async def test_a_udevd_that_came_and_went_was_there(tmp_path: Path) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
         h.pipeline.observe(Down(UDEV, NO_UDEVD, missing=True))
         assert await h.came() == [("ce09", "Online")]
@@ -97,7 +97,7 @@ async def test_a_udevd_that_came_and_went_was_there(tmp_path: Path) -> None:
 
 
 async def test_in_a_container_without_udevd_adbs_list_is_the_presence(tmp_path: Path) -> None:
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Down(UDEV, NO_UDEVD, missing=True))
         h.pipeline.observe(Snapshot(ADB, (adb("ce09"),)))
         h.pipeline.observe(Gone(ADB, "ce09"))
@@ -139,7 +139,7 @@ async def test_a_restart_while_another_hosts_usbmuxd_is_away_changes_nothing(
 ) -> None:
     async with house(tmp_path, elsewhere + HOOK) as h:
         h.see(iphone())
-    async with house(tmp_path, elsewhere + HOOK, settled=False) as h:
+    async with house(tmp_path, elsewhere + HOOK, derives=False) as h:
         h.pipeline.observe(Snapshot(UDEV, ()))
         h.pipeline.observe(Down(USBMUX, "no route"))
         h.wait(3600)
@@ -191,7 +191,7 @@ async def test_a_restart_with_a_forwarded_adb_server_tells_nobody_anything(tmp_p
     async with house(tmp_path) as h:
         h.see(adb("ce09"))
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(UDEV, ()))
         h.pipeline.observe(Snapshot(ADB, (adb("ce09", bridge=Bridge.UNKNOWN),)))
         h.wait(5)
@@ -292,7 +292,7 @@ async def test_a_stalled_adb_brings_nobody_back_over_a_restart_of_the_agent(
             h.pipeline.observe(Gone(UDEV, "/devices/1-1"))
             h.wait(3)
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         first = adb("ce09", bridge=Bridge.UNKNOWN) if probed else adb("ce09")
         h.pipeline.observe(Snapshot(ADB, (first,)))
         h.pipeline.observe(Snapshot(UDEV, ()))
@@ -308,7 +308,7 @@ async def test_a_restart_while_the_tunnel_to_the_adb_server_is_down_tells_nobody
     async with house(tmp_path) as h:
         h.see(adb("ce09"))
         await h.came()
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         said: list[Observation] = [Snapshot(UDEV, ()), Down(ADB, "connection refused")]
         for observation in said if first == "udev" else said[::-1]:
             h.pipeline.observe(observation)
@@ -449,16 +449,16 @@ async def test_usb_turned_off_between_two_runs_tells_nobody_of_the_phones_that_o
         h.pipeline.observe(Gone(ADB, "ce09"))
         h.wait(60)
         assert (await h.came())[-1] == ("ce09", "Offline")
-    async with house(tmp_path, usb_off + HOOK, settled=False) as h:
+    async with house(tmp_path, usb_off + HOOK, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, (adb("up", "1-2"),)))
         h.wait(3600)
         assert await h.came() == []
         assert [view.udid for view in h.pipeline.views.all()] == ["up"], "nothing can be said of it"
-    async with house(tmp_path, usb_off + HOOK, settled=False) as h:
+    async with house(tmp_path, usb_off + HOOK, derives=False) as h:
         h.pipeline.observe(Snapshot(ADB, ()))
         h.wait(3600)
         assert await h.came() == [("up", "Unplugged")], "adb's list is the presence of its phones"
-    async with house(tmp_path, settled=False) as h:
+    async with house(tmp_path, derives=False) as h:
         h.pipeline.observe(Snapshot(UDEV, (off,)))
         h.pipeline.observe(Snapshot(ADB, ()))
         h.wait(3600)

@@ -16,7 +16,7 @@ from agent.model import Platform, Usage, UsageReading
 from agent.subscribers import Subscribers, Topic
 from agent.usage.base import Incomplete, Phone, Target, UsageUnknownError
 from agent.usage.current import CurrentUsage
-from agent.usage.polled_source import Plan
+from agent.usage.polled_source import UsagePlan
 from agent.usage.poller import Poller
 from agent.usage.registry import STRENGTH
 from agent.usage.schedule import SHORTEST
@@ -128,7 +128,7 @@ class Bench:
             raise self.breaking
 
     async def run(self, *sources: Scripted, interval: float = 0.2) -> None:
-        plans = {source.name: Plan(id(source), partial(itself, source)) for source in sources}
+        plans = {source.name: UsagePlan(id(source), partial(itself, source)) for source in sources}
         await self.poller.reconfigure(section(UsageSection, interval=interval), plans)
         async with asyncio.timeout(LIMIT):
             await self.poller.first_round()
@@ -278,8 +278,8 @@ async def test_a_stop_tells_nobody_anything(bench: Bench) -> None:
     assert bench.changes == before
     assert (one.closed, two.closed) == (True, True)
     late = Scripted("grid")  # of a reload that was under way
-    made = bench.poller.make({"grid": Plan(1, lambda: late)})
-    await bench.poller.swap(EVERY_MINUTE, {"grid": Plan(1, lambda: late)}, made)
+    made = bench.poller.make({"grid": UsagePlan(1, lambda: late)})
+    await bench.poller.swap(EVERY_MINUTE, {"grid": UsagePlan(1, lambda: late)}, made)
     assert (late.closed, late.listed) == (True, 0)
 
 
@@ -394,7 +394,7 @@ async def test_what_a_source_says_after_its_end_is_not_heard(bench: Bench) -> No
     old, new = Scripted(), Scripted()
     old.hanging, old.stubborn = {"one"}, True
     old.in_use["one"] = {"D": "session of the old one"}
-    await bench.poller.reconfigure(EVERY_MINUTE, {"appium": Plan(1, lambda: old)})
+    await bench.poller.reconfigure(EVERY_MINUTE, {"appium": UsagePlan(1, lambda: old)})
     async with asyncio.timeout(LIMIT), old.news:
         await old.news.wait_for(lambda: old.reads)
     await bench.run(new)
@@ -420,7 +420,7 @@ async def test_whoever_is_told_may_break_and_the_asking_goes_on(
 async def test_a_reload_in_the_first_round_holds_nobody_up(patient: Bench) -> None:
     source = Scripted()
     source.hanging = {"one"}
-    await patient.poller.reconfigure(EVERY_MINUTE, {"appium": Plan(1, lambda: source)})
+    await patient.poller.reconfigure(EVERY_MINUTE, {"appium": UsagePlan(1, lambda: source)})
     first = asyncio.create_task(patient.poller.first_round())
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: source.reads == ["one"])
@@ -456,7 +456,7 @@ async def test_a_source_that_goes_before_its_turn_in_the_first_round_holds_nobod
 ) -> None:
     slow, other = Scripted("appium"), Scripted("grid")
     slow.hanging.add("one")
-    plans = {each.name: Plan(id(each), partial(itself, each)) for each in (slow, other)}
+    plans = {each.name: UsagePlan(id(each), partial(itself, each)) for each in (slow, other)}
     await patient.poller.reconfigure(QUICKLY, plans)
     first = asyncio.create_task(patient.poller.first_round())
     async with slow.news, asyncio.timeout(LIMIT):
@@ -471,7 +471,7 @@ async def test_a_phone_that_goes_in_the_first_round_holds_nobody_up(patient: Ben
     source = Scripted("wda")
     source.keys = [Target("port 8100 of E", "E")]
     source.hanging = {"port 8100 of E"}
-    await patient.poller.reconfigure(EVERY_MINUTE, {"wda": Plan(1, lambda: source)})
+    await patient.poller.reconfigure(EVERY_MINUTE, {"wda": UsagePlan(1, lambda: source)})
     first = asyncio.create_task(patient.poller.first_round())
     async with asyncio.timeout(LIMIT), source.news:
         await source.news.wait_for(lambda: source.reads == ["port 8100 of E"])
@@ -537,7 +537,7 @@ async def test_what_a_reload_takes_away_is_in_use_no_more(bench: Bench) -> None:
 async def test_what_was_made_for_nothing_is_closed(bench: Bench) -> None:
     one, two = Scripted(), Scripted()
     await bench.run(one)
-    made = bench.poller.make({"appium": Plan("other", lambda: two)})
+    made = bench.poller.make({"appium": UsagePlan("other", lambda: two)})
     await bench.poller.discard(made)
     assert (one.closed, two.closed) == (False, True)
 
@@ -595,7 +595,7 @@ async def test_quick_while_something_is_about_to_change_and_slow_else() -> None:
                 await asyncio.sleep(0)  # not for time: the tasks that the timers woke
         return list(source.at)
 
-    await poller.reconfigure(UsageSection(), {"appium": Plan(1, lambda: source)})
+    await poller.reconfigure(UsageSection(), {"appium": UsagePlan(1, lambda: source)})
     await poller.first_round()
     assert source.at == [0.0]
     assert await at_after(20) == [5, 10, 15, 20], "slow while nothing happens"

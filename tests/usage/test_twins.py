@@ -18,7 +18,7 @@ from agent.usage.base import Target
 from agent.usage.current import CurrentUsage
 from agent.usage.lease_queue import Wish
 from agent.usage.leases import Leases
-from agent.usage.polled_source import Plan
+from agent.usage.polled_source import UsagePlan
 from agent.usage.poller import Poller
 from agent.usage.registry import STRENGTH
 from tests.kit.tracking import ADB, House, adb, house, usb
@@ -121,7 +121,7 @@ async def test_a_session_stays_and_ends(tmp_path: Path) -> None:
         source = Scripted("uiautomator2")
         source.keys = [Target("forward tcp:8200 of 0123", "0123")]
         source.in_use[source.keys[0].key] = {"0123": "session 1"}
-        await it.poller.reconfigure(UsageSection(), {"uiautomator2": Plan(1, lambda: source)})
+        await it.poller.reconfigure(UsageSection(), {"uiautomator2": UsagePlan(1, lambda: source)})
         await it.poller.first_round()
         assert (await it.state("0123"))[0] == "utilizing"
         it.plug_in_the_twin()
