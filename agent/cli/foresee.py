@@ -6,9 +6,10 @@ import os
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from agent.cli.common import INSTALLED, INSTALLED_SOCKET, ask, socket_for
+from agent.cli.common import ask, socket_for
 from agent.config.carried import InForce, carried, unsure
-from agent.config.document import Document
+from agent.config.documents import read_texts
+from agent.config.installed import CONFIG, SOCKET, environ_of
 from agent.config.mistakes import QUOTE, Mistake, placed
 from agent.errors import ApiError, ConfigError
 from agent.text import printable
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
 def foreseen(config: Config, path: Path) -> tuple[Problem, ...]:
     """Nothing where no agent runs with that file, or where it cannot be asked."""
     socket = socket_for(config, path)
-    ours = config.api.socket is not None or socket != INSTALLED_SOCKET
-    if not (ours or path.absolute() == INSTALLED) or not os.access(socket, os.W_OK):
+    ours = config.api.socket is not None or socket != SOCKET
+    if not (ours or path.absolute() == CONFIG) or not os.access(socket, os.W_OK):
         return ()
     try:
         rows = ask(path, "GET", "/v1/webhooks")["webhooks"]
-        document = Document.read(path)
+        documents = read_texts(path, environ_of(path, os.environ), mine=False).documents()
     except (ApiError, ConfigError):
         return ()
-    return placed(changes(config, rows), document)
+    # The agent's own file is the agent's business, and may not have been read.
+    own = [row for row in rows if not row["managed"]]
+    return placed(changes(config, own), documents)
 
 
 def changes(config: Config, rows: list[WebhookRow]) -> Iterator[Mistake]:

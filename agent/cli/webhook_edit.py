@@ -1,16 +1,18 @@
-"""`device-agent webhooks create|edit|delete|enable|disable`: they write the file itself.
+"""`device-agent webhooks create|edit|delete|enable|disable`: they write the webhook's file.
 
-The file is changed by this process, under its user's rights, for the agent's sandbox lets it write
-no configuration; then the running agent loads it. Without an agent the file alone is changed.
+The operator's file is changed by this process, under its user's rights, for the agent never writes
+it; then the running agent loads it. The agent's own file is changed by the agent, over its API.
+Without an agent the file alone is changed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
 import click
 import tomli
@@ -25,7 +27,9 @@ from agent.cli.common import (
 from agent.cli.out import echo_err, printable, say
 from agent.cli.webhook_rows import row_of
 from agent.config import Webhook
-from agent.config.change import change
+from agent.config.change import Target, change
+from agent.config.documents import managed_path
+from agent.config.installed import environ_of
 from agent.config.mistakes import translated
 from agent.config.model import PayloadFormat
 from agent.config.which import Named, which
@@ -138,6 +142,7 @@ def _webhook_options(function: _Command) -> _Command:
 @click.option("--name", help="Unique in its organisation, 50 characters at most.")
 @click.option("--id", "id_", type=click.IntRange(min=1), help="[default: given, and kept]")
 @click.option("--org", "org_id", type=click.IntRange(min=1), help="[default: the agent's]")
+@click.option("--managed", is_flag=True, help="Always in the agent's own file, as the API does.")
 @_webhook_options
 @_JSON
 def create(
@@ -146,13 +151,16 @@ def create(
     id_: int | None,
     org_id: int | None,
     *,
+    managed: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Create a webhook: in the configuration file, and in the running agent at once.
 
-    Asks for what is needed and was not given, where there is a terminal.
+    Whoever may not write that file has it made by the agent, which keeps a file of its own. Asks
+    for what is needed and was not given, where there is a terminal.
     """
+    managed = managed or not _may_write(config_path)
     fields = {"id": id_, "org_id": org_id, "name": name, **_fields(options)}
     fields = {key: value for key, value in fields.items() if value is not None}
     missing = [key for key in _REQUIRED if key not in fields]
@@ -162,7 +170,7 @@ def create(
     elif missing:
         raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
     fields = {key: fields[key] for key in Webhook.model_fields if key in fields}  # in their order
-    _apply(config_path, "", org_id, fields, "created", as_json=as_json)
+    _apply(config_path, None, org_id, fields, "created", managed=managed, as_json=as_json)
 
 
 @click.command()
@@ -193,7 +201,8 @@ def edit(
     fields = _fields(options) | dict.fromkeys(unset)
     if name is not None:
         fields["name"] = name
-    known, org_id = _named(config_path, webhook, org_id)
+    meant = _meant(config_path, webhook, org_id)
+    known, org_id = meant.fields, meant.org_id
     if not fields and _interactive():
         fields = _asked(known, (), None)
         if not fields:
@@ -202,8 +211,8 @@ def edit(
     if not fields:
         raise click.UsageError("what is to change? Give at least one option")
     if fields.get("name", known["name"]) != known["name"] and "id" not in known | fields:
-        fields |= _kept_id(config_path, known["name"], org_id)
-    _apply(config_path, known["name"], org_id, fields, "changed", as_json=as_json)
+        fields |= _kept_id(meant)
+    _apply(config_path, meant, org_id, fields, "changed", managed=meant.managed, as_json=as_json)
 
 
 @click.command()
@@ -216,12 +225,20 @@ def delete(
     config_path: Path, webhook: str, org_id: int | None, *, yes: bool, as_json: bool
 ) -> None:
     """Delete a webhook; what waits for it is cancelled. Its id is never given to another."""
-    known, org_id = _named(config_path, webhook, org_id)
+    meant = _meant(config_path, webhook, org_id)
     if not yes:
         if not _interactive():
             raise click.UsageError("there is no terminal to ask at: say --yes")
-        click.confirm(f"Delete webhook {known['name']!r}?", abort=True, err=True)
-    _apply(config_path, known["name"], org_id, None, "deleted", as_json=as_json)
+        click.confirm(f"Delete webhook {meant.fields['name']!r}?", abort=True, err=True)
+    _apply(
+        config_path,
+        meant,
+        meant.org_id,
+        None,
+        "deleted",
+        managed=meant.managed,
+        as_json=as_json,
+    )
 
 
 def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
@@ -231,10 +248,18 @@ def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
     @_ORG
     @_JSON
     def command(config_path: Path, webhook: str, org_id: int | None, *, as_json: bool) -> None:
-        known, org_id = _named(config_path, webhook, org_id)
+        meant = _meant(config_path, webhook, org_id)
         # Where it says nothing it is enabled, and the file stays as it is.
-        fields = {} if enabled and "enabled" not in known else {"enabled": enabled}
-        _apply(config_path, known["name"], org_id, fields, f"{name}d", as_json=as_json)
+        fields = {} if enabled and "enabled" not in meant.fields else {"enabled": enabled}
+        _apply(
+            config_path,
+            meant,
+            meant.org_id,
+            fields,
+            f"{name}d",
+            managed=meant.managed,
+            as_json=as_json,
+        )
 
     return command
 
@@ -357,27 +382,49 @@ def _ask_text(
 # --- the file, and the agent ------------------------------------------------------------------
 
 
-def _named(config_path: Path, webhook: str, org_id: int | None) -> tuple[dict[str, Any], int]:
-    """What the file says of it, and its organisation.
+class _Meant(NamedTuple):
+    """Which webhook a command is about."""
 
-    An id that the agent gave is not in the file: the agent is asked.
-    """
+    fields: dict[str, Any]
+    """What its file says of it; where that may not be read by this user, what the agent shows."""
+    org_id: int
+    id: int | None
+    """None: only a running agent knows it."""
+    managed: bool
+    """It is in the agent's own file."""
+
+
+def _meant(config_path: Path, webhook: str, org_id: int | None) -> _Meant:
+    """By name or id. An id that the agent gave is in no file: the agent is asked."""
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
     webhook = typed(webhook)
-    document, config = load_or_exit(config_path)
-    ids = {
-        (config.org_of(each), each.name): each.id
-        for each in config.webhooks
-        if org_id in {None, config.org_of(each)}
-    }
-    if webhook.isdecimal():
-        for row in _rows(config_path, org_id):
-            if str(row["id"]) == webhook:
-                ids[row["org_id"], row["name"]] = row["id"]
-    known = [Named(name, id_, org) for (org, name), id_ in ids.items()]
+    documents, config = load_or_exit(config_path)
+    found: dict[tuple[int, str], tuple[int | None, bool, WebhookRow | None]] = {}
+    for each in config.webhooks:
+        origin = config.origin_of(each)
+        managed = origin is not None and origin.managed
+        found[config.org_of(each), each.name] = each.id, managed, None
+    for row in _rows(config_path, org_id):
+        key = row["org_id"], row["name"]
+        if key in found:
+            found[key] = row["id"], found[key][1], row
+        elif row["managed"]:  # in a file that this user may not read
+            found[key] = row["id"], True, row
+    known = [
+        Named(name, id_, org) for (org, name), (id_, _, _) in found.items() if org_id in {None, org}
+    ]
     meant = known[which(webhook, known, in_file=True, by_org="say which with --org")]
-    return webhook_of(document, meant.name, meant.org_id), meant.org_id
+    id_, managed, shown = found[meant.org_id, meant.name]
+    document = documents.managed if managed else documents.own
+    if document is None:
+        assert shown is not None
+        keys = [key for key in Webhook.model_fields if key in shown]
+        fields: dict[str, Any] = {key: shown[key] for key in keys}  # type: ignore[literal-required]
+    else:
+        default_org = config.agent.org_id
+        fields = webhook_of(document, meant.name, default_org, meant.org_id)
+    return _Meant(fields, meant.org_id, id_, managed)
 
 
 def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:
@@ -394,35 +441,48 @@ def _row(config_path: Path, name: str, org_id: int | None) -> WebhookRow | None:
     return next((row for row in _rows(config_path, org_id) if row["name"] == name), None)
 
 
-def _kept_id(config_path: Path, name: str, org_id: int | None) -> dict[str, Any]:
+def _kept_id(meant: _Meant) -> dict[str, Any]:
     """The id of a webhook that gets a new name, to be written into the file."""
-    row = _row(config_path, name, org_id)
-    if row is None:
+    if meant.id is None:
         raise EditError(
-            f"webhook {name!r} has no id in the file, so a new name would make it another webhook "
-            "and cancel what waits for it: start the agent first, which knows its id, or give it "
-            "one with --set id=…"
+            f"webhook {meant.fields['name']!r} has no id in the file, so a new name would make it "
+            "another webhook and cancel what waits for it: start the agent first, which knows its "
+            "id, or give it one with --set id=…"
         )
-    return {"id": row["id"]}
+    return {"id": meant.id}
 
 
 def _apply(
     config_path: Path,
-    name: str,
+    meant: _Meant | None,
     org_id: int | None,
     fields: dict[str, Any] | None,
     verb: str,
     *,
+    managed: bool,
     as_json: bool,
 ) -> None:
-    """Change the file and what is in force, and say so. Name "": a new webhook."""
-    from agent.config.edit import Change  # noqa: PLC0415 - as above
-
-    gone = _row(config_path, name, org_id) if fields is None else None
+    """Change a file and what is in force, and say so. Meant: None for a new webhook."""
     fields = typed(fields, "surrogateescape")  # refused below, where it is no text
+    if managed:
+        row = _by_agent(config_path, meant, fields)
+        if row is not None:
+            _show(row, verb, str(row.get("file", "the agent's own file")), as_json=as_json)
+            return
+    from agent.config.edit import Change  # noqa: PLC0415 - what the agent changes needs no tomlkit
+
+    name = "" if meant is None else meant.fields["name"]
+    documents, _ = load_or_exit(config_path)
+    environ = environ_of(config_path, os.environ)
+    target = (
+        Target.managed(config_path, managed_path(documents.own, environ))
+        if managed
+        else Target.own(config_path, environ, mine=False)
+    )
+    gone = _row(config_path, name, org_id) if fields is None else None
     try:
         changed = change(
-            config_path,
+            target,
             Change(name, org_id, fields),
             partial(ask, config_path, "POST", "/v1/reload"),
             stays=lambda error: isinstance(error, ApiError) and error.code == "unreachable",
@@ -436,16 +496,45 @@ def _apply(
         for key in changed.answer["needs_restart"]:
             echo_err(printable(f"{key} takes effect at the next start"))
     if fields is None:
-        row: Mapping[str, Any] = {"id": gone["id"] if gone else None, "name": name}
+        row = {"id": gone["id"] if gone else None, "name": name}
     else:
         name, org_id = fields.get("name", name), fields.get("org_id", org_id)
         running = _row(config_path, name, org_id) if changed.answer is not None else None
         row = running or _said(changed.config, name, org_id)
+    _show(row, verb, str(target.path), as_json=as_json)
+
+
+def _by_agent(
+    config_path: Path, meant: _Meant | None, fields: dict[str, Any] | None
+) -> Mapping[str, Any] | None:
+    """The running agent changes its own file; the webhook's row. None: no agent answers."""
+    try:
+        if meant is None:
+            made: Mapping[str, Any] = ask(config_path, "POST", "/v1/webhooks", fields)
+            return made
+        place = f"/v1/webhooks/{meant.id}"
+        if fields is None:
+            gone: Mapping[str, Any] = ask(config_path, "DELETE", place)
+            return gone
+        changed: Mapping[str, Any] = ask(config_path, "PATCH", place, fields)
+    except ApiError as error:
+        if error.code != "unreachable":
+            raise
+        return None
+    return changed
+
+
+def _show(row: Mapping[str, Any], verb: str, file: str, *, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(row, indent=2))
     else:
         shown = f" (id {row['id']})" if row["id"] is not None else ""
-        click.echo(printable(f"webhook {name!r}{shown} {verb} in {config_path}"))
+        click.echo(printable(f"webhook {row['name']!r}{shown} {verb} in {file}"))
+
+
+def _may_write(path: Path) -> bool:
+    """It is replaced by a new one, so its directory counts, too."""
+    return os.access(path, os.W_OK) and os.access(path.resolve().parent, os.W_OK)
 
 
 def _said(config: Config, name: str, org_id: int | None) -> KnownWebhook:

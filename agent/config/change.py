@@ -1,4 +1,4 @@
-"""The configuration file changed and put in force: one way for the API and for commands.
+"""A configuration file changed and put in force: one way for the API and for commands.
 
 Killed at any moment it leaves the old file or the new one, whole; see `replace` and `journal`.
 """
@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.config.document import Document, decoded, read
+from agent.config.documents import Documents, read_texts
 from agent.config.journal import torn_by, whole
 from agent.config.loader import config_of
 from agent.config.replace import cannot, replace
 from agent.config.rewrite import rewrite
-from agent.disk import UNSUPPORTED
+from agent.disk import UNSUPPORTED, sync_directory
 from agent.errors import (
     AgentError,
     CannotWriteError,
@@ -28,7 +29,7 @@ from agent.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -45,6 +46,41 @@ _TRIES = 5
 _BOM = b"\xef\xbb\xbf"
 
 
+_HEAD = """\
+# Webhooks that were made over device-agent's API or on its page. The agent writes this file itself:
+# change them there, or with 'device-agent webhooks'. Only [[webhooks]] tables belong here.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which of the two files is changed, and what stands beside it."""
+
+    path: Path
+    beside: Callable[[Document], Documents]
+    """Both, with this one so; raises ConfigError where the other cannot be read."""
+    is_managed: bool
+
+    @classmethod
+    def own(
+        cls, path: Path, environ: Mapping[str, str], managed: Path | None = None, *, mine: bool
+    ) -> Self:
+        """The operator's; the other arguments as of `read_texts`."""
+
+        def beside(document: Document) -> Documents:
+            texts = read_texts(path, environ, managed, mine=mine)
+            if texts.kept is None:
+                return Documents(document)
+            return Documents(document, Document(texts.kept, str(texts.managed)))
+
+        return cls(path, beside, is_managed=False)
+
+    @classmethod
+    def managed(cls, own: Path, path: Path) -> Self:
+        """The agent's own, which is made where it is not there yet."""
+        return cls(path, lambda document: Documents(Document.read(own), document), is_managed=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Changed(Generic[_T]):
     """What came of a change that stays."""
@@ -59,7 +95,7 @@ class Changed(Generic[_T]):
 
 
 def change(
-    path: Path,
+    target: Target,
     wanted: Change,
     load: Callable[[], _T],
     *,
@@ -69,7 +105,7 @@ def change(
     """Change the file and put it in force; where that is refused, the file is as it was. Blocking.
 
     Args:
-        path: the file.
+        target: the file.
         wanted: what to change.
         load: puts the file in force; raises AgentError where that is refused. It is asked once more
             after the file was put back, for what is in force is known to be in the file then.
@@ -79,7 +115,7 @@ def change(
     Raises:
         AgentError: as `FileChanger.open` and `FileChanger.change`; the refusal of `load`.
     """
-    with FileChanger.open(path) as file:
+    with FileChanger.open(target) as file:
         config = file.change(wanted)
         try:
             return Changed(file.real, config, load())
@@ -102,25 +138,29 @@ class FileChanger:
     An editor knows no lock: what it saves meanwhile is kept, and the change made to that.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, target: Target, lock: int) -> None:
         """For `open`, which takes the lock."""
-        self._path = path
-        self.real = path.resolve()
+        self._target = target
+        self._path = target.path
+        self.real = target.path.resolve()
         """Where links lead."""
         self._lock = lock
         self._before = self._after = b""
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, target: Target) -> Self:
         """Wait until no other command changes it.
 
         Raises:
             ConfigError: it is missing, or cannot be read.
+            CannotWriteError: the agent's own is missing, and cannot be made.
             FileBusyError: another command does not end within LOCK_LIMIT.
         """
-        read(path)  # says what is wrong, were it missing
-        real = path.resolve()
-        file = cls(path, _lock(real))
+        if target.is_managed:
+            _make(target.path)
+        read(target.path)  # says what is wrong, were it missing
+        real = target.path.resolve()
+        file = cls(target, _lock(real))
         try:
             file._mend()
         except BaseException:
@@ -152,10 +192,11 @@ class FileChanger:
         for _ in range(_TRIES):
             before = self._read()
             document = Document(decoded(before, self._path), str(self._path))
-            config_of(document)
-            changed = wanted.apply(document)
+            documents = self._target.beside(document)
+            config_of(documents)
+            changed = wanted.apply(document, documents.table("agent").get("org_id", 1))
             try:
-                config = config_of(changed)
+                config = config_of(self._target.beside(changed))
             except ConfigError as error:
                 raise ChangeRefusedError(error.problems) from None
             after = (_BOM if before.startswith(_BOM) else b"") + changed.text.encode()
@@ -200,6 +241,27 @@ class FileChanger:
             return replace(self.real, before, after)
         except OSError as error:
             raise cannot(self._path, error) from None
+
+
+def _make(path: Path) -> None:
+    """The agent's own file, for the agent's user alone, were it root who makes it."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise cannot(path, error) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            home = path.parent.stat()
+            if (home.st_uid, home.st_gid) != (os.geteuid(), os.getegid()):
+                os.fchown(handle, home.st_uid, home.st_gid)
+            file.write(_HEAD.encode())
+            file.flush()
+            os.fsync(handle)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise cannot(path, error) from None
 
 
 def _lock(path: Path) -> int:

@@ -11,10 +11,11 @@ from agent.config.model import DeviceEntry, Tables
 from agent.udid import listed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from agent.config.model import Webhook
+    from agent.config.places import Origin
     from agent.model import Platform
 
 
@@ -22,6 +23,8 @@ class Config(Tables):
     """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
 
     _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
+    _origin: Callable[[int], Origin] | None = PrivateAttr(default=None)
+    _indexes: dict[tuple[int, str], int] = PrivateAttr(default_factory=dict)
 
     def model_post_init(self, _context: object, /) -> None:
         """Index the devices."""
@@ -32,6 +35,17 @@ class Config(Tables):
         copy = super().model_copy(update=update, deep=deep)
         copy.model_post_init(None)
         return copy
+
+    def found_in(self, origin: Callable[[int], Origin]) -> Self:
+        """Itself, knowing where the webhook of each number stands."""
+        self._origin = origin
+        self._indexes = {(self.org_of(each), each.name): n for n, each in enumerate(self.webhooks)}
+        return self
+
+    def origin_of(self, webhook: Webhook) -> Origin | None:
+        """Where that webhook stands; None: in no file."""
+        index = self._indexes.get((self.org_of(webhook), webhook.name))
+        return None if index is None or self._origin is None else self._origin(index)
 
     def org_of(self, webhook: Webhook) -> int:
         """The organisation of a webhook: its own, else the agent's."""

@@ -12,11 +12,11 @@ from agent.udid import listed_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
 
-def cross_mistakes(document: Document) -> Iterator[Mistake]:
+def cross_mistakes(document: Documents) -> Iterator[Mistake]:
     """Rules over several keys. On the raw document, so that they too tell all mistakes at once."""
     data = document.data
     udids: dict[str, KeyPath] = {}

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config.derived import Config
-    from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
     from agent.errors import Problem
 
 
-def warnings(config: Config, document: Document) -> tuple[Problem, ...]:
+def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
     """What a valid file may come to regret, in its order. `document` is what `config` is of."""
     found = [
         *_exposed_urls(config),

@@ -11,13 +11,13 @@ import contextlib
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from agent.config import parse
-from agent.config.file import EMPTY
+from agent.config.file import is_usable
 from agent.errors import AgentError, ConfigError, Problem
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
     from agent.config.file import ConfigFile
 
@@ -114,33 +114,25 @@ class ConfigWatch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, fingerprint = await in_thread(self._file.look, "watch config")
-        action = self._looks.look(fingerprint)
+        look = await in_thread(self._file.look, "watch config")
+        action = self._looks.look(look.fingerprint)
         if action is Action.NOTHING:
             return
-        if action is Action.TRY and not await asyncio.to_thread(self._usable, text):
+        emptied = self._file.emptied(look)
+        usable = emptied is None and await asyncio.to_thread(is_usable, look)
+        if action is Action.TRY and not usable:
             return
-        emptied = not text.strip() and (text or fingerprint == EMPTY)
-        if emptied and fingerprint != self._looks.in_force:
+        if emptied is not None and look.fingerprint != self._looks.in_force:
             # Cut to nothing, as by a full disk: all webhooks gone, and what waits for them.
-            self._refuse(_emptied(self._file), fingerprint)
+            self._refuse(_emptied(emptied), look.fingerprint)
             return
         with contextlib.suppress(AgentError):  # said, with its reasons, by the reload
             await self._reload()
 
-    def _usable(self, text: str) -> bool:
-        if not text.strip():
-            return False
-        try:
-            parse(text, str(self._file.path))
-        except Exception:  # noqa: BLE001 - whatever it is, the reload that is insisted on says it
-            return False
-        return True
 
-
-def _emptied(file: ConfigFile) -> ConfigError:
+def _emptied(path: Path) -> ConfigError:
     message = (
-        "the file is empty now, which is not taken by itself: put it back, or say "
-        "'device-agent reload' if it is meant"
+        "the file is empty now (or gone), which is not taken by itself: put it back, or "
+        "say 'device-agent reload' if it is meant"
     )
-    return ConfigError([Problem(str(file.path), 1, 1, message)])
+    return ConfigError([Problem(str(path), 1, 1, message)])
