@@ -13,7 +13,7 @@ import click
 import tomli
 
 from agent.cli.out import echo_err, lines, printable
-from agent.config import Config, load
+from agent.config import Config, load, load_both
 from agent.config.document import read
 from agent.config.installed import CONFIG, SOCKET
 from agent.errors import ConfigError, Problem
@@ -90,7 +90,7 @@ def group_config_option(function: _Command) -> _Command:
 def load_or_exit(path: Path) -> tuple[Documents, Config]:
     """What the files say; every mistake on stderr and exit 2 when they cannot be used."""
     try:
-        return load(path)
+        return load_both(path)
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, path))
 
@@ -156,7 +156,7 @@ def _load_leniently(path: Path) -> Config:
     Every mistake and exit 2 where none runs.
     """
     try:
-        return load(path)[1]
+        return load(path)
     except ConfigError as error:
         try:
             config = whereabouts(read(path), path.parent)
@@ -192,6 +192,12 @@ def whereabouts(text: str, base: Path) -> Config:
         return Config.model_validate(said, context={"base": base})
     except ValueError:
         return Config()
+
+
+def may_ask(config_path: Path) -> bool:
+    """Whether this user may use the agent's socket, or there is none."""
+    path = socket_of(config_path)
+    return not _is_there(path) or os.access(path, os.W_OK)
 
 
 def quoted(text: str) -> str:

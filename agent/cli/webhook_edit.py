@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, get_args
 
@@ -22,6 +23,7 @@ from agent.cli.common import (
     config_option,
     exit_bad_config,
     load_or_exit,
+    may_ask,
     said_to_outsiders,
 )
 from agent.cli.out import echo_err, printable, say
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config
+    from agent.config.document import Document
     from agent.service.webhooks import KnownWebhook, WebhookRow
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
@@ -142,7 +145,7 @@ def _webhook_options(function: _Command) -> _Command:
 @click.option("--name", help="Unique in its organisation, 50 characters at most.")
 @click.option("--id", "id_", type=click.IntRange(min=1), help="[default: given, and kept]")
 @click.option("--org", "org_id", type=click.IntRange(min=1), help="[default: the agent's]")
-@click.option("--managed", is_flag=True, help="Always in the agent's own file, as the API does.")
+@click.option("--managed", is_flag=True, help="In the agent's own file, as over the API.")
 @_webhook_options
 @_JSON
 def create(
@@ -157,10 +160,11 @@ def create(
 ) -> None:
     """Create a webhook: in the configuration file, and in the running agent at once.
 
-    Whoever may not write that file has it made by the agent, which keeps a file of its own. Asks
-    for what is needed and was not given, where there is a terminal.
+    Whoever may not write that file has it made by the agent, which keeps those in a file of its
+    own. Asks for what is needed and was not given, where there is a terminal.
     """
-    managed = managed or not _may_write(config_path)
+    where = _Where.OWN if _may_write(config_path) else _Where.AGENT
+    where = _Where.MANAGED if managed else where
     fields = {"id": id_, "org_id": org_id, "name": name, **_fields(options)}
     fields = {key: value for key, value in fields.items() if value is not None}
     missing = [key for key in _REQUIRED if key not in fields]
@@ -170,7 +174,7 @@ def create(
     elif missing:
         raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
     fields = {key: fields[key] for key in Webhook.model_fields if key in fields}  # in their order
-    _apply(config_path, None, org_id, fields, "created", managed=managed, as_json=as_json)
+    _apply(config_path, None, fields, "created", where=where, as_json=as_json)
 
 
 @click.command()
@@ -191,7 +195,7 @@ def edit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change a webhook: in the configuration file, and in the running agent at once.
+    """Change a webhook: in the file in which it is, and in the running agent at once.
 
     What waits for it goes to its new URL. Asks for each parameter when there is a terminal and none
     was given.
@@ -202,7 +206,7 @@ def edit(
     if name is not None:
         fields["name"] = name
     meant = _meant(config_path, webhook, org_id)
-    known, org_id = meant.fields, meant.org_id
+    known = meant.fields
     if not fields and _interactive():
         fields = _asked(known, (), None)
         if not fields:
@@ -212,7 +216,7 @@ def edit(
         raise click.UsageError("what is to change? Give at least one option")
     if fields.get("name", known["name"]) != known["name"] and "id" not in known | fields:
         fields |= _kept_id(meant)
-    _apply(config_path, meant, org_id, fields, "changed", managed=meant.managed, as_json=as_json)
+    _apply(config_path, meant, fields, "changed", where=meant.where, as_json=as_json)
 
 
 @click.command()
@@ -229,16 +233,8 @@ def delete(
     if not yes:
         if not _interactive():
             raise click.UsageError("there is no terminal to ask at: say --yes")
-        click.confirm(f"Delete webhook {meant.fields['name']!r}?", abort=True, err=True)
-    _apply(
-        config_path,
-        meant,
-        meant.org_id,
-        None,
-        "deleted",
-        managed=meant.managed,
-        as_json=as_json,
-    )
+        click.confirm(f"Delete webhook {meant.name!r}?", abort=True, err=True)
+    _apply(config_path, meant, None, "deleted", where=meant.where, as_json=as_json)
 
 
 def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
@@ -251,15 +247,7 @@ def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
         meant = _meant(config_path, webhook, org_id)
         # Where it says nothing it is enabled, and the file stays as it is.
         fields = {} if enabled and "enabled" not in meant.fields else {"enabled": enabled}
-        _apply(
-            config_path,
-            meant,
-            meant.org_id,
-            fields,
-            f"{name}d",
-            managed=meant.managed,
-            as_json=as_json,
-        )
+        _apply(config_path, meant, fields, f"{name}d", where=meant.where, as_json=as_json)
 
     return command
 
@@ -382,49 +370,59 @@ def _ask_text(
 # --- the file, and the agent ------------------------------------------------------------------
 
 
+class _Where(Enum):
+    """Where a change is made."""
+
+    OWN = "the operator's file"
+    MANAGED = "the agent's own file: by the agent, or where none runs by this command"
+    AGENT = "by the agent; where none runs it is the operator's file that cannot be written"
+
+
 class _Meant(NamedTuple):
     """Which webhook a command is about."""
 
+    name: str
+    org_id: int
     fields: dict[str, Any]
     """What its file says of it; where that may not be read by this user, what the agent shows."""
-    org_id: int
     id: int | None
     """None: only a running agent knows it."""
-    managed: bool
-    """It is in the agent's own file."""
+    where: _Where
+    row: WebhookRow | None
+    """The running agent's; None: none runs, or it has not loaded it yet."""
 
 
 def _meant(config_path: Path, webhook: str, org_id: int | None) -> _Meant:
     """By name or id. An id that the agent gave is in no file: the agent is asked."""
     from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
 
-    webhook = typed(webhook)
     documents, config = load_or_exit(config_path)
-    found: dict[tuple[int, str], tuple[int | None, bool, WebhookRow | None]] = {}
+    rows = {(row["org_id"], row["name"]): row for row in _rows(config_path, org_id)}
+    homes: dict[tuple[int, str], tuple[int | None, Document | None]] = {}
+    """Explicit id and document of each."""
     for each in config.webhooks:
         origin = config.origin_of(each)
         managed = origin is not None and origin.managed
-        found[config.org_of(each), each.name] = each.id, managed, None
-    for row in _rows(config_path, org_id):
-        key = row["org_id"], row["name"]
-        if key in found:
-            found[key] = row["id"], found[key][1], row
-        elif row["managed"]:  # in a file that this user may not read
-            found[key] = row["id"], True, row
+        document = documents.managed if managed else documents.own
+        homes[config.org_of(each), each.name] = each.id, document
+    for key, row in rows.items():
+        if row["managed"] and key not in homes:  # in a file that this user may not read
+            homes[key] = row["id"], None
     known = [
-        Named(name, id_, org) for (org, name), (id_, _, _) in found.items() if org_id in {None, org}
+        Named(name, rows[org, name]["id"] if (org, name) in rows else id_, org)
+        for (org, name), (id_, _) in homes.items()
+        if org_id in {None, org}
     ]
-    meant = known[which(webhook, known, in_file=True, by_org="say which with --org")]
-    id_, managed, shown = found[meant.org_id, meant.name]
-    document = documents.managed if managed else documents.own
-    if document is None:
-        assert shown is not None
-        keys = [key for key in Webhook.model_fields if key in shown]
-        fields: dict[str, Any] = {key: shown[key] for key in keys}  # type: ignore[literal-required]
+    meant = known[which(typed(webhook), known, in_file=True, by_org="say which with --org")]
+    _, document = homes[meant.org_id, meant.name]
+    shown = rows.get((meant.org_id, meant.name))
+    if document is not None:
+        fields = webhook_of(document, meant.name, config.agent.org_id, meant.org_id)
     else:
-        default_org = config.agent.org_id
-        fields = webhook_of(document, meant.name, default_org, meant.org_id)
-    return _Meant(fields, meant.org_id, id_, managed)
+        assert shown is not None
+        fields = {key: value for key, value in shown.items() if key in Webhook.model_fields}
+    where = _Where.OWN if document is documents.own else _Where.MANAGED
+    return _Meant(meant.name, meant.org_id, fields, meant.id, where, shown)
 
 
 def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:
@@ -445,7 +443,7 @@ def _kept_id(meant: _Meant) -> dict[str, Any]:
     """The id of a webhook that gets a new name, to be written into the file."""
     if meant.id is None:
         raise EditError(
-            f"webhook {meant.fields['name']!r} has no id in the file, so a new name would make it "
+            f"webhook {meant.name!r} has no id in the file, so a new name would make it "
             "another webhook and cancel what waits for it: start the agent first, which knows its "
             "id, or give it one with --set id=…"
         )
@@ -455,31 +453,29 @@ def _kept_id(meant: _Meant) -> dict[str, Any]:
 def _apply(
     config_path: Path,
     meant: _Meant | None,
-    org_id: int | None,
     fields: dict[str, Any] | None,
     verb: str,
     *,
-    managed: bool,
+    where: _Where,
     as_json: bool,
 ) -> None:
     """Change a file and what is in force, and say so. Meant: None for a new webhook."""
     fields = typed(fields, "surrogateescape")  # refused below, where it is no text
-    if managed:
-        row = _by_agent(config_path, meant, fields)
-        if row is not None:
-            _show(row, verb, str(row.get("file", "the agent's own file")), as_json=as_json)
-            return
+    row = None if where is _Where.OWN else _by_agent(config_path, meant, fields)
+    if row is not None:
+        known = row if meant is None or meant.row is None else meant.row
+        _show(row, verb, known["file"], as_json=as_json)
+        return
     from agent.config.edit import Change  # noqa: PLC0415 - what the agent changes needs no tomlkit
 
-    name = "" if meant is None else meant.fields["name"]
-    documents, _ = load_or_exit(config_path)
     environ = environ_of(config_path, os.environ)
-    target = (
-        Target.managed(config_path, managed_path(documents.own, environ))
-        if managed
-        else Target.own(config_path, environ, mine=False)
-    )
-    gone = _row(config_path, name, org_id) if fields is None else None
+    if where is _Where.MANAGED:
+        own = load_or_exit(config_path)[0].own
+        target = Target.managed(config_path, managed_path(own, environ))
+    else:
+        target = Target.own(config_path, environ)
+    name = "" if meant is None else meant.name
+    org_id = (fields or {}).get("org_id") if meant is None else meant.org_id
     try:
         changed = change(
             target,
@@ -496,7 +492,8 @@ def _apply(
         for key in changed.answer["needs_restart"]:
             echo_err(printable(f"{key} takes effect at the next start"))
     if fields is None:
-        row = {"id": gone["id"] if gone else None, "name": name}
+        known_id = meant.row["id"] if meant is not None and meant.row is not None else None
+        row = {"id": known_id, "name": name}
     else:
         name, org_id = fields.get("name", name), fields.get("org_id", org_id)
         running = _row(config_path, name, org_id) if changed.answer is not None else None
@@ -508,20 +505,23 @@ def _by_agent(
     config_path: Path, meant: _Meant | None, fields: dict[str, Any] | None
 ) -> Mapping[str, Any] | None:
     """The running agent changes its own file; the webhook's row. None: no agent answers."""
+    if meant is not None and meant.row is None:
+        return None  # no agent runs, or it has not loaded its file since that was edited by hand
+    place = "/v1/webhooks" if meant is None else f"/v1/webhooks/{meant.id}"
+    method = "DELETE" if fields is None else "POST" if meant is None else "PATCH"
     try:
-        if meant is None:
-            made: Mapping[str, Any] = ask(config_path, "POST", "/v1/webhooks", fields)
-            return made
-        place = f"/v1/webhooks/{meant.id}"
-        if fields is None:
-            gone: Mapping[str, Any] = ask(config_path, "DELETE", place)
-            return gone
-        changed: Mapping[str, Any] = ask(config_path, "PATCH", place, fields)
+        # A date is wrong anywhere; a text that is none must not become another one.
+        body = json.dumps(fields, ensure_ascii=False, default=str)
+        body.encode()
+    except UnicodeEncodeError:
+        raise EditError("a value is no valid Unicode text: write it anew") from None
+    try:
+        row: Mapping[str, Any] = ask(config_path, method, place, json.loads(body))
     except ApiError as error:
-        if error.code != "unreachable":
-            raise
-        return None
-    return changed
+        if error.code == "unreachable" and may_ask(config_path):
+            return None
+        raise
+    return row
 
 
 def _show(row: Mapping[str, Any], verb: str, file: str, *, as_json: bool) -> None:

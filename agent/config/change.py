@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.config.document import Document, decoded, read
-from agent.config.documents import Documents, read_texts
+from agent.config.documents import HEAD, Documents, read_texts
 from agent.config.journal import torn_by, whole
 from agent.config.loader import config_of
-from agent.config.replace import cannot, replace
+from agent.config.replace import cannot, create, remove, replace
 from agent.config.rewrite import rewrite
-from agent.disk import UNSUPPORTED, sync_directory
+from agent.disk import UNSUPPORTED
 from agent.errors import (
     AgentError,
     CannotWriteError,
@@ -44,12 +44,8 @@ LOCK_LIMIT = 5.0
 _TRIES = 5
 """Times that a change is made anew because an editor saved the file meanwhile."""
 _BOM = b"\xef\xbb\xbf"
-
-
-_HEAD = """\
-# Webhooks that were made over device-agent's API or on its page. The agent writes this file itself:
-# change them there, or with 'device-agent webhooks'. Only [[webhooks]] tables belong here.
-"""
+_AGENT_S = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM})
+"""Errors that mean something else of the agent's own file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +56,14 @@ class Target:
     beside: Callable[[Document], Documents]
     """Both, with this one so; raises ConfigError where the other cannot be read."""
     is_managed: bool
+    """The agent's own, which is made with its first webhook."""
 
     @classmethod
-    def own(
-        cls, path: Path, environ: Mapping[str, str], managed: Path | None = None, *, mine: bool
-    ) -> Self:
-        """The operator's; the other arguments as of `read_texts`."""
+    def own(cls, path: Path, environ: Mapping[str, str]) -> Self:
+        """The operator's, changed by a command; `environ` tells where the other is."""
 
         def beside(document: Document) -> Documents:
-            texts = read_texts(path, environ, managed, mine=mine)
+            texts = read_texts(path, environ, mine=False)
             if texts.kept is None:
                 return Documents(document)
             return Documents(document, Document(texts.kept, str(texts.managed)))
@@ -77,7 +72,7 @@ class Target:
 
     @classmethod
     def managed(cls, own: Path, path: Path) -> Self:
-        """The agent's own, which is made where it is not there yet."""
+        """The agent's own; `own` is the operator's."""
         return cls(path, lambda document: Documents(Document.read(own), document), is_managed=True)
 
 
@@ -145,22 +140,22 @@ class FileChanger:
         self.real = target.path.resolve()
         """Where links lead."""
         self._lock = lock
-        self._before = self._after = b""
+        self._before: bytes | None = None
+        """None: it was not there."""
+        self._after = b""
 
     @classmethod
     def open(cls, target: Target) -> Self:
         """Wait until no other command changes it.
 
         Raises:
-            ConfigError: it is missing, or cannot be read.
-            CannotWriteError: the agent's own is missing, and cannot be made.
+            ConfigError: the operator's is missing, or it cannot be read.
+            CannotWriteError: its directory is missing, or cannot be read.
             FileBusyError: another command does not end within LOCK_LIMIT.
         """
-        if target.is_managed:
-            _make(target.path)
-        read(target.path)  # says what is wrong, were it missing
-        real = target.path.resolve()
-        file = cls(target, _lock(real))
+        if not target.is_managed:
+            read(target.path)  # says what is wrong, were it missing
+        file = cls(target, _lock(target))
         try:
             file._mend()
         except BaseException:
@@ -175,7 +170,8 @@ class FileChanger:
             if torn is not None:
                 rewrite(self.real, *torn)
         except OSError as error:
-            raise cannot(self._path, error) from None
+            if not (self._target.is_managed and isinstance(error, FileNotFoundError)):
+                raise _cannot(self._target, error) from None
 
     def change(self, wanted: Change) -> Config:
         """Replace the file, at once, by one that can be used. May be called again.
@@ -191,7 +187,8 @@ class FileChanger:
         """
         for _ in range(_TRIES):
             before = self._read()
-            document = Document(decoded(before, self._path), str(self._path))
+            text = HEAD if before is None else decoded(before, self._path)
+            document = Document(text, str(self._path))
             documents = self._target.beside(document)
             config_of(documents)
             changed = wanted.apply(document, documents.table("agent").get("org_id", 1))
@@ -199,7 +196,8 @@ class FileChanger:
                 config = config_of(self._target.beside(changed))
             except ConfigError as error:
                 raise ChangeRefusedError(error.problems) from None
-            after = (_BOM if before.startswith(_BOM) else b"") + changed.text.encode()
+            bom = _BOM if before is not None and before.startswith(_BOM) else b""
+            after = bom + changed.text.encode()
             if after == before or self._replace(before, after):
                 self._before, self._after = before, after
                 return config
@@ -230,49 +228,51 @@ class FileChanger:
     ) -> None:
         self.close()
 
-    def _read(self) -> bytes:
+    def _read(self) -> bytes | None:
         try:
             return whole(self.real, self.real.read_bytes())
+        except FileNotFoundError as error:
+            if self._target.is_managed:
+                return None
+            raise _cannot(self._target, error) from None
         except OSError as error:
-            raise cannot(self._path, error) from None
+            raise _cannot(self._target, error) from None
 
-    def _replace(self, before: bytes, after: bytes) -> bool:
+    def _replace(self, before: bytes | None, after: bytes | None) -> bool:
+        """None: there is none. False: it is not `before`."""
         try:
+            if before is None:
+                return after is None or create(self.real, after)
+            if after is None:
+                return remove(self.real, before)
             return replace(self.real, before, after)
         except OSError as error:
-            raise cannot(self._path, error) from None
+            raise _cannot(self._target, error) from None
 
 
-def _make(path: Path) -> None:
-    """The agent's own file, for the agent's user alone, were it root who makes it."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise cannot(path, error) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
-            home = path.parent.stat()
-            if (home.st_uid, home.st_gid) != (os.geteuid(), os.getegid()):
-                os.fchown(handle, home.st_uid, home.st_gid)
-            file.write(_HEAD.encode())
-            file.flush()
-            os.fsync(handle)
-        sync_directory(path.parent)
-    except OSError as error:
-        raise cannot(path, error) from None
+def _cannot(target: Target, error: OSError) -> CannotWriteError:
+    if not target.is_managed or error.errno not in _AGENT_S:
+        return cannot(target.path, error)
+    home = target.path.parent
+    why = f"cannot change {target.path} ({error.strerror})"
+    if error.errno == errno.ENOENT:
+        remedy = f"start the agent, which makes its directory {home}"
+    else:
+        remedy = f"{home} and what is in it belong to the user the agent runs as"
+        remedy += "" if os.geteuid() == 0 else ": use sudo, or ask the running agent"
+    return CannotWriteError(f"{why}: {remedy}", why)
 
 
-def _lock(path: Path) -> int:
+def _lock(target: Target) -> int:
     """The directory is locked: the file itself is another one after a change.
 
     On a file system without locks what is read is compared before it is replaced, as ever.
     """
+    path = target.path.resolve()
     try:
         handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise cannot(path, error) from None
+        raise _cannot(target, error) from None
     until = time.monotonic() + LOCK_LIMIT
     while True:
         try:
@@ -286,5 +286,5 @@ def _lock(path: Path) -> int:
         except OSError as error:
             if error.errno not in UNSUPPORTED | {errno.ENOLCK}:
                 os.close(handle)
-                raise cannot(path, error) from None
+                raise _cannot(target, error) from None
         return handle

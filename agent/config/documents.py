@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
 MANAGED = "webhooks.toml"
 """Its name in the state directory."""
+HEAD = """\
+# Webhooks that were made over device-agent's API or on its page. The agent writes this file itself:
+# change them there, or with 'device-agent webhooks'. Only [[webhooks]] tables belong here.
+"""
+"""What it begins with."""
 _TABLE = "webhooks"
 
 
@@ -43,7 +48,8 @@ class Documents:
         first = own.data.get(_TABLE, [])
         more = [] if managed is None else managed.data.get(_TABLE, [])
         joined = isinstance(first, list) and isinstance(more, list) and bool(more)
-        self._of_operator = len(first) if isinstance(first, list) else 0
+        self.of_operator = len(first) if isinstance(first, list) else 0
+        """How many webhooks of `data` are in the operator's file; the agent's follow."""
         self.keeps_some = bool(more)
         """The agent's own file has webhooks."""
         self.data: dict[str, Any] = {**own.data, _TABLE: [*first, *more]} if joined else own.data
@@ -60,7 +66,7 @@ class Documents:
     def origin(self, index: int) -> Origin:
         """Of the webhook with that number in `data`."""
         file, line, _ = self.place((_TABLE, index))
-        return Origin(file, line, managed=index >= self._of_operator)
+        return Origin(file, line, managed=index >= self.of_operator)
 
     def misplaced(self) -> list[Problem]:
         """What the agent's own file holds that does not belong in it."""
@@ -83,11 +89,10 @@ class Documents:
         return found
 
     def _home(self, path: KeyPath) -> tuple[Document, KeyPath]:
-        if path[:1] == (_TABLE,) and len(path) > 1 and self.managed is not None:
+        if self.managed is not None and path[:1] == (_TABLE,) and len(path) > 1:
             index = path[1]
-            assert isinstance(index, int)
-            if index >= self._of_operator:
-                return self.managed, (_TABLE, index - self._of_operator, *path[2:])
+            if isinstance(index, int) and index >= self.of_operator:
+                return self.managed, (_TABLE, index - self.of_operator, *path[2:])
         return self.own, path
 
 
@@ -102,6 +107,8 @@ class Texts:
     """In the agent's own; None: there is none."""
     managed: Path | None = None
     """Of that; None: where it would be is not known, for the operator's is no TOML."""
+    hidden: bool = False
+    """It may be there, and cannot be read by this user."""
 
     def documents(self) -> Documents:
         """Raises ConfigError: one is no TOML."""
@@ -140,7 +147,13 @@ def read_texts(
             managed = managed_path(Document(own, str(path)), environ)
         except ConfigError:
             return Texts(own, path)
-    return Texts(own, path, _kept(managed, mine=mine), managed)
+    try:
+        kept = _kept(managed)
+    except PermissionError as error:
+        if mine:
+            raise ConfigError([_unreadable(managed, error)]) from None
+        return Texts(own, path, None, managed, hidden=True)
+    return Texts(own, path, kept, managed)
 
 
 def managed_path(own: Document, environ: Mapping[str, str]) -> Path:
@@ -154,29 +167,22 @@ def managed_path(own: Document, environ: Mapping[str, str]) -> Path:
     return config.state_dir(environ) / MANAGED
 
 
-def _kept(path: Path, *, mine: bool) -> str | None:
-    try:
-        if not path.exists():
-            return None
-        return read(path)
-    except PermissionError:  # of its directory
-        if mine:
-            raise ConfigError([_unreadable(path)]) from None
-        return None
-    except ConfigError:
-        if mine or _is_readable(path):
-            raise
-        return None
-
-
-def _unreadable(path: Path) -> Problem:
-    why = f"the directory {path.parent} may not be looked into: let the agent's user own it"
-    return Problem(str(path), 1, 1, why)
-
-
-def _is_readable(path: Path) -> bool:
+def _kept(path: Path) -> str | None:
+    """Raises PermissionError: that cannot be told."""
     try:
         path.open("rb").close()
+    except PermissionError:  # its own, or of a directory above it
+        raise
+    except FileNotFoundError:
+        return None
     except OSError:
-        return False
-    return True
+        pass  # it is said below
+    return read(path)
+
+
+def _unreadable(path: Path, error: PermissionError) -> Problem:
+    reason = (
+        f"cannot be read ({error.strerror}): it belongs to the user the agent runs as, and so does "
+        "its directory"
+    )
+    return Problem(str(path), 1, 1, reason)

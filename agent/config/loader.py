@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from agent.config.derived import Config
 from agent.config.document import Document
-from agent.config.documents import Documents, read_texts
+from agent.config.documents import Documents, Texts, read_texts
 from agent.config.installed import environ_of
 from agent.config.mistakes import in_order, placed, translated
 from agent.config.rules import cross_mistakes
@@ -21,12 +21,30 @@ if TYPE_CHECKING:
     from agent.errors import Problem
 
 
-def load(path: Path) -> tuple[Documents, Config]:
+def load(path: Path) -> Config:
+    """Read and check a file, alone. Raises ConfigError, with every mistake in it."""
+    return config_of(Documents(Document.read(path)))
+
+
+def load_both(path: Path) -> tuple[Documents, Config]:
     """Read and check a file, and the agent's own beside it. Raises ConfigError, with all mistakes.
 
     For commands: what the agent keeps and this user may not read is left out.
     """
-    documents = read_texts(path, environ_of(path, os.environ), mine=False).documents()
+    return joined(read_both(path))
+
+
+def read_both(path: Path) -> Texts:
+    """What stands in them, for commands; as `load_both`."""
+    return read_texts(path, environ_of(path, os.environ), mine=False)
+
+
+def joined(texts: Texts) -> tuple[Documents, Config]:
+    """Check both. Pure. Raises ConfigError: of one that is no TOML, and all of the other."""
+    try:
+        documents = texts.documents()
+    except ConfigError as error:
+        raise ConfigError([*_of_the_other(texts), *error.problems]) from None
     return documents, config_of(documents)
 
 
@@ -60,7 +78,20 @@ def check(path: Path) -> tuple[Config | None, tuple[Problem, ...], tuple[Problem
     Never raises for what is in the files or missing. Looks at the permissions of the files named.
     """
     try:
-        documents, config = load(path)
+        documents, config = load_both(path)
     except ConfigError as error:
         return None, error.problems, ()
     return config, (), warnings(config, documents)
+
+
+def _of_the_other(texts: Texts) -> tuple[Problem, ...]:
+    """Mistakes of the operator's file, where that is TOML."""
+    try:
+        own = Document(texts.own, str(texts.path))
+    except ConfigError:
+        return ()  # its one mistake is told
+    try:
+        config_of(Documents(own))
+    except ConfigError as error:
+        return error.problems
+    return ()

@@ -1,7 +1,8 @@
-"""Reloads when the configuration file changes: once it has been left alone, and only what is new.
+"""Reloads when a file of the configuration changes: left alone since, and only what is new.
 
-The file is read every LOOK seconds, wherever links lead and however an editor saves: in place, by a
-rename, by moving the old one away first. What counts is its text, not its time.
+The files, the operator's and the agent's own, are read every LOOK seconds, wherever links lead and
+however an editor saves: in place, by a rename, by moving the old one away first. What counts is
+their text, not their time.
 """
 
 from __future__ import annotations
@@ -12,12 +13,11 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from agent.config.file import is_usable
-from agent.errors import AgentError, ConfigError, Problem
+from agent.errors import AgentError
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from agent.config.file import ConfigFile
 
@@ -84,7 +84,7 @@ class ConfigWatch:
     """Looks at the file until it is cancelled.
 
     Args:
-        file: the file.
+        file: both of them.
         looks: what was seen of it; told of every reload by whoever does it.
         enabled: whether it is wanted now.
         reload: loads the file, unless that is not `wanted` any more.
@@ -123,16 +123,7 @@ class ConfigWatch:
         if action is Action.TRY and not usable:
             return
         if emptied is not None and look.fingerprint != self._looks.in_force:
-            # Cut to nothing, as by a full disk: all webhooks gone, and what waits for them.
-            self._refuse(_emptied(emptied), look.fingerprint)
+            self._refuse(emptied, look.fingerprint)
             return
         with contextlib.suppress(AgentError):  # said, with its reasons, by the reload
             await self._reload()
-
-
-def _emptied(path: Path) -> ConfigError:
-    message = (
-        "the file is empty now (or gone), which is not taken by itself: put it back, or "
-        "say 'device-agent reload' if it is meant"
-    )
-    return ConfigError([Problem(str(path), 1, 1, message)])

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import CancelledError
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import structlog
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from agent.config import Webhook
+    from agent.config.change import Changed
     from agent.config.edit import Change
     from agent.config.file import ConfigFile
     from agent.service.live import Live
@@ -81,9 +81,10 @@ class WebhookEditor:
 
     async def _apply(self, wanted: Change) -> None:
         """To its end, though who waits may be gone: a client that hangs up leaves no half of it."""
-        if self._file is None or self._file.managed is None:
+        file = self._file
+        if file is None or file.managed is None:
             raise CannotWriteError("this agent runs without a configuration file")
-        target = Target.managed(self._file.path, self._file.managed)
+        target = Target.managed(file.path, file.managed)
         loop = asyncio.get_running_loop()
 
         def load() -> None:
@@ -92,7 +93,12 @@ class WebhookEditor:
             except CancelledError:  # no asyncio.CancelledError: this is a thread
                 raise StartError("the agent stopped before it was in force") from None
 
-        work = partial(change, target, wanted, load, stays=_never, not_put_back=_say_not_put_back)
+        def work() -> Changed[None]:
+            emptied = file.emptied(file.look())
+            if emptied is not None:  # a change of it would put that in force, too
+                raise emptied
+            return change(target, wanted, load, stays=_never, not_put_back=_say_not_put_back)
+
         async with self._lock:
             changed = await in_thread(work, "change config")
             log.info("config.written", file=str(changed.file), webhook=_name(wanted))

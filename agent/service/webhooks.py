@@ -36,7 +36,7 @@ class WebhookSettings(TypedDict):
     managed: bool
     """It is in the agent's own file: the API may change and delete it."""
     file: str
-    """In which it stands; "" for none."""
+    """In which it stands; "": in none."""
     line: int
 
 
