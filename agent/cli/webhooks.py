@@ -18,7 +18,7 @@ from agent.config.which import Named, which
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
-    from agent.service.webhooks import SampleRow
+    from agent.service.webhooks import KnownWebhook, SampleRow
 
 _HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "IN", "STATUS")
 
@@ -52,13 +52,20 @@ def list_(config_path: Path, as_json: bool) -> None:
             "yes" if row["enabled"] else "no",
             ",".join(row["events"]),
             row["url"],
-            "managed" if row["managed"] else f"{Path(row['file']).name}:{row['line']}",
+            _place(row),
             row["status"],
         )
         for row in found
     ]
     colours = ["green" if row["status"] == "good" else "yellow" for row in found]
     click.echo(columns(_HEADINGS, cells, 6, colours))
+
+
+def _place(row: KnownWebhook) -> str:
+    """Where it is changed."""
+    if row["managed"]:
+        return "managed"
+    return f"{Path(row['file']).name}:{row['line']}" if row["file"] else ""
 
 
 @command.command()

@@ -45,11 +45,15 @@ class Origins:
         return hash(Origins)
 
 
+def _nowhere(number: int) -> Origin:
+    raise IndexError(number)
+
+
 class Config(Tables):
     """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
 
     _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
-    _origins: Origins | None = PrivateAttr(default=None)
+    _origins: Origins = PrivateAttr(default_factory=lambda: Origins({}, _nowhere))
 
     def model_post_init(self, _context: object, /) -> None:
         """Index the devices."""
@@ -69,8 +73,7 @@ class Config(Tables):
 
     def origin_of(self, webhook: Webhook) -> Origin | None:
         """Where that webhook stands; None: in no file."""
-        origins = self._origins
-        return None if origins is None else origins.of(self.org_of(webhook), webhook.name)
+        return self._origins.of(self.org_of(webhook), webhook.name)
 
     def org_of(self, webhook: Webhook) -> int:
         """The organisation of a webhook: its own, else the agent's."""
