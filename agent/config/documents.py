@@ -60,7 +60,7 @@ class Documents:
 
     def place(self, path: KeyPath) -> tuple[str, int, int]:
         """File, line and column of a path of `data`, or of what it is missing from."""
-        document, inside = self._home(path)
+        document, inside = self.home(path)
         return (document.file, *nearest(document.places, inside))
 
     def origin(self, index: int) -> Origin:
@@ -88,7 +88,8 @@ class Documents:
             found.append(Problem(managed.file, *place, "write [[webhooks]], one for each webhook"))
         return found
 
-    def _home(self, path: KeyPath) -> tuple[Document, KeyPath]:
+    def home(self, path: KeyPath) -> tuple[Document, KeyPath]:
+        """In which of the two a path of `data` is, and where in that."""
         if self.managed is not None and path[:1] == (_TABLE,) and len(path) > 1:
             index = path[1]
             if isinstance(index, int) and index >= self.of_operator:

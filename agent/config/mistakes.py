@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from agent.config.document import Document
     from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
@@ -37,7 +38,7 @@ def placed(mistakes: Iterable[Mistake], document: Documents) -> tuple[Problem, .
     problems = {
         Problem(
             *document.place(path),
-            _subject(document.data, path if about is None else about) + message,
+            _subject(*document.home(path if about is None else about)) + message,
         )
         for path, message, about in mistakes
     }
@@ -53,13 +54,13 @@ def in_order(problems: Iterable[Problem], document: Documents) -> tuple[Problem,
     return tuple(sorted(problems, key=key))
 
 
-def _subject(document: dict[str, Any], path: KeyPath) -> str:
+def _subject(document: Document, path: KeyPath) -> str:
     """`hold.offline: `, `webhook 'Board' url: `, `device 'ce09…' tags: `."""
     parts = [part for part in path if isinstance(part, str)]
     shown = ".".join(parts)
     if len(path) > 1 and isinstance(path[1], int):
         kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
-        entry = _value(document, path[:2])
+        entry = _value(document.data, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
         who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
         shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()

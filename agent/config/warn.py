@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -28,7 +27,7 @@ def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
     found = [
         *_exposed_urls(config),
         *_exposed_servers(config),
-        *exposed_files(config, Path(document.file)),
+        *exposed_files(config, document),
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]

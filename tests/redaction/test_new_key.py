@@ -147,8 +147,8 @@ def test_who_else_can_read_it_is_warned_of(vault: Vault, tmp_path: Path) -> None
     for text in ('master = "x"', '[usage.plugins.booking]\npassword = "x"'):
         file.write_text(text)
         file.chmod(0o644)
-        document = Document.read(file)
-        (loose,) = warnings(config_of(document), Documents(document))
+        documents = Documents(Document.read(file))
+        (loose,) = warnings(config_of(documents.own), documents)
         assert "holds secrets and others can read it" in loose.message
     file.write_text('[usage.plugins.booking]\nrooms = ["x"]')
     assert warnings(config_of(Document.read(file)), Documents(Document.read(file))) == ()
