@@ -16,7 +16,10 @@ import pytest
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
 from tests.faults.private_disk import user_namespaces_work
-from tests.process.kit import DEVICE_AGENT, LIMIT, AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
+from tests.kit.waiting import LIMIT
+from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_webhooks import activities, config, managed, webhook
 
 if TYPE_CHECKING:
@@ -26,13 +29,10 @@ if TYPE_CHECKING:
 URL = "http://127.0.0.1:9/"
 
 
-def bare(extra: str = "") -> str:
-    """One source that sees nothing, for one there must be."""
-    return (
-        "[usb]\nenabled = false\n[ios]\nenabled = false\n"
-        '[android]\nadb_server = "127.0.0.1:9"\nstart_server = false\n'
-        f'[[webhooks]]\nname = "board"\nurl = "{URL}"\nevents = ["online"]\n{extra}'
-    )
+def bare() -> str:
+    """One webhook, and one source, which sees nothing: there must be one."""
+    board = f'[[webhooks]]\nname = "board"\nurl = "{URL}"\nevents = ["online"]\n'
+    return only_adb("127.0.0.1:9") + board
 
 
 def new(name: str, **more: object) -> dict[str, object]:

@@ -6,21 +6,13 @@ import json
 import tarfile
 from typing import TYPE_CHECKING, Any
 
-from tests.process.kit import AgentProcess
+from tests.kit.agent import AgentProcess
+from tests.kit.configs import only_adb
 from tests.redaction.vault import Vault
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEXT = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[android]
-adb_server = "127.0.0.1:9"
-start_server = false
-"""
 CANARY = "c4nary"
 
 
@@ -68,7 +60,7 @@ async def test_its_secrets_are_shown_nowhere(place: Path) -> None:
         "secret": vault.whsec("signing"),
         "headers": {"X-Key": secret("header")},
     }
-    agent = AgentProcess(place, TEXT)
+    agent = AgentProcess(place, only_adb("127.0.0.1:9"))
     agent.path.write_text(agent.path.read_text().replace("[agent]", '[agent]\nlog_level = "debug"'))
     kept = place / "state" / "webhooks.toml"
     told = Told(agent)

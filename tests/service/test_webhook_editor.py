@@ -94,7 +94,7 @@ async def test_a_stop_in_the_middle_puts_back_what_is_not_in_force(path: Path) -
         raise asyncio.CancelledError
 
     with pytest.raises(StartError, match="stopped before"):
-        await WebhookEditor(path, live(), reload).delete("a")
+        await editor(path, reload).delete("a")
     assert path.read_text() == TEXT
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
+from agent.config.documents import MANAGED
 from agent.config.installed import STATE
 from agent.doctor.facts import (
     AdbFacts,
@@ -90,7 +91,7 @@ async def gather(
             warnings,
             f"{len(used.webhooks)} webhooks, {len(used.devices)} devices",
             len(used.webhooks),
-            _changed(path),
+            max(_changed(path), _changed(state_dir / MANAGED)),
         ),
         usb,
         adb,
