@@ -1,0 +1,3 @@
+"""What these tests share."""
+
+from tests.kit.no_state import no_state_of_ours as no_state_of_ours
