@@ -129,6 +129,13 @@ async def test_commands_write_the_file_in_which_it_is(place: Path) -> None:
         ):
             code, out, err = await agent.cli("webhooks", *arguments)
             assert (code != 0, out, "Traceback" in err) == (True, "", False), err
+        code, out, err = await agent.cli(
+            "webhooks", "edit", "q", "--set", "evnets=1", "--url", "no"
+        )
+        assert (code, out) == (2, "")
+        code, out, err = await agent.cli("webhooks", "edit", "q", "--url", "no")
+        assert (code, out) == (2, "")
+        assert err.startswith("nothing was written: webhook 'q' url: must be absolute")
         code, out, _ = await agent.cli("webhooks", "delete", "q", "-y")
         assert out.endswith(f" deleted in {managed(agent)}\n")
         assert await in_force(agent) == ["board", "own", "p"]
