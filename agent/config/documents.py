@@ -7,6 +7,7 @@ looks at a configuration looks at both, joined: their webhooks stand behind thos
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -143,6 +144,7 @@ def read_texts(
         ConfigError: one cannot be read.
     """
     own = read(path)
+    is_start = managed is None
     if managed is None:
         try:
             managed = managed_path(Document(own, str(path)), environ)
@@ -151,7 +153,9 @@ def read_texts(
     try:
         kept = _kept(managed)
     except PermissionError as error:
-        if mine:
+        # Where the agent may not even look into the directory its store ends the start, and says
+        # what is to be done.
+        if mine and not (is_start and not os.access(managed.parent, os.X_OK)):
             raise ConfigError([_unreadable(managed, error)]) from None
         return Texts(own, path, None, managed, hidden=True)
     return Texts(own, path, kept, managed)
@@ -174,7 +178,7 @@ def _kept(path: Path) -> str | None:
         path.open("rb").close()
     except PermissionError:  # its own, or of a directory above it
         raise
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
         pass  # it is said below
