@@ -62,6 +62,10 @@ class EditError(AgentError):
     """A command cannot change the configuration file like that; the message says why."""
 
 
+class ProvisionedError(AgentError):
+    """A webhook of the operator's file, which the API never changes; the message says where."""
+
+
 class CannotWriteError(AgentError):
     """The configuration file cannot be written by this process; `why` says it without a remedy."""
 

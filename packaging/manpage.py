@@ -33,6 +33,10 @@ _FILES = (
         "/usr/share/device-agent/agent.schema.json",
         "Its JSON schema, for editors that know TOML schemas.",
     ),
+    (
+        "/var/lib/device-agent/webhooks.toml",
+        "The webhooks made over the API. The agent writes it. Readable by its user alone.",
+    ),
     ("/var/lib/device-agent", "The store (state.db, state.db-wal) and adb's keys."),
     ("/run/device-agent/control.sock", "The API. For root and the group device-agent."),
     ("/opt/device-agent", "The program with its libraries."),

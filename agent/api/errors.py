@@ -18,6 +18,7 @@ from agent.errors import (
     IdTakenError,
     LeaseError,
     LeasesOffError,
+    ProvisionedError,
     QueueFullError,
     StartError,
     UnknownDeliveryError,
@@ -67,6 +68,7 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (BadRequestError, 400, "bad_request"),
     (EditError, 400, "bad_edit"),
     (CannotWriteError, 409, "cannot_write"),
+    (ProvisionedError, 409, "provisioned"),
     (IdTakenError, 409, "id_taken"),
     (UnusableError, 422, "unusable"),
     (StartError, 422, "unusable"),  # an address that is not free, found by a reload

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 routes = Routes("webhooks", "Who is called back.", name="Its name or its id.")
 _UNKNOWN = {404: "no such webhook; the message names the nearest"}
 _REFUSED = {
-    409: "the agent may not write its file, or the id belongs to another webhook",
+    409: "it stands in the operator's file, which only its host may change (`provisioned`); the "
+    "disk does not take it (`cannot_write`); or the id belongs to another webhook (`id_taken`)",
     422: "it is no good webhook; `problems` says why",
 }
 
@@ -57,7 +58,7 @@ async def list_webhooks(request: web.Request) -> WebhookList:
 
 @routes.add(Route("POST", "/v1/webhooks", status=201, takes=Foreign(_settings), errors=_REFUSED))
 async def create_webhook(request: web.Request) -> WebhookRow:
-    """Make a webhook: it is in the file and in force when this is answered."""
+    """Make a webhook: it is in the agent's own file and in force when this is answered."""
     services = request.app[SERVICES]
     return services.webhooks.row(await services.editor.create(await body_of(request)))
 
@@ -79,7 +80,7 @@ async def show_webhook(request: web.Request) -> WebhookRow:
     )
 )
 async def edit_webhook(request: web.Request) -> WebhookRow:
-    """Set some keys of a webhook; null puts one back to its default."""
+    """Set some keys of a managed webhook; null puts one back to its default."""
     services = request.app[SERVICES]
     id_ = await services.editor.edit(request.match_info["name"], await body_of(request))
     return services.webhooks.row(id_)
@@ -87,7 +88,7 @@ async def edit_webhook(request: web.Request) -> WebhookRow:
 
 @routes.add(Route("DELETE", "/v1/webhooks/{name}", errors=_UNKNOWN | _REFUSED))
 async def delete_webhook(request: web.Request) -> DeletedWebhook:
-    """Delete a webhook; what waits for it is cancelled."""
+    """Delete a managed webhook; what waits for it is cancelled."""
     return await request.app[SERVICES].editor.delete(request.match_info["name"])
 
 

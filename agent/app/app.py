@@ -171,7 +171,7 @@ class App:
         live.webhooks = await ids.identify(config)
         ids.cancel_deleted()
         outside = Outside(
-            file=None if setting.file is None else setting.file.path,
+            file=setting.file,
             reload=self.reload,
             edited=partial(self.reload, "edit"),
             seen=self._seen.set,

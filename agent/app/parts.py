@@ -31,11 +31,11 @@ from agent.usage.registry import STRENGTH
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
-    from pathlib import Path
 
     from agent.app.webhook_ids import WebhookIds
     from agent.clock import Clock
     from agent.config import Config, Webhook
+    from agent.config.file import ConfigFile
     from agent.model import DeviceRecord, SourceName
     from agent.service.live import Live
     from agent.service.reload import Reloaded
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 class Outside:
     """What the parts are told of the world they run in."""
 
-    file: Path | None
+    file: ConfigFile | None
     """Where the configuration came from; None: from no file."""
     reload: Callable[[], Awaitable[Reloaded]]
     """Asked for by a client."""

@@ -13,9 +13,9 @@ import click
 import tomli
 
 from agent.cli.out import echo_err, lines, printable
-from agent.config import Config, load
-from agent.config.document import Document, read
-from agent.config.loader import config_of
+from agent.config import Config, load, load_both
+from agent.config.document import read
+from agent.config.installed import CONFIG, SOCKET
 from agent.errors import ConfigError, Problem
 from agent.model import Platform
 from agent.users import group_name
@@ -24,11 +24,11 @@ from agent.wire.control import ControlSocket
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from agent.config.documents import Documents
+
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
-INSTALLED = Path("/etc/device-agent/agent.toml")
 CHECKOUT = Path("config/agent.toml")
-INSTALLED_SOCKET = Path("/run/device-agent/control.sock")
 GROUP = "device-agent"
 """Who may read the installed file, and use the socket."""
 _META = "agent.cli.config"
@@ -46,7 +46,7 @@ def default_config() -> Path:
         return Path(context.meta[_META])
     if named := os.environ.get("DEVICE_AGENT_CONFIG"):
         return Path(named)
-    return INSTALLED if _is_there(INSTALLED) else CHECKOUT
+    return CONFIG if _is_there(CONFIG) else CHECKOUT
 
 
 def _is_there(path: Path) -> bool:
@@ -87,11 +87,10 @@ def group_config_option(function: _Command) -> _Command:
     )(function)
 
 
-def load_or_exit(path: Path) -> tuple[Document, Config]:
-    """What the file says; every mistake on stderr and exit 2 when it cannot be used."""
+def load_or_exit(path: Path) -> tuple[Documents, Config]:
+    """What the files say; every mistake on stderr and exit 2 when they cannot be used."""
     try:
-        document = Document.read(path)
-        return document, config_of(document)
+        return load_both(path)
     except ConfigError as error:
         exit_bad_config(said_to_outsiders(error, path))
 
@@ -143,11 +142,11 @@ def socket_of(config_path: Path) -> Path:
 def socket_for(config: Config, config_path: Path) -> Path:
     """See `socket_of`."""
     path = config.socket_path(os.environ)
-    if config.api.socket is not None or not _is_there(INSTALLED_SOCKET):
+    if config.api.socket is not None or not _is_there(SOCKET):
         return path
     # A relative one is in the directory that this command happens to be called in.
-    is_ours = config_path.absolute() != INSTALLED and os.access(path, os.F_OK)
-    return path if is_ours else INSTALLED_SOCKET
+    is_ours = config_path.absolute() != CONFIG and os.access(path, os.F_OK)
+    return path if is_ours else SOCKET
 
 
 def _load_leniently(path: Path) -> Config:
@@ -193,6 +192,12 @@ def whereabouts(text: str, base: Path) -> Config:
         return Config.model_validate(said, context={"base": base})
     except ValueError:
         return Config()
+
+
+def may_ask(config_path: Path) -> bool:
+    """Whether this user may use the agent's socket, or there is none."""
+    path = socket_of(config_path)
+    return not _is_there(path) or os.access(path, os.W_OK)
 
 
 def quoted(text: str) -> str:

@@ -34,7 +34,7 @@ def command(config_path: Path) -> None:
     SIGHUP (or `device-agent reload`) loads the configuration anew. Exit codes: 0 stopped, 1 could
     not start, 2 the configuration cannot be used.
     """
-    file = ConfigFile(config_path.absolute())
+    file = ConfigFile(config_path.absolute(), os.environ)
     try:
         config, warnings = file.load()
     except ConfigError as error:

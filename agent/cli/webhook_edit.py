@@ -1,45 +1,25 @@
-"""`device-agent webhooks create|edit|delete|enable|disable`: they write the file itself.
-
-The file is changed by this process, under its user's rights, for the agent's sandbox lets it write
-no configuration; then the running agent loads it. Without an agent the file alone is changed.
-"""
+"""`device-agent webhooks create|edit|delete|enable|disable`: what is wanted, and asked for."""
 
 from __future__ import annotations
 
-import json
 import re
 import sys
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 import tomli
 
-from agent.cli.common import (
-    ask,
-    config_option,
-    exit_bad_config,
-    load_or_exit,
-    said_to_outsiders,
-)
-from agent.cli.out import echo_err, printable, say
-from agent.cli.webhook_rows import row_of
+from agent.cli.common import config_option, load_or_exit
+from agent.cli.webhook_change import Where, apply, kept_id, may_write, meant_by
 from agent.config import Webhook
-from agent.config.change import change
 from agent.config.mistakes import translated
 from agent.config.model import PayloadFormat
-from agent.config.which import Named, which
-from agent.errors import ApiError, ConfigError, EditError
 from agent.model import DeviceState, Platform
 from agent.text import meant_key
-from agent.wire.control import typed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
-
-    from agent.config import Config
-    from agent.service.webhooks import KnownWebhook, WebhookRow
 
 _Command = TypeVar("_Command", bound="Callable[..., Any]")
 
@@ -138,6 +118,7 @@ def _webhook_options(function: _Command) -> _Command:
 @click.option("--name", help="Unique in its organisation, 50 characters at most.")
 @click.option("--id", "id_", type=click.IntRange(min=1), help="[default: given, and kept]")
 @click.option("--org", "org_id", type=click.IntRange(min=1), help="[default: the agent's]")
+@click.option("--managed", is_flag=True, help="In the agent's own file, as over the API.")
 @_webhook_options
 @_JSON
 def create(
@@ -146,13 +127,17 @@ def create(
     id_: int | None,
     org_id: int | None,
     *,
+    managed: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Create a webhook: in the configuration file, and in the running agent at once.
 
-    Asks for what is needed and was not given, where there is a terminal.
+    Whoever may not write that file has it made by the agent, which keeps those in a file of its
+    own. Asks for what is needed and was not given, where there is a terminal.
     """
+    where = Where.OWN if may_write(config_path) else Where.AGENT
+    where = Where.MANAGED if managed else where
     fields = {"id": id_, "org_id": org_id, "name": name, **_fields(options)}
     fields = {key: value for key, value in fields.items() if value is not None}
     missing = [key for key in _REQUIRED if key not in fields]
@@ -162,7 +147,7 @@ def create(
     elif missing:
         raise click.UsageError(f"a webhook needs {', '.join(f'--{key}' for key in missing)}")
     fields = {key: fields[key] for key in Webhook.model_fields if key in fields}  # in their order
-    _apply(config_path, "", org_id, fields, "created", as_json=as_json)
+    apply(config_path, None, fields, "created", where=where, as_json=as_json)
 
 
 @click.command()
@@ -183,7 +168,7 @@ def edit(
     as_json: bool,
     **options: Any,
 ) -> None:
-    """Change a webhook: in the configuration file, and in the running agent at once.
+    """Change a webhook: in the file in which it is, and in the running agent at once.
 
     What waits for it goes to its new URL. Asks for each parameter when there is a terminal and none
     was given.
@@ -193,7 +178,8 @@ def edit(
     fields = _fields(options) | dict.fromkeys(unset)
     if name is not None:
         fields["name"] = name
-    known, org_id = _named(config_path, webhook, org_id)
+    meant = meant_by(config_path, webhook, org_id)
+    known = meant.fields
     if not fields and _interactive():
         fields = _asked(known, (), None)
         if not fields:
@@ -202,8 +188,8 @@ def edit(
     if not fields:
         raise click.UsageError("what is to change? Give at least one option")
     if fields.get("name", known["name"]) != known["name"] and "id" not in known | fields:
-        fields |= _kept_id(config_path, known["name"], org_id)
-    _apply(config_path, known["name"], org_id, fields, "changed", as_json=as_json)
+        fields |= kept_id(meant)
+    apply(config_path, meant, fields, "changed", where=meant.where, as_json=as_json)
 
 
 @click.command()
@@ -216,12 +202,12 @@ def delete(
     config_path: Path, webhook: str, org_id: int | None, *, yes: bool, as_json: bool
 ) -> None:
     """Delete a webhook; what waits for it is cancelled. Its id is never given to another."""
-    known, org_id = _named(config_path, webhook, org_id)
+    meant = meant_by(config_path, webhook, org_id)
     if not yes:
         if not _interactive():
             raise click.UsageError("there is no terminal to ask at: say --yes")
-        click.confirm(f"Delete webhook {known['name']!r}?", abort=True, err=True)
-    _apply(config_path, known["name"], org_id, None, "deleted", as_json=as_json)
+        click.confirm(f"Delete webhook {meant.name!r}?", abort=True, err=True)
+    apply(config_path, meant, None, "deleted", where=meant.where, as_json=as_json)
 
 
 def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
@@ -231,10 +217,10 @@ def _switch(name: str, text: str, *, enabled: bool) -> click.Command:
     @_ORG
     @_JSON
     def command(config_path: Path, webhook: str, org_id: int | None, *, as_json: bool) -> None:
-        known, org_id = _named(config_path, webhook, org_id)
+        meant = meant_by(config_path, webhook, org_id)
         # Where it says nothing it is enabled, and the file stays as it is.
-        fields = {} if enabled and "enabled" not in known else {"enabled": enabled}
-        _apply(config_path, known["name"], org_id, fields, f"{name}d", as_json=as_json)
+        fields = {} if enabled and "enabled" not in meant.fields else {"enabled": enabled}
+        apply(config_path, meant, fields, f"{name}d", where=meant.where, as_json=as_json)
 
     return command
 
@@ -352,106 +338,3 @@ def _ask_text(
 
     answer: str = click.prompt(question, default=default, value_proc=good, err=True)
     return answer
-
-
-# --- the file, and the agent ------------------------------------------------------------------
-
-
-def _named(config_path: Path, webhook: str, org_id: int | None) -> tuple[dict[str, Any], int]:
-    """What the file says of it, and its organisation.
-
-    An id that the agent gave is not in the file: the agent is asked.
-    """
-    from agent.config.edit import webhook_of  # noqa: PLC0415 - what only shows needs no tomlkit
-
-    webhook = typed(webhook)
-    document, config = load_or_exit(config_path)
-    ids = {
-        (config.org_of(each), each.name): each.id
-        for each in config.webhooks
-        if org_id in {None, config.org_of(each)}
-    }
-    if webhook.isdecimal():
-        for row in _rows(config_path, org_id):
-            if str(row["id"]) == webhook:
-                ids[row["org_id"], row["name"]] = row["id"]
-    known = [Named(name, id_, org) for (org, name), id_ in ids.items()]
-    meant = known[which(webhook, known, in_file=True, by_org="say which with --org")]
-    return webhook_of(document, meant.name, meant.org_id), meant.org_id
-
-
-def _rows(config_path: Path, org_id: int | None) -> list[WebhookRow]:
-    """The running agent's rows, of that organisation; none where no agent answers."""
-    try:
-        rows: list[WebhookRow] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
-    except ApiError:
-        return []
-    return [row for row in rows if org_id in {None, row["org_id"]}]
-
-
-def _row(config_path: Path, name: str, org_id: int | None) -> WebhookRow | None:
-    """The running agent's row of the webhook with that name; None: no agent, or it has none."""
-    return next((row for row in _rows(config_path, org_id) if row["name"] == name), None)
-
-
-def _kept_id(config_path: Path, name: str, org_id: int | None) -> dict[str, Any]:
-    """The id of a webhook that gets a new name, to be written into the file."""
-    row = _row(config_path, name, org_id)
-    if row is None:
-        raise EditError(
-            f"webhook {name!r} has no id in the file, so a new name would make it another webhook "
-            "and cancel what waits for it: start the agent first, which knows its id, or give it "
-            "one with --set id=…"
-        )
-    return {"id": row["id"]}
-
-
-def _apply(
-    config_path: Path,
-    name: str,
-    org_id: int | None,
-    fields: dict[str, Any] | None,
-    verb: str,
-    *,
-    as_json: bool,
-) -> None:
-    """Change the file and what is in force, and say so. Name "": a new webhook."""
-    from agent.config.edit import Change  # noqa: PLC0415 - as above
-
-    gone = _row(config_path, name, org_id) if fields is None else None
-    fields = typed(fields, "surrogateescape")  # refused below, where it is no text
-    try:
-        changed = change(
-            config_path,
-            Change(name, org_id, fields),
-            partial(ask, config_path, "POST", "/v1/reload"),
-            stays=lambda error: isinstance(error, ApiError) and error.code == "unreachable",
-            not_put_back=say,
-        )
-    except ConfigError as error:
-        exit_bad_config(said_to_outsiders(error, config_path))
-    if changed.answer is None:
-        echo_err(printable(f"written, and not in force yet: {changed.why_not}"))
-    else:
-        for key in changed.answer["needs_restart"]:
-            echo_err(printable(f"{key} takes effect at the next start"))
-    if fields is None:
-        row: Mapping[str, Any] = {"id": gone["id"] if gone else None, "name": name}
-    else:
-        name, org_id = fields.get("name", name), fields.get("org_id", org_id)
-        running = _row(config_path, name, org_id) if changed.answer is not None else None
-        row = running or _said(changed.config, name, org_id)
-    if as_json:
-        click.echo(json.dumps(row, indent=2))
-    else:
-        shown = f" (id {row['id']})" if row["id"] is not None else ""
-        click.echo(printable(f"webhook {name!r}{shown} {verb} in {config_path}"))
-
-
-def _said(config: Config, name: str, org_id: int | None) -> KnownWebhook:
-    """Its row, by the file alone."""
-    return next(
-        row_of(config, webhook)
-        for webhook in config.webhooks
-        if webhook.name == name and org_id in {None, config.org_of(webhook)}
-    )

@@ -34,6 +34,6 @@ def row_of(config: Config, webhook: Webhook) -> KnownWebhook:
 
     return {
         "id": webhook.id,
-        **settings_row(webhook, config.org_of(webhook)),
+        **settings_row(webhook, config),
         "status": "no agent runs" if webhook.enabled else "disabled",
     }

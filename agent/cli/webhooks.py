@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,11 +18,9 @@ from agent.config.which import Named, which
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from agent.service.webhooks import KnownWebhook, SampleRow
 
-    from agent.service.webhooks import SampleRow
-
-_HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS")
+_HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "IN", "STATUS")
 
 
 @click.group()
@@ -53,12 +52,20 @@ def list_(config_path: Path, as_json: bool) -> None:
             "yes" if row["enabled"] else "no",
             ",".join(row["events"]),
             row["url"],
+            _place(row),
             row["status"],
         )
         for row in found
     ]
     colours = ["green" if row["status"] == "good" else "yellow" for row in found]
-    click.echo(columns(_HEADINGS, cells, 5, colours))
+    click.echo(columns(_HEADINGS, cells, 6, colours))
+
+
+def _place(row: KnownWebhook) -> str:
+    """Where it is changed."""
+    if row["managed"]:
+        return "managed"
+    return f"{Path(row['file']).name}:{row['line']}" if row["file"] else ""
 
 
 @command.command()

@@ -1,7 +1,7 @@
 """The configuration: TOML → frozen `Config`; all mistakes at once, with places."""
 
 from agent.config.derived import Config
-from agent.config.loader import check, load, parse
+from agent.config.loader import check, load, load_both, parse
 from agent.config.model import (
     Agent,
     Android,
@@ -59,6 +59,7 @@ __all__ = [
     "format_problems",
     "json_schema",
     "load",
+    "load_both",
     "parse",
     "parse_duration",
     "warnings",

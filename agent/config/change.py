@@ -1,4 +1,4 @@
-"""The configuration file changed and put in force: one way for the API and for commands.
+"""A configuration file changed and put in force: one way for the API and for commands.
 
 Killed at any moment it leaves the old file or the new one, whole; see `replace` and `journal`.
 """
@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from agent.config.document import Document, decoded, read
+from agent.config.documents import HEAD, Documents, read_texts
 from agent.config.journal import torn_by, whole
 from agent.config.loader import config_of
-from agent.config.replace import cannot, replace
+from agent.config.replace import cannot, create, remove, replace
 from agent.config.rewrite import rewrite
 from agent.disk import UNSUPPORTED
 from agent.errors import (
@@ -28,7 +29,7 @@ from agent.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
     from types import TracebackType
     from typing import Self
@@ -43,6 +44,36 @@ LOCK_LIMIT = 5.0
 _TRIES = 5
 """Times that a change is made anew because an editor saved the file meanwhile."""
 _BOM = b"\xef\xbb\xbf"
+_AGENT_S = frozenset({errno.ENOENT, errno.EACCES, errno.EPERM})
+"""Errors that mean something else of the agent's own file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Which of the two files is changed, and what stands beside it."""
+
+    path: Path
+    beside: Callable[[Document], Documents]
+    """Both, with this one so; raises ConfigError where the other cannot be read."""
+    is_managed: bool
+    """The agent's own, which is made with its first webhook."""
+
+    @classmethod
+    def own(cls, path: Path, environ: Mapping[str, str]) -> Self:
+        """The operator's, changed by a command; `environ` tells where the other is."""
+
+        def beside(document: Document) -> Documents:
+            texts = read_texts(path, environ, mine=False)
+            if texts.kept is None:
+                return Documents(document)
+            return Documents(document, Document(texts.kept, str(texts.managed)))
+
+        return cls(path, beside, is_managed=False)
+
+    @classmethod
+    def managed(cls, own: Path, path: Path) -> Self:
+        """The agent's own; `own` is the operator's."""
+        return cls(path, lambda document: Documents(Document.read(own), document), is_managed=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +90,7 @@ class Changed(Generic[_T]):
 
 
 def change(
-    path: Path,
+    target: Target,
     wanted: Change,
     load: Callable[[], _T],
     *,
@@ -69,7 +100,7 @@ def change(
     """Change the file and put it in force; where that is refused, the file is as it was. Blocking.
 
     Args:
-        path: the file.
+        target: the file.
         wanted: what to change.
         load: puts the file in force; raises AgentError where that is refused. It is asked once more
             after the file was put back, for what is in force is known to be in the file then.
@@ -79,7 +110,7 @@ def change(
     Raises:
         AgentError: as `FileChanger.open` and `FileChanger.change`; the refusal of `load`.
     """
-    with FileChanger.open(path) as file:
+    with FileChanger.open(target) as file:
         config = file.change(wanted)
         try:
             return Changed(file.real, config, load())
@@ -102,25 +133,29 @@ class FileChanger:
     An editor knows no lock: what it saves meanwhile is kept, and the change made to that.
     """
 
-    def __init__(self, path: Path, lock: int) -> None:
+    def __init__(self, target: Target, lock: int) -> None:
         """For `open`, which takes the lock."""
-        self._path = path
-        self.real = path.resolve()
+        self._target = target
+        self._path = target.path
+        self.real = target.path.resolve()
         """Where links lead."""
         self._lock = lock
-        self._before = self._after = b""
+        self._before: bytes | None = None
+        """None: it was not there."""
+        self._after = b""
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, target: Target) -> Self:
         """Wait until no other command changes it.
 
         Raises:
-            ConfigError: it is missing, or cannot be read.
+            ConfigError: the operator's is missing, or it cannot be read.
+            CannotWriteError: its directory is missing, or cannot be read.
             FileBusyError: another command does not end within LOCK_LIMIT.
         """
-        read(path)  # says what is wrong, were it missing
-        real = path.resolve()
-        file = cls(path, _lock(real))
+        if not target.is_managed:
+            read(target.path)  # says what is wrong, were it missing
+        file = cls(target, _lock(target))
         try:
             file._mend()
         except BaseException:
@@ -135,7 +170,8 @@ class FileChanger:
             if torn is not None:
                 rewrite(self.real, *torn)
         except OSError as error:
-            raise cannot(self._path, error) from None
+            if not (self._target.is_managed and isinstance(error, FileNotFoundError)):
+                raise _cannot(self._target, error) from None
 
     def change(self, wanted: Change) -> Config:
         """Replace the file, at once, by one that can be used. May be called again.
@@ -151,14 +187,17 @@ class FileChanger:
         """
         for _ in range(_TRIES):
             before = self._read()
-            document = Document(decoded(before, self._path), str(self._path))
-            config_of(document)
-            changed = wanted.apply(document)
+            text = HEAD if before is None else decoded(before, self._path)
+            document = Document(text, str(self._path))
+            documents = self._target.beside(document)
+            config_of(documents)
+            changed = wanted.apply(document, documents.table("agent").get("org_id", 1))
             try:
-                config = config_of(changed)
+                config = config_of(self._target.beside(changed))
             except ConfigError as error:
                 raise ChangeRefusedError(error.problems) from None
-            after = (_BOM if before.startswith(_BOM) else b"") + changed.text.encode()
+            bom = _BOM if before is not None and before.startswith(_BOM) else b""
+            after = bom + changed.text.encode()
             if after == before or self._replace(before, after):
                 self._before, self._after = before, after
                 return config
@@ -189,28 +228,51 @@ class FileChanger:
     ) -> None:
         self.close()
 
-    def _read(self) -> bytes:
+    def _read(self) -> bytes | None:
         try:
             return whole(self.real, self.real.read_bytes())
+        except FileNotFoundError as error:
+            if self._target.is_managed:
+                return None
+            raise _cannot(self._target, error) from None
         except OSError as error:
-            raise cannot(self._path, error) from None
+            raise _cannot(self._target, error) from None
 
-    def _replace(self, before: bytes, after: bytes) -> bool:
+    def _replace(self, before: bytes | None, after: bytes | None) -> bool:
+        """None: there is none. False: it is not `before`."""
         try:
+            if before is None:
+                return after is None or create(self.real, after)
+            if after is None:
+                return remove(self.real, before)
             return replace(self.real, before, after)
         except OSError as error:
-            raise cannot(self._path, error) from None
+            raise _cannot(self._target, error) from None
 
 
-def _lock(path: Path) -> int:
+def _cannot(target: Target, error: OSError) -> CannotWriteError:
+    if not target.is_managed or error.errno not in _AGENT_S:
+        return cannot(target.path, error)
+    home = target.path.parent
+    why = f"cannot change {target.path} ({error.strerror})"
+    if error.errno == errno.ENOENT:
+        remedy = f"start the agent, which makes its directory {home}"
+    else:
+        remedy = f"{home} and what is in it belong to the user the agent runs as"
+        remedy += "" if os.geteuid() == 0 else ": use sudo, or ask the running agent"
+    return CannotWriteError(f"{why}: {remedy}", why)
+
+
+def _lock(target: Target) -> int:
     """The directory is locked: the file itself is another one after a change.
 
     On a file system without locks what is read is compared before it is replaced, as ever.
     """
+    path = target.path.resolve()
     try:
         handle = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise cannot(path, error) from None
+        raise _cannot(target, error) from None
     until = time.monotonic() + LOCK_LIMIT
     while True:
         try:
@@ -224,5 +286,5 @@ def _lock(path: Path) -> int:
         except OSError as error:
             if error.errno not in UNSUPPORTED | {errno.ENOLCK}:
                 os.close(handle)
-                raise cannot(path, error) from None
+                raise _cannot(target, error) from None
         return handle

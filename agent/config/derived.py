@@ -11,17 +11,49 @@ from agent.config.model import DeviceEntry, Tables
 from agent.udid import listed_key
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Self
 
     from agent.config.model import Webhook
+    from agent.config.places import Origin
     from agent.model import Platform
+
+
+class Origins:
+    """Where the webhooks stand: no part of what a configuration says, so any two are equal.
+
+    Args:
+        numbers: of the webhooks, by organisation and name.
+        origin: where the one of that number stands; asked late, for it takes a pass over the text.
+    """
+
+    def __init__(
+        self, numbers: Mapping[tuple[int, str], int], origin: Callable[[int], Origin]
+    ) -> None:
+        self._numbers = numbers
+        self._origin = origin
+
+    def of(self, org_id: int, name: str) -> Origin | None:
+        """None: there is no such webhook."""
+        number = self._numbers.get((org_id, name))
+        return None if number is None else self._origin(number)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Origins)
+
+    def __hash__(self) -> int:
+        return hash(Origins)
+
+
+def _nowhere(number: int) -> Origin:
+    raise IndexError(number)
 
 
 class Config(Tables):
     """Everything the file says, and the defaults of what it does not. See `load` and `check`."""
 
     _by_udid: dict[str, DeviceEntry] = PrivateAttr(default_factory=dict)
+    _origins: Origins = PrivateAttr(default_factory=lambda: Origins({}, _nowhere))
 
     def model_post_init(self, _context: object, /) -> None:
         """Index the devices."""
@@ -32,6 +64,16 @@ class Config(Tables):
         copy = super().model_copy(update=update, deep=deep)
         copy.model_post_init(None)
         return copy
+
+    def found_in(self, origin: Callable[[int], Origin]) -> Self:
+        """Itself, knowing where the webhook of each number stands."""
+        numbers = {(self.org_of(each), each.name): n for n, each in enumerate(self.webhooks)}
+        self._origins = Origins(numbers, origin)
+        return self
+
+    def origin_of(self, webhook: Webhook) -> Origin | None:
+        """Where that webhook stands; None: in no file."""
+        return self._origins.of(self.org_of(webhook), webhook.name)
 
     def org_of(self, webhook: Webhook) -> int:
         """The organisation of a webhook: its own, else the agent's."""

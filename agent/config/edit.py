@@ -40,8 +40,12 @@ class Change:
     org_id: int | None = None
     fields: Fields | None = None
 
-    def apply(self, document: Document) -> Document:
+    def apply(self, document: Document, default_org: int) -> Document:
         """The document with it done.
+
+        Args:
+            document: the file in which the webhook is, or is to be.
+            default_org: the organisation of webhooks that name none.
 
         Raises:
             UnknownWebhookError: it has no such webhook, or more than one.
@@ -53,7 +57,7 @@ class Change:
             new = _appended(text, made)
             expected = [*webhooks, made]
         else:
-            index = _index(document, webhooks, self.name, self.org_id)
+            index = _index(webhooks, self.name, self.org_id, default_org)
             expected = [dict(each) for each in webhooks]
             if self.fields is None:
                 new = _without(text, index)
@@ -64,10 +68,12 @@ class Change:
         return _verified(new, {**document.data, "webhooks": expected}, document.file)
 
 
-def webhook_of(document: Document, name: str, org_id: int | None = None) -> Fields:
+def webhook_of(
+    document: Document, name: str, default_org: int, org_id: int | None = None
+) -> Fields:
     """What the file says of the webhook with that name or explicit id. Raises as `Change.apply`."""
     webhooks = _webhooks(document)
-    return webhooks[_index(document, webhooks, name, org_id)]
+    return webhooks[_index(webhooks, name, org_id, default_org)]
 
 
 def _webhooks(document: Document) -> list[Fields]:
@@ -77,11 +83,10 @@ def _webhooks(document: Document) -> list[Fields]:
     return webhooks
 
 
-def _index(document: Document, webhooks: list[Fields], name: str, org_id: int | None) -> int:
+def _index(webhooks: list[Fields], name: str, org_id: int | None, default_org: int) -> int:
     """By name; else by explicit id: a webhook's name may look like another one's id."""
-    default = document.table("agent").get("org_id", 1)
     known = [
-        Named(str(each.get("name", "")), each.get("id"), each.get("org_id", default))
+        Named(str(each.get("name", "")), each.get("id"), each.get("org_id", default_org))
         for each in webhooks
     ]
     mine = [index for index, each in enumerate(known) if org_id in {None, each.org_id}]

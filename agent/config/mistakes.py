@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from agent.config.places import nearest
 from agent.config.shape import all_sections
 from agent.config.values import TOKEN, toml_type
 from agent.errors import Problem
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
 
@@ -33,26 +33,34 @@ class Mistake(NamedTuple):
     """What the message names, where that is not the path."""
 
 
-def placed(mistakes: Iterable[Mistake], document: Document) -> tuple[Problem, ...]:
-    """As problems, each naming what it is about, in the file's order and none twice."""
+def placed(mistakes: Iterable[Mistake], document: Documents) -> tuple[Problem, ...]:
+    """As problems, each naming what it is about, in the files' order and none twice."""
     problems = {
         Problem(
-            document.file,
-            *nearest(document.places, path),
-            _subject(document.data, path if about is None else about) + message,
+            *document.place(path),
+            _subject(*document.home(path if about is None else about)) + message,
         )
         for path, message, about in mistakes
     }
-    return tuple(sorted(problems, key=lambda each: (each.line, each.column, each.message)))
+    return in_order(problems, document)
 
 
-def _subject(document: dict[str, Any], path: KeyPath) -> str:
+def in_order(problems: Iterable[Problem], document: Documents) -> tuple[Problem, ...]:
+    """The operator's file first, each from top to bottom."""
+
+    def key(each: Problem) -> tuple[bool, int, int, str]:
+        return each.file != document.file, each.line, each.column, each.message
+
+    return tuple(sorted(problems, key=key))
+
+
+def _subject(document: Document, path: KeyPath) -> str:
     """`hold.offline: `, `webhook 'Board' url: `, `device 'ce09…' tags: `."""
     parts = [part for part in path if isinstance(part, str)]
     shown = ".".join(parts)
     if len(path) > 1 and isinstance(path[1], int):
         kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
-        entry = _value(document, path[:2])
+        entry = _value(document.data, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
         who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
         shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()

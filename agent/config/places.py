@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import tomli
 
@@ -17,6 +17,19 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 """As one would index the parsed document: `("webhooks", 0, "name")`."""
 Place: TypeAlias = tuple[int, int]
 """Line and column, both from 1; a column counts characters, as editors and tomli do."""
+
+
+class Origin(NamedTuple):
+    """Where a webhook stands."""
+
+    file: str
+    line: int
+    managed: bool
+    """In the agent's own file, not in the operator's."""
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
 
 _BLANK = re.compile(r"[ \t]*")
 _GAP = re.compile(r"(?:[ \t\n]+|#[^\n]*)*")

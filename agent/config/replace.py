@@ -17,6 +17,7 @@ from agent.errors import CannotWriteError
 if TYPE_CHECKING:
     from pathlib import Path
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _IN_PLACE = UNSUPPORTED | {errno.EBUSY, errno.EXDEV, errno.EEXIST}
 """What `rename` answers of a file that is mounted by itself, and on odd file systems."""
 
@@ -38,7 +39,7 @@ def replace(real: Path, before: bytes, after: bytes) -> bool:
     Raises:
         OSError: it cannot be written, and stays as it is; `cannot` makes words of that.
     """
-    new = real.with_name(f".{real.name}.{secrets.token_hex(4)}")
+    new = _beside(real)
     try:
         alike = _write_like(real, new, after)
         if whole(real, real.read_bytes()) != before:
@@ -49,6 +50,47 @@ def replace(real: Path, before: bytes, after: bytes) -> bool:
     finally:
         new.unlink(missing_ok=True)
     return True
+
+
+def create(real: Path, data: bytes) -> bool:
+    """Make it, whole from its first moment, for nobody but who owns its directory.
+
+    Returns:
+        False: there is one already, which stays as it is.
+
+    Raises:
+        OSError: it cannot be made, and nothing is left of it.
+    """
+    new = _beside(real)
+    home = real.parent.stat()
+    try:
+        handle = os.open(new, _NEW, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            if home.st_uid != os.geteuid():  # root makes it for the agent
+                os.fchown(handle, home.st_uid, home.st_gid)
+            file.write(data)
+            file.flush()
+            os.fsync(handle)
+        if real.exists():
+            return False
+        new.rename(real)
+    finally:
+        new.unlink(missing_ok=True)
+    sync_directory(real.parent)
+    return True
+
+
+def remove(real: Path, before: bytes) -> bool:
+    """Remove it. False: it is not `before` any more, and stays as it is. Raises OSError."""
+    if whole(real, real.read_bytes()) != before:
+        return False
+    real.unlink()
+    sync_directory(real.parent)
+    return True
+
+
+def _beside(real: Path) -> Path:
+    return real.with_name(f".{real.name}.{secrets.token_hex(4)}")
 
 
 def _renamed(new: Path, real: Path) -> bool:
@@ -69,7 +111,7 @@ def _write_like(old: Path, new: Path, data: bytes) -> bool:
     False: the owner cannot be kept.
     """
     was = old.stat()
-    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    handle = os.open(new, _NEW, 0o600)
     with os.fdopen(handle, "wb") as file:
         try:
             made = os.fstat(handle)

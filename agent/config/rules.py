@@ -12,11 +12,11 @@ from agent.udid import listed_key
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
 
-def cross_mistakes(document: Document) -> Iterator[Mistake]:
+def cross_mistakes(document: Documents) -> Iterator[Mistake]:
     """Rules over several keys. On the raw document, so that they too tell all mistakes at once."""
     data = document.data
     udids: dict[str, KeyPath] = {}
@@ -25,24 +25,32 @@ def cross_mistakes(document: Document) -> Iterator[Mistake]:
         if isinstance(udid, str) and udids.setdefault(listed_key(udid), path) != path:
             yield Mistake((*path, "udid"), "this device is listed twice: join the two entries")
     default_org = document.table("agent").get("org_id", 1)
-    names: set[tuple[str, str]] = set()
-    ids: dict[int, str] = {}
+    names: dict[tuple[str, str], KeyPath] = {}
+    ids: dict[int, tuple[str, KeyPath]] = {}
     for path, webhook in _tables(data, "webhooks"):
         name, number = webhook.get("name"), webhook.get("id")
         org = webhook.get("org_id", default_org)
         if isinstance(name, str):
-            if (repr(org), name) in names:
+            first = names.setdefault((repr(org), name), path)
+            if first != path:
                 yield Mistake(
                     (*path, "name"),
-                    f"another webhook of organisation {org} has this name: names are unique in one",
+                    f"another webhook of organisation {org}{_elsewhere(document, first, path)} has "
+                    "this name: names are unique in one",
                 )
-            names.add((repr(org), name))
         if type(number) is int:
-            if number in ids:
-                other = printable(ids[number], QUOTE)
-                yield Mistake((*path, "id"), f"webhook '{other}' has the id {number} already")
-            ids.setdefault(number, str(name))
+            other, first = ids.setdefault(number, (str(name), path))
+            if first != path:
+                where = _elsewhere(document, first, path)
+                what = f"webhook '{printable(other, QUOTE)}'{where} has the id {number} already"
+                yield Mistake((*path, "id"), what)
         yield from _webhook_mistakes(path, webhook)
+
+
+def _elsewhere(document: Documents, first: KeyPath, path: KeyPath) -> str:
+    """Where that is, if it is not in the file in which the mistake is."""
+    file, line, _ = document.place(first)
+    return "" if file == document.place(path)[0] else f" ({file}:{line})"
 
 
 def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:

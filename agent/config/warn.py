@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,17 +17,17 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config.derived import Config
-    from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
     from agent.errors import Problem
 
 
-def warnings(config: Config, document: Document) -> tuple[Problem, ...]:
+def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
     """What a valid file may come to regret, in its order. `document` is what `config` is of."""
     found = [
         *_exposed_urls(config),
         *_exposed_servers(config),
-        *exposed_files(config, Path(document.file)),
+        *exposed_files(config, document),
         *_idle_webhooks(config),
         *_repeated_urls(config),
     ]

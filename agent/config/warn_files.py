@@ -15,14 +15,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.config.derived import Config
+    from agent.config.document import Document
+    from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
 _SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sign|token", re.IGNORECASE)
 """Headers, options, parameters of a URL that bear such a word hold a secret; X-Rack may not."""
 
 
-def exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
-    """Of the configuration's `file` itself and of those that it names; looks at their modes."""
+def exposed_files(config: Config, documents: Documents) -> Iterator[Mistake]:
+    """Of the configuration's files themselves and those that they name; looks at their modes."""
     for path, secret in config.secrets():
         if isinstance(secret, Secret) and secret.kind is Kind.FILE:
             yield from _file_warnings(path, Path(secret.where), secret=True)
@@ -31,14 +33,27 @@ def exposed_files(config: Config, file: Path) -> Iterator[Mistake]:
             if (named := getattr(webhook.tls, key)) is not None:
                 path = ("webhooks", index, "tls", key)
                 yield from _file_warnings(path, Path(named), secret=key == "key")
-    mode, allowed = _modes(file)
+    yield from _own_warnings(config, documents, documents.own, ())
+    if documents.managed is not None:
+        first = ("webhooks", documents.of_operator)
+        yield from _own_warnings(config, documents, documents.managed, first)
+
+
+def _own_warnings(
+    config: Config, documents: Documents, document: Document, path: KeyPath
+) -> Iterator[Mistake]:
+    """Of one of the two, said at that path of both."""
+    file = document.file
+    mode, allowed = _modes(Path(file))
     if mode & stat.S_IWOTH:
-        yield Mistake((), f"others can change it (mode {mode:04o}): chmod {allowed:04o} {file}")
-    elif mode & ~allowed & _READ and _holds_secrets(config):
+        message = f"others can change it (mode {mode:04o}): chmod {allowed:04o} {file}"
+        yield Mistake(path, message, ())
+    elif mode & ~allowed & _READ and _holds_secrets(config, documents, document):
         yield Mistake(
-            (),
+            path,
             f"holds secrets and others can read it (mode {mode:04o}): chmod {allowed:04o} {file}, "
             f"or move the secrets into files of their own",
+            (),
         )
 
 
@@ -70,13 +85,14 @@ def _file_warnings(path: KeyPath, file: Path, *, secret: bool) -> Iterator[Mista
         yield Mistake(path, f"others can read {file} (mode {mode:04o}): chmod {allowed:04o} {file}")
 
 
-def _holds_secrets(config: Config) -> bool:
-    """Whether any stands in the file itself."""
+def _holds_secrets(config: Config, documents: Documents, document: Document) -> bool:
+    """Whether any stands in that file itself."""
     return any(
         _url_holds_one(each)
         if isinstance(each, PrivateUrl)
         else each.kind is Kind.INLINE and (not _is_named_freely(path) or _sounds_secret(path[-1]))
         for path, each in config.secrets()
+        if documents.home(path)[0] is document
     )
 
 

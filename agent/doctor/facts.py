@@ -79,7 +79,7 @@ class UnitFacts:
 
 @dataclass(frozen=True, slots=True)
 class ConfigFacts:
-    """The configuration file, as `check` sees it."""
+    """The configuration file with the agent's own beside it, as `check` sees them."""
 
     path: Path
     problems: tuple[Problem, ...]
@@ -87,7 +87,7 @@ class ConfigFacts:
     summary: str = ""
     webhooks: int = 0
     changed_at: float = 0.0
-    """Seconds since the epoch; 0: it is not there."""
+    """The later of the two, in seconds since the epoch; 0: they are not there."""
 
 
 @dataclass(frozen=True, slots=True)

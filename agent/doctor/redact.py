@@ -54,8 +54,11 @@ def without(text: str, private: Iterable[str]) -> str:
 
 
 def shown(config: Config) -> dict[str, Any]:
-    """What the file sets, without secrets: of those it says where they are. Comments are left out.
+    """What the files set, without secrets: of those it says where they are. Comments are left out.
 
-    Durations are seconds.
+    Durations are seconds; `in` is where a webhook stands.
     """
-    return config.model_dump(mode="json", exclude_unset=True)
+    tree = config.model_dump(mode="json", exclude_unset=True)
+    for row, webhook in zip(tree.get("webhooks", ()), config.webhooks, strict=True):
+        row["in"] = str(config.origin_of(webhook) or "")
+    return tree

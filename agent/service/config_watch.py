@@ -1,7 +1,8 @@
-"""Reloads when the configuration file changes: once it has been left alone, and only what is new.
+"""Reloads when a file of the configuration changes: left alone since, and only what is new.
 
-The file is read every LOOK seconds, wherever links lead and however an editor saves: in place, by a
-rename, by moving the old one away first. What counts is its text, not its time.
+The files, the operator's and the agent's own, are read every LOOK seconds, wherever links lead and
+however an editor saves: in place, by a rename, by moving the old one away first. What counts is
+their text, not their time.
 """
 
 from __future__ import annotations
@@ -11,9 +12,8 @@ import contextlib
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from agent.config import parse
-from agent.config.file import EMPTY
-from agent.errors import AgentError, ConfigError, Problem
+from agent.config.file import is_usable
+from agent.errors import AgentError
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class ConfigWatch:
     """Looks at the file until it is cancelled.
 
     Args:
-        file: the file.
+        file: both of them.
         looks: what was seen of it; told of every reload by whoever does it.
         enabled: whether it is wanted now.
         reload: loads the file, unless that is not `wanted` any more.
@@ -114,33 +114,16 @@ class ConfigWatch:
                 await self._look()
 
     async def _look(self) -> None:
-        text, fingerprint = await in_thread(self._file.look, "watch config")
-        action = self._looks.look(fingerprint)
+        look = await in_thread(self._file.look, "watch config")
+        action = self._looks.look(look.fingerprint)
         if action is Action.NOTHING:
             return
-        if action is Action.TRY and not await asyncio.to_thread(self._usable, text):
+        emptied = self._file.emptied(look)
+        usable = emptied is None and await asyncio.to_thread(is_usable, look)
+        if action is Action.TRY and not usable:
             return
-        emptied = not text.strip() and (text or fingerprint == EMPTY)
-        if emptied and fingerprint != self._looks.in_force:
-            # Cut to nothing, as by a full disk: all webhooks gone, and what waits for them.
-            self._refuse(_emptied(self._file), fingerprint)
+        if emptied is not None and look.fingerprint != self._looks.in_force:
+            self._refuse(emptied, look.fingerprint)
             return
         with contextlib.suppress(AgentError):  # said, with its reasons, by the reload
             await self._reload()
-
-    def _usable(self, text: str) -> bool:
-        if not text.strip():
-            return False
-        try:
-            parse(text, str(self._file.path))
-        except Exception:  # noqa: BLE001 - whatever it is, the reload that is insisted on says it
-            return False
-        return True
-
-
-def _emptied(file: ConfigFile) -> ConfigError:
-    message = (
-        "the file is empty now, which is not taken by itself: put it back, or say "
-        "'device-agent reload' if it is meant"
-    )
-    return ConfigError([Problem(str(file.path), 1, 1, message)])

@@ -1,23 +1,27 @@
-"""Webhooks made, changed and deleted by the API: in the file, and in force before it answers."""
+"""Webhooks made, changed and deleted by the API: in the agent's own file, and in force at once.
+
+Those of the operator's file are never changed here: whoever asks is told where they stand.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from concurrent.futures import CancelledError
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypedDict
 
 import structlog
 
-from agent.config.change import change
-from agent.errors import AgentError, CannotWriteError, EditError, FileBusyError, StartError
+from agent.config.change import Target, change
+from agent.errors import AgentError, CannotWriteError, EditError, ProvisionedError, StartError
 from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
-    from pathlib import Path
 
+    from agent.config import Webhook
+    from agent.config.change import Changed
     from agent.config.edit import Change
+    from agent.config.file import ConfigFile
     from agent.service.live import Live
     from agent.service.rows import Json
 
@@ -32,24 +36,24 @@ class DeletedWebhook(TypedDict):
 
 
 class WebhookEditor:
-    """Changes the file, then reloads; where that fails, the file is as it was.
+    """Changes the agent's own file, then reloads; where that fails, the file is as it was.
 
     Args:
-        path: the file; None: this agent has none.
+        file: the configuration's files; None: this agent has none.
         live: what is in force.
         reload: loads the file.
     """
 
     def __init__(
-        self, path: Path | None, live: Live, reload: Callable[[], Coroutine[Any, Any, object]]
+        self, file: ConfigFile | None, live: Live, reload: Callable[[], Coroutine[Any, Any, object]]
     ) -> None:
-        self._path = path
+        self._file = file
         self._live = live
         self._reload = reload
         self._lock = asyncio.Lock()
 
     async def create(self, fields: Json) -> int:
-        """A new webhook; its id. Raises as `change`, and what a reload raises."""
+        """A new webhook, in the agent's own file; its id. Raises as `change`, and as a reload."""
         if not isinstance(fields.get("name"), str) or not fields["name"]:
             raise EditError("a new webhook needs a name")
         await self._apply(_change(fields=fields))
@@ -58,10 +62,11 @@ class WebhookEditor:
     async def edit(self, name: str, fields: Json) -> int:
         """Set keys of a webhook (null: back to the default); its id. Raises likewise.
 
+        ProvisionedError: it is one of the operator's file.
         One that gets a new name keeps its id, and so what waits for it.
         """
         id_ = self._live.webhook_id(name)
-        old = self._live.webhooks[id_]
+        old = self._mine(id_)
         if fields.get("name", old.name) != old.name or "org_id" in fields:
             fields = {"id": id_, **fields}
         await self._apply(_change(old.name, self._live.config.org_of(old), fields))
@@ -70,14 +75,16 @@ class WebhookEditor:
     async def delete(self, name: str) -> DeletedWebhook:
         """Delete a webhook, and cancel what waits for it; what it was. Raises likewise."""
         id_ = self._live.webhook_id(name)
-        old = self._live.webhooks[id_]
+        old = self._mine(id_)
         await self._apply(_change(old.name, self._live.config.org_of(old)))
         return {"id": id_, "name": old.name}
 
     async def _apply(self, wanted: Change) -> None:
         """To its end, though who waits may be gone: a client that hangs up leaves no half of it."""
-        if self._path is None:
+        file = self._file
+        if file is None or file.managed is None:
             raise CannotWriteError("this agent runs without a configuration file")
+        target = Target.managed(file.path, file.managed)
         loop = asyncio.get_running_loop()
 
         def load() -> None:
@@ -86,20 +93,25 @@ class WebhookEditor:
             except CancelledError:  # no asyncio.CancelledError: this is a thread
                 raise StartError("the agent stopped before it was in force") from None
 
-        work = partial(
-            change, self._path, wanted, load, stays=_never, not_put_back=_say_not_put_back
-        )
+        def work() -> Changed[None]:
+            emptied = file.emptied(file.look())
+            if emptied is not None:  # a change of it would put that in force, too
+                raise emptied
+            return change(target, wanted, load, stays=_never, not_put_back=_say_not_put_back)
+
         async with self._lock:
-            try:
-                changed = await in_thread(work, "change config")
-            except FileBusyError:
-                raise
-            except CannotWriteError as error:
-                raise CannotWriteError(
-                    f"the agent may not do that ({error.why}): 'device-agent webhooks', run on its "
-                    "host by who may write the file, does it"
-                ) from None
+            changed = await in_thread(work, "change config")
             log.info("config.written", file=str(changed.file), webhook=_name(wanted))
+
+    def _mine(self, id_: int) -> Webhook:
+        webhook = self._live.webhooks[id_]
+        origin = self._live.config.origin_of(webhook)
+        if origin is not None and not origin.managed:
+            raise ProvisionedError(
+                f"webhook {webhook.name!r} stands in {origin}, which the API never changes: change "
+                "it there, or with 'device-agent webhooks' on the agent's host"
+            )
+        return webhook
 
     def _id_of(self, name: str, org_id: int | None) -> int:
         live = self._live

@@ -12,7 +12,7 @@ from agent.service.rows import Time, iso
 
 if TYPE_CHECKING:
     from agent.clock import Clock
-    from agent.config import Webhook
+    from agent.config import Config, Webhook
     from agent.deliver.dispatcher import Dispatcher
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookStats
@@ -33,6 +33,11 @@ class WebhookSettings(TypedDict):
     devices: list[str]
     tags: list[str]
     platforms: list[Platform]
+    managed: bool
+    """It is in the agent's own file: the API may change and delete it."""
+    file: str
+    """In which it stands; "": in none."""
+    line: int
 
 
 class _Delivery(TypedDict, total=False):
@@ -102,7 +107,7 @@ class Webhooks:
         stats = self._dispatcher.stats_of(id_)
         return {
             "id": id_,
-            **settings_row(webhook, self._live.config.org_of(webhook)),
+            **settings_row(webhook, self._live.config),
             "status": _status(webhook, stats),
             **_delivery(stats),
         }
@@ -144,19 +149,23 @@ class Webhooks:
         }
 
 
-def settings_row(webhook: Webhook, org_id: int) -> WebhookSettings:
-    """What the file says of a webhook."""
+def settings_row(webhook: Webhook, config: Config) -> WebhookSettings:
+    """What the files say of a webhook."""
+    origin = config.origin_of(webhook)
     return {
         "name": webhook.name,
         "url": webhook.url.bare,
         "description": webhook.description,
         "events": list(webhook.events),
         "enabled": webhook.enabled,
-        "org_id": org_id,
+        "org_id": config.org_of(webhook),
         "payload": webhook.payload,
         "devices": list(webhook.devices),
         "tags": list(webhook.tags),
         "platforms": list(webhook.platforms),
+        "managed": origin is not None and origin.managed,
+        "file": origin.file if origin is not None else "",
+        "line": origin.line if origin is not None else 0,
     }
 
 

@@ -12,6 +12,7 @@ import pytest
 from agent.config.change import FileChanger, change
 from agent.config.edit import Change
 from agent.errors import AgentError, ApiError, CannotWriteError, FileBusyError
+from tests.config.kit import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,7 +56,7 @@ class Loads:
 def changed(
     path: Path, loads: Loads, stays: Callable[[AgentError], bool] = lambda _: False
 ) -> Changed[object]:
-    return change(path, OFF, loads, stays=stays, not_put_back=loads.kept.append)
+    return change(own(path), OFF, loads, stays=stays, not_put_back=loads.kept.append)
 
 
 def test_what_is_taken_stays(path: Path) -> None:
@@ -101,23 +102,25 @@ def test_what_somebody_wrote_meanwhile_is_not_put_back(path: Path) -> None:
 def test_it_is_the_only_change_until_its_end(path: Path) -> None:
     def other() -> str:
         with pytest.raises(FileBusyError, match="by another command"):
-            FileChanger.open(path)
+            FileChanger.open(own(path))
         return "loaded"
 
     assert changed(path, Loads(path, other)).answer == "loaded"
-    FileChanger.open(path).close()
+    FileChanger.open(own(path)).close()
 
 
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from agent.config.change import change
+from agent.config.change import Target, change
 from agent.config.edit import Change
 
 def load():
     os.kill(os.getpid(), signal.SIGKILL)
 
-change(Path(sys.argv[1]), Change("a", None, {"enabled": False}), load,
+path = Path(sys.argv[1])
+target = Target.own(path, {"STATE_DIRECTORY": str(path.parent)})
+change(target, Change("a", None, {"enabled": False}), load,
        stays=lambda _: False, not_put_back=print)
 """
 
@@ -127,6 +130,6 @@ def test_killed_before_it_is_in_force_it_leaves_the_new_file_whole(path: Path) -
     assert done.returncode == -signal.SIGKILL
     assert path.read_text() == DONE
     assert list(path.parent.iterdir()) == [path]
-    with FileChanger.open(path) as file:  # its lock went with it
+    with FileChanger.open(own(path)) as file:  # its lock went with it
         file.change(Change("a", None, {"enabled": None}))
     assert path.read_text() == TEXT

@@ -47,7 +47,8 @@ udid = "x"
 
 def edited(change: Change, text: str) -> str:
     """The text with the change made."""
-    return change.apply(Document(text, "f")).text
+    document = Document(text, "f")
+    return change.apply(document, document.table("agent").get("org_id", 1)).text
 
 
 def changed(change: Change, text: str = FILE) -> list[str]:
@@ -133,16 +134,16 @@ def test_an_inline_array_stays_one() -> None:
 
 def test_a_name_that_looks_like_an_id_is_a_name_first() -> None:
     text = '[[webhooks]]\nid = 2\nname = "1"\n[[webhooks]]\nid = 1\nname = "x"\n'
-    assert webhook_of(Document(text, "f"), "1")["id"] == 2
-    assert webhook_of(Document(text, "f"), "2")["id"] == 2
+    assert webhook_of(Document(text, "f"), "1", 1)["id"] == 2
+    assert webhook_of(Document(text, "f"), "2", 1)["id"] == 2
 
 
 def test_of_two_with_one_name_the_organisation_says_which() -> None:
     text = '[agent]\norg_id = 5\n[[webhooks]]\nname = "x"\n[[webhooks]]\nname = "x"\norg_id = 7\n'
     with pytest.raises(UnknownWebhookError, match=r"organisation 5: .* organisation 7: "):
-        webhook_of(Document(text, "f"), "x")
-    assert "org_id" not in webhook_of(Document(text, "f"), "x", 5)
-    assert webhook_of(Document(text, "f"), "x", 7)["org_id"] == 7
+        webhook_of(Document(text, "f"), "x", 5)
+    assert "org_id" not in webhook_of(Document(text, "f"), "x", 5, 5)
+    assert webhook_of(Document(text, "f"), "x", 5, 7)["org_id"] == 7
     assert changed(Change("x", 7), text) == [
         "- [[webhooks]]", '- name = "x"', "- org_id = 7",
     ]  # fmt: skip

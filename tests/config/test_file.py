@@ -15,6 +15,7 @@ from agent.config.change import FileChanger
 from agent.config.edit import Change
 from agent.config.file import ConfigFile
 from agent.errors import CannotWriteError, ChangeRefusedError, ConfigError
+from tests.config.kit import files, own
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def change(path: Path, wanted: Change) -> None:
-    with FileChanger.open(path) as file:
+    with FileChanger.open(own(path)) as file:
         file.change(wanted)
 
 
@@ -120,19 +121,19 @@ class Meanwhile:
     def __init__(self, path: Path, texts: list[str]) -> None:
         self.path, self.texts = path, texts
 
-    def apply(self, document: Document) -> Document:
+    def apply(self, document: Document, default_org: int) -> Document:
         if self.texts:
             self.path.write_text(self.texts.pop(0))
-        return OFF.apply(document)
+        return OFF.apply(document, default_org)
 
 
 def test_what_an_editor_saves_meanwhile_is_kept(path: Path) -> None:
     edited = TEXT.replace("# mine", "# theirs")
-    with FileChanger.open(path) as file:
+    with FileChanger.open(own(path)) as file:
         file.change(Meanwhile(path, [edited]))  # type: ignore[arg-type]  # it has the one method
     assert path.read_text() == edited + "enabled = false\n"
     path.write_text(TEXT)
-    with FileChanger.open(path) as file:
+    with FileChanger.open(own(path)) as file:
         saves = [f"{TEXT}# {number}\n" for number in range(9)]
         with pytest.raises(CannotWriteError, match="try again"):
             file.change(Meanwhile(path, saves))  # type: ignore[arg-type]  # likewise
@@ -141,7 +142,7 @@ def test_what_an_editor_saves_meanwhile_is_kept(path: Path) -> None:
 
 
 def test_put_back_is_byte_for_byte_and_never_over_what_others_wrote(path: Path) -> None:
-    with FileChanger.open(path) as file:
+    with FileChanger.open(own(path)) as file:
         file.change(OFF)
         file.put_back()
         assert path.read_text() == TEXT
@@ -162,7 +163,7 @@ def test_many_at_once_lose_nothing(path: Path) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    config, _ = ConfigFile(path).load()
+    config, _ = files(path).load()
     assert {webhook.name for webhook in config.webhooks} == {"a", *(f"n{n}" for n in range(12))}
 
 
@@ -172,18 +173,19 @@ from pathlib import Path
 from agent.config import parse
 from agent.config.document import Document
 from agent.config.edit import Change
-from agent.config.change import FileChanger
+from agent.config.change import FileChanger, Target
 from agent.errors import CannotWriteError
+path = Path(sys.argv[1])
 # What is loaded late, while it may be read.
 codecs.lookup("utf-8-sig")
-Change(fields={"name": "a"}).apply(Document("", "f"))
-parse(Path(sys.argv[1]).read_text(), "f")
+Change(fields={"name": "a"}).apply(Document("", "f"), 1)
+parse(path.read_text(), "f")
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
     os.setuid(65534)
 try:
-    with FileChanger.open(Path(sys.argv[1])) as file:
+    with FileChanger.open(Target.own(path, {"STATE_DIRECTORY": str(path.parent)})) as file:
         file.change(Change("a", None, {"enabled": False}))
 except CannotWriteError as error:
     print(error)
@@ -231,24 +233,30 @@ def test_one_that_is_being_written_is_not_taken_for_an_empty_one(path: Path) -> 
 
     writer = threading.Thread(target=write)
     writer.start()
-    config, _ = Watched(path).load()
+    config, _ = Watched(path, {"STATE_DIRECTORY": str(path.parent)}).load()
     writer.join()
     assert len(config.webhooks) == 1
 
 
+def seen(file: ConfigFile) -> tuple[str, str]:
+    """The operator's text and the fingerprint of a look."""
+    look = file.look()
+    return "" if look.texts is None else look.texts.own, look.fingerprint
+
+
 def test_what_was_loaded_is_known_by_its_text(path: Path) -> None:
-    file = ConfigFile(path)
+    file = files(path)
     file.load()
-    assert file.look() == (TEXT, file.loaded)
+    assert seen(file) == (TEXT, file.loaded)
     path.touch()
-    assert file.look()[1] == file.loaded
+    assert seen(file)[1] == file.loaded
     good = file.loaded
     path.write_text("[nonsense]\n")
-    assert file.look()[1] != good
+    assert seen(file)[1] != good
     with pytest.raises(ConfigError):
         file.load()
-    assert file.look() == ("[nonsense]\n", file.loaded)
+    assert seen(file) == ("[nonsense]\n", file.loaded)
     path.unlink()
     with pytest.raises(ConfigError):
         file.load()
-    assert file.look() == ("", file.loaded)
+    assert seen(file) == ("", file.loaded)

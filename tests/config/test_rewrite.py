@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from agent.config.change import FileChanger
 from agent.config.document import read
 from agent.config.edit import Change
-from agent.config.file import ConfigFile
 from agent.config.journal import is_torn, journal_of, torn_by
+from tests.config.kit import files, own
 
 TEXT = """# mine
 [[webhooks]]
@@ -158,14 +158,15 @@ def test_a_half_written_file_is_read_whole_and_brought_to_its_end(path: Path) ->
     make_journal(real, before, after)
     path.write_bytes(before + b"ena")
     assert read(path) == DONE
-    text, fingerprint = ConfigFile(path).look()
-    assert text == DONE
-    with FileChanger.open(path) as file:
+    look = files(path).look()
+    assert look.texts is not None
+    assert look.texts.own == DONE
+    with FileChanger.open(own(path)) as file:
         assert path.read_text() == DONE
         file.change(Change("a", None, {"enabled": None}))
     assert path.read_text() == TEXT
     assert list(path.parent.iterdir()) == [path]
-    assert ConfigFile(path).look()[1] != fingerprint
+    assert files(path).look().fingerprint != look.fingerprint
 
 
 def test_who_wrote_the_file_after_a_crash_is_heard(path: Path) -> None:

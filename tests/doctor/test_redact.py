@@ -80,6 +80,7 @@ def test_what_is_shown() -> None:
                 ],
                 "headers": {"X-Key": "inline secret", "X-Rack": "systemd credential rack"},
                 "proxy": "http://proxy:3128",
+                "in": "agent.toml:17",
             }
         ],
     }

@@ -139,6 +139,41 @@ async def test_a_full_disk_is_said_once_not_per_change(
 
 @pytest.mark.netns
 @needs_tmpfs
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_webhook_that_the_disk_does_not_take_is_refused_whole(
+    place: Path, disk: PrivateDisk, host: FakeAdbHost, receiver: Receiver, first: bool
+) -> None:
+    """Neither half a file nor a webhook in force; those that were made before stay."""
+    kept = disk.path / "webhooks.toml"
+    url = receiver.url()
+    async with AgentProcess(
+        place, config(host, {1: (receiver, EVERY_EVENT)}), disk.wrapper
+    ) as agent:
+        await agent.start()
+        body = {"name": "before", "url": url, "events": ["online"]}
+        if not first:
+            assert (await agent.api("POST", "/v1/webhooks", body))[0] == 201
+        text = None if first else kept.read_bytes()
+        files = {each.name for each in disk.path.iterdir()}
+        disk.fill()
+        asked: list[tuple[str, str, Any]] = [("POST", "", body | {"name": "n"})]
+        if not first:
+            asked += [("PATCH", "/before", {"description": "d"}), ("DELETE", "/before", None)]
+        for method, path, fields in asked:
+            status, answered = await agent.api(method, f"/v1/webhooks{path}", fields)
+            assert (status, answered["error"]["code"]) == (409, "cannot_write"), answered
+            assert "(No space left on device): free space on its" in answered["error"]["message"]
+        assert (kept.read_bytes() if kept.exists() else None) == text
+        assert {each.name for each in disk.path.iterdir()} == files | {"filler"}
+        disk.make_room()
+        assert (await agent.api("POST", "/v1/webhooks", body | {"name": "after"}))[0] == 201
+        rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
+        names = ["webhook 1", "after"] if first else ["webhook 1", "before", "after"]
+        assert [row["name"] for row in rows] == names
+
+
+@pytest.mark.netns
+@needs_tmpfs
 async def test_sigterm_while_the_disk_is_full(
     place: Path, disk: PrivateDisk, host: FakeAdbHost, receiver: Receiver
 ) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
 CONFIG = "/etc/device-agent/agent.toml"
+MANAGED = "/var/lib/device-agent/webhooks.toml"
 WEBHOOK = """
 [[webhooks]]
 name = "{}"
@@ -168,7 +169,7 @@ def ids(machine: Machine) -> dict[str, int]:
     return {row["name"]: row["id"] for row in answer["webhooks"]}
 
 
-def test_webhooks_are_written_by_commands_for_the_agent_may_not(
+def test_webhooks_of_the_file_are_written_by_commands_for_the_agent_may_not(
     machine: Machine, installed: str
 ) -> None:
     before = machine.text(CONFIG)
@@ -181,10 +182,36 @@ def test_webhooks_are_written_by_commands_for_the_agent_may_not(
     assert machine.stat(CONFIG) == "root:device-agent 640"
     asked = ("curl", "--silent", "--unix-socket", "/run/device-agent/control.sock", "-X", "DELETE")
     refused = machine.run(*asked, "http://localhost/v1/webhooks/three").output
-    assert json.loads(refused)["error"]["code"] == "cannot_write"
+    assert json.loads(refused)["error"]["code"] == "provisioned"
     machine.run("device-agent", "webhooks", "delete", "three", "--yes")
     assert machine.text(CONFIG) == before
     assert "three" not in ids(machine)
+
+
+def test_the_agent_keeps_what_is_made_over_its_api(machine: Machine, installed: str) -> None:
+    """In its sandbox, which lets it write its state directory alone."""
+    before = machine.text(CONFIG)
+    body = {"name": "kept", "url": "http://127.0.0.1:9/", "events": ["online"]}
+    made = machine.run(
+        "curl", "--silent", "--unix-socket", "/run/device-agent/control.sock",
+        "--json", json.dumps(body), "http://localhost/v1/webhooks",
+    ).output  # fmt: skip
+    row = json.loads(made)
+    assert (row["managed"], row["file"]) == (True, MANAGED), row
+    assert machine.stat(MANAGED) == "device-agent:device-agent 600"
+    machine.run("device-agent", "webhooks", "edit", "kept", "--name", "renamed")
+    assert ids(machine)["renamed"] == row["id"]
+    machine.run("systemctl", "stop", "device-agent")
+    machine.run(
+        "device-agent", "webhooks", "create", "--managed", "--name", "later",
+        "--url", "http://127.0.0.1:9/", "--events", "online",
+    )  # fmt: skip
+    assert machine.stat(MANAGED) == "device-agent:device-agent 600", "root made the new one"
+    machine.run("systemctl", "start", "device-agent")
+    assert {"renamed", "later"} <= ids(machine).keys()
+    for name in ("renamed", "later"):
+        machine.run("device-agent", "webhooks", "delete", name, "--yes")
+    assert machine.text(CONFIG) == before
 
 
 def test_an_upgrade_keeps_configuration_and_store(machine: Machine, installed: str) -> None:

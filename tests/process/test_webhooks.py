@@ -56,6 +56,11 @@ async def webhook(agent: AgentProcess, *arguments: str) -> dict[str, Any]:
     return row
 
 
+def managed(agent: AgentProcess) -> Path:
+    """The agent's own file."""
+    return agent.directory / "state" / "webhooks.toml"
+
+
 def activities(receiver: Receiver, target: str) -> list[tuple[str, str]]:
     bodies = [json.loads(r.body) for r in receiver.requests if r.target == target]
     return [(body["deviceUdid"], body["eventDescription"]) for body in bodies]
@@ -225,7 +230,10 @@ async def test_the_api_s_webhooks(place: Path, receiver: Receiver) -> None:
         status, edited = await agent.api("PATCH", "/v1/webhooks/d", {"description": None, "id": 99})
         assert (status, edited["id"], edited["description"]) == (200, 99, "")
         assert await agent.api("DELETE", "/v1/webhooks/d") == (200, {"id": 99, "name": "d"})
-        assert agent.path.read_text() == before
+        kept = managed(agent).read_text()
+        assert "[[webhooks]]" not in kept.replace("Only [[webhooks]]", "")
+        assert (await agent.api("POST", "/v1/webhooks", {**body, "name": "kept"}))[0] == 201
+        kept = managed(agent).read_text()
 
         for method, path, wrong, expected in (
             ("POST", "", {}, (400, "bad_edit")),
@@ -237,8 +245,11 @@ async def test_the_api_s_webhooks(place: Path, receiver: Receiver) -> None:
             ("POST", "", [], (400, "bad_request")),
             ("GET", "/bord", None, (404, "unknown_webhook")),
             ("PATCH", "/bord", {}, (404, "unknown_webhook")),
-            ("PATCH", "/board", {"evnets": []}, (422, "bad_config")),
-            ("PATCH", "/board", {"name": None}, (422, "bad_config")),
+            ("PATCH", "/kept", {"evnets": []}, (422, "bad_config")),
+            ("PATCH", "/kept", {"name": None}, (422, "bad_config")),
+            ("PATCH", "/kept", {"name": "board"}, (422, "bad_config")),
+            ("PATCH", "/board", {"enabled": False}, (409, "provisioned")),
+            ("DELETE", "/7", None, (409, "provisioned")),
             ("DELETE", "/bord", None, (404, "unknown_webhook")),
         ):
             status, answered = await agent.api(method, f"/v1/webhooks{path}", wrong)
@@ -248,15 +259,23 @@ async def test_the_api_s_webhooks(place: Path, receiver: Receiver) -> None:
             "webhook 'x': events: this key is missing",
             'webhook \'x\' url: must be absolute and start with "http://" or "https://"',
         ] or len(answered["error"]["problems"]) == 2
+        _, answered = await agent.api("DELETE", "/v1/webhooks/board")
+        assert f"stands in {agent.path}:20, which the API never" in answered["error"]["message"]
         assert agent.path.read_text() == before
+        assert managed(agent).read_text() == kept
         assert (await agent.api("GET", "/v1/status"))[1]["reload"]["ok"]
         rows = (await agent.api("GET", "/v1/webhooks"))[1]["webhooks"]
-        assert [row["name"] for row in rows] == ["board"]
+        assert [(row["name"], row["managed"], row["file"], row["line"]) for row in rows] == [
+            ("board", False, str(agent.path), 20),
+            ("kept", True, str(managed(agent)), 4),
+        ]
 
 
 @pytest.mark.netns
 @pytest.mark.skipif(not user_namespaces_work(), reason="no private mount namespaces here")
-async def test_an_agent_that_may_not_write_says_who_may(place: Path, receiver: Receiver) -> None:
+async def test_an_agent_that_may_write_nothing_but_its_state_makes_webhooks(
+    place: Path, receiver: Receiver
+) -> None:
     """As in its sandbox: the file system is read-only to it."""
     state = place / "state"
     state.mkdir()
@@ -276,11 +295,14 @@ async def test_an_agent_that_may_not_write_says_who_may(place: Path, receiver: R
             await agent.until(lambda: any("agent.ready" in line for line in agent.log), "ready")
             agent.directory = state  # where its socket is
             status, answered = await agent.api("PATCH", "/v1/webhooks/board", {"enabled": False})
-            assert (status, answered["error"]["code"]) == (409, "cannot_write")
-            assert "Read-only file system" in answered["error"]["message"]
-            assert "'device-agent webhooks', run on its host" in answered["error"]["message"]
+            assert (status, answered["error"]["code"]) == (409, "provisioned")
+            assert "'device-agent webhooks' on the agent's host" in answered["error"]["message"]
             row = await webhook(agent, "disable", "board")
             assert row["status"] == "disabled", "which is not in the sandbox"
+            body = {"name": "new", "url": receiver.url("/new"), "events": ["online"]}
+            assert (await agent.api("POST", "/v1/webhooks", body))[0] == 201
+            assert agent.path.read_text() == text.rstrip("\n") + "\nenabled = false\n"
+            assert 'name = "new"' in (state / "webhooks.toml").read_text()
 
 
 @pytest.mark.netns
@@ -289,7 +311,9 @@ async def test_a_file_that_is_mounted_by_itself_is_changed_in_place(
     place: Path, receiver: Receiver
 ) -> None:
     """As containers do it: nothing can be renamed over it."""
-    path = place / "agent.toml"
+    path = place / "state" / "webhooks.toml"
+    path.parent.mkdir()
+    path.touch()
     bind = f'mount --bind {path} {path} && exec "$@"'
     unshare = ("unshare", "-m") if os.geteuid() == 0 else ("unshare", "-rm")
     async with FakeAdbHost() as host:
@@ -303,7 +327,7 @@ async def test_a_file_that_is_mounted_by_itself_is_changed_in_place(
             assert (await agent.api("PATCH", "/v1/webhooks/new", {"enabled": False}))[0] == 200
             assert (await agent.api("DELETE", "/v1/webhooks/new"))[0] == 200
             assert 'name = "new"' not in path.read_text()
-            assert not [each for each in place.iterdir() if each.name.startswith(".")]
+            assert not [each for each in path.parent.iterdir() if each.name.startswith(".")]
 
 
 async def talk(arguments: Sequence[str | Path], says: Sequence[tuple[str, str]]) -> tuple[int, str]:

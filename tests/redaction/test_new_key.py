@@ -10,6 +10,7 @@ from pydantic import BeforeValidator
 
 from agent.config import Config, Webhook
 from agent.config.document import Document
+from agent.config.documents import Documents
 from agent.config.fields import SecretValue, Url, to_tuple
 from agent.config.model import Section
 from agent.config.secret import Kind, PrivateUrl, Secret
@@ -140,17 +141,17 @@ def test_its_lines_are_covered_on_a_terminal() -> None:
 def test_who_else_can_read_it_is_warned_of(vault: Vault, tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
     document = written(vault, file)
-    told = [str(each) for each in warnings(config_of(document), document)]
+    told = [str(each) for each in warnings(config_of(document), Documents(document))]
     (mine,) = [each for each in told if "pins" in each]
     assert "webhook 'Board' pins: others can read" in mine
     for text in ('master = "x"', '[usage.plugins.booking]\npassword = "x"'):
         file.write_text(text)
         file.chmod(0o644)
-        document = Document.read(file)
-        (loose,) = warnings(config_of(document), document)
+        documents = Documents(Document.read(file))
+        (loose,) = warnings(config_of(documents.own), documents)
         assert "holds secrets and others can read it" in loose.message
     file.write_text('[usage.plugins.booking]\nrooms = ["x"]')
-    assert warnings(config_of(Document.read(file)), Document.read(file)) == ()
+    assert warnings(config_of(Document.read(file)), Documents(Document.read(file))) == ()
 
 
 async def test_an_endpoint_that_knows_it_cannot_say_it(

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from agent.config import Config
+from agent.config.documents import MANAGED
+from agent.config.installed import STATE
 from agent.doctor.facts import (
     AdbFacts,
     AgentFacts,
@@ -34,9 +36,6 @@ from agent.store import SQLITE_VERSION
 if TYPE_CHECKING:
     from agent.doctor.facts import User
     from agent.errors import Problem
-
-INSTALLED_STATE = Path("/var/lib/device-agent")
-"""What the unit's StateDirectory= is."""
 
 
 async def gather(
@@ -92,7 +91,7 @@ async def gather(
             warnings,
             f"{len(used.webhooks)} webhooks, {len(used.devices)} devices",
             len(used.webhooks),
-            _changed(path),
+            max(_changed(path), _changed(state_dir / MANAGED)),
         ),
         usb,
         adb,
@@ -114,7 +113,7 @@ def _state_dir(config: Config, agent: AgentFacts, unit: UnitFacts) -> Path:
         return Path(agent.status["store"]["directory"])
     path = config.state_dir(os.environ)
     by_unit = config.agent.state_dir is None and unit.properties.get("LoadState") == "loaded"
-    return INSTALLED_STATE if by_unit and not path.exists() else path
+    return STATE if by_unit and not path.exists() else path
 
 
 def _changed(path: Path) -> float:
