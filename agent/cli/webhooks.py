@@ -20,7 +20,7 @@ from agent.wire.control import typed
 if TYPE_CHECKING:
     from agent.service.webhooks import KnownWebhook, SampleRow
 
-_HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "IN", "STATUS")
+_HEADINGS = ("ID", "NAME", "ENABLED", "EVENTS", "URL", "STATUS", "IN")
 
 
 @click.group()
@@ -52,13 +52,13 @@ def list_(config_path: Path, as_json: bool) -> None:
             "yes" if row["enabled"] else "no",
             ",".join(row["events"]),
             row["url"],
-            _place(row),
             row["status"],
+            _place(row),
         )
         for row in found
     ]
     colours = ["green" if row["status"] == "good" else "yellow" for row in found]
-    click.echo(columns(_HEADINGS, cells, 6, colours))
+    click.echo(columns(_HEADINGS, cells, 5, colours))
 
 
 def _place(row: KnownWebhook) -> str:
