@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 SERVED: web.AppKey[tuple[Routes, ...]] = web.AppKey("served")
 """All that is served."""
+OPEN: web.AppKey[frozenset[tuple[str, str]]] = web.AppKey("open")
+"""Method and path of what is for everybody, over TCP too."""
 Handler = Callable[[web.Request], Awaitable[Any]]
 _Handler = TypeVar("_Handler", bound=Handler)
 
@@ -78,6 +80,8 @@ class Route:
     the loop of its own, however many ask at once."""
     lasts: bool = False
     """Whether the client's going away is to end the request itself."""
+    open: bool = False
+    """Whether it is for everybody over TCP, too, whatever `[api] read` and `token` say."""
 
     @property
     def shown(self) -> str:
@@ -86,7 +90,7 @@ class Route:
 
     @property
     def changes(self) -> bool:
-        """Whether it changes something, which needs the token over TCP."""
+        """Whether it changes something, which needs the token or a session over TCP."""
         return self.method != "GET"
 
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__
+from agent.api.certificate import context_of
 from agent.app.garbage import Garbage
 from agent.model import DeviceState
 from agent.sources.registry import sources_of
+from agent.threads import in_thread
 from agent.usage.registry import plans_of as usage_plans_of
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ class Startup:
         stack.push_async_callback(api.close)
         api.use_unix(await api.open_unix(config.socket_path(setting.environ)))
         if config.api.listen:
-            api.use_tcp(await api.open_tcp(config.api.listen))
+            tls = await in_thread(partial(context_of, config.api), "certificate")
+            api.use_tcp(await api.open_tcp(config.api.listen, tls))
 
         stack.push_async_callback(parts.poller.close)
         await parts.poller.reconfigure(config.usage, usage)
