@@ -58,7 +58,7 @@ def judge(request: web.Request) -> Grant | web.Response:
         return Grant("session", session)
     wanted = services.tcp_token()
     if token is None or (wanted is None and not token.startswith(PREFIX)):
-        return _unasked(request, wanted)
+        return _without(request, token, wanted)
     if (refusal := slowed(request)) is not None:
         return refusal
     if wanted is not None and hmac.compare_digest(as_bytes(token), as_bytes(wanted)):
@@ -73,20 +73,25 @@ def judge(request: web.Request) -> Grant | web.Response:
     return _unauthorised("bad_token", "this is not the token of [api] token")
 
 
-def _unasked(request: web.Request, wanted: str | None) -> web.Response:
-    """Nothing was shown that could be right."""
-    if request.method in READING:
-        return _unauthorised(
-            "token_needed",
-            "reading over TCP needs a session (device-agent ui), or [api] token as "
-            '"Authorization: Bearer TOKEN"; [api] read says so',
-        )
-    if wanted is None:
+def _without(request: web.Request, token: str | None, wanted: str | None) -> web.Response:
+    """The refusal where no token was shown, or one although there is none."""
+    reads = request.method in READING
+    if wanted is None and not reads:
         return error_answer(
             403,
             "no_token",
             "changes are taken on the unix socket, and here with a session (device-agent ui), or "
             "with [api] token set",
+        )
+    if token is not None:
+        return _unauthorised(
+            "bad_token", "no token is right, for no [api] token is set: see 'device-agent ui'"
+        )
+    if reads:
+        return _unauthorised(
+            "token_needed",
+            "reading over TCP needs 'Authorization: Bearer TOKEN' ([api] token), or a session "
+            '(device-agent ui), for [api] read = "token"',
         )
     return _unauthorised(
         "bad_token",

@@ -66,6 +66,8 @@ class AskerRow(TypedDict):
     may_read: bool
     may_change: bool
     session: SessionRow | None
+    page: str | None
+    """Where the page is; null: it is not served over TCP."""
     exposed: bool
     """Whether the agent listens beyond this host without TLS: what is read, tokens and sessions can
     be read on the way."""
@@ -79,7 +81,12 @@ class Ended(TypedDict):
 
 
 @routes.add(
-    Route("POST", "/v1/sessions/code", errors={403: "over TCP, where no code is to be had"})
+    Route(
+        "POST",
+        "/v1/sessions/code",
+        answers=CodeRow,
+        errors={403: "over TCP, where no code is to be had"},
+    )
 )
 async def make_code(request: web.Request) -> CodeRow | web.Response:
     """A code for a browser: it works once, for 60 s, and becomes a session. Unix socket only."""
@@ -154,13 +161,14 @@ async def current_session(request: web.Request) -> web.Response:
         if isinstance(judged, web.Response):
             return judged
         grant = judged
-    known = grant.by != "nobody"
+    known, page = grant.by != "nobody", _page(request)
     row: AskerRow = {
         "by": grant.by,
         "may_read": known or not services.is_closed(),
         "may_change": known,
         "session": None if grant.session is None else services.sessions.row(grant.session),
-        "exposed": _page(request).exposed,
+        "page": page.url or None,
+        "exposed": page.exposed,
     }
     return web.json_response(row)
 

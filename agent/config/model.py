@@ -239,7 +239,7 @@ class UsageSection(Section):
 
 
 class Api(Section):
-    """The agent's own API: all of it on the unix socket; on TCP reading, changes by token."""
+    """The agent's own API: all on the unix socket; on TCP reading, changes by token or session."""
 
     socket: Annotated[FilePath, AfterValidator(check_socket_path)] | None = Field(
         default=None,

@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from agent.config.model import Api
 
 
-def check_pair(config: Config, document: Documents, *, as_agent: bool) -> None:
+def check_pair(config: Config, documents: Documents, *, as_agent: bool) -> None:
     """Try them.
 
     Blocking. Raises ConfigError, with the key that names the bad file.
 
     Args:
         config: what is to be in force.
-        document: which it is of.
+        documents: which it is of.
         as_agent: what may not be read is a mistake, too; else somebody asks who need not read it.
     """
     if mistakes := list(_mistakes(config.api, as_agent=as_agent)):
-        raise ConfigError(placed(mistakes, document))
+        raise ConfigError(placed(mistakes, documents))
 
 
 def server_context(api: Api) -> ssl.SSLContext:

@@ -91,7 +91,7 @@ def _exposed_api(api: Api) -> Iterator[Mistake]:
         yield Mistake(
             ("api", "listen"),
             (f"{everybody}, and " if api.read == "open" else "")
-            + f"{token} travel unencrypted"
+            + f"without TLS {token} travel unencrypted"
             + (", like all that is read" if api.read == "token" else "")
             + ": set [api] cert and key"
             + (', and read = "token"' if api.read == "open" else "")
