@@ -183,7 +183,9 @@ async def end_own_session(request: web.Request) -> Ended:
     return {"ended": session.id}
 
 
-@routes.add(Route("DELETE", "/v1/sessions/{id}", errors={404: "no such session"}))
+@routes.add(
+    Route("DELETE", "/v1/sessions/{id:(?!(?:code|current)$)[^/]+}", errors={404: "no such session"})
+)
 async def end_session(request: web.Request) -> Ended:
     """End a session, whoever's it is."""
     id_ = request.match_info["id"]

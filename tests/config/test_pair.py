@@ -115,7 +115,7 @@ def test_a_key_that_only_the_agent_may_read_is_no_mistake_of_who_checks(pki: Pat
         os.seteuid(65534)
         try:
             config, problems, _ = check(path)
-            with pytest.raises(ConfigError, match=r"3:1: api\.cert: .* LoadCredential="):
+            with pytest.raises(ConfigError, match=r"3:1: api\.cert: .*LoadCredential="):
                 ConfigFile(path).load()
         finally:
             os.seteuid(0)
