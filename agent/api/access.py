@@ -17,7 +17,7 @@ from agent.api.errors import error_answer
 from agent.api.grant import NOBODY, SOCKET, Grant, as_bytes, digest_of
 from agent.api.guard import READING
 from agent.api.request import GRANT, SERVICES, TRUSTED
-from agent.api.route import OPEN
+from agent.api.route import WHO_MAY
 from agent.service.attempts import whole_seconds
 from agent.service.sessions import PREFIX
 
@@ -36,9 +36,8 @@ async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     if request.app[TRUSTED]:
         request[GRANT] = SOCKET
         return await handler(request)
-    services, reads = request.app[SERVICES], request.method in READING
-    is_open = _is_open(request)
-    if is_open or (reads and not services.is_closed()):
+    services = request.app[SERVICES]
+    if _is_for_everybody(request):
         # A proxy may hand on what was meant for it; nothing is refused for it here. But who
         # follows with a session follows until that ends.
         session = _session_of(services, bearer(request))
@@ -90,8 +89,8 @@ def _without(request: web.Request, token: str | None, wanted: str | None) -> web
     if reads:
         return _unauthorised(
             "token_needed",
-            "reading over TCP needs 'Authorization: Bearer TOKEN' ([api] token), or a session "
-            '(device-agent ui), for [api] read = "token"',
+            "reading this over TCP needs 'Authorization: Bearer TOKEN' ([api] token), or a session "
+            "(device-agent ui)",
         )
     return _unauthorised(
         "bad_token",
@@ -156,12 +155,13 @@ def _unauthorised(code: str, message: str) -> web.Response:
     return answer
 
 
-def _is_open(request: web.Request) -> bool:
-    resource = request.match_info.route.resource
-    if resource is None:
-        return False
-    method = "GET" if request.method in READING else request.method
-    return (method, resource.canonical) in request.app[OPEN]
+def _is_for_everybody(request: web.Request) -> bool:
+    resource, reads = request.match_info.route.resource, request.method in READING
+    path = "" if resource is None else resource.canonical  # of what is not there
+    who = request.app[WHO_MAY].get(("GET" if reads else request.method, path), "usual")
+    if who == "usual":
+        return reads and not request.app[SERVICES].is_closed()
+    return who == "everybody"
 
 
 def _session_of(services: Services, token: str | None) -> Session | None:

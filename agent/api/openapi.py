@@ -39,7 +39,8 @@ _CHANGE_ERRORS = {
     429: "too many wrong tokens from this address; `Retry-After` says how long",
 }
 _READ_ERRORS = {
-    401: 'over TCP with `[api] read` = "token": no token, a wrong one, or its session has ended',
+    401: 'over TCP, where it is not for everybody (`[api] read` = "token"): no token, a wrong one, '
+    "or its session has ended",
     429: "likewise: too many wrong tokens from this address",
 }
 _BODY_ERRORS = {408: "the body came too slowly", 413: "the body is larger than 64 KiB"}
@@ -100,7 +101,7 @@ def _operation(matter: Routes, served: Served, schemas: Schemas) -> Schema:
         schema = takes.make(schemas) if isinstance(takes, Foreign) else schemas.of(takes)
         operation["requestBody"] = {"required": route.needs_body, "content": _json(schema)}
     operation["responses"] = _responses(served, operation["summary"], schemas)
-    if not route.open:
+    if route.who != "everybody":
         operation["security"] = [{}, {"token": []}]
     return operation
 
@@ -156,7 +157,7 @@ def _responses(served: Served, about: str, schemas: Schemas) -> Schema:
 def _who_may_errors(route: Route) -> dict[int, str]:
     if route.changes:
         return _CHANGE_ERRORS
-    return {} if route.open else _READ_ERRORS
+    return {} if route.who == "everybody" else _READ_ERRORS
 
 
 def _row_of(served: Served) -> Any:

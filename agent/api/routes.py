@@ -16,7 +16,7 @@ from agent.api.guard import READING, guard
 from agent.api.headers import protect
 from agent.api.limits import MAX_BODY
 from agent.api.request import CALLER, GRANT, LIMITS, LISTING, SERVICES, STOPPING, TRUSTED
-from agent.api.route import OPEN, SERVED
+from agent.api.route import SERVED, WHO_MAY
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -38,12 +38,11 @@ _LASTING = {
 }
 
 
-_OPEN = frozenset(
-    (served.route.method, served.route.shown)
+_WHO_MAY = {
+    (served.route.method, served.route.shown): served.route.who
     for matter in MATTERS
     for served in matter.all
-    if served.route.open
-)
+}
 
 
 def build(services: Services, limits: Limits, *, trusted: bool) -> web.Application:
@@ -58,7 +57,7 @@ def build(services: Services, limits: Limits, *, trusted: bool) -> web.Applicati
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
     app.on_response_prepare.append(protect)
     app[TRUSTED] = trusted
-    app[OPEN] = _OPEN
+    app[WHO_MAY] = _WHO_MAY
     app[SERVICES] = services
     app[LIMITS] = limits
     app[STOPPING] = asyncio.Event()

@@ -115,7 +115,7 @@ async def make_code(request: web.Request) -> CodeRow | web.Response:
         answers=NewSessionRow,
         takes=CodeGiven,
         errors={401: "no such code, or none any more", 429: "too many wrong ones"},
-        open=True,
+        who="everybody",
     )
 )
 async def begin_session(request: web.Request) -> web.Response:
@@ -134,9 +134,9 @@ async def begin_session(request: web.Request) -> web.Response:
     return web.json_response(row, status=201)
 
 
-@routes.add(Route("GET", "/v1/sessions"))
+@routes.add(Route("GET", "/v1/sessions", who="bearers"))
 async def list_sessions(request: web.Request) -> SessionList:
-    """The sessions in force, without their tokens."""
+    """The sessions in force, without their tokens: for who may change things."""
     return {"sessions": request.app[SERVICES].sessions.rows()}
 
 
@@ -146,7 +146,7 @@ async def list_sessions(request: web.Request) -> SessionList:
         "/v1/sessions/current",
         answers=AskerRow,
         errors={401: "the token is wrong, or its session has ended", 429: "too many wrong ones"},
-        open=True,
+        who="everybody",
     )
 )
 async def current_session(request: web.Request) -> web.Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.address import host_port, is_loopback, split_host_port
+from agent.address import host_port, is_loopback
 
 if TYPE_CHECKING:
     from agent.config import Api
@@ -28,7 +28,8 @@ def page_of(api: Api, served: str) -> Page:
     """
     if not served:
         return Page("", exposed=False)
-    host, port = split_host_port(served)
+    host, _, port = served.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
     exposed = api.cert is None and not is_loopback(host)
     everywhere = ipaddress.ip_address(host).is_unspecified
     if api.hosts and (everywhere or api.cert is not None):

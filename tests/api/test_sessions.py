@@ -111,8 +111,9 @@ async def test_a_code_from_the_socket_becomes_a_session_that_may_change_things(d
     token = begun["token"]
     assert (await desk.ask("POST", REPLAY, {}, token))[0] == 200
     assert begun["session"]["address"] == "127.0.0.1"
+    assert await desk.ask("GET", "/v1/sessions") == (401, "token_needed"), "it names people"
     for unix in (True, False):
-        status, listed = await desk.ask("GET", "/v1/sessions", unix=unix)
+        status, listed = await desk.ask("GET", "/v1/sessions", bearer=token, unix=unix)
         assert status == 200
         assert [each["id"] for each in listed["sessions"]] == [begun["session"]["id"]]
         assert token not in json.dumps(listed)
@@ -122,7 +123,7 @@ async def test_a_code_from_the_socket_becomes_a_session_that_may_change_things(d
     assert (status, ended) == (200, {"ended": begun["session"]["id"]})
     assert await desk.ask("POST", REPLAY, {}, token) == (401, "session_ended")
     assert await desk.ask("GET", "/v1/sessions/current", bearer=token) == (401, "session_ended")
-    assert (await desk.ask("GET", "/v1/sessions"))[1] == {"sessions": []}
+    assert (await desk.ask("GET", "/v1/sessions", unix=True))[1] == {"sessions": []}
 
 
 async def test_codes_are_given_on_the_socket_alone(desk: Desk) -> None:
@@ -193,7 +194,7 @@ async def test_sessions_end_idle_and_the_26th_ends_the_one_that_was_idle_longest
     desk.clock.set_wall(-1e6)
     desk.clock.advance(IDLE_SECONDS)
     assert await desk.ask("POST", REPLAY, {}, first) == (401, "session_ended")
-    assert (await desk.ask("GET", "/v1/sessions"))[1] == {"sessions": []}
+    assert (await desk.ask("GET", "/v1/sessions", unix=True))[1] == {"sessions": []}
 
 
 async def test_an_operator_ends_a_session_by_its_id(desk: Desk) -> None:
@@ -236,11 +237,12 @@ async def test_a_closed_one_reads_to_bearers_alone(desk: Desk) -> None:
             if path == "/-/healthy":
                 assert answer == (200, {"status": "ok"})
             elif path == "/v1/sessions/current" and bearer is None:
-                assert answer[1] | {"exposed": False} == {
+                assert answer[1] | {"page": None} == {
                     "by": "nobody",
                     "may_read": False,
                     "may_change": False,
                     "session": None,
+                    "page": None,
                     "exposed": False,
                 }
             else:

@@ -235,6 +235,10 @@ async def test_a_renewed_certificate_is_shown_and_what_is_under_way_goes_on(
     assert await fresh(desk, token) == 200
     assert await desk.agent.stop() == 0
     assert not [line for line in desk.agent.log if "Traceback" in line]
+    vault = Vault()
+    vault.keep("old", (old / "server.key").read_text())
+    vault.keep("new", (new / "server.key").read_text())
+    assert vault.found_in("\n".join(desk.agent.log) + err + refused) == set()
 
 
 async def fresh(desk: Desk, token: str) -> int:

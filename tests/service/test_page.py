@@ -20,6 +20,7 @@ from agent.service.page import page_of
         ("0.0.0.0:9178", ("rack.lab", "x"), False, "http://rack.lab:9178/", True),
         ("[::]:9178", (), False, "http://[::1]:9178/", True),
         ("[::]:9178", (), True, "https://[::1]:9178/", False),
+        ("[fe80::1%eth0]:9178", (), False, "http://[fe80::1%eth0]:9178/", True),
         ("10.1.2.3:443", (), True, "https://10.1.2.3:443/", False),
         ("10.1.2.3:80", ("rack.lab",), False, "http://10.1.2.3:80/", True),
     ],
