@@ -58,11 +58,6 @@ def _is_the_token(services: Services, digest: bytes) -> bool:
 
 
 def digest_of(token: str) -> bytes:
-    """What is kept of a token."""
-    return hashlib.sha256(as_bytes(token)).digest()
-
-
-def as_bytes(token: str) -> bytes:
-    """To be compared."""
+    """What is kept of a token, and compared."""
     # What is no UTF-8 came as half characters (PEP 383).
-    return token.encode(errors="surrogateescape")
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
