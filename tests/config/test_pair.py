@@ -77,7 +77,7 @@ def test_a_pair_is_taken_without_a_word(
     config, problems, warnings = check(path)
     assert (problems, warnings) == ((), ()), name
     assert config is not None
-    ConfigFile(path).load()
+    ConfigFile(path, {}).load()
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ def test_what_is_no_pair_is_a_mistake_at_its_place(
     assert said in problem.message
     assert "PRIVATE" not in problem.message
     with pytest.raises(ConfigError) as caught:
-        ConfigFile(path).load()
+        ConfigFile(path, {}).load()
     assert caught.value.problems == problems
 
 
@@ -116,7 +116,7 @@ def test_a_key_that_only_the_agent_may_read_is_no_mistake_of_who_checks(pki: Pat
         try:
             config, problems, _ = check(path)
             with pytest.raises(ConfigError, match=r"3:1: api\.cert: .*LoadCredential="):
-                ConfigFile(path).load()
+                ConfigFile(path, {}).load()
         finally:
             os.seteuid(0)
         assert config is not None, problems
