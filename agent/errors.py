@@ -134,6 +134,10 @@ class UnknownWebhookError(AgentError):
     """No webhook has that name or id; the message names the nearest ones."""
 
 
+class UnknownSessionError(AgentError):
+    """No session has that id: it has ended, or never was."""
+
+
 class UnknownDeliveryError(AgentError):
     """No stored callback has that id: a typing error, or its retention has passed."""
 

@@ -52,6 +52,8 @@ class Topic(StrEnum):
     """Transitions are stored that were not, or under another UDID."""
     STORE = "store"
     """How the store does: `Store.health`."""
+    SESSION = "session"
+    """Which browsers may change things: `Sessions`."""
     TASK = "task"
     """Which background work fails: `Tasks.problems`."""
 

@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from agent.api.errors import error_answer, error_text
+from agent.api.headers import DATA, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,12 +20,20 @@ log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """Makes the protocol of each connection, and counts those that are open."""
+    """Makes the protocol of each connection, and counts those that are open.
 
-    def __init__(self, server: web.Server, most: int, limits: Limits) -> None:
+    Args:
+        server: who answers.
+        most: connections at once.
+        limits: what a client may.
+        handshake: seconds within which TLS has begun, or the connection is given up; 0: no TLS.
+    """
+
+    def __init__(self, server: web.Server, most: int, limits: Limits, handshake: float) -> None:
         self._server = server
         self._most = most
         self._limits = limits
+        self._handshake = handshake
         self._open = 0
 
     def __call__(self) -> asyncio.Protocol:
@@ -32,14 +41,19 @@ class Gate:
         if self._open >= self._most:
             return _Refusal(self._most)
         self._open += 1
-        return _Connection(
+        loop = asyncio.get_running_loop()
+        connection = _Connection(
             self._server,
             self._closed,
             keepalive_timeout=self._limits.idle,
             lingering_time=self._limits.linger,
             access_log=None,
-            loop=asyncio.get_running_loop(),
+            loop=loop,
         )
+        if self._handshake:
+            # Of a handshake that fails asyncio tells the protocol nothing.
+            loop.call_later(self._handshake + 1, connection.give_up_unmade)
+        return connection
 
     def _closed(self) -> None:
         self._open -= 1
@@ -48,11 +62,21 @@ class Gate:
 class _Connection(web.RequestHandler):
     """Tells what aiohttp itself refuses (no HTTP, a head too long) as the API tells errors."""
 
-    __slots__ = ("_closed",)
+    __slots__ = ("_closed", "_made")
 
     def __init__(self, server: web.Server, closed: Callable[[], None], **limits: Any) -> None:
         super().__init__(server, **limits)
         self._closed = closed
+        self._made = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._made = True
+        super().connection_made(transport)
+
+    def give_up_unmade(self) -> None:
+        """Count no longer what never came to be: its handshake has failed by now."""
+        if not self._made:
+            self._closed()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._closed()
@@ -72,6 +96,7 @@ class _Connection(web.RequestHandler):
         text = " ".join((message or "this is no HTTP request").split())
         code = "bad_request" if status < 500 else "internal"  # noqa: PLR2004 - as above
         response = error_answer(status, code, text)
+        put(response.headers, response.content_type)
         response.force_close()
         return response
 
@@ -87,7 +112,9 @@ class _Refusal(asyncio.Protocol):
         body = error_text("busy", f"{self._most} connections are open already")
         head = (
             "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json; charset=utf-8\r\n"
-            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n"
+            + "".join(f"{name}: {value}\r\n" for name, value in DATA.items())
+            + "\r\n"
         )
         transport.write(head.encode() + body.encode())
         transport.close()

@@ -24,6 +24,7 @@ from agent.errors import (
     UnknownDeliveryError,
     UnknownDeviceError,
     UnknownLeaseError,
+    UnknownSessionError,
     UnknownWebhookError,
     UnusableError,
 )
@@ -60,6 +61,7 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (UnknownLeaseError, 404, "unknown_lease"),
     (UnknownWebhookError, 404, "unknown_webhook"),
     (UnknownDeliveryError, 404, "unknown_delivery"),
+    (UnknownSessionError, 404, "unknown_session"),
     (DeviceHeldError, 409, "device_held"),
     (LeasesOffError, 403, "leases_off"),
     (QueueFullError, 503, "queue_full"),

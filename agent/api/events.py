@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from agent.api.caller import caller_of
-from agent.api.request import LIMITS, SERVICES, BadRequestError
+from agent.api.request import GRANT, LIMITS, SERVICES, BadRequestError
 from agent.api.route import Header, Route, Routes, Stream
 from agent.model import Platform
 from agent.service.events import Selection, place_of
@@ -22,6 +22,7 @@ from agent.service.rows import MessageId
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.api.grant import Grant
     from agent.service.events import Message, Reader
     from agent.service.rows import Place
 
@@ -30,7 +31,7 @@ log = structlog.get_logger(__name__)
 RETRY = 1000
 """Milliseconds after which a browser that lost the connection comes back."""
 _PIECE = 32 * 1024
-_READERS = web.AppKey("readers", set["Reader"])
+_READERS = web.AppKey("readers", dict["Reader", "Grant"])
 
 
 routes = Routes("devices")
@@ -51,8 +52,15 @@ class EventFilters(TypedDict, total=False):
 
 def set_up(app: web.Application) -> None:
     """All connections end when serving ends."""
-    app[_READERS] = set()
+    app[_READERS] = {}
     app.on_shutdown.append(_end_all)
+
+
+def end_unlawful(app: web.Application) -> None:
+    """End what is followed by a session that has ended, or may not be read any more."""
+    for reader, grant in app[_READERS].items():
+        if not grant.holds(app[SERVICES]):
+            reader.end()
 
 
 @routes.add(
@@ -82,12 +90,15 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
     `snapshot`: `{"devices": […]}`, all rows; what was known before is void. `device`: a row that
     changed. `removed`: `{"udid"}` of a device that is no longer shown. `transition`: a Transition,
     once it is stored; with an `id`. `reset`: `{"reason"}`, transitions were missed that are stored
-    no more, and a snapshot follows. A reader that takes nothing for 10 s is dropped.
+    no more, and a snapshot follows. A reader that takes nothing for 10 s is dropped. What is
+    followed with a session ends with it, and over TCP with a reload by which it may not be read any
+    more; a session does not end by idleness while something is followed with it.
     """
     desk, readers = request.app[SERVICES].events, request.app[_READERS]
     limit = request.app[LIMITS].slow
     reader = await desk.open(_selection(request), _place(request))
-    readers.add(reader)
+    grant = request[GRANT]
+    readers[reader] = grant
     response = web.StreamResponse(
         headers={
             "Content-Type": "text/event-stream",
@@ -96,13 +107,16 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
         }
     )
     try:
-        await response.prepare(request)
-        await _write(response, limit, f"retry: {RETRY}\n\n".encode())
-        # On a connection that ends, the generator ends with it: nothing else would close it.
-        async with contextlib.aclosing(desk.follow(reader)) as messages:
-            async for message in messages:
-                for piece in _pieces(message):
-                    await _write(response, limit, piece)
+        with _in_use(request, grant):
+            await response.prepare(request)
+            await _write(response, limit, f"retry: {RETRY}\n\n".encode())
+            if not grant.holds(request.app[SERVICES]):
+                reader.end()  # while it was opened
+            # On a connection that ends, the generator ends with it: nothing else would close it.
+            async with contextlib.aclosing(desk.follow(reader)) as messages:
+                async for message in messages:
+                    for piece in _pieces(message):
+                        await _write(response, limit, piece)
     except TimeoutError:
         log.warning(
             "events.slow_reader",
@@ -115,9 +129,16 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
     except ConnectionError:
         pass  # the reader went away
     finally:
-        readers.discard(reader)
+        readers.pop(reader)
         desk.close(reader)
     return response
+
+
+def _in_use(request: web.Request, grant: Grant) -> contextlib.AbstractContextManager[None]:
+    """While it is followed, the session that does so is not idle."""
+    if grant.session is None:
+        return contextlib.nullcontext()
+    return request.app[SERVICES].sessions.streaming(grant.session)
 
 
 def _pieces(message: Message) -> Iterator[bytes]:

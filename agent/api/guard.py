@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 READING = {"GET", "HEAD"}
 """Methods that change nothing."""
 _HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.%\w]+\]|[^\[\]:/@]+)(?::\d*)?")
-_PAGES = {"http", "https"}
+_PORTS = {"http": 80, "https": 443}
+"""Which a browser leaves out, and some proxies put in."""
 _OWN = {"same-origin", "none"}
 """Of Sec-Fetch-Site: a page of our own, or no page at all. `same-site` is another port."""
 
@@ -43,7 +44,7 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             f"ask by address, as localhost, or by a name of [api] hosts, not as {shown}",
         )
     if request.method not in READING:
-        if not _is_of_no_other_page(request, hosts[0]):
+        if not _is_of_no_other_page(request, hosts[0].strip()):
             return error_answer(
                 403,
                 "cross_site",
@@ -77,10 +78,25 @@ def _is_of_no_other_page(request: web.Request, host: str) -> bool:
     sites = request.headers.getall("Sec-Fetch-Site", [])
     if sites:
         return _OWN.issuperset(site.strip().lower() for site in sites)
+    return all(
+        _is_origin_of(origin, host, secure=request.secure)
+        for origin in request.headers.getall("Origin", [])
+    )
+
+
+def _is_origin_of(text: str, host: str, *, secure: bool) -> bool:
+    """Whether that origin is the host itself. `secure`: it was asked with TLS.
+
+    Without TLS here a proxy may have had it, and the page be https; with it no page that came
+    without TLS is ours, for anybody on the way may have written it.
+    """
     try:
-        return all(
-            origin.scheme in _PAGES and origin.netloc.lower() == host.strip().lower()
-            for origin in map(urlsplit, request.headers.getall("Origin", []))
-        )
+        origin = urlsplit(text)
     except ValueError:  # a bracket that is not closed
         return False
+    port = _PORTS.get(origin.scheme)
+    if port is None or (secure and origin.scheme != "https"):
+        return False
+    if origin.path or origin.query or origin.fragment:
+        return False
+    return origin.netloc.lower().removesuffix(f":{port}") == host.lower().removesuffix(f":{port}")

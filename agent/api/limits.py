@@ -16,6 +16,8 @@ class Limits:
     """For a request's head to come whole, since the connection or the answer before it."""
     body: float = 10.0
     """For a request's body to come: 64 KiB at most, from this host."""
+    handshake: float = 10.0
+    """For TLS to begin."""
     linger: float = 5.0
     """For the rest of a body that nobody reads."""
     unread: float = 30.0

@@ -25,16 +25,23 @@ if TYPE_CHECKING:
 
 ABOUT = """\
 HTTP/JSON on the agent's unix socket for everything, and on a TCP address for reading; what changes
-something is taken over TCP only with the token of `[api] token`, nowhere from web pages of another
-origin, and with bodies in `application/json` alone. Times are UTC with milliseconds
+something is taken over TCP only with the token of `[api] token` or that of a session, nowhere from
+web pages of another origin, and with bodies in `application/json` alone. With `[api] read` =
+"token" reading over TCP needs one of the two as well. Times are UTC with milliseconds
 (`2026-01-06T04:52:36.963Z`), durations seconds unless they are named otherwise. Every error is
 `{"error": {"code", "message"}}`: the code is for programs, the message for people.
 """
 _CHANGE_ERRORS = {
     400: "it makes no sense",
-    401: "wrong token",
+    401: "wrong token, or its session has ended",
     403: "no token is set, leases are off, or a page of another origin asks",
     415: "the body is no application/json",
+    429: "too many wrong tokens from this address; `Retry-After` says how long",
+}
+_READ_ERRORS = {
+    401: 'over TCP, where it is not for everybody (`[api] read` = "token"): no token, a wrong one, '
+    "or its session has ended",
+    429: "likewise: too many wrong tokens from this address",
 }
 _BODY_ERRORS = {408: "the body came too slowly", 413: "the body is larger than 64 KiB"}
 _ANY_ERROR = (
@@ -69,8 +76,8 @@ def document(matters: Iterable[Routes]) -> Schema:
                 "token": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "`[api] token`. Over TCP only: the unix socket's mode says who "
-                    "may use it.",
+                    "description": "`[api] token`, or a session's. Over TCP only: the unix "
+                    "socket's mode says who may use it.",
                 }
             },
         },
@@ -94,7 +101,7 @@ def _operation(matter: Routes, served: Served, schemas: Schemas) -> Schema:
         schema = takes.make(schemas) if isinstance(takes, Foreign) else schemas.of(takes)
         operation["requestBody"] = {"required": route.needs_body, "content": _json(schema)}
     operation["responses"] = _responses(served, operation["summary"], schemas)
-    if route.changes:
+    if route.who != "everybody":
         operation["security"] = [{}, {"token": []}]
     return operation
 
@@ -129,7 +136,7 @@ def _responses(served: Served, about: str, schemas: Schemas) -> Schema:
         content = {**content, route.stream.content_type: {"schema": text}}
     error = _json(schemas.of(ErrorRow))
     errors = {
-        **(_CHANGE_ERRORS if route.changes else {}),
+        **_who_may_errors(route),
         **(_BODY_ERRORS if route.takes is not None else {}),
         **route.errors,
     }
@@ -145,6 +152,12 @@ def _responses(served: Served, about: str, schemas: Schemas) -> Schema:
         },
         "default": {"description": _ANY_ERROR, "content": error},
     }
+
+
+def _who_may_errors(route: Route) -> dict[int, str]:
+    if route.changes:
+        return _CHANGE_ERRORS
+    return {} if route.who == "everybody" else _READ_ERRORS
 
 
 def _row_of(served: Served) -> Any:

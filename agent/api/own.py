@@ -21,7 +21,7 @@ class Healthy(TypedDict):
     status: Literal["ok"]
 
 
-@routes.add(Route("GET", "/-/healthy"))
+@routes.add(Route("GET", "/-/healthy", who="everybody"))
 async def healthy(request: web.Request) -> Healthy:
     """The process answers."""
     del request

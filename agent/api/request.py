@@ -12,7 +12,10 @@ from agent.errors import AgentError
 from agent.text import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from agent.api.caller import Caller
+    from agent.api.grant import Grant
     from agent.api.limits import Limits
     from agent.service.services import Services
 
@@ -22,8 +25,16 @@ STOPPING = web.AppKey("stopping", asyncio.Event)
 LISTING = web.AppKey("listing", asyncio.Lock)
 """Held by the one long answer that is being made."""
 
+TRUSTED = web.AppKey("trusted", bool)
+"""The unix socket, whose mode says who may; else TCP."""
+
+ADDRESS: web.AppKey[Callable[[], str]] = web.AppKey("address")
+"""HOST:PORT at which the same is served over TCP; "": nowhere."""
+
 CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
 """Of requests that change something."""
+GRANT: web.RequestKey[Grant] = web.RequestKey("grant")
+"""By what the request is allowed."""
 LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 
 

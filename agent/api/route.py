@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar
 
 from aiohttp import web
 
 from agent.api.request import LISTING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from agent.api.schema import Schema, Schemas
 
 SERVED: web.AppKey[tuple[Routes, ...]] = web.AppKey("served")
 """All that is served."""
+WhoMay = Literal["usual", "everybody", "bearers"]
+"""Over TCP. `usual`: reading is for everybody unless `[api] read` closes it, changing for who bears
+the token or a session. The other two are whatever the configuration says."""
+WHO_MAY: web.AppKey[Mapping[tuple[str, str], WhoMay]] = web.AppKey("who_may")
+"""By method and path."""
 Handler = Callable[[web.Request], Awaitable[Any]]
 _Handler = TypeVar("_Handler", bound=Handler)
 
@@ -78,6 +81,7 @@ class Route:
     the loop of its own, however many ask at once."""
     lasts: bool = False
     """Whether the client's going away is to end the request itself."""
+    who: WhoMay = "usual"
 
     @property
     def shown(self) -> str:
@@ -86,7 +90,7 @@ class Route:
 
     @property
     def changes(self) -> bool:
-        """Whether it changes something, which needs the token over TCP."""
+        """Whether it changes something, which needs the token or a session over TCP."""
         return self.method != "GET"
 
 

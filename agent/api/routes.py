@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
 
-from agent.api import deliveries, devices, events, leases, own, webhooks
+from agent.api import deliveries, devices, events, leases, own, sessions, webhooks
+from agent.api.access import access
 from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
+from agent.api.headers import protect
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, LIMITS, LISTING, SERVICES, STOPPING
-from agent.api.route import SERVED
+from agent.api.request import CALLER, GRANT, LIMITS, LISTING, SERVICES, STOPPING, TRUSTED
+from agent.api.route import SERVED, WHO_MAY
 from agent.errors import AgentError
 
 if TYPE_CHECKING:
@@ -26,12 +27,21 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MATTERS = tuple(each.routes for each in (devices, events, leases, webhooks, deliveries, own))
+MATTERS = tuple(
+    each.routes for each in (devices, events, leases, webhooks, deliveries, sessions, own)
+)
 _LASTING = {
     (served.route.method, served.route.shown)
     for matter in MATTERS
     for served in matter.all
     if served.route.lasts
+}
+
+
+_WHO_MAY = {
+    (served.route.method, served.route.shown): served.route.who
+    for matter in MATTERS
+    for served in matter.all
 }
 
 
@@ -43,10 +53,11 @@ def build(services: Services, limits: Limits, *, trusted: bool) -> web.Applicati
         limits: what a client may.
         trusted: the unix socket, whose mode says who may; else TCP.
     """
-    middlewares = [_to_the_end, _audit, _errors, guard]
-    if not trusted:
-        middlewares.append(_token_check)
+    middlewares = [_to_the_end, _audit, _errors, guard, access]
     app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
+    app.on_response_prepare.append(protect)
+    app[TRUSTED] = trusted
+    app[WHO_MAY] = _WHO_MAY
     app[SERVICES] = services
     app[LIMITS] = limits
     app[STOPPING] = asyncio.Event()
@@ -88,6 +99,7 @@ async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
             path=request.path,
             status=status,
             **caller.fields(),
+            **(request[GRANT].fields() if GRANT in request else {}),
         )
 
 
@@ -104,20 +116,3 @@ async def _to_the_end(request: web.Request, handler: Handler) -> web.StreamRespo
     _running.add(task)  # the loop itself keeps no hold on it
     task.add_done_callback(_running.discard)
     return await asyncio.shield(task)
-
-
-@web.middleware
-async def _token_check(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Over TCP anybody on the host may read; changing needs the token."""
-    if request.method in READING:
-        return await handler(request)
-    token = request.app[SERVICES].tcp_token()
-    if token is None:
-        return error_answer(
-            403, "no_token", "changes are taken on the unix socket, or here with [api] token set"
-        )
-    given = request.headers.get("Authorization", "")
-    # What is no UTF-8 came as half characters (PEP 383).
-    if not hmac.compare_digest(given.encode(errors="surrogateescape"), f"Bearer {token}".encode()):
-        return error_answer(401, "bad_token", "changes over TCP need 'Authorization: Bearer TOKEN'")
-    return await handler(request)

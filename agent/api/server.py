@@ -14,15 +14,18 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from agent.address import split_host_port
+from agent.address import host_port, split_host_port
+from agent.api.certificate import Certificate
 from agent.api.connection import Gate
+from agent.api.events import end_unlawful
 from agent.api.limits import Limits
-from agent.api.request import STOPPING
+from agent.api.request import ADDRESS, STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
 from agent.wire.resolver import addresses
 
 if TYPE_CHECKING:
+    import ssl
     from pathlib import Path
 
     from agent.service.services import Services
@@ -42,6 +45,8 @@ class Listener:
     listening: asyncio.Server
     address: str = ""
     """HOST:PORT as bound; "" for a unix socket."""
+    certificate: Certificate | None = None
+    """Of TLS."""
     path: Path | None = None
     """Of a unix socket."""
     inode: int = 0
@@ -76,7 +81,9 @@ class ApiServer:
         self._ending: set[asyncio.Task[None]] = set()
 
     def _build(self, *, trusted: bool) -> web.Application:
-        return build(self._services, self._limits, trusted=trusted)
+        app = build(self._services, self._limits, trusted=trusted)
+        app[ADDRESS] = lambda: self.address
+        return app
 
     @property
     def address(self) -> str:
@@ -100,7 +107,7 @@ class ApiServer:
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
         try:
             assert runner.server is not None
-            gate = Gate(runner.server, self._limits.unix, self._limits)
+            gate = Gate(runner.server, self._limits.unix, self._limits, 0.0)
             sock, inode = _bound(path)
             listening = await loop.create_unix_server(gate, sock=sock, backlog=self._limits.backlog)
         except OSError as error:
@@ -108,22 +115,27 @@ class ApiServer:
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
         return Listener(runner, listening, path=path, inode=inode)
 
-    async def open_tcp(self, address: str) -> Listener:
-        """Serve reading, and changes by token, at HOST:PORT.
+    async def open_tcp(self, address: str, tls: ssl.SSLContext | None = None) -> Listener:
+        """Serve reading, and changes by token or session, at HOST:PORT; with TLS if there is any.
 
         Raises:
             StartError: the port is in use or not ours to bind, or the host is not known (in time).
         """
         host, port = split_host_port(address)
+        certificate = None if tls is None else Certificate(tls)
+        handshake = self._limits.handshake if tls is not None else 0.0
         runner = await _runner(self._build(trusted=False))
         try:
             assert runner.server is not None
             listening = await asyncio.get_running_loop().create_server(
-                Gate(runner.server, self._limits.tcp, self._limits),
+                Gate(runner.server, self._limits.tcp, self._limits, handshake),
                 await _addresses(host, port),
                 port,
                 backlog=self._limits.backlog,
                 reuse_port=self._share_port(port),
+                ssl=tls,
+                ssl_handshake_timeout=handshake or None,
+                ssl_shutdown_timeout=self._limits.linger if tls is not None else None,
             )
         except OSError as error:
             await runner.cleanup()
@@ -132,8 +144,8 @@ class ApiServer:
         for each in listening.sockets:
             # Inherited by connections: a client that takes nothing is hung up on by the kernel.
             each.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, unread)
-        bound = "{}:{}".format(*listening.sockets[0].getsockname()[:2])
-        return Listener(runner, listening, bound)
+        bound = host_port(*listening.sockets[0].getsockname()[:2])
+        return Listener(runner, listening, bound, certificate)
 
     def _share_port(self, port: int) -> bool | None:
         """From 127.0.0.1 to 0.0.0.0 of one port both serve for a moment: ours lets ours in."""
@@ -152,6 +164,17 @@ class ApiServer:
         """Likewise; None: nowhere."""
         self._end(self._tcp)
         self._tcp = listener
+
+    def use_certificate(self, tls: ssl.SSLContext) -> None:
+        """Show another one to who comes from now on; who is there goes on with what it has."""
+        assert self._tcp is not None
+        assert self._tcp.certificate is not None, "the address is opened anew for the first one"
+        self._tcp.certificate.use(tls)
+
+    def end_unlawful(self) -> None:
+        """End what is followed by who may not read any more: its session ended, or a reload."""
+        if self._tcp is not None:
+            end_unlawful(self._tcp.runner.app)
 
     async def close(self) -> None:
         """Stop serving; requests under way get half a second to end."""

@@ -11,6 +11,7 @@ from agent.api.server import ApiServer
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
+from agent.service.attempts import Attempts
 from agent.service.deliveries import Deliveries
 from agent.service.devices import Devices
 from agent.service.events import Events
@@ -18,6 +19,7 @@ from agent.service.health import Health
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.scrape import Scraper
 from agent.service.services import Services
+from agent.service.sessions import Sessions
 from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
 from agent.sources.supervisor import Supervisor
@@ -152,6 +154,8 @@ def build(
     )
     devices = Devices(pipeline, store)
     health = Health(pipeline, store, poller, tasks, clock)
+    sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
+    attempts = Attempts()
     services = Services(
         live=live,
         devices=devices,
@@ -169,8 +173,13 @@ def build(
             leases=leases,
             poller=poller,
             health=health,
+            sessions=sessions,
+            attempts=attempts,
             clock=clock,
         ),
+        sessions=sessions,
+        attempts=attempts,
+        clock=clock,
         reload=outside.reload,
     )
     return Parts(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import structlog
 
+from agent.api.certificate import context_of
 from agent.config import Tls
 from agent.deliver.destination import tls_context
 from agent.errors import AgentError, InternalError, StartError, UnusableError
@@ -21,13 +22,14 @@ from agent.threads import in_thread
 from agent.usage.registry import plans_of as usage_plans_of
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from agent.api.server import Listener
     from agent.app.lifecycle import Lifecycle
     from agent.app.parts import Parts
     from agent.app.setting import Setting
-    from agent.config import Config, Webhook
+    from agent.config import Api, Config, Webhook
     from agent.config.file import ConfigFile
     from agent.sources.supervisor import SourcePlans
     from agent.usage.poller import Made, UsagePlans
@@ -54,7 +56,9 @@ class Plan:
     unix: Listener | None
     """The API's socket, where it moves."""
     tcp: Listener | None
-    """Its address, where that is another one."""
+    """Its address, where that is another one, or begins or ends to speak TLS."""
+    tls: ssl.SSLContext | None
+    """With the API's certificate, read anew; None: it has none."""
 
 
 class Reloader:
@@ -150,8 +154,11 @@ class Reloader:
             if socket_path != old.socket_path(setting.environ):
                 unix = await parts.api.open_unix(socket_path)
                 undo.push_async_callback(unix.discard)
-            if new.api.listen and new.api.listen != old.api.listen:
-                tcp = await parts.api.open_tcp(new.api.listen)
+            tls = None
+            if new.api.listen:
+                tls = await _read(partial(context_of, new.api), "[api] cert or key")
+            if new.api.listen and _moves(old.api, new.api):
+                tcp = await parts.api.open_tcp(new.api.listen, tls)
                 undo.push_async_callback(tcp.discard)
             webhooks = await parts.ids.identify(new)  # the last: names are stored with it
             undo.pop_all()
@@ -163,6 +170,7 @@ class Reloader:
             made=made,
             unix=unix,
             tcp=tcp,
+            tls=tls,
         )
 
     async def _swap(self, plan: Plan) -> tuple[Reloaded, tuple[str, ...]]:
@@ -176,8 +184,11 @@ class Reloader:
         steps = Steps()
         if plan.unix is not None:
             steps.do("api", partial(parts.api.use_unix, plan.unix))
-        if new.api.listen != old.api.listen:
+        if _moves(old.api, new.api):
             steps.do("api", partial(parts.api.use_tcp, plan.tcp))
+        elif plan.tls is not None:
+            steps.do("api", partial(parts.api.use_certificate, plan.tls))
+        steps.do("api", parts.api.end_unlawful)
         parts.store.reconfigure(new.delivery)
         steps.do("delivery", partial(parts.dispatcher.reconfigure, plan.webhooks, new.delivery))
         # Without a pause between these: what a source was told to leave out must not be heard by a
@@ -217,6 +228,11 @@ class Reloader:
         if file is not None:
             self._looks.loaded(file.loaded if text is None else text, ok=reload.in_force)
         self._lifecycle.status_soon()
+
+
+def _moves(old: Api, new: Api) -> bool:
+    """Whether another listener is needed over TCP, or none any more."""
+    return (old.listen, old.cert is None) != (new.listen, new.cert is None)
 
 
 def _needs_restart(setting: Setting, new: Config) -> list[str]:

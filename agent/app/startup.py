@@ -15,12 +15,17 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent import __version__
+from agent.api.certificate import context_of
 from agent.app.garbage import Garbage
+from agent.errors import StartError
 from agent.model import DeviceState
 from agent.sources.registry import sources_of
+from agent.threads import in_thread
 from agent.usage.registry import plans_of as usage_plans_of
 
 if TYPE_CHECKING:
+    import ssl
+
     from agent.app.lifecycle import Lifecycle
     from agent.app.parts import Parts
     from agent.app.setting import Setting
@@ -28,6 +33,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+READ_LIMIT = 10.0
+"""Seconds for reading the API's certificate."""
 STOP_LIMIT = 5.0
 """Seconds within which a stop ends; the store may take 3 of them to write what is queued."""
 
@@ -71,7 +78,7 @@ class Startup:
         stack.push_async_callback(api.close)
         api.use_unix(await api.open_unix(config.socket_path(setting.environ)))
         if config.api.listen:
-            api.use_tcp(await api.open_tcp(config.api.listen))
+            api.use_tcp(await api.open_tcp(config.api.listen, await self._tls()))
 
         stack.push_async_callback(parts.poller.close)
         await parts.poller.reconfigure(config.usage, usage)
@@ -90,6 +97,18 @@ class Startup:
         parts.tasks.keep("garbage", self._garbage.watch)
         stack.push_async_callback(self._end_background)
         stack.callback(self._fall_silent)
+
+    async def _tls(self) -> ssl.SSLContext | None:
+        """With the API's certificate; None: it has none."""
+        try:
+            async with asyncio.timeout(READ_LIMIT):
+                api = self._parts.live.config.api
+                return await in_thread(partial(context_of, api), "certificate")
+        except TimeoutError:
+            raise StartError(
+                f"[api] cert or key could not be read within {READ_LIMIT:g} s: does a file system "
+                "hang?"
+            ) from None
 
     async def _first_look(self, until: float) -> None:
         """Derive once the sources have spoken and usage was read, or at that time of the loop."""

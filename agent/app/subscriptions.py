@@ -41,6 +41,7 @@ class Subscriptions:
         subscribe(Topic.DEVICE, events.changed, self._device)
         subscribe(Topic.TRANSITION, lambda _: events.stored())
         subscribe(Topic.STORE, self._store)
+        subscribe(Topic.SESSION, lambda _: parts.api.end_unlawful())
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
         publish(Topic.STORE)  # it may have been made anew since it was opened
 

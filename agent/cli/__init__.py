@@ -29,6 +29,7 @@ _COMMANDS = {
     "use": ("agent.cli.use", "Hold a device while a command runs."),
     "lease": ("agent.cli.lease", "Acquire, renew, release and list leases."),
     "doctor": ("agent.cli.doctor", "Check everything around the agent, and say what to do."),
+    "ui": ("agent.cli.ui", "Open the page in a browser, with the right to change things."),
     "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),
     "listen": ("agent.cli.listen", "Receive callbacks here, print and verify them."),
     "demo": ("agent.cli.demo", "Show simulated phones becoming callbacks; needs no phone."),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from agent.config.documents import Texts, read_texts
 from agent.config.loader import joined
+from agent.config.pair import check_pair
 from agent.config.warn import warnings
 from agent.errors import ConfigError, Problem
 
@@ -70,6 +71,7 @@ class ConfigFile:
             assert look.error is not None
             raise look.error
         documents, config = joined(look.texts)
+        check_pair(config, documents, as_agent=True)
         assert look.texts.managed is not None, "it is TOML"
         self.managed = look.texts.managed.absolute()
         self._is_blank = not look.texts.own.strip()

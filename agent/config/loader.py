@@ -13,6 +13,7 @@ from agent.config.document import Document
 from agent.config.documents import Documents, Texts, read_texts
 from agent.config.installed import environ_of
 from agent.config.mistakes import in_order, placed, translated
+from agent.config.pair import check_pair
 from agent.config.rules import cross_mistakes
 from agent.config.warn import warnings
 from agent.errors import ConfigError
@@ -75,10 +76,12 @@ def config_of(documents: Documents) -> Config:
 def check(path: Path) -> tuple[Config | None, tuple[Problem, ...], tuple[Problem, ...]]:
     """The config (None where it cannot be used), its mistakes, and warnings where it has none.
 
-    Never raises for what is in the files or missing. Looks at the permissions of the files named.
+    Never raises for what is in the files or missing. Looks at the permissions of the files named,
+    and tries the API's certificate.
     """
     try:
         documents, config = load_both(path)
+        check_pair(config, documents, as_agent=False)
     except ConfigError as error:
         return None, error.problems, ()
     return config, (), warnings(config, documents)

@@ -239,7 +239,7 @@ class UsageSection(Section):
 
 
 class Api(Section):
-    """The agent's own API: all of it on the unix socket; on TCP reading, and changes by token."""
+    """The agent's own API: all on the unix socket; on TCP reading, changes by token or session."""
 
     socket: Annotated[FilePath, AfterValidator(check_socket_path)] | None = Field(
         default=None,
@@ -256,6 +256,19 @@ class Api(Section):
     token: SecretValue | None = Field(
         default=None,
         description="Lets changes be asked for over TCP with `Authorization: Bearer`.",
+    )
+    read: Literal["open", "token"] = Field(
+        default="open",
+        description="Who may read over TCP. open: whoever reaches it. token: with the token or a "
+        "session alone; /-/healthy aside.",
+    )
+    cert: FilePath | None = Field(
+        default=None,
+        description="PEM file of the certificate (and those above it) with which TCP speaks TLS. "
+        "Default: no TLS.",
+    )
+    key: FilePath | None = Field(
+        default=None, description="Its private key, where that is not in the same file."
     )
 
 

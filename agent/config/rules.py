@@ -24,6 +24,8 @@ def cross_mistakes(document: Documents) -> Iterator[Mistake]:
         udid = device.get("udid")
         if isinstance(udid, str) and udids.setdefault(listed_key(udid), path) != path:
             yield Mistake((*path, "udid"), "this device is listed twice: join the two entries")
+    if {"key"} == document.table("api").keys() & {"cert", "key"}:
+        yield Mistake(("api", "key"), "a key needs its certificate: set cert too")
     default_org = document.table("agent").get("org_id", 1)
     names: dict[tuple[str, str], KeyPath] = {}
     ids: dict[int, tuple[str, KeyPath]] = {}

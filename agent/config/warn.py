@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from agent.address import is_loopback, split_host_port
 from agent.config.mistakes import QUOTE, Mistake, placed
-from agent.config.model import DeviceEntry, Tls, UsageServer, Webhook
+from agent.config.model import Api, DeviceEntry, Tls, UsageServer, Webhook
 from agent.config.warn_files import exposed_files
 from agent.model import CALLING, Platform
 from agent.text import printable
@@ -67,12 +67,39 @@ def _exposed_servers(config: Config) -> Iterator[Mistake]:
                 ("usage", key, index),
                 f"what authorises the agent travels unencrypted to {parts.hostname}: use https",
             )
-    if config.api.listen and not is_loopback(split_host_port(config.api.listen)[0]):
-        token = ", and [api] token travels unencrypted" if config.api.token is not None else ""
+    yield from _exposed_api(config.api)
+
+
+def _exposed_api(api: Api) -> Iterator[Mistake]:
+    """Who reads what the API answers over TCP, beyond this host."""
+    if not api.listen:
+        for key in ("cert", "read"):
+            if key in api.model_fields_set:
+                yield Mistake(("api", key), 'has no effect, for listen = "" turns TCP off')
+        return
+    if api.read == "token" and api.token is None:
+        yield Mistake(
+            ("api", "read"),
+            "only sessions (device-agent ui) can read, for there is no [api] token: Prometheus and "
+            "scripts need one",
+        )
+    if is_loopback(split_host_port(api.listen)[0]):
+        return
+    everybody = "whoever reaches this address can read devices, webhooks and deliveries"
+    if api.cert is None:
+        token = "[api] token and sessions" if api.token is not None else "sessions"
         yield Mistake(
             ("api", "listen"),
-            f"whoever reaches this address can read devices, webhooks and deliveries{token}: "
-            "listen on 127.0.0.1, behind a proxy with TLS and authentication",
+            (f"{everybody}, and " if api.read == "open" else "")
+            + f"without TLS {token} travel unencrypted"
+            + (", like all that is read" if api.read == "token" else "")
+            + ": set [api] cert and key"
+            + (', and read = "token"' if api.read == "open" else "")
+            + ", or listen on 127.0.0.1, behind a proxy with TLS and authentication",
+        )
+    elif api.read == "open":
+        yield Mistake(
+            ("api", "listen"), f'{everybody}: set [api] read = "token" unless that is meant'
         )
 
 

@@ -33,6 +33,10 @@ def exposed_files(config: Config, documents: Documents) -> Iterator[Mistake]:
             if (named := getattr(webhook.tls, key)) is not None:
                 path = ("webhooks", index, "tls", key)
                 yield from _file_warnings(path, Path(named), secret=key == "key")
+    if config.api.cert is not None:
+        # That they are there, and a pair, is no warning: `pair`.
+        key = "cert" if config.api.key is None else "key"
+        yield from _file_warnings(("api", key), Path(getattr(config.api, key)), secret=True)
     yield from _own_warnings(config, documents, documents.own, ())
     if documents.managed is not None:
         first = ("webhooks", documents.of_operator)

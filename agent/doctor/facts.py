@@ -52,6 +52,10 @@ class AgentFacts:
     webhooks: list[WebhookRow] = field(default_factory=list)
     deliveries: list[DeliveryRow] = field(default_factory=list)
     metrics: str = ""
+    page: str | None = None
+    """URL of what it serves over TCP; None: nothing."""
+    exposed: bool = False
+    """That is reached from beyond this host, without TLS."""
 
     @property
     def runs(self) -> bool:

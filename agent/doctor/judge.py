@@ -13,6 +13,7 @@ from agent.doctor.judges.service import (
     judge_config,
     judge_descriptors,
     judge_last_reload,
+    judge_listener,
     judge_unit,
 )
 from agent.doctor.judges.usb import judge_usb
@@ -37,6 +38,7 @@ OF_SOURCES: dict[SourceName, Judge] = {
 JUDGES: tuple[Judge, ...] = (
     judge_agent,
     judge_descriptors,
+    judge_listener,
     judge_unit,
     judge_config,
     judge_last_reload,

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from agent.deliver.stats import WebhookFigures, WebhookStats
     from agent.histogram import Tally
+    from agent.service.attempts import Attempts
     from agent.service.health import Health
     from agent.service.live import Live
+    from agent.service.sessions import Sessions
     from agent.store import Store
     from agent.track.pipeline import Pipeline
     from agent.track.views import Census
@@ -75,6 +77,8 @@ class Scene:
     store: Store
     leases: Leases
     health: Health
+    sessions: Sessions
+    attempts: Attempts
     now_ms: int
     census: Census
     hooks: list[Hook]
@@ -240,6 +244,18 @@ METRICS = (
         "log_dropped_lines",
         "Lines of the log that could not be written: a full disk, a reader that died or hangs.",
         lambda _: log_dropped(),
+    ),
+    _one(
+        "gauge",
+        "api_sessions",
+        "Browsers that may change things: device-agent ui.",
+        lambda scene: len(scene.sessions),
+    ),
+    _one(
+        "counter",
+        "api_wrong_tokens",
+        "Wrong tokens and codes over TCP.",
+        lambda scene: scene.attempts.wrong,
     ),
     # --- devices and their sources
     _many(

@@ -24,8 +24,10 @@ from agent.service.metrics import METRICS, Hook, Process, Scene
 if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.deliver.dispatcher import Dispatcher
+    from agent.service.attempts import Attempts
     from agent.service.health import Health
     from agent.service.live import Live
+    from agent.service.sessions import Sessions
     from agent.store import Store
     from agent.track.pipeline import Pipeline
     from agent.usage.leases import Leases
@@ -52,6 +54,8 @@ class Scraper:
     leases: Leases
     poller: Poller
     health: Health
+    sessions: Sessions
+    attempts: Attempts
     clock: Clock
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
     _asked: int = field(default=0, init=False)
@@ -100,6 +104,8 @@ class Scraper:
             store=self.store,
             leases=self.leases,
             health=self.health,
+            sessions=self.sessions,
+            attempts=self.attempts,
             now_ms=self.clock.wall_ms(),
             census=self.pipeline.views.census(),
             hooks=hooks,

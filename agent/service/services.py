@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agent.service.page import Page, page_of
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
+    from agent.clock import Clock
+    from agent.service.attempts import Attempts
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
     from agent.service.events import Events
@@ -16,6 +20,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
+    from agent.service.sessions import Sessions
     from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
 
@@ -33,12 +38,27 @@ class Services:
     leases: LeaseDesk
     health: Health
     scraper: Scraper
+    sessions: Sessions
+    attempts: Attempts
+    clock: Clock
     reload: Callable[[], Awaitable[Reloaded]]
     """Load the configuration anew; ConfigError says all that is wrong with it."""
 
     def names(self) -> Sequence[str]:
         """Under which it may be asked, besides literal addresses and localhost."""
         return self.live.config.api.hosts
+
+    def is_closed(self) -> bool:
+        """Whether reading over TCP is for bearers of the token or a session alone."""
+        return self.live.config.api.read == "token"
+
+    def monotonic(self) -> float:
+        """Seconds that only grow."""
+        return self.clock.monotonic()
+
+    def page(self, served: str) -> Page:
+        """Where the page is, of what is served at that HOST:PORT."""
+        return page_of(self.live.config.api, served)
 
     def tcp_token(self) -> str | None:
         """What changes over TCP must bear; None: they are not served. May raise SecretError."""

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from agent.clock import LoopClock
+from agent.config import Api
+from agent.service.attempts import Attempts
+from agent.service.page import Page, page_of
+from agent.service.sessions import Sessions
+
+if TYPE_CHECKING:
+    from agent.clock import Clock
 
 
 class Rows:
@@ -33,13 +42,31 @@ class Nobody:
     token: str | None = None
     hosts: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    is_shut = False
+    api = Api()
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self.clock = clock or LoopClock()
+        self.sessions = Sessions(self.clock, self.session_ended)
+        self.attempts = Attempts()
         self.devices = self.webhooks = self.leases = Rows()
         self.deliveries = Deliveries()
         self.health = self
 
     def names(self) -> tuple[str, ...]:
         return self.hosts
+
+    def session_ended(self) -> None:
+        """A test may look."""
+
+    def is_closed(self) -> bool:
+        return self.is_shut
+
+    def monotonic(self) -> float:
+        return self.clock.monotonic()
+
+    def page(self, served: str) -> Page:
+        return page_of(self.api, served)
 
     def tcp_token(self) -> str | None:
         return self.token

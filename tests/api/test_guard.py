@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, cast
 
 import aiohttp
 import pytest
 
+from agent.api.certificate import context_of
 from agent.api.server import ApiServer
+from agent.config import Api
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.sse import follow
@@ -154,6 +157,67 @@ async def test_nothing_is_changed_for_a_page_of_another_origin(
         async with session.get("/v1/devices", headers=headers) as response:
             assert response.status == 200, "reading changes nothing, and no page reads the answer"
             assert not [name for name in response.headers if name.lower().startswith("access-")]
+
+
+V4, V6, NAMED = "10.1.2.3:9178", "[2001:db8::7]:9178", "rack-1.lab"
+ORIGINS = [
+    # Host, Origin, without TLS here, with TLS here
+    (V4, f"http://{V4}", True, False),
+    (V4, f"https://{V4}", True, True),
+    (V4, "http://10.1.2.3", False, False),
+    (V4, "http://10.1.2.3:80", False, False),
+    (V4, "http://10.1.2.4:9178", False, False),
+    (V4, "https://10.1.2.3:443", False, False),
+    (V4, f"wss://{V4}", False, False),
+    (V4, f"http://{V4}/", False, False),
+    (V4, f"http://{V4}?x", False, False),
+    (V4, f"http://x@{V4}", False, False),
+    (V6, f"http://{V6}", True, False),
+    (V6, f"https://{V6.upper()}", True, True),
+    (V6, "https://[2001:db8::7]", False, False),
+    (V6, "https://[2001:db8::8]:9178", False, False),
+    (V6, "https://2001:db8::7:9178", False, False),
+    ("[::1]", "http://[::1]", True, False),
+    ("[::1]", "http://[::1]:80", True, False),
+    ("[::1]", "http://[::1]:443", False, False),
+    ("[::1]:443", "https://[::1]", True, True),
+    ("[::1]:80", "http://[::1]", True, False),
+    (NAMED, f"http://{NAMED}", True, False),
+    (NAMED, f"https://{NAMED}", True, True),
+    (NAMED, f"https://{NAMED}:443", True, True),
+    (f"{NAMED}:443", f"https://{NAMED}", True, True),
+    (f"{NAMED}:443", f"http://{NAMED}", False, False),
+    (f"{NAMED}:80", f"http://{NAMED}", True, False),
+    (f"{NAMED}:80", f"https://{NAMED}", False, False),
+    (NAMED, f"https://{NAMED}.evil.example", False, False),
+    (NAMED, f"https://evil.example/{NAMED}", False, False),
+    (NAMED, f"https://{NAMED}:8443", False, False),
+    ("127.0.0.1:9178", "http://localhost:9178", False, False),
+]
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
+async def test_an_origin_is_the_host_it_asks_with_its_port_and_not_without_tls_where_there_is(
+    pki: Path, secure: bool
+) -> None:
+    agent = Nobody()
+    agent.token, agent.hosts = "right", (NAMED,)
+    api = Api(cert=str(pki / "server.pem"), key=str(pki / "server.key")) if secure else Api()
+    server = ApiServer(cast("Services", agent))
+    server.use_tcp(await server.open_tcp("127.0.0.1:0", context_of(api)))
+    base = f"{'https' if secure else 'http'}://{server.address}"
+    trust = ssl.create_default_context(cafile=str(pki / "ca.pem"))
+    async with aiohttp.ClientSession(base, headers={"Authorization": "Bearer right"}) as session:
+        for host, origin, plain, tls in ORIGINS:
+            headers = {"Host": host, "Origin": origin}
+            # The certificate's name, whatever the header says.
+            async with session.post(
+                REPLAY, json={}, headers=headers, ssl=trust, server_hostname="127.0.0.1"
+            ) as response:
+                status = await told(response)
+            good = tls if secure else plain
+            assert status == ((200, "") if good else (403, "cross_site")), (host, origin)
+    await server.close()
 
 
 @BOTH

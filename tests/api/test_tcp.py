@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -211,6 +212,21 @@ async def test_a_file_in_the_sockets_place_is_not_deleted(tmp_path: Path) -> Non
     with pytest.raises(StartError, match="is no socket"):
         await ApiServer(cast("Services", Nobody())).open_unix(path)
     assert path.read_text() == "precious"
+
+
+async def test_an_address_of_ipv6_is_told_in_brackets() -> None:
+    server = ApiServer(cast("Services", Nobody()))
+    try:
+        server.use_tcp(await server.open_tcp("[::1]:0"))
+    except StartError:
+        pytest.skip("this machine has no IPv6")
+    assert re.fullmatch(r"\[::1\]:\d+", server.address)
+    async with (
+        aiohttp.ClientSession(f"http://{server.address}") as session,
+        session.get("/-/healthy") as response,
+    ):
+        assert response.status == 200
+    await server.close()
 
 
 async def test_an_address_that_cannot_be_bound_leaves_the_old_one() -> None:

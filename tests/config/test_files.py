@@ -214,7 +214,7 @@ BEYOND_A_SCHEMA = {
     "address-listen", "address-listen-port", "address-listen-v6", "address-servers",
     "address-servers-port", "address-socket-long", "auth-twice", "auth-username", "device-twice",
     "duration-absurd", "duration-zero", "headers-names", "headers-own", "headers-twice",
-    "secret-lines", "secret-not-base64", "tls-key-alone", "webhook-id-twice",
+    "secret-lines", "secret-not-base64", "api-key-alone", "tls-key-alone", "webhook-id-twice",
     "webhook-name-twice", "webhook-scope-blank", "webhook-url-host-odd", "webhook-url-port",
 }  # fmt: skip
 """Mistakes that only the loader finds: they concern several keys, or what a text means."""

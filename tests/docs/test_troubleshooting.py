@@ -47,6 +47,13 @@ def test_what_a_webhook_or_a_start_says_is_said() -> None:
         assert word in SOURCES or word == "signature invalid", word
 
 
+def test_what_the_api_says_is_said() -> None:
+    codes = [code for cell in table("The API refuses") for code in re.findall(r"\*(\w+)\*", cell)]
+    assert len(codes) > 6
+    for code in codes:
+        assert f'"{code}"' in SOURCES, code
+
+
 def test_the_parts_of_the_doctor_are_its_headings() -> None:
     usage = [{"source": "wda", "reason": "", "targets": []}]
     shown = page("", judge(facts(agent=status(**{**STATUS, "usage": usage}))))

@@ -70,6 +70,7 @@ AGENT = AgentFacts(
     user=USER,
     status=STATUS,
     metrics=METRICS,
+    page="http://127.0.0.1:9178/",
     webhooks=[
         cast(
             "WebhookRow",

@@ -102,6 +102,10 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      status={**store_status(ok=False, error="full").status, "ready": False})), "agent", FAIL,
      "not ready", "store below"),
     ("other problem", facts(agent=status(problems=["odd: it"])), "agent", WARN, "odd: it", "log"),
+    ("api", facts(), "api", OK, "served at http://127.0.0.1:9178/", ""),
+    ("api on its socket", facts(agent=replace(AGENT, page=None)), "api", OK, "socket alone", ""),
+    ("api beyond this host", facts(agent=replace(AGENT, page="http://10.1.2.3:9178/",
+     exposed=True)), "api", WARN, "http://10.1.2.3:9178/ without TLS", "[api] cert and key"),
     ("descriptors", facts(), "descriptors", OK, "21 of 65536 in use", ""),
     ("few descriptors", facts(agent=replace(AGENT, metrics="process_open_fds 900\n"
      "process_max_fds 1024\n")), "descriptors", FAIL, "900 of 1024", "LimitNOFILE"),

@@ -54,7 +54,10 @@ async def _answers(path: Path) -> dict[str, Any]:
                 f"version {status.get('version')} runs, and version {__version__} asks: restart it"
             )
         deliveries = await agent.ask("GET", f"/v1/deliveries?limit={DELIVERIES}")
+        asker = await agent.ask("GET", "/v1/sessions/current")
         return {
+            "page": asker["page"],
+            "exposed": asker["exposed"],
             "status": status,
             "devices": (await agent.ask("GET", "/v1/devices"))["devices"],
             "webhooks": (await agent.ask("GET", "/v1/webhooks"))["webhooks"],

@@ -89,6 +89,22 @@ def judge_descriptors(facts: Facts) -> Iterator[Finding]:
         yield _AGENT.ok("descriptors", found)
 
 
+def judge_listener(facts: Facts) -> Iterator[Finding]:
+    """Who can listen in on what the agent serves over TCP, and on what lets others change it."""
+    agent = facts.agent
+    if not agent.runs:
+        return
+    if agent.exposed:
+        yield _AGENT.warn(
+            "api",
+            f"served at {agent.page} without TLS: whoever can read the network there reads what is "
+            "asked for, the token and sessions",
+            "set [api] cert and key (docs/api.md), or listen on 127.0.0.1 and come through ssh -L",
+        )
+    else:
+        yield _AGENT.ok("api", f"served at {agent.page or 'its socket alone'}")
+
+
 def judge_unit(facts: Facts) -> Iterator[Finding]:
     """What systemd makes of it."""
     unit, agent = facts.unit, facts.agent
