@@ -20,10 +20,12 @@ from agent.errors import (
     LeasesOffError,
     ProvisionedError,
     QueueFullError,
+    SilenceError,
     StartError,
     UnknownDeliveryError,
     UnknownDeviceError,
     UnknownLeaseError,
+    UnknownSilenceError,
     UnknownWebhookError,
     UnusableError,
 )
@@ -58,6 +60,7 @@ class ErrorRow(TypedDict):
 _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (UnknownDeviceError, 404, "unknown_device"),
     (UnknownLeaseError, 404, "unknown_lease"),
+    (UnknownSilenceError, 404, "unknown_silence"),
     (UnknownWebhookError, 404, "unknown_webhook"),
     (UnknownDeliveryError, 404, "unknown_delivery"),
     (DeviceHeldError, 409, "device_held"),
@@ -65,6 +68,7 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (QueueFullError, 503, "queue_full"),
     (BusyError, 503, "busy"),
     (LeaseError, 400, "bad_lease"),
+    (SilenceError, 400, "bad_silence"),
     (BadRequestError, 400, "bad_request"),
     (EditError, 400, "bad_edit"),
     (CannotWriteError, 409, "cannot_write"),

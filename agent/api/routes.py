@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from agent.api import deliveries, devices, events, leases, own, webhooks
+from agent.api import deliveries, devices, events, leases, own, silences, webhooks
 from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-MATTERS = tuple(each.routes for each in (devices, events, leases, webhooks, deliveries, own))
+MATTERS = tuple(
+    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, own)
+)
 _LASTING = {
     (served.route.method, served.route.shown)
     for matter in MATTERS

@@ -18,12 +18,14 @@ from agent.service.health import Health
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.scrape import Scraper
 from agent.service.services import Services
+from agent.service.silences import SilenceDesk
 from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
 from agent.sources.supervisor import Supervisor
 from agent.subscribers import Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
+from agent.track.silences import Silences
 from agent.usage.current import CurrentUsage
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
-    from agent.model import DeviceRecord, SourceName
+    from agent.model import DeviceRecord, Silence, SourceName
     from agent.service.live import Live
     from agent.service.reload import Reloaded
     from agent.store import Store
@@ -73,6 +75,7 @@ class Parts:
     pipeline: Pipeline
     sources: Supervisor
     leases: Leases
+    silences: Silences
     usage: CurrentUsage
     poller: Poller
     services: Services
@@ -95,6 +98,7 @@ def build(
     store: Store,
     ids: WebhookIds,
     records: list[DeviceRecord],
+    stored_silences: list[Silence],
     outside: Outside,
 ) -> Parts:
     """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
@@ -111,7 +115,11 @@ def build(
         """In the same turn everywhere: a call, and no news."""
         poller.rename(old, new)
         leases.rename(old, new)
+        silences.rename(old, new)
 
+    silences = Silences(
+        stored_silences, store.silences, clock, partial(subscribers.publish, Topic.SILENCE)
+    )
     commits = Commits(
         store,
         _outbox(config, live.webhooks),
@@ -121,6 +129,7 @@ def build(
     pipeline = Pipeline(
         config,
         records,
+        silences,
         commits,
         clock,
         recheck,
@@ -151,15 +160,17 @@ def build(
         resolve=pipeline.roster.find,
     )
     devices = Devices(pipeline, store)
-    health = Health(pipeline, store, poller, tasks, clock)
+    desk = SilenceDesk(silences, devices, pipeline)
+    health = Health(pipeline, store, poller, silences, tasks, clock)
     services = Services(
         live=live,
         devices=devices,
-        events=Events(pipeline, store),
+        events=Events(pipeline, store, desk.rows),
         webhooks=Webhooks(live, dispatcher, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
         deliveries=Deliveries(live, store, dispatcher, devices, clock),
         leases=LeaseDesk(leases, devices),
+        silences=desk,
         health=health,
         scraper=Scraper(
             live=live,
@@ -167,6 +178,7 @@ def build(
             store=store,
             dispatcher=dispatcher,
             leases=leases,
+            silences=silences,
             poller=poller,
             health=health,
             clock=clock,
@@ -185,6 +197,7 @@ def build(
         pipeline=pipeline,
         sources=sources,
         leases=leases,
+        silences=silences,
         usage=usage,
         poller=poller,
         services=services,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.store import Store
     from agent.track.pipeline import Pipeline
+    from agent.track.silences import Silences
     from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.polled_source import SourceReport
@@ -74,6 +75,7 @@ class Scene:
     pipeline: Pipeline
     store: Store
     leases: Leases
+    silences: Silences
     health: Health
     now_ms: int
     census: Census
@@ -255,6 +257,13 @@ METRICS = (
         "Devices whose holds are lengthened, because they change too often to be believed.",
         lambda scene: scene.census.flapping,
     ),
+    _one(
+        "gauge",
+        "devices_silenced",
+        "Devices whose callbacks a silence keeps back.",
+        lambda scene: scene.census.silenced,
+    ),
+    _one("gauge", "silences", "Silences in force.", lambda scene: scene.silences.count),
     _many(
         "counter",
         "transitions",

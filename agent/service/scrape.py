@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.store import Store
     from agent.track.pipeline import Pipeline
+    from agent.track.silences import Silences
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller
 
@@ -50,6 +51,7 @@ class Scraper:
     store: Store
     dispatcher: Dispatcher
     leases: Leases
+    silences: Silences
     poller: Poller
     health: Health
     clock: Clock
@@ -99,6 +101,7 @@ class Scraper:
             pipeline=self.pipeline,
             store=self.store,
             leases=self.leases,
+            silences=self.silences,
             health=self.health,
             now_ms=self.clock.wall_ms(),
             census=self.pipeline.views.census(),

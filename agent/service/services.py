@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
+    from agent.service.silences import SilenceDesk
     from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
 
@@ -31,6 +32,7 @@ class Services:
     editor: WebhookEditor
     deliveries: Deliveries
     leases: LeaseDesk
+    silences: SilenceDesk
     health: Health
     scraper: Scraper
     reload: Callable[[], Awaitable[Reloaded]]

@@ -9,6 +9,7 @@ store commits in the order of what was seen.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +20,7 @@ from agent.track.identity import Identities
 from agent.track.records import known_of, restored
 from agent.track.roster import Roster, Tracked
 from agent.track.settings import Settings
+from agent.track.silence_book import debt_of
 from agent.track.views import Views
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.model import DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
+    from agent.track.silences import Silences
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,7 @@ class Pipeline:
     Args:
         config: the one in force.
         records: the devices as stored, at the start.
+        silences: whose callbacks are kept back; tell `silences_changed` of every change of them.
         commits: takes what counts.
         clock: of the process.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
@@ -53,6 +57,7 @@ class Pipeline:
         self,
         config: Config,
         records: Iterable[DeviceRecord],
+        silences: Silences,
         commits: Commits,
         clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
@@ -69,13 +74,17 @@ class Pipeline:
             network=settings.network,
         )
         self.roster = Roster(config, settings.platforms, self._identities)
-        self.views = Views(self.roster, self._identities)
+        self._silences = silences
+        self._silenced: dict[str, str] = {}
+        """The silence that each device was last shown with, by its UDID."""
+        self.views = Views(self.roster, self._identities, silences)
         self.commits = commits
         self._deriver = Deriver(
             settings,
             self._identities.devices,
             self.roster,
             self.views,
+            silences,
             commits,
             clock,
             recheck,
@@ -89,8 +98,16 @@ class Pipeline:
         self._derives = False
         self._first_derived = asyncio.Event()
         for record in records:
+            debt = debt_of(record)
             self.roster.put(
-                record.udid, Tracked(restored(record), since_ms=record.since_ms, stored=record)
+                record.udid,
+                Tracked(
+                    restored(record),
+                    since_ms=record.since_ms,
+                    stored=record,
+                    debt=debt,
+                    rested=debt is None,
+                ),
             )
         self._know_listed()
 
@@ -158,6 +175,19 @@ class Pipeline:
         for udid in before ^ self._shown():
             self._changed(udid)
 
+    def silences_changed(self) -> None:
+        """Silences began or ended: what is owed and no longer kept back is told."""
+        before, self._silenced = self._silenced, self._now_silenced()
+        for udid in before.keys() | self._silenced.keys():
+            if before.get(udid) != self._silenced.get(udid):
+                self._changed(udid)
+        if self._derives:
+            self._deriver.derive(
+                udid
+                for udid in self._identities.devices.udids
+                if udid not in self._silenced and self._owes(udid)
+            )
+
     # --- output ----------------------------------------------------------------------------
 
     @property
@@ -200,6 +230,19 @@ class Pipeline:
 
     # --- inside ----------------------------------------------------------------------------
 
+    def _now_silenced(self) -> dict[str, str]:
+        found = {}
+        if self._silences.count:
+            for udid in self._identities.devices.udids:
+                silence = self._silences.of(self.roster.device(udid))
+                if silence is not None:
+                    found[udid] = silence.id
+        return found
+
+    def _owes(self, udid: str) -> bool:
+        tracked = self.roster.known(udid)
+        return tracked is not None and tracked.debt is not None
+
     def _shown(self) -> set[str]:
         return {udid for udid in self._identities.devices.udids if self.roster.shown(udid)}
 
@@ -213,6 +256,9 @@ class Pipeline:
             log.info("identity.renamed", udid=new, before=old)
             tracked = self.roster.forget(old)
             known = self.roster.known(new)
+            if tracked is not None and tracked.stored is not None and tracked.stored.debt:
+                # Its row stays under the old name, of which nothing is owed any more.
+                self.commits.keep(replace(tracked.stored, debt=""))
             moved = tracked is not None and known is None
             if tracked is not None:
                 if known is None:

@@ -35,7 +35,9 @@ class Served(Nobody):
     def __init__(self, made: House, heartbeat: float) -> None:
         super().__init__()
         self.house = made
-        self.events = Events(made.pipeline, made.store, heartbeat)
+        self.events = Events(
+            made.pipeline, made.store, lambda: self.silences.rows(), heartbeat
+        )
         made.news.subscribe(Topic.DEVICE, self.events.changed)
         made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
         self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody

@@ -32,6 +32,8 @@ def row(**changes: Any) -> DeviceRow:
         "tags": ["a", "b"],
         "visibility": "private",
         "flapping": False,
+        "silence": None,
+        "told": "online",
         **changes,
     }
     return cast("DeviceRow", made)

@@ -71,6 +71,8 @@ def row(**changed: Any) -> DeviceRow:
         "reason": "",
         "port": "1-1",
         "flapping": False,
+        "silence": None,
+        "told": "online",
         **changed,
     }
     return cast("DeviceRow", made)
