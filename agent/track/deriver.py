@@ -88,6 +88,10 @@ class Deriver:
         self._due: set[str] = set()
         """Those whose transition waits for the sources' last word."""
         self._to_step: set[str] = set()
+        self._to_pay: set[str] = set()
+        """Those whose silence has just ended: the state that they are in counts, whatever is under
+        way. Others (after a start, or moved out of a hub) are told of once they have come to rest:
+        the state in which a silence left them is old."""
         self._stepping = False
         self._slice: Timer | None = None
         self._stopped = False
@@ -116,8 +120,9 @@ class Deriver:
                 self._due.add(new)
         self._pace.wake(old, None)
         self._due.discard(old)
-        if old in self._to_step:
-            self._to_step.add(new)
+        for waiting in (self._to_step, self._to_pay):
+            if old in waiting:
+                waiting.add(new)
 
     def derive(self, udids: Iterable[str]) -> None:
         """Derive these anew: now, or in the next turns of the loop where they are too many."""
@@ -130,6 +135,12 @@ class Deriver:
             self._step_some()
         else:
             self._slice = self._clock.call_later(0, self._step_some)
+
+    def pay(self, udids: Iterable[str]) -> None:
+        """The silence of these has ended: what it kept back is told, as they stand now."""
+        udids = set(udids)
+        self._to_pay |= udids
+        self.derive(udids)
 
     def _step_some(self) -> None:
         """One slice of it: a rack that comes back must not hold up everything else meanwhile."""
@@ -195,12 +206,13 @@ class Deriver:
         """Go on to the new track, and store what is to be stored; returns whether it differs."""
         before = tracked.track
         refreshed = False
-        tracked.rested = tracked.rested or outcome.entered is not None or rests(outcome.track)
         if outcome.entered is not None:
             self._enter(udid, tracked, outcome)
         elif outcome.track.state is not None:
-            refreshed = self._pay(udid, tracked, outcome.track)
+            now = udid in self._to_pay or rests(outcome.track)
+            refreshed = now and self._pay(udid, tracked, outcome.track)
             refreshed = self.refresh(udid, tracked, outcome.track) or refreshed
+        self._to_pay.discard(udid)
         tracked.track = outcome.track
         self._commits.counts.flaps += outcome.track.flapping and not before.flapping
         return refreshed or outcome.track is not before
@@ -212,6 +224,7 @@ class Deriver:
             return
         self._pace.wake(udid, None)
         self._due.discard(udid)
+        self._to_pay.discard(udid)
         tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
 
     def _waits_for_answers(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> bool:
@@ -289,11 +302,8 @@ class Deriver:
         )
 
     def _pay(self, udid: str, tracked: Tracked, track: Track) -> bool:
-        """Nothing silences the device any more: tell what was kept back; whether there was any.
-
-        After a start only once it rests: what it was in when the silence ended, nobody saw.
-        """
-        if tracked.debt is None or not tracked.rested:
+        """Where nothing silences the device any more, tell what was kept back; whether it did."""
+        if tracked.debt is None:
             return False
         device = self._roster.device(udid)
         if self._silences.of(device) is not None:

@@ -98,17 +98,10 @@ class Pipeline:
         self._derives = False
         self._first_derived = asyncio.Event()
         for record in records:
-            debt = debt_of(record)
-            self.roster.put(
-                record.udid,
-                Tracked(
-                    restored(record),
-                    since_ms=record.since_ms,
-                    stored=record,
-                    debt=debt,
-                    rested=debt is None,
-                ),
+            tracked = Tracked(
+                restored(record), since_ms=record.since_ms, stored=record, debt=debt_of(record)
             )
+            self.roster.put(record.udid, tracked)
         self._know_listed()
 
     # --- input -----------------------------------------------------------------------------
@@ -182,7 +175,7 @@ class Pipeline:
             if before.get(udid) != self._silenced.get(udid):
                 self._changed(udid)
         if self._derives:
-            self._deriver.derive(
+            self._deriver.pay(
                 udid
                 for udid in self._identities.devices.udids
                 if udid not in self._silenced and self._owes(udid)

@@ -42,8 +42,6 @@ class Tracked:
     """Since when its candidate would count, and waits for their answers."""
     debt: Debt | None = None
     """What webhooks are owed of it, for the time of a silence."""
-    rested: bool = True
-    """Whether it has come to rest since the start: what state it is in was not seen before."""
 
 
 class Roster:

@@ -15,9 +15,16 @@ if TYPE_CHECKING:
 
     from agent.store.tables.table import Access
 
-_ALL: Final = "SELECT id, ends_ms, said FROM silences ORDER BY id"
-_PUT: Final = "INSERT OR REPLACE INTO silences (id, ends_ms, said) VALUES {rows}"
-_SAID: Final = {"kind": str, "value": str, "reason": str, "by": str, "since_ms": int}
+_ALL: Final = "SELECT id, said FROM silences ORDER BY id"
+_PUT: Final = "INSERT OR REPLACE INTO silences (id, said) VALUES {rows}"
+_SAID: Final = {
+    "kind": str,
+    "value": str,
+    "reason": str,
+    "by": str,
+    "since_ms": int,
+    "ends_ms": int,
+}
 _ID_MAX: Final = 0xFFFF_FFFF
 _MS_MAX: Final = 253_402_300_799_999
 """The end of the year 9999: no time behind it can be shown."""
@@ -37,7 +44,7 @@ class Silences:
     def put(self, silence: Silence) -> asyncio.Future[None]:
         """Store it, in place of the one with its id."""
         said = json.dumps({name: getattr(silence, name) for name in _SAID})
-        row = (int(silence.id, 16), silence.ends_ms, said)
+        row = (int(silence.id, 16), said)
 
         def change(conn: sqlite3.Connection) -> None:
             run(conn, _PUT, [row])
@@ -65,12 +72,12 @@ def mend(conn: sqlite3.Connection) -> int:
     return len(gone)
 
 
-def _read(row: tuple[int, int, str]) -> Silence:
-    number, ends_ms, text = row
+def _read(row: tuple[int, str]) -> Silence:
+    number, text = row
     said = _said(text)
-    if not said or not 0 <= number <= _ID_MAX or not 0 <= ends_ms <= _MS_MAX:
-        raise CorruptError(f"the row of silence {number} makes no sense: {ends_ms}, {text!r}")
-    return Silence(id=f"{number:08x}", ends_ms=ends_ms, **said)
+    if not said or not 0 <= number <= _ID_MAX:
+        raise CorruptError(f"the row of silence {number} makes no sense: {text!r}")
+    return Silence(id=f"{number:08x}", **said)
 
 
 def _said(text: str) -> dict[str, Any]:
@@ -82,6 +89,8 @@ def _said(text: str) -> dict[str, Any]:
     if not isinstance(said, dict) or said.keys() != _SAID.keys():
         return {}
     right = all(isinstance(said[name], kind) for name, kind in _SAID.items())
-    if not right or said["kind"] not in list(SilenceKind) or not 0 <= said["since_ms"] <= _MS_MAX:
+    if not right or said["kind"] not in list(SilenceKind):
+        return {}
+    if not all(0 <= said[name] <= _MS_MAX for name in ("since_ms", "ends_ms")):
         return {}
     return {**said, "kind": SilenceKind(said["kind"])}
