@@ -122,7 +122,7 @@ def _what(body: dict[str, Any]) -> tuple[SilenceKind, str]:
         raise BadRequestError(f"name one of: {', '.join(SilenceKind)}")
     (kind,) = named
     if kind is not SilenceKind.ALL:
-        return kind, text_of(body, kind)
+        return kind, text_of(body, str(kind))
     if body["all"] is not True:
         raise BadRequestError("'all' must be true")
     return kind, ""

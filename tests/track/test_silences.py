@@ -485,7 +485,7 @@ class _Walk:
                 _show(h, phone, how)
                 self.model.see(self.shown)
             case ("silence", what, int(seconds)):
-                await silence(h, *what, seconds=seconds)
+                await silence(h, what[0], what[1], seconds)
                 self.model.silences.append((_COVERS[what], self.model.now + seconds))
             case ("end", int(index)) if silences:
                 await self.end(h, silences[index % len(silences)])
