@@ -249,8 +249,8 @@ async def hush(agent: AgentProcess, dice: random.Random) -> None:
     """Silence some for a moment, and end one now and then, for ever."""
     while True:
         with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
-            where = dice.choice([{"hub": f"1-{dice.randrange(9)}"}, {"all": True}])
-            body = {**where, "seconds": dice.random() / 2, "reason": "why"}
+            body: dict[str, Any] = {"seconds": dice.random() / 2, "reason": "why"}
+            body |= dice.choice([{"hub": f"1-{dice.randrange(9)}"}, {"all": True}])
             _, row = await agent.api("POST", "/v1/silences", body)
             if dice.random() < 0.3 and "id" in row:
                 await agent.api("DELETE", f"/v1/silences/{row['id']}")
@@ -265,29 +265,31 @@ async def test_killed_at_any_moment_the_receiver_is_told_of_each_change_once(
     seed = random.randrange(10**6)
     dice = random.Random(seed)
     print("seed", seed)
-    async with FakeAdbHost() as host:
-        async with AgentProcess(place, config(receiver, host.address)) as agent:
-            tasks = [
-                asyncio.create_task(shake(host, dice)),
-                asyncio.create_task(hush(agent, dice)),
-            ]
-            for _ in range(kills):
-                await agent.start(ready=dice.random() < 0.8)
-                # The moment of death is the test's subject, not its synchronisation.
-                await asyncio.sleep(dice.random() * 0.8)
-                await agent.kill()
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
-            for serial, port in _PHONES.items():
-                host.set(Listed(serial, transport_id=int(port[2:]), port=port))
-            await agent.start()
-            for row in (await agent.api("GET", "/v1/silences"))[1]["silences"]:
-                await agent.api("DELETE", f"/v1/silences/{row['id']}")
-            for serial in _PHONES:
-                await agent.until_device(serial, "told", "online")
-            await agent.until_delivered()
-            assert not any("not_stored" in line or "step_failed" in line for line in agent.log)
+    async with (
+        FakeAdbHost() as host,
+        AgentProcess(place, config(receiver, host.address)) as agent,
+    ):
+        tasks = [
+            asyncio.create_task(shake(host, dice)),
+            asyncio.create_task(hush(agent, dice)),
+        ]
+        for _ in range(kills):
+            await agent.start(ready=dice.random() < 0.8)
+            # The moment of death is the test's subject, not its synchronisation.
+            await asyncio.sleep(dice.random() * 0.8)
+            await agent.kill()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        for serial, port in _PHONES.items():
+            host.set(Listed(serial, transport_id=int(port[2:]), port=port))
+        await agent.start()
+        for row in (await agent.api("GET", "/v1/silences"))[1]["silences"]:
+            await agent.api("DELETE", f"/v1/silences/{row['id']}")
+        for serial in _PHONES:
+            await agent.until_device(serial, "told", "online")
+        await agent.until_delivered()
+        assert not any("not_stored" in line or "step_failed" in line for line in agent.log)
     for serial in _PHONES:
         mine = [event for udid, event in told(receiver) if udid == serial]
         assert mine[-1] == "Online", mine
