@@ -75,8 +75,6 @@ class Pipeline:
         )
         self.roster = Roster(config, settings.platforms, self._identities)
         self._silences = silences
-        self._silenced: dict[str, str] = {}
-        """The silence that each device was last shown with, by its UDID."""
         self.views = Views(self.roster, self._identities, silences)
         self.commits = commits
         self._deriver = Deriver(
@@ -170,16 +168,17 @@ class Pipeline:
 
     def silences_changed(self) -> None:
         """Silences began or ended: what is owed and no longer kept back is told."""
-        before, self._silenced = self._silenced, self._now_silenced()
-        for udid in before.keys() | self._silenced.keys():
-            if before.get(udid) != self._silenced.get(udid):
+        others = self._silences.take_changes()
+        owing = []
+        for udid in self._identities.devices.udids:
+            device = self.roster.device(udid)
+            if others.names(device):
                 self._changed(udid)
+                tracked = self.roster.known(udid)
+                if tracked is not None and tracked.debt and not self._silences.of(device):
+                    owing.append(udid)
         if self._derives:
-            self._deriver.pay(
-                udid
-                for udid in self._identities.devices.udids
-                if udid not in self._silenced and self._owes(udid)
-            )
+            self._deriver.pay(owing)
 
     # --- output ----------------------------------------------------------------------------
 
@@ -222,19 +221,6 @@ class Pipeline:
         await self.commits.drain()
 
     # --- inside ----------------------------------------------------------------------------
-
-    def _now_silenced(self) -> dict[str, str]:
-        found = {}
-        if self._silences.count:
-            for udid in self._identities.devices.udids:
-                silence = self._silences.of(self.roster.device(udid))
-                if silence is not None:
-                    found[udid] = silence.id
-        return found
-
-    def _owes(self, udid: str) -> bool:
-        tracked = self.roster.known(udid)
-        return tracked is not None and tracked.debt is not None
 
     def _shown(self) -> set[str]:
         return {udid for udid in self._identities.devices.udids if self.roster.shown(udid)}

@@ -114,6 +114,10 @@ class SilenceBook:
         in_force = [each for each in found if each is not None and each.ends_ms > now_ms]
         return max(in_force, key=lambda silence: silence.ends_ms, default=None)
 
+    def names(self, device: Device) -> bool:
+        """Whether any of them names the device, in force or not."""
+        return any(key in self._longest for key in _keys(device))
+
     def over(self, now_ms: int) -> list[Silence]:
         """Those whose end has come."""
         return [silence for silence in self.all() if silence.ends_ms <= now_ms]

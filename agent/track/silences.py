@@ -65,6 +65,7 @@ class Silences:
         self._store = store
         self._clock = clock
         self._changed = changed
+        self._changes: list[Silence] = []
         self._timer: Timer | None = None
         self._writes: set[asyncio.Future[None]] = set()
         self._stopped = False
@@ -117,6 +118,7 @@ class Silences:
         silence = Silence(self._new_id(), kind, value, reason, by, now_ms, ends_ms)
         stored = self._write(self._store.put(silence), silence)
         self._book.add(silence)
+        self._changes.append(silence)
         self._arm()
         self._changed()
         say(
@@ -149,6 +151,11 @@ class Silences:
         say(log.info, "silence.ended", id=silence.id, reason=silence.reason, by=by)
         await self._durable(deleted, silence)
         return silence
+
+    def take_changes(self) -> SilenceBook:
+        """Those that began or ended since this was last asked."""
+        changes, self._changes = self._changes, []
+        return SilenceBook(changes)
 
     def rename(self, old: str, new: str) -> None:
         """A device has another UDID from now on."""
@@ -196,6 +203,7 @@ class Silences:
 
     def _drop(self, silence: Silence, why: str) -> None:
         self._book.remove(silence.id, why)
+        self._changes.append(silence)
         self._arm()
         self._changed()
 

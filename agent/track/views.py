@@ -98,7 +98,7 @@ class Views:
         """How many devices that are shown a silence names, whatever other one does."""
         book = SilenceBook((silence,))
         return sum(
-            book.of(self._roster.device(udid), silence.ends_ms - 1) is not None
+            book.names(self._roster.device(udid))
             for udid in self._devices.udids
             if self._roster.shown(udid)
         )

@@ -311,6 +311,26 @@ async def test_a_rack_is_silenced_and_told_of(tmp_path: Path) -> None:
         assert sorted((await h.came())[120:]) == [(serial, "Unplugged") for serial, _ in phones]
 
 
+async def test_who_follows_hears_of_every_device_that_is_silenced_or_no_longer(
+    tmp_path: Path,
+) -> None:
+    """Also of those that came meanwhile, or were silenced by an agent before."""
+    clock, heard = StubClock(), set[str]()
+    async with house(tmp_path, TEXT, clock=clock, changed=heard.add) as h:
+        h.see(usb("ce09"), adb("ce09"), usb("beside", "2-1"), adb("beside", "2-1"))
+        heard.clear()
+        await silence(h, SilenceKind.HUB, "1-1")
+        assert heard == {"ce09"}
+    async with house(tmp_path, TEXT, derives=False, clock=clock, changed=heard.add) as h:
+        h.pipeline.observe(Snapshot(UDEV, (usb("ce09"), usb("beside", "2-1"))))
+        h.pipeline.observe(Snapshot(ADB, (adb("ce09"), adb("beside", "2-1"))))
+        h.see(usb("new", "1-1.1"), adb("new", "1-1.1"))
+        heard.clear()
+        await ended(h)
+        assert heard == {"ce09", "new"}
+        assert await h.came() == [("new", "Online")]
+
+
 async def test_too_many_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST", 2)
     async with house(tmp_path, TEXT) as h:
