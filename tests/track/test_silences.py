@@ -523,7 +523,7 @@ class _Walk:
         self.model.tell()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(_STEPS)
 def test_the_receiver_is_told_exactly_the_net_changes(steps: list[tuple[Any, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
