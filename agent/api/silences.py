@@ -133,9 +133,9 @@ def _ends_ms(body: dict[str, Any], now_ms: int) -> int:
         raise BadRequestError("say either when it 'ends' or after how many 'seconds'")
     if "seconds" in body:
         seconds = number_of(body, "seconds", 0.0)
-        if not 0 < seconds <= LONGEST:
-            raise BadRequestError(f"'seconds' must be more than 0, and {LONGEST:.0f} at most")
-        return now_ms + max(1, round(seconds * 1000))
+        if not seconds > 0:  # nor is what is no number
+            raise BadRequestError(f"'seconds' must be more than 0, not {seconds:g}")
+        return now_ms + max(1, round(min(seconds, 2 * LONGEST) * 1000))  # too long is said there
     text = text_of(body, "ends")
     try:
         moment = datetime.fromisoformat(text)

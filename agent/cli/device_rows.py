@@ -62,7 +62,8 @@ def _silenced(row: DeviceRow, now: float) -> Iterator[str]:
     """First: who waits for a callback is to see that none comes."""
     if (silence := row["silence"]) is not None:
         left = elapsed(datetime.fromisoformat(silence["ends"]).timestamp() - now)
-        kept = f", told: {row['told'] or 'nothing'}" if row["told"] != row["state"] else ""
+        differs = row["since"] is not None and row["told"] != row["state"]
+        kept = f", told: {row['told'] or 'nothing'}" if differs else ""
         yield f"[silenced for {left}{kept}: {silence['reason']}]"
 
 

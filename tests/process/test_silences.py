@@ -173,6 +173,7 @@ _REFUSED_COMMANDS = (
     (("--all", "--until", "2020-01-01T00:00"), "has passed"),
     (("--device", "ce0", "--for", "1h"), "did you mean ce09"),
     (("--hub", "left", "--for", "1h"), "port path"),
+    (("--all", "--for", "400d"), "366 d at most"),
 )
 _REFUSED_BODIES: tuple[tuple[dict[str, Any], str], ...] = (
     ({}, "name one of"),
@@ -180,7 +181,7 @@ _REFUSED_BODIES: tuple[tuple[dict[str, Any], str], ...] = (
     ({"all": False, "seconds": 1}, "'all' must be true"),
     ({"all": True}, "either when"),
     ({"all": True, "seconds": 0}, "more than 0"),
-    ({"all": True, "seconds": float("1e300")}, "at most"),
+    ({"all": True, "seconds": 1e300}, "366 d at most"),
     ({"all": True, "seconds": True}, "must be a number"),
     ({"all": True, "ends": "2026-01-01T00:00:00"}, "time zone"),
     ({"all": True, "ends": "soon"}, "must be a time"),
