@@ -212,6 +212,7 @@ async def house(
             for source in (UDEV, ADB, USBMUX):
                 made.pipeline.observe(Snapshot(source, ()))
         yield made
+        silences.stop()
         await made.pipeline.commits.drain()
     finally:
         await store.close()
