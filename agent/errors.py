@@ -130,6 +130,14 @@ class UnknownLeaseError(LeaseError):
     """No such lease: never given, released, taken, or its time ran out; the message says which."""
 
 
+class SilenceError(AgentError):
+    """Nothing can be silenced like that; the message says why."""
+
+
+class UnknownSilenceError(SilenceError):
+    """No such silence: it ended, or never was."""
+
+
 class UnknownWebhookError(AgentError):
     """No webhook has that name or id; the message names the nearest ones."""
 

@@ -254,6 +254,8 @@ class DeviceRecord:
     """Whether another phone has that serial too."""
     ways: str = ""
     """How it was seen since it last came: `adb udev`, `adb-network`."""
+    debt: str = ""
+    """What webhooks are owed of it for the time of a silence (`track.silence_book.Debt`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,3 +318,29 @@ class Lease:
     expires_ms: int
     taken: str = ""
     """From whom it was taken, and why; "": it was free."""
+
+
+class SilenceKind(StrEnum):
+    """What a silence covers devices by."""
+
+    DEVICE = "device"
+    TAG = "tag"
+    PLATFORM = "platform"
+    HUB = "hub"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """Somebody's wish that certain devices call nobody back, for a time."""
+
+    id: str
+    """Eight hexadecimal digits."""
+    kind: SilenceKind
+    value: str
+    """A UDID, a tag, a platform, or the port path of a hub: what hangs there, too. "" for all."""
+    reason: str
+    by: str
+    """Who wanted it, for operators."""
+    since_ms: int
+    ends_ms: int

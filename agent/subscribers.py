@@ -50,6 +50,8 @@ class Topic(StrEnum):
     """What operators see of it, its end included: `Pipeline.view`."""
     TRANSITION = "transition"
     """Transitions are stored that were not, or under another UDID."""
+    SILENCE = "silence"
+    """Which silences there are: `Silences.all`; of no device."""
     STORE = "store"
     """How the store does: `Store.health`."""
     SESSION = "session"

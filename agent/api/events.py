@@ -89,10 +89,12 @@ async def follow_events(request: web.Request) -> web.StreamResponse:
 
     `snapshot`: `{"devices": […]}`, all rows; what was known before is void. `device`: a row that
     changed. `removed`: `{"udid"}` of a device that is no longer shown. `transition`: a Transition,
-    once it is stored; with an `id`. `reset`: `{"reason"}`, transitions were missed that are stored
-    no more, and a snapshot follows. A reader that takes nothing for 10 s is dropped. What is
-    followed with a session ends with it, and over TCP with a reload by which it may not be read any
-    more; a session does not end by idleness while something is followed with it.
+    once it is stored; with an `id`. `silences`: `{"silences": […]}`, all that are in force,
+    whenever one began or ended, and behind a snapshot where there are any. `reset`: `{"reason"}`,
+    transitions were missed that are stored no more, and a snapshot follows. A reader that takes
+    nothing for 10 s is dropped. What is followed with a session ends with it, and over TCP with a
+    reload by which it may not be read any more; a session does not end by idleness while something
+    is followed with it.
     """
     desk, readers = request.app[SERVICES].events, request.app[_READERS]
     limit = request.app[LIMITS].slow

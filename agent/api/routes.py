@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
-from agent.api import deliveries, devices, events, leases, own, sessions, webhooks
+from agent.api import (
+    deliveries,
+    devices,
+    events,
+    leases,
+    own,
+    sessions,
+    silences,
+    webhooks,
+)
 from agent.api.access import access
 from agent.api.caller import caller_of
 from agent.api.errors import answer_to, error_answer
@@ -28,7 +37,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
-    each.routes for each in (devices, events, leases, webhooks, deliveries, sessions, own)
+    each.routes
+    for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own)
 )
 _LASTING = {
     (served.route.method, served.route.shown)

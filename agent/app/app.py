@@ -177,7 +177,10 @@ class App:
             seen=self._seen.set,
         )
         records = await store.devices.all()
-        parts = build(live, clock, self._tasks, self._subscribers, store, ids, records, outside)
+        silences = await store.silences.all()
+        parts = build(
+            live, clock, self._tasks, self._subscribers, store, ids, records, silences, outside
+        )
         stack.push_async_callback(parts.senders.close)
         self._parts = parts
         lifecycle = Lifecycle(self._notifier, parts, self._ready)

@@ -20,12 +20,14 @@ from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.sessions import Sessions
+from agent.service.silences import SilenceDesk
 from agent.service.webhook_editor import WebhookEditor
 from agent.service.webhooks import Webhooks
 from agent.sources.supervisor import Supervisor
 from agent.subscribers import Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
+from agent.track.silences import Silences
 from agent.usage.current import CurrentUsage
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
-    from agent.model import DeviceRecord, SourceName
+    from agent.model import DeviceRecord, Silence, SourceName
     from agent.service.live import Live
     from agent.service.reload import Reloaded
     from agent.store import Store
@@ -75,6 +77,7 @@ class Parts:
     pipeline: Pipeline
     sources: Supervisor
     leases: Leases
+    silences: Silences
     usage: CurrentUsage
     poller: Poller
     services: Services
@@ -97,6 +100,7 @@ def build(
     store: Store,
     ids: WebhookIds,
     records: list[DeviceRecord],
+    stored_silences: list[Silence],
     outside: Outside,
 ) -> Parts:
     """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
@@ -113,7 +117,11 @@ def build(
         """In the same turn everywhere: a call, and no news."""
         poller.rename(old, new)
         leases.rename(old, new)
+        silences.rename(old, new)
 
+    silences = Silences(
+        stored_silences, store.silences, clock, partial(subscribers.publish, Topic.SILENCE)
+    )
     commits = Commits(
         store,
         _outbox(config, live.webhooks),
@@ -123,6 +131,7 @@ def build(
     pipeline = Pipeline(
         config,
         records,
+        silences,
         commits,
         clock,
         recheck,
@@ -153,17 +162,19 @@ def build(
         resolve=pipeline.roster.find,
     )
     devices = Devices(pipeline, store)
-    health = Health(pipeline, store, poller, tasks, clock)
+    desk = SilenceDesk(silences, devices, pipeline)
+    health = Health(pipeline, store, poller, silences, tasks, clock)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
     services = Services(
         live=live,
         devices=devices,
-        events=Events(pipeline, store),
+        events=Events(pipeline, store, desk.rows),
         webhooks=Webhooks(live, dispatcher, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
         deliveries=Deliveries(live, store, dispatcher, devices, clock),
         leases=LeaseDesk(leases, devices),
+        silences=desk,
         health=health,
         scraper=Scraper(
             live=live,
@@ -171,6 +182,7 @@ def build(
             store=store,
             dispatcher=dispatcher,
             leases=leases,
+            silences=silences,
             poller=poller,
             health=health,
             sessions=sessions,
@@ -194,6 +206,7 @@ def build(
         pipeline=pipeline,
         sources=sources,
         leases=leases,
+        silences=silences,
         usage=usage,
         poller=poller,
         services=services,

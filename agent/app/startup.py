@@ -68,6 +68,7 @@ class Startup:
         config = parts.live.config
         await parts.leases.load()
         parts.leases.reconfigure(config.usage)
+        parts.silences.begin()
         usage = usage_plans_of(config, parts.pipeline.roster.find, parts.clock)
         self._assume_last_use(usage)
         stack.push_async_callback(parts.dispatcher.stop, STOP_LIMIT * 0.3)
@@ -149,6 +150,7 @@ class Startup:
         """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
         self._parts.pipeline.stop()
         self._parts.leases.freeze()
+        self._parts.silences.stop()
 
     async def _close_pipeline(self) -> None:
         """What is decided gets stored; bounded, because a full disk may never take it."""

@@ -40,6 +40,7 @@ class Subscriptions:
         subscribe(Topic.USAGE, parts.use)
         subscribe(Topic.DEVICE, events.changed, self._device)
         subscribe(Topic.TRANSITION, lambda _: events.stored())
+        subscribe(Topic.SILENCE, lambda _: self._silences())
         subscribe(Topic.STORE, self._store)
         subscribe(Topic.SESSION, lambda _: parts.api.end_unlawful())
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
@@ -51,6 +52,11 @@ class Subscriptions:
             self._parts.usage.away(udid)
         self._parts.poller.phones_changed()
         self._parts.leases.serve(udid)
+
+    def _silences(self) -> None:
+        self._parts.pipeline.silences_changed()
+        self._parts.services.events.silences_changed()
+        self._lifecycle.status_soon()
 
     def _store(self, _udid: str) -> None:
         made_anew = self._parts.store.made_anew
@@ -66,6 +72,7 @@ class Subscriptions:
         # All of it is queued here and now: a lease that is released while this waits must not be
         # put behind its deletion, and come back at the next start.
         self._parts.pipeline.store_again()
+        self._parts.silences.store_again()
         leases = [store.leases.put(lease) for lease in self._parts.leases.all()]
         try:
             await asyncio.gather(store.webhooks.ids(wanted), *leases)

@@ -28,6 +28,7 @@ _COMMANDS = {
     "deliveries": ("agent.cli.deliveries", "List, show and replay stored callbacks."),
     "use": ("agent.cli.use", "Hold a device while a command runs."),
     "lease": ("agent.cli.lease", "Acquire, renew, release and list leases."),
+    "silence": ("agent.cli.silence", "Keep callbacks back for a time: add, list and end silences."),
     "doctor": ("agent.cli.doctor", "Check everything around the agent, and say what to do."),
     "ui": ("agent.cli.ui", "Open the page in a browser, with the right to change things."),
     "reload": ("agent.cli.reload", "Let the running agent load its configuration anew."),

@@ -13,6 +13,8 @@ from agent.cli.table import columns
 from agent.text import elapsed
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from agent.service.devices import DeviceRow, TransitionRow
 
 _COLOURS = {
@@ -42,12 +44,27 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
             since(row["since"], now),
             row["port"],
             ",".join(row["tags"]),
-            " ".join(filter(None, (row["reason"], "(flapping)" if row["flapping"] else ""))),
+            " ".join(filter(None, (*_silenced(row, now), *_why(row)))),
         )
         for row in rows
     ]
     colours = [_COLOURS.get(row["state"]) for row in rows]
     return columns(_HEADINGS, cells, 3, colours, room=room, shrink=_SHRINK)
+
+
+def _why(row: DeviceRow) -> Iterator[str]:
+    yield row["reason"]
+    if row["flapping"]:
+        yield "(flapping)"
+
+
+def _silenced(row: DeviceRow, now: float) -> Iterator[str]:
+    """First: who waits for a callback is to see that none comes."""
+    if (silence := row["silence"]) is not None:
+        left = elapsed(datetime.fromisoformat(silence["ends"]).timestamp() - now)
+        differs = row["since"] is not None and row["told"] != row["state"]
+        kept = f", told: {row['told'] or 'nothing'}" if differs else ""
+        yield f"[silenced for {left}{kept}: {silence['reason']}]"
 
 
 def transition_line(row: TransitionRow) -> str:

@@ -24,6 +24,15 @@ _FEW = 5
 """Devices that are named where none is near."""
 
 
+class SilencedRow(TypedDict):
+    """What keeps a device's callbacks back."""
+
+    id: str
+    """Of the silence; of several the one that ends last."""
+    reason: str
+    ends: Time
+
+
 class DeviceRow(TypedDict):
     """One device."""
 
@@ -46,6 +55,10 @@ class DeviceRow(TypedDict):
     flapping: bool
     """It changes too often to be believed."""
     model: str
+    silence: SilencedRow | None
+    """null: its transitions call back."""
+    told: DeviceState | None
+    """The state that webhooks go by: the one before, where a silence kept something back."""
 
 
 class ReadingsRow(TypedDict):
@@ -172,6 +185,7 @@ def _called(view: DeviceView) -> str:
 
 def device_row(view: DeviceView) -> DeviceRow:
     """One device's row."""
+    silence = view.silence
     return {
         "udid": view.udid,
         "name": view.name,
@@ -185,6 +199,10 @@ def device_row(view: DeviceView) -> DeviceRow:
         "visibility": view.visibility,
         "flapping": view.flapping,
         "model": view.model,
+        "silence": None
+        if silence is None
+        else {"id": silence.id, "reason": silence.reason, "ends": timestamp(silence.ends_ms)},
+        "told": view.told,
     }
 
 

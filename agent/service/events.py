@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple, TypedDict
 from agent.errors import BusyError
 from agent.service.devices import DeviceRow, device_row, transition_row
 from agent.service.rows import Place
+from agent.service.silences import SilenceRow
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from agent.store import Store, StoredTransition
     from agent.track.pipeline import Pipeline
@@ -72,6 +73,12 @@ class RemovedRow(TypedDict):
     udid: str
 
 
+class SilencesRow(TypedDict):
+    """The silences in force."""
+
+    silences: list[SilenceRow]
+
+
 class ResetRow(TypedDict):
     """Transitions were missed that are stored no more; a snapshot follows."""
 
@@ -79,11 +86,12 @@ class ResetRow(TypedDict):
 
 
 class Message(NamedTuple):
-    """What a reader is told. `snapshot`, `transition`, `device`, `removed`, `reset`; "": nothing.
+    """What a reader is told, by its kind; "": nothing.
 
     `snapshot`: every device's row; what was known before is void. `transition`: one that was
-    stored. `device`: a row that changed. `removed`: a device that is no longer shown. `reset`:
-    transitions were missed that are stored no more.
+    stored. `device`: a row that changed. `removed`: a device that is no longer shown. `silences`:
+    all that are in force, whenever one began or ended, and behind a snapshot where there are any.
+    `reset`: transitions were missed that are stored no more.
     """
 
     kind: str
@@ -116,6 +124,8 @@ class Reader:
     told: Place | None = None
     version: int = -1
     epoch: int = -1
+    silences: int = 0
+    """The version of them that it was told."""
     generation: int = 0
     ended: bool = False
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -129,9 +139,18 @@ class Reader:
 class Events:
     """Reads the pipeline's views and the store's transitions, while there are readers."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        silences: Callable[[], list[SilenceRow]],
+        heartbeat: float = HEARTBEAT,
+    ) -> None:
         self._pipeline = pipeline
         self._store = store
+        self._silence_rows = silences
+        self._silences = 0
+        """Counts their changes."""
         self._heartbeat = heartbeat
         self._readers: set[Reader] = set()
         self._reading = asyncio.Lock()
@@ -180,6 +199,7 @@ class Events:
         reader.missed = missed
         reader.place = tail if after is None or missed else after
         reader.generation = self._generation
+        reader.silences = self._silences
         return reader
 
     def close(self, reader: Reader) -> None:
@@ -225,6 +245,11 @@ class Events:
             self._changes.pop(udid, None)
             self._changes[udid] = self._version
             self._wake()
+
+    def silences_changed(self) -> None:
+        """There are others: `Topic.SILENCE`."""
+        self._silences += 1
+        self._wake()
 
     def stored(self) -> None:
         """Transitions are stored that were not: `Topic.TRANSITION`."""
@@ -322,19 +347,33 @@ class Events:
         if reader.epoch != self._epoch:
             reader.epoch, reader.version = self._epoch, self._version
             reader.told = reader.place
-            return [Message("snapshot", self._snapshot(reader.selection), str(reader.place))]
+            silences = self._silence_messages(reader, anew=True)
+            return [
+                Message("snapshot", self._snapshot(reader.selection), str(reader.place)),
+                *silences,
+            ]
         changed = []
         for udid, version in reversed(self._changes.items()):
             if version <= reader.version:
                 break
             changed.append(udid)
         reader.version = self._version
-        messages = []
+        messages = self._silence_messages(reader, anew=False)
         for udid in reversed(changed):
             view, data = self._row(udid)
             if reader.selection.fits(udid, view):
                 messages.append(Message("removed" if view is None else "device", (data,)))
         return messages
+
+    def _silence_messages(self, reader: Reader, *, anew: bool) -> list[Message]:
+        if reader.silences == self._silences and not anew:
+            return []
+        reader.silences = self._silences
+        rows = self._silence_rows()
+        if anew and not rows:
+            return []
+        told: SilencesRow = {"silences": rows}
+        return [Message("silences", (json.dumps(told).encode(),))]
 
     def _row(self, udid: str) -> tuple[DeviceView | None, bytes]:
         found = self._rows.get(udid)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from agent.store import Store
     from agent.tasks import Tasks
     from agent.track.pipeline import Pipeline
+    from agent.track.silences import Silences
     from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
 
@@ -80,6 +81,8 @@ class StoreRow(TypedDict):
 class StatusRow(HealthRow):
     """What works and what does not."""
 
+    silences: int
+    """Silences in force."""
     usage: list[UsageRow]
     """Each usage source that is polled."""
     store: StoreRow
@@ -89,10 +92,17 @@ class Health:
     """Reads all parts; `reloaded` is told of reloads."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, poller: Poller, tasks: Tasks, clock: Clock
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        poller: Poller,
+        silences: Silences,
+        tasks: Tasks,
+        clock: Clock,
     ) -> None:
         self._pipeline = pipeline
         self._poller = poller
+        self._silences = silences
         self._store = store
         self._tasks = tasks
         self.started_ms = self.loaded_ms = clock.wall_ms()
@@ -128,7 +138,12 @@ class Health:
     def status(self) -> StatusRow:
         """That, and how the usage sources and the store stand."""
         usage = [_usage_row(source) for source in self._poller.report()]
-        return {**self.row(), "usage": usage, "store": self._store_row()}
+        return {
+            **self.row(),
+            "silences": self._silences.count,
+            "usage": usage,
+            "store": self._store_row(),
+        }
 
     def _store_row(self) -> StoreRow:
         health, figures = self._store.health, self._store.figures
@@ -147,9 +162,12 @@ class Health:
     def status_line(self) -> str:
         """One line: how many devices in which state, then what does not work."""
         counts: dict[str, int] = {}
-        for (_, state), count in self._pipeline.views.census().states.items():
+        census = self._pipeline.views.census()
+        for (_, state), count in census.states.items():
             counts[state] = counts.get(state, 0) + count
         parts = [f"{count} {state}" for state, count in sorted(counts.items())] or ["no devices"]
+        if census.silenced:
+            parts.append(f"{census.silenced} silenced")
         return "; ".join([", ".join(parts), *self._problems()])
 
     def _problems(self) -> list[str]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.service.sessions import Sessions
     from agent.store import Store
     from agent.track.pipeline import Pipeline
+    from agent.track.silences import Silences
     from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.polled_source import SourceReport
@@ -76,6 +77,7 @@ class Scene:
     pipeline: Pipeline
     store: Store
     leases: Leases
+    silences: Silences
     health: Health
     sessions: Sessions
     attempts: Attempts
@@ -271,6 +273,13 @@ METRICS = (
         "Devices whose holds are lengthened, because they change too often to be believed.",
         lambda scene: scene.census.flapping,
     ),
+    _one(
+        "gauge",
+        "devices_silenced",
+        "Devices whose callbacks a silence keeps back.",
+        lambda scene: scene.census.silenced,
+    ),
+    _one("gauge", "silences", "Silences in force.", lambda scene: scene.silences.count),
     _many(
         "counter",
         "transitions",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from agent.service.sessions import Sessions
     from agent.store import Store
     from agent.track.pipeline import Pipeline
+    from agent.track.silences import Silences
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller
 
@@ -52,6 +53,7 @@ class Scraper:
     store: Store
     dispatcher: Dispatcher
     leases: Leases
+    silences: Silences
     poller: Poller
     health: Health
     sessions: Sessions
@@ -103,6 +105,7 @@ class Scraper:
             pipeline=self.pipeline,
             store=self.store,
             leases=self.leases,
+            silences=self.silences,
             health=self.health,
             sessions=self.sessions,
             attempts=self.attempts,

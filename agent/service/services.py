@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
     from agent.service.sessions import Sessions
+    from agent.service.silences import SilenceDesk
     from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
 
@@ -36,6 +37,7 @@ class Services:
     editor: WebhookEditor
     deliveries: Deliveries
     leases: LeaseDesk
+    silences: SilenceDesk
     health: Health
     scraper: Scraper
     sessions: Sessions

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 STATE_NAME = "state.db"
 COMPANIONS = ("-wal", "-shm", "-journal")
-TABLES = ("meta", "devices", "transitions", "webhooks", "callbacks", "attempts", "leases")
+TABLES = (
+    "meta",
+    "devices",
+    "transitions",
+    "webhooks",
+    "callbacks",
+    "attempts",
+    "leases",
+    "silences",
+)
 _WAL_LIMIT = 16 * 1024 * 1024
 _WAL_HEADER = 32
 _WAL_MAGIC = (0x377F0682, 0x377F0683)

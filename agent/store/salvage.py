@@ -1,8 +1,8 @@
 """Reads what can still be read of a corrupt store into a fresh one. Works on a copy of the file.
 
-Carried over: webhook ids first (they may never be given twice), devices, leases, and the callbacks
-that are pending or dead, with their ids. History (transitions, delivered callbacks, attempts) stays
-in the file that was set aside.
+Carried over: webhook ids first (they may never be given twice), devices, leases, silences, and
+the callbacks that are pending or dead, with their ids. History (transitions, delivered callbacks,
+attempts) stays in the file that was set aside.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
 from agent.store import files
-from agent.store.tables import devices, meta
+from agent.store.tables import devices, meta, silences
 from agent.store.tables.callbacks import read_headers
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
         _carry(old, new, "devices", report)
         _mend_devices(new, report)
         _carry(old, new, "leases", report)
+        _carry(old, new, "silences", report)
+        _mend_silences(new, report)
         callbacks = _carry(old, new, "callbacks", report)
         _name_lost_callbacks(old, new, report)
         _keep_callback_ids_apart(old, new, callbacks)
@@ -192,6 +194,14 @@ def _mend_devices(new: sqlite3.Connection, report: Report) -> None:
     if gone:
         report.kept["devices"] -= gone
         report.lost.append(f"devices: {gone} rows make no sense")
+
+
+def _mend_silences(new: sqlite3.Connection, report: Report) -> None:
+    """Likewise."""
+    gone = silences.mend(new)
+    if gone:
+        report.kept["silences"] -= gone
+        report.lost.append(f"silences: {gone} rows make no sense")
 
 
 def _common_columns(

@@ -14,6 +14,7 @@ from agent.store.tables.callbacks import Callbacks
 from agent.store.tables.deliveries import Deliveries
 from agent.store.tables.devices import Devices
 from agent.store.tables.leases import Leases
+from agent.store.tables.silences import Silences
 from agent.store.tables.transitions import Transitions
 from agent.store.tables.webhooks import Webhooks
 
@@ -47,7 +48,7 @@ class StoreFigures:
 
 
 class Store:
-    """Devices, transitions, callbacks, attempts, webhook ids and leases, in one SQLite file.
+    """Devices, transitions, callbacks, attempts, webhook ids, leases and silences, in one file.
 
     Its life; each table's questions and changes are methods of the attribute of that name.
 
@@ -90,6 +91,7 @@ class Store:
         self.deliveries = Deliveries(calls, self.backlog)
         self.webhooks = Webhooks(calls, self.backlog, clock)
         self.leases = Leases(calls)
+        self.silences = Silences(calls)
 
     @classmethod
     def open(

@@ -62,14 +62,26 @@ class Commits:
         self._stored = stored
         self._under_way: set[asyncio.Future[Any]] = set()
 
-    def enter(self, record: DeviceRecord, transition: Transition, device: Device) -> int:
+    def enter(
+        self,
+        record: DeviceRecord,
+        transition: Transition | None,
+        told: Transition | None,
+        device: Device,
+    ) -> int:
         """A transition counts: store it, with one callback for each webhook that wants it.
 
-        Returns how many that are.
+        Args:
+            record: the device's, from then on.
+            transition: None: none does, webhooks are told what was kept back.
+            told: what webhooks are told, who may have been told less before; None: nothing.
+            device: as they are told of it.
+
+        Returns how many callbacks that are.
         """
         callbacks: Sequence[Callback] = ()
-        if (transition.previous, transition.state) in CALLS_BACK:
-            made = self.outbox.make(transition, device)
+        if told is not None and (told.previous, told.state) in CALLS_BACK:
+            made = self.outbox.make(told, device)
             callbacks = made.callbacks
             self.counts.lost += len(made.failed)
             for webhook, error in made.failed:
@@ -78,11 +90,12 @@ class Commits:
                     "callback.not_made",
                     webhook=webhook,
                     udid=device.udid,
-                    state=str(transition.state),
+                    state=str(told.state),
                     exc_info=error,
                 )
         self._commit(record, transition, callbacks)
-        self.counts.transitions[transition.state] += 1
+        if transition is not None:
+            self.counts.transitions[transition.state] += 1
         return len(callbacks)
 
     def keep(self, record: DeviceRecord) -> None:

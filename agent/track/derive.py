@@ -216,6 +216,15 @@ def quiet(track: Track) -> Track:
     )
 
 
+def rests(track: Track) -> bool:
+    """Whether nothing is waited for that may soon change its state."""
+    return (
+        track.candidate is None
+        and track.silent_since is None
+        and (track.bridge_unknown_since is None or track.state is DeviceState.OFFLINE)
+    )
+
+
 def is_here(readings: Readings) -> bool:
     """Whether the phone is there, or may be."""
     outcome = _outcome(readings, readings.usage)

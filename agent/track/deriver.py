@@ -8,14 +8,16 @@ again after `RETRY`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.model import BRIDGE_OF, DeviceState, SourceName, Transition
-from agent.track.derive import Step, Track, quiet, step
+from agent.track.derive import Step, Track, quiet, rests, step
 from agent.track.pace import Pace, Questions
 from agent.track.records import record_of
+from agent.track.silence_book import debt_after, last_told
 from agent.track.telling import say
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from agent.track.devices import Devices
     from agent.track.roster import Roster, Tracked
     from agent.track.settings import Settings
+    from agent.track.silences import Silences
     from agent.track.views import Views
 
 log = structlog.get_logger(__name__)
@@ -50,6 +53,7 @@ class Deriver:
         devices: who each device is.
         roster: whose states are derived, and what is remembered of each.
         views: all readings of a device, together.
+        silences: whose transitions are kept back now.
         commits: takes what counts.
         clock: of the process; see `pace` for what the holds go by.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
@@ -63,6 +67,7 @@ class Deriver:
         devices: Devices,
         roster: Roster,
         views: Views,
+        silences: Silences,
         commits: Commits,
         clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
@@ -73,6 +78,7 @@ class Deriver:
         self._devices = devices
         self._roster = roster
         self._views = views
+        self._silences = silences
         self._commits = commits
         self._clock = clock
         self._changed = changed
@@ -82,6 +88,10 @@ class Deriver:
         self._due: set[str] = set()
         """Those whose transition waits for the sources' last word."""
         self._to_step: set[str] = set()
+        self._to_pay: set[str] = set()
+        """Those whose silence has just ended: the state that they are in counts, whatever is under
+        way. Others (after a start, or moved out of a hub) are told of once they have come to rest:
+        the state in which a silence left them is old."""
         self._stepping = False
         self._slice: Timer | None = None
         self._stopped = False
@@ -110,8 +120,9 @@ class Deriver:
                 self._due.add(new)
         self._pace.wake(old, None)
         self._due.discard(old)
-        if old in self._to_step:
-            self._to_step.add(new)
+        for waiting in (self._to_step, self._to_pay):
+            if old in waiting:
+                waiting.add(new)
 
     def derive(self, udids: Iterable[str]) -> None:
         """Derive these anew: now, or in the next turns of the loop where they are too many."""
@@ -124,6 +135,12 @@ class Deriver:
             self._step_some()
         else:
             self._slice = self._clock.call_later(0, self._step_some)
+
+    def pay(self, udids: Iterable[str]) -> None:
+        """The silence of these has ended: what it kept back is told, as they stand now."""
+        udids = set(udids)
+        self._to_pay |= udids
+        self.derive(udids)
 
     def _step_some(self) -> None:
         """One slice of it: a rack that comes back must not hold up everything else meanwhile."""
@@ -192,7 +209,10 @@ class Deriver:
         if outcome.entered is not None:
             self._enter(udid, tracked, outcome)
         elif outcome.track.state is not None:
-            refreshed = self.refresh(udid, tracked, outcome.track)
+            now = udid in self._to_pay or rests(outcome.track)
+            refreshed = now and self._pay(udid, tracked, outcome.track)
+            refreshed = self.refresh(udid, tracked, outcome.track) or refreshed
+        self._to_pay.discard(udid)
         tracked.track = outcome.track
         self._commits.counts.flaps += outcome.track.flapping and not before.flapping
         return refreshed or outcome.track is not before
@@ -204,6 +224,7 @@ class Deriver:
             return
         self._pace.wake(udid, None)
         self._due.discard(udid)
+        self._to_pay.discard(udid)
         tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
 
     def _waits_for_answers(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> bool:
@@ -256,12 +277,17 @@ class Deriver:
         at_ms = self._clock.wall_ms()
         self._devices[udid].count(there=state is not DeviceState.UNPLUGGED)
         device = self._roster.device(udid)
-        record = record_of(self._devices[udid].facts, outcome.track, at_ms)
+        silence = self._silences.of(device)
+        debt = debt_after(tracked.debt, outcome.previous, state, silenced=silence is not None)
+        record = record_of(self._devices[udid].facts, outcome.track, at_ms, debt)
         transition = Transition(
             udid, outcome.previous, state, record.reason, at_ms=at_ms, holder=record.holder
         )
-        callbacks = self._commits.enter(record, transition, device)
-        tracked.since_ms, tracked.stored = at_ms, record
+        told = None
+        if silence is None:
+            told = replace(transition, previous=last_told(tracked.debt, outcome.previous))
+        callbacks = self._commits.enter(record, transition, told, device)
+        tracked.since_ms, tracked.stored, tracked.debt = at_ms, record, debt
         say(
             log.info,
             "device.transition",
@@ -272,11 +298,43 @@ class Deriver:
             reason=transition.reason,
             callbacks=callbacks,
             flapping=outcome.track.flapping,
+            **({} if silence is None else {"silence": silence.id}),
         )
+
+    def _pay(self, udid: str, tracked: Tracked, track: Track) -> bool:
+        """Where nothing silences the device any more, tell what was kept back; whether it did."""
+        if tracked.debt is None:
+            return False
+        device = self._roster.device(udid)
+        if self._silences.of(device) is not None:
+            return False
+        assert track.state is not None
+        before = tracked.debt.before
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms)
+        told = Transition(
+            udid,
+            before,
+            track.state,
+            record.reason,
+            at_ms=self._clock.wall_ms(),
+            holder=record.holder,
+        )
+        callbacks = self._commits.enter(record, None, told, device)
+        tracked.stored, tracked.debt = record, None
+        say(
+            log.info,
+            "device.told_after_silence",
+            udid=udid,
+            name=device.name,
+            previous=str(before or "never seen"),
+            state=str(track.state),
+            callbacks=callbacks,
+        )
+        return True
 
     def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
-        record = record_of(self._devices[udid].facts, track, tracked.since_ms)
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms, tracked.debt)
         if tracked.stored is None or record == tracked.stored:
             return False
         self._commits.keep(record)

@@ -9,6 +9,7 @@ store commits in the order of what was seen.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,6 +20,7 @@ from agent.track.identity import Identities
 from agent.track.records import known_of, restored
 from agent.track.roster import Roster, Tracked
 from agent.track.settings import Settings
+from agent.track.silence_book import debt_of
 from agent.track.views import Views
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.model import DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
+    from agent.track.silences import Silences
 
 log = structlog.get_logger(__name__)
 
@@ -38,6 +41,7 @@ class Pipeline:
     Args:
         config: the one in force.
         records: the devices as stored, at the start.
+        silences: whose callbacks are kept back; tell `silences_changed` of every change of them.
         commits: takes what counts.
         clock: of the process.
         recheck: has a source tell the whole truth anew; see `pace.Questions`.
@@ -53,6 +57,7 @@ class Pipeline:
         self,
         config: Config,
         records: Iterable[DeviceRecord],
+        silences: Silences,
         commits: Commits,
         clock: Clock,
         recheck: Callable[[SourceName], Awaitable[None] | None],
@@ -69,13 +74,15 @@ class Pipeline:
             network=settings.network,
         )
         self.roster = Roster(config, settings.platforms, self._identities)
-        self.views = Views(self.roster, self._identities)
+        self._silences = silences
+        self.views = Views(self.roster, self._identities, silences)
         self.commits = commits
         self._deriver = Deriver(
             settings,
             self._identities.devices,
             self.roster,
             self.views,
+            silences,
             commits,
             clock,
             recheck,
@@ -89,9 +96,10 @@ class Pipeline:
         self._derives = False
         self._first_derived = asyncio.Event()
         for record in records:
-            self.roster.put(
-                record.udid, Tracked(restored(record), since_ms=record.since_ms, stored=record)
+            tracked = Tracked(
+                restored(record), since_ms=record.since_ms, stored=record, debt=debt_of(record)
             )
+            self.roster.put(record.udid, tracked)
         self._know_listed()
 
     # --- input -----------------------------------------------------------------------------
@@ -158,6 +166,20 @@ class Pipeline:
         for udid in before ^ self._shown():
             self._changed(udid)
 
+    def silences_changed(self) -> None:
+        """Silences began or ended: what is owed and no longer kept back is told."""
+        others = self._silences.take_changes()
+        owing = []
+        for udid in self._identities.devices.udids:
+            device = self.roster.device(udid)
+            if others.names(device):
+                self._changed(udid)
+                tracked = self.roster.known(udid)
+                if tracked is not None and tracked.debt and not self._silences.of(device):
+                    owing.append(udid)
+        if self._derives:
+            self._deriver.pay(owing)
+
     # --- output ----------------------------------------------------------------------------
 
     @property
@@ -213,6 +235,9 @@ class Pipeline:
             log.info("identity.renamed", udid=new, before=old)
             tracked = self.roster.forget(old)
             known = self.roster.known(new)
+            if tracked is not None and tracked.stored is not None and tracked.stored.debt:
+                # Its row stays under the old name, of which nothing is owed any more.
+                self.commits.keep(replace(tracked.stored, debt=""))
             moved = tracked is not None and known is None
             if tracked is not None:
                 if known is None:

@@ -8,12 +8,14 @@ from agent.model import DeviceRecord, DeviceState, Usage
 from agent.text import whole
 from agent.track.derive import Track
 from agent.track.known import Known
+from agent.track.silence_book import stored_debt
 
 if TYPE_CHECKING:
     from agent.track.devices import Facts
+    from agent.track.silence_book import Debt
 
 
-def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:
+def record_of(facts: Facts, track: Track, since_ms: int, debt: Debt | None = None) -> DeviceRecord:
     """What is stored of a device that is in a state, by platforms that are known.
 
     Whatever a phone or a server called itself is stored as text: half a character in a session's
@@ -36,6 +38,7 @@ def record_of(facts: Facts, track: Track, since_ms: int) -> DeviceRecord:
         serial=facts.serial if facts.serial != facts.udid else "",
         shared=facts.shared_serial,
         ways=facts.ways,
+        debt=stored_debt(debt),
     )
 
 

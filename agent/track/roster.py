@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config, DeviceEntry
     from agent.track.identity import Identities
+    from agent.track.silence_book import Debt
 
 
 _AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
@@ -39,6 +40,8 @@ class Tracked:
     """From when on the sources must have been asked before its candidate counts."""
     due_since: float | None = None
     """Since when its candidate would count, and waits for their answers."""
+    debt: Debt | None = None
+    """What webhooks are owed of it, for the time of a silence."""
 
 
 class Roster:

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
 from agent.track.derive import Track, is_here
 from agent.track.roster import Tracked
+from agent.track.silence_book import SilenceBook, last_told
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
+    from agent.model import Silence
     from agent.track.identity import Identities
     from agent.track.roster import Roster
+    from agent.track.silences import Silences
 
 _NOTHING = Tracked()
 NAMELESS = (
@@ -39,6 +42,10 @@ class DeviceView:
     visibility: Visibility
     flapping: bool
     model: str
+    silence: Silence | None
+    """What keeps back its callbacks now."""
+    told: DeviceState | None
+    """The state that webhooks go by: the one before, where a silence kept something back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +54,7 @@ class Census:
 
     states: dict[tuple[Platform | None, DeviceState], int]
     flapping: int
+    silenced: int
 
 
 class Views:
@@ -55,10 +63,12 @@ class Views:
     Args:
         roster: who is listed, shown and named.
         identities: who each device is, and what the sources say of it.
+        silences: whose callbacks are kept back.
     """
 
-    def __init__(self, roster: Roster, identities: Identities) -> None:
+    def __init__(self, roster: Roster, identities: Identities, silences: Silences) -> None:
         self._roster = roster
+        self._silences = silences
         self._identities = identities
         self._devices = identities.devices
 
@@ -71,7 +81,8 @@ class Views:
     def census(self) -> Census:
         """How many devices are shown in which state."""
         states: Counter[tuple[Platform | None, DeviceState]] = Counter()
-        flapping = 0
+        flapping = silenced = 0
+        any_silence = self._silences.count
         for udid in self._devices.udids:
             if self._roster.shown(udid):
                 tracked = self._roster.known(udid)
@@ -79,7 +90,18 @@ class Views:
                 state = self._shown_state(udid, track)
                 states[self._devices[udid].facts.platform, state] += 1
                 flapping += track.flapping
-        return Census(states, flapping)
+                if any_silence:
+                    silenced += self._silences.of(self._roster.device(udid)) is not None
+        return Census(states, flapping, silenced)
+
+    def covered(self, silence: Silence) -> int:
+        """How many devices that are shown a silence names, whatever other one does."""
+        book = SilenceBook((silence,))
+        return sum(
+            book.names(self._roster.device(udid))
+            for udid in self._devices.udids
+            if self._roster.shown(udid)
+        )
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID."""
@@ -142,6 +164,8 @@ class Views:
             device.visibility,
             track.flapping,
             facts.model,
+            self._silences.of(device),
+            last_told(tracked.debt, track.state),
         )
 
     def _shown_state(self, udid: str, track: Track) -> DeviceState:

@@ -16,6 +16,7 @@ from agent.errors import BusyError
 from agent.service import events as module
 from agent.service.devices import Devices
 from agent.service.events import Events, Selection
+from agent.service.silences import SilenceDesk
 from agent.subscribers import Topic
 from tests.api.nobody import Nobody
 from tests.fakes.sse import follow
@@ -35,10 +36,14 @@ class Served(Nobody):
     def __init__(self, made: House, heartbeat: float) -> None:
         super().__init__()
         self.house = made
-        self.events = Events(made.pipeline, made.store, heartbeat)
+        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
+        self.silences = SilenceDesk(
+            made.silences, Devices(made.pipeline, made.store), made.pipeline
+        )
+        self.events = Events(made.pipeline, made.store, self.silences.rows, heartbeat)
         made.news.subscribe(Topic.DEVICE, self.events.changed)
         made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
-        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
+        made.news.subscribe(Topic.SILENCE, lambda _: self.events.silences_changed())
 
     async def readers(self, count: int) -> None:
         """Wait until there are so many."""

@@ -32,6 +32,8 @@ def row(**changes: Any) -> DeviceRow:
         "tags": ["a", "b"],
         "visibility": "private",
         "flapping": False,
+        "silence": None,
+        "told": "online",
         **changes,
     }
     return cast("DeviceRow", made)
@@ -55,6 +57,21 @@ def test_a_table_fits_its_terminal_and_keeps_udid_and_state(room: int) -> None:
     assert all("online" in line for line in lines[1:])
     assert ("ce0917198075440c057e" in lines[1]) == (room >= 50)
     assert ("WHY" in lines[0]) == (room >= 70)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "[silenced for 30 min: ?[2Jcables] why"),
+        ({"told": "offline"}, "[silenced for 30 min, told: offline: ?[2Jcables] why"),
+        ({"told": None}, "[silenced for 30 min, told: nothing: ?[2Jcables] why"),
+        ({"told": None, "since": None}, "[silenced for 30 min: ?[2Jcables] why"),
+    ],
+)
+def test_who_is_silenced_is_seen_first(changes: dict[str, Any], why: str) -> None:
+    silence = {"id": "1", "reason": "\x1b[2Jcables", "ends": "2026-01-06T12:30:00.000Z"}
+    (_, line) = table([row(silence=silence, reason="why", **changes)], NOW).splitlines()
+    assert line.endswith(f"  {why}")
 
 
 def test_a_name_of_a_phone_moves_no_cursor() -> None:

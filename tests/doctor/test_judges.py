@@ -71,6 +71,8 @@ def row(**changed: Any) -> DeviceRow:
         "reason": "",
         "port": "1-1",
         "flapping": False,
+        "silence": None,
+        "told": "online",
         **changed,
     }
     return cast("DeviceRow", made)
@@ -274,6 +276,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "online, flapping", "cable"),
     ("many offline", facts(agent=replace(AGENT, devices=[row(state="offline")] * 25)), "states",
      OK, "25 offline; 5 more with problems", ""),
+    ("silenced", facts(agent=replace(AGENT, devices=[row(), row(silence={"id": "1"})])), "states",
+     OK, "2 online; 1 silenced, so they call nobody back: device-agent silence list", ""),
     ("usage", facts(agent=status(usage=[{"source": "appium", "reason": "", "targets": [target()]
      }])), "appium", OK, "asks 1, sees 1 in use", ""),
     ("usage unknown", facts(agent=status(usage=[{"source": "appium", "reason": "", "targets": [

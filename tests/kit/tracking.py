@@ -23,6 +23,7 @@ from agent.model import (
 from agent.subscribers import Subscribers, Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
+from agent.track.silences import Silences
 from tests.kit.clock import StubClock
 from tests.kit.store import open_store
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.config import Config, Webhook
-    from agent.model import Callback, DeviceRecord
+    from agent.model import Callback, DeviceRecord, Silence
     from agent.store import Store
     from agent.track.commits import Recorder
 
@@ -46,6 +47,23 @@ events = ["online", "offline", "utilizing", "unplugged"]
 """
 ONLY_ANDROID = "[ios]\nenabled = false\n"
 HOST = "host-1"
+
+
+class _Nowhere:
+    """Keeps no silence."""
+
+    async def put(self, silence: Silence) -> None:
+        """Forget it."""
+
+    async def delete(self, silence_id: str) -> None:
+        """It never was there."""
+
+
+NOWHERE = _Nowhere()
+
+
+def nobody_hears() -> None:
+    """Nobody subscribed."""
 
 
 def nobody_to_ask(_source: SourceName) -> None:
@@ -64,14 +82,19 @@ def pipeline_of(
     stored: Callable[[], None] = lambda: None,
     changed: Callable[[str], None] = lambda _: None,
     renamed: Callable[[str, str], None] = lambda _old, _new: None,
+    silences: Silences | None = None,
 ) -> Pipeline:
     """Webhooks by id; `notify` is told of the callbacks that are durable."""
+    if silences is None:
+        silences = Silences((), NOWHERE, clock, nobody_hears)
     commits = Commits(store, Outbox(webhooks, config.org_of, HOST), notify, stored)
 
     def start_deriving() -> None:
         made.start_deriving()
 
-    made = Pipeline(config, records, commits, clock, recheck, start_deriving, changed, renamed)
+    made = Pipeline(
+        config, records, silences, commits, clock, recheck, start_deriving, changed, renamed
+    )
     return made
 
 
@@ -106,9 +129,15 @@ class House:
     """A pipeline over a real store, its news, and what it handed on to be sent."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, clock: StubClock, news: Subscribers
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        silences: Silences,
+        clock: StubClock,
+        news: Subscribers,
     ) -> None:
         self.pipeline = pipeline
+        self.silences = silences
         self.news = news
         self.store = store
         self.clock = clock
@@ -155,6 +184,9 @@ async def house(
             made.sent.extend(callbacks)
 
         news = Subscribers()
+        silences = Silences(
+            await store.silences.all(), store.silences, clock, partial(news.publish, Topic.SILENCE)
+        )
         made = House(
             pipeline_of(
                 config,
@@ -166,16 +198,21 @@ async def house(
                 kept.get("recheck") or nobody_to_ask,
                 stored=partial(news.publish, Topic.TRANSITION),
                 changed=kept.get("changed") or news.publisher(Topic.DEVICE),
-                renamed=kept.get("renamed") or (lambda _old, _new: None),
+                renamed=kept.get("renamed") or silences.rename,
+                silences=silences,
             ),
             store,
+            silences,
             clock,
             news,
         )
+        news.subscribe(Topic.SILENCE, lambda _: made.pipeline.silences_changed())
+        silences.begin()
         if derives:
             for source in (UDEV, ADB, USBMUX):
                 made.pipeline.observe(Snapshot(source, ()))
         yield made
+        silences.stop()
         await made.pipeline.commits.drain()
     finally:
         await store.close()

@@ -13,6 +13,8 @@ from agent.model import (
     DeviceState,
     Lease,
     Platform,
+    Silence,
+    SilenceKind,
     Transition,
 )
 from agent.store import DeliveryQuery
@@ -64,6 +66,12 @@ def attempt(message_id: str, status: int | None = 200, error: str = "") -> Attem
 
 def lease(lease_id: str = "l1", udid: str = "phone-1", acquired_ms: int = 5) -> Lease:
     return Lease(lease_id, udid, "alice", "manual test", acquired_ms, 30.0, 30_005)
+
+
+def silence(silence_id: str = "00000001", since_ms: int = 5) -> Silence:
+    return Silence(
+        silence_id, SilenceKind.TAG, "rack-1", "new cables: \U0001f4a1", "alice", since_ms, 30_005
+    )
 
 
 async def put(

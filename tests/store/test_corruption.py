@@ -17,7 +17,17 @@ from agent.store import Store, StoreHealth
 from agent.store.files import STATE_NAME, connect
 from tests.kit.store import open_store
 from tests.kit.waiting import eventually
-from tests.store.samples import attempt, callback, deliver, device, lease, put, rows, transition
+from tests.store.samples import (
+    attempt,
+    callback,
+    deliver,
+    device,
+    lease,
+    put,
+    rows,
+    silence,
+    transition,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +44,7 @@ async def _filled(directory: Path) -> dict[str, int]:
     names = [(1, f"hook-{number}", None) for number in range(20)]
     ids = await store.webhooks.ids([*names, (1, "explicit", 500)])
     await store.leases.put(lease())
+    await store.silences.put(silence())
     callbacks: list[Callback] = []
     for start in range(0, _COUNT, 40):  # as they come in life: not one table after the other
         callbacks += await asyncio.gather(
@@ -86,6 +97,7 @@ async def _assert_all_salvaged(store: Store, ids: dict[str, int]) -> None:
     )
     assert len(await store.devices.all()) == 40
     assert await store.leases.all() == [lease()]
+    assert await store.silences.all() == [silence()]
     wanted = [(1, name, None) for name in ids]
     assert await store.webhooks.ids([*wanted, (1, "explicit", None)]) == [*ids.values(), 500]
     (new_id,) = await store.webhooks.ids([(1, "new", None)])

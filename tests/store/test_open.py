@@ -18,7 +18,7 @@ from agent.errors import StoreError, StoreLockedError, StoreVersionError
 from agent.model import Platform
 from agent.store.commit import commit
 from agent.store.database import Database
-from agent.store.files import STATE_NAME, connect
+from agent.store.files import STATE_NAME, connect, create
 from agent.store.migrate import migrate, scripts, version
 from agent.store.record import Record
 from agent.store.tables import attempts, backlog, callbacks, deliveries, transitions, webhooks
@@ -128,6 +128,33 @@ async def test_devices_of_an_older_store_stay_and_any_platform_may_come(tmp_path
     (known,) = await store.devices.all()
     await store.close()
     assert (known.udid, known.platform, known.name) == ("a", Platform.IOS, "n")
+
+
+def test_leases_of_an_older_store_stay_and_the_schema_fits_the_first_page(tmp_path: Path) -> None:
+    """Where the first page is lost, a new store's takes its place: tables begin where they did."""
+    path, fresh = tmp_path / STATE_NAME, tmp_path / "fresh"
+    create(fresh)
+    path.touch()
+    conn = connect(path, fresh=True)
+    migrate(conn, path, scripts()[:5])
+    lease = ("l", "a", "alice", "", 1, 30.0, 2, "bob: mine")
+    conn.execute("INSERT INTO leases VALUES (?, ?, ?, ?, ?, ?, ?, ?)", lease)
+    for number in range(1000):
+        conn.execute(
+            "INSERT INTO callbacks (message_id, webhook_id, udid, created_ms, body, headers, state,"
+            " attempts, due_ms) VALUES (?, 1, 'a', 1, x'7b7d', '[]', 'pending', 0, 0)",
+            (f"m{number}",),
+        )
+    migrate(conn, path, scripts())
+    assert conn.execute("SELECT * FROM leases").fetchall() == [lease]
+    assert conn.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    places = "SELECT name, rootpage FROM sqlite_schema ORDER BY name"
+    other = connect(fresh)
+    assert conn.execute(places).fetchall() == other.execute(places).fetchall()
+    for each in (conn, other):
+        each.close()
+    leaf = 13
+    assert path.read_bytes()[100] == fresh.read_bytes()[100] == leaf
 
 
 def test_every_migration_has_the_next_number() -> None:

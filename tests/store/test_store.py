@@ -13,6 +13,9 @@ from agent.config import Delivery
 from agent.errors import IdTakenError, StoreError
 from agent.model import CallbackState, DeviceState
 from agent.store import DeliveryQuery, PendingLane, Store
+from agent.store.faults import CorruptError
+from agent.store.files import STATE_NAME, connect, create
+from agent.store.tables import silences
 from tests.kit.clock import StubClock
 from tests.kit.settings import section
 from tests.kit.store import open_store
@@ -26,6 +29,7 @@ from tests.store.samples import (
     lease,
     put,
     rows,
+    silence,
     transition,
     until_rows,
 )
@@ -462,6 +466,52 @@ async def test_close_commits_what_is_queued(tmp_path: Path) -> None:
     await again.close()
 
 
+async def test_silences(store: Store) -> None:
+    await store.silences.put(silence("ffffffff", since_ms=2))
+    await store.silences.put(silence("00000000", since_ms=3))
+    renamed = dataclasses.replace(silence("ffffffff", since_ms=2), value="rack-2")
+    await store.silences.put(renamed)
+    assert await store.silences.all() == [renamed, silence("00000000", since_ms=3)]
+    await store.silences.delete("ffffffff")
+    await store.silences.delete("0000abcd")
+    assert await store.silences.all() == [silence("00000000", since_ms=3)]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "",
+        "[]",
+        "null",
+        "{}",
+        '{"kind": "moon", "value": "", "reason": "", "by": "", "since_ms": 1, "ends_ms": 2}',
+        '{"kind": "all", "value": 7, "reason": "", "by": "", "since_ms": 1, "ends_ms": 2}',
+        '{"kind": "all", "value": "", "reason": "", "by": "", "since_ms": 1, "ends_ms": 1e99}',
+        '{"kind": "all", "value": "", "reason": "", "by": "", "since_ms": -1, "ends_ms": 2}',
+    ],
+)
+def test_a_silence_that_makes_no_sense_is_told_and_mended(tmp_path: Path, said: str) -> None:
+    """An agent that shows or waits for such a one would not start."""
+    create(tmp_path / STATE_NAME)
+    conn = connect(tmp_path / STATE_NAME)
+    conn.execute("INSERT INTO silences VALUES (3, ?)", (said,))
+    with pytest.raises(CorruptError, match="silence 3"):
+        silences.every_silence(conn)
+    assert silences.mend(conn) == 1
+    assert silences.every_silence(conn) == []
+    conn.close()
+
+
+async def test_what_is_owed_of_a_device_is_stored_with_it(store: Store) -> None:
+    owing = dataclasses.replace(device(), debt="online")
+    await store.record(owing, None, ())
+    assert await store.devices.all() == [owing]
+    made = [callback("m")]
+    await store.record(device(), None, made)
+    assert await store.devices.all() == [device()]
+    assert len(await store.callbacks.lanes()) == 1
+
+
 async def test_a_closed_store_refuses(tmp_path: Path) -> None:
     store = open_store(tmp_path)
     stored = await put(store, "m")
@@ -477,6 +527,9 @@ async def test_a_closed_store_refuses(tmp_path: Path) -> None:
         store.leases.all(),
         store.leases.put(lease()),
         store.leases.delete("l1"),
+        store.silences.all(),
+        store.silences.put(silence()),
+        store.silences.delete("00000001"),
         store.deliveries.find(DeliveryQuery()),
         store.attempts.of("m"),
         store.transitions.newest(),

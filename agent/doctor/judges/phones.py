@@ -64,6 +64,9 @@ def judge_phones(facts: Facts) -> Iterator[Finding]:
     bad = [row for row in rows if row["state"] == DeviceState.OFFLINE or row["flapping"]]
     counts = Counter(row["state"] for row in rows)
     told = ", ".join(f"{counts[state]} {state}" for state in DeviceState if counts[state])
+    silenced = sum(row["silence"] is not None for row in rows)
+    if silenced:
+        told += f"; {silenced} silenced, so they call nobody back: device-agent silence list"
     if not bad:
         yield _PHONES.ok("states", told or "no phone was ever seen here")
         return

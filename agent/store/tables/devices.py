@@ -28,7 +28,14 @@ ON CONFLICT (udid) DO UPDATE SET
     reason = excluded.reason, holder = excluded.holder,
     identity = excluded.identity
 """
-_IDENTITY: Final = {"path": str, "address": str, "serial": str, "shared": bool, "ways": str}
+_IDENTITY: Final = {
+    "path": str,
+    "address": str,
+    "serial": str,
+    "shared": bool,
+    "ways": str,
+    "debt": str,
+}
 """The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
 
 
