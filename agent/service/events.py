@@ -129,9 +129,12 @@ class Reader:
 class Events:
     """Reads the pipeline's views and the store's transitions, while there are readers."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, heartbeat: float = HEARTBEAT) -> None:
+    def __init__(
+        self, pipeline: Pipeline, store: Store, host: str, heartbeat: float = HEARTBEAT
+    ) -> None:
         self._pipeline = pipeline
         self._store = store
+        self._host = host
         self._heartbeat = heartbeat
         self._readers: set[Reader] = set()
         self._reading = asyncio.Lock()
@@ -340,7 +343,9 @@ class Events:
         found = self._rows.get(udid)
         if found is None:
             view = self._pipeline.views.one(udid)
-            row: DeviceRow | RemovedRow = {"udid": udid} if view is None else device_row(view)
+            row: DeviceRow | RemovedRow = (
+                {"udid": udid} if view is None else device_row(view, self._host)
+            )
             found = self._rows[udid] = view, json.dumps(row).encode()
         return found
 

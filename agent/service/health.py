@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from agent import __version__
 from agent.clock import timestamp
-from agent.model import DeviceState
+from agent.model import DeviceState, SourceName
 from agent.service.reload import LastReload, ReloadRow
 from agent.service.rows import Time, iso
 from agent.sources.registry import row_of
@@ -33,6 +33,19 @@ class HealthRow(TypedDict):
     problems: list[str]
     """What does not work, for people."""
     reload: ReloadRow
+
+
+class SourceRow(TypedDict):
+    """One device source."""
+
+    source: SourceName
+    state: Literal["up", "starting", "down", "resting", "off"]
+    """`starting`: it has not spoken since the start. `resting`: what it asks is not there, and no
+    phone needs it. `off`: the configuration turns it off."""
+    reason: str
+    """Why it is not up."""
+    remote: bool
+    """What it asks runs on another host."""
 
 
 class TargetRow(TypedDict):
@@ -80,18 +93,28 @@ class StoreRow(TypedDict):
 class StatusRow(HealthRow):
     """What works and what does not."""
 
+    sources: list[SourceRow]
+    """Each device source."""
     usage: list[UsageRow]
     """Each usage source that is polled."""
     store: StoreRow
+    host: str
 
 
 class Health:
     """Reads all parts; `reloaded` is told of reloads."""
 
     def __init__(
-        self, pipeline: Pipeline, store: Store, poller: Poller, tasks: Tasks, clock: Clock
+        self,
+        pipeline: Pipeline,
+        store: Store,
+        poller: Poller,
+        tasks: Tasks,
+        clock: Clock,
+        host: str,
     ) -> None:
         self._pipeline = pipeline
+        self._host = host
         self._poller = poller
         self._store = store
         self._tasks = tasks
@@ -128,7 +151,30 @@ class Health:
     def status(self) -> StatusRow:
         """That, and how the usage sources and the store stand."""
         usage = [_usage_row(source) for source in self._poller.report()]
-        return {**self.row(), "usage": usage, "store": self._store_row()}
+        return {
+            **self.row(),
+            "sources": [self._source_row(name) for name in SourceName],
+            "usage": usage,
+            "store": self._store_row(),
+            "host": self._host,
+        }
+
+    def _source_row(self, name: SourceName) -> SourceRow:
+        pipeline = self._pipeline
+        reason = pipeline.down.get(name, "")
+        state: Literal["up", "starting", "down", "resting", "off"] = "up"
+        if name not in pipeline.enabled:
+            state, reason = "off", "turned off in the configuration"
+        elif name in pipeline.waiting:
+            state = "starting"
+        elif reason:
+            state = "down" if self._is_missed(row_of(name)) else "resting"
+        return {
+            "source": name,
+            "state": state,
+            "reason": reason,
+            "remote": name in pipeline.remote,
+        }
 
     def _store_row(self) -> StoreRow:
         health, figures = self._store.health, self._store.figures
@@ -173,8 +219,8 @@ class Health:
     def _is_missed(self, source: Row[Any]) -> bool:
         """Usbmuxd comes and goes with the first and the last iPhone; so may its support."""
         return not source.rests or any(
-            view.platform is source.platform and view.state is not DeviceState.UNPLUGGED
-            for view in self._pipeline.views.all()
+            platform is source.platform and state is not DeviceState.UNPLUGGED
+            for platform, state in self._pipeline.views.census().states
         )
 
 

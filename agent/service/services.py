@@ -9,11 +9,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from agent.service.deliveries import Deliveries
+    from agent.service.device_page import DevicePage
     from agent.service.devices import Devices
+    from agent.service.doctor import Doctor
     from agent.service.events import Events
     from agent.service.health import Health
     from agent.service.leases import LeaseDesk
     from agent.service.live import Live
+    from agent.service.ports import Ports
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
     from agent.service.webhook_editor import WebhookEditor
@@ -26,12 +29,15 @@ class Services:
 
     live: Live
     devices: Devices
+    page: DevicePage
+    ports: Ports
     events: Events
     webhooks: Webhooks
     editor: WebhookEditor
     deliveries: Deliveries
     leases: LeaseDesk
     health: Health
+    doctor: Doctor
     scraper: Scraper
     reload: Callable[[], Awaitable[Reloaded]]
     """Load the configuration anew; ConfigError says all that is wrong with it."""

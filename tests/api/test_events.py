@@ -35,10 +35,10 @@ class Served(Nobody):
     def __init__(self, made: House, heartbeat: float) -> None:
         super().__init__()
         self.house = made
-        self.events = Events(made.pipeline, made.store, heartbeat)
+        self.events = Events(made.pipeline, made.store, "rack-1", heartbeat)
         made.news.subscribe(Topic.DEVICE, self.events.changed)
         made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
-        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
+        self.devices = Devices(made.pipeline, "rack-1")  # type: ignore[assignment]  # of the base: Nobody
 
     async def readers(self, count: int) -> None:
         """Wait until there are so many."""
