@@ -62,9 +62,13 @@ class Doctor:
         examine: None: there is nobody.
         live: the configuration in force.
         clock: of the process.
+        limit: see LIMIT.
     """
 
-    def __init__(self, examine: Examine | None, live: Live, clock: Clock) -> None:
+    def __init__(
+        self, examine: Examine | None, live: Live, clock: Clock, limit: float = LIMIT
+    ) -> None:
+        self._limit = limit
         self._examine = examine
         self._live = live
         self._clock = clock
@@ -77,7 +81,7 @@ class Doctor:
 
         Raises:
             NoDoctorError: there is nobody to look.
-            BusyError: it takes longer than `LIMIT`; who asks again is told when it has ended.
+            BusyError: it takes longer than the limit; who asks again is told when it has ended.
         """
         if self._examine is None:
             raise NoDoctorError(
@@ -90,11 +94,11 @@ class Doctor:
             self._running = asyncio.ensure_future(in_thread(lambda: examine(config), "doctor"))
             self._running.add_done_callback(self._ended)
         try:
-            async with asyncio.timeout(LIMIT):
+            async with asyncio.timeout(self._limit):
                 await asyncio.shield(self._running)
         except TimeoutError:
             raise BusyError(
-                f"the doctor has not ended within {LIMIT:g} s: something that it looks at hangs, a "
+                f"the doctor has not ended within {self._limit:g} s: something that it looks at hangs, a "
                 "USB device or a file system; see dmesg, and ask again later"
             ) from None
         except Exception as error:

@@ -202,7 +202,7 @@ class _Ports:
     def controllers(self) -> list[ControllerRow]:
         """All of it."""
         for port, gone in self.left.items():
-            gone.sort(key=lambda each: (-_left_ms(each), each.phone["udid"]))
+            gone.sort(key=_who_left_last)
             row = self._rows[port]
             row["left"] = [_left(each) for each in gone[:LEFT]]
             row["left_count"] = len(gone)
@@ -265,6 +265,11 @@ def _left(one: Hanging) -> LeftPhone:
         "state": one.phone["state"],
         "at": iso(_left_ms(one)),
     }
+
+
+def _who_left_last(one: Hanging) -> tuple[bool, int, str]:
+    at_ms = _left_ms(one)
+    return at_ms != 0, -at_ms, one.phone["udid"]
 
 
 def _left_ms(one: Hanging) -> int:
