@@ -21,6 +21,8 @@ WINDOW_ROWS = 5_000
 """How many callbacks one step looks at: a few milliseconds' worth."""
 REVIVE_ROWS = 500
 """How many callbacks one change makes pending again."""
+MOMENTS = 5
+"""Of how many moments one step finds the callbacks: a few milliseconds' worth."""
 _BEYOND_LAST = 1 << 62
 
 # The history is looked through in windows of ids, so that no question about a long one holds up
@@ -42,6 +44,7 @@ ORDER BY c.id DESC LIMIT :limit
 # The same windows, upwards, and what is finished in them.
 WINDOW_UP: Final = "SELECT id FROM callbacks WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
 _NEXT: Final = "SELECT id, created_ms FROM callbacks WHERE id >= ? ORDER BY id LIMIT 1"
+_LATER: Final = "SELECT id FROM callbacks WHERE id >= ? AND created_ms > ? ORDER BY id LIMIT 1"
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM callbacks"
 _FINISHED: Final = f"""
 SELECT {COLUMNS} FROM callbacks AS c
@@ -122,7 +125,13 @@ class Deliveries:
         A transition's callbacks are made at its very time. There is no index of times: they are
         found by halving, as ids follow the time, but for a time that the clock went through twice.
         """
-        return await self._access.ask(partial(_made_at, udid, tuple(moments), limit))
+        found: list[DeliveryRow] = []
+        for start in range(0, len(moments), MOMENTS):
+            some = tuple(moments[start : start + MOMENTS])
+            found += await self._access.ask(partial(_made_at, udid, some, limit - len(found)))
+            if len(found) >= limit:
+                break
+        return found
 
     async def _window(
         self, query: DeliveryQuery, low: int, high: int, limit: int
@@ -196,10 +205,10 @@ def _made_at(
         if len(found) >= limit:
             break
         low = _first_since(conn, at_ms, end)
-        high = _first_since(conn, at_ms + 1, end)
+        row = conn.execute(_LATER, (low, at_ms)).fetchone()
+        high = end if row is None else row[0]
         query = DeliveryQuery(udid=udid, since_ms=at_ms, until_ms=at_ms + 1)
-        if low < high:
-            found += _find(query, low, high, limit - len(found), conn)
+        found += _find(query, low, high, limit - len(found), conn)
     return found
 
 
