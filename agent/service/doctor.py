@@ -98,8 +98,8 @@ class Doctor:
                 await asyncio.shield(self._running)
         except TimeoutError:
             raise BusyError(
-                f"the doctor has not ended within {self._limit:g} s: something that it looks at hangs, a "
-                "USB device or a file system; see dmesg, and ask again later"
+                f"the doctor has not ended within {self._limit:g} s: something that it looks at "
+                "hangs, a USB device or a file system; see dmesg, and ask again later"
             ) from None
         except Exception as error:
             raise InternalError("the doctor failed at it; the agent's log says why") from error

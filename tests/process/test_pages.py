@@ -8,6 +8,8 @@ import socket
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
 from tests.kit.agent import AgentProcess
@@ -15,6 +17,7 @@ from tests.kit.configs import AT_ONCE, NO_SOURCES, ONLY_ADB
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
 CONFIG = (
@@ -47,7 +50,9 @@ async def get(agent: AgentProcess, path: str) -> Any:
     return told
 
 
-async def test_a_devices_page_says_why_and_what_each_transition_made(place: Path) -> None:
+@pytest.fixture
+async def lived(place: Path) -> AsyncIterator[AgentProcess]:
+    """An agent whose phone has been through all states, with an endpoint that fails."""
     good, bad = await Receiver().start(), await Receiver().start()
     bad.default = answer(503, body=b"out to lunch")
     async with FakeAdbHost() as host:
@@ -59,57 +64,63 @@ async def test_a_devices_page_says_why_and_what_each_transition_made(place: Path
             host.set(Listed("ce09", "unauthorized", port="1-4.2", transport_id=1))
             await agent.until_device("ce09", "state", "offline")
             host.remove("ce09")
-            row = await agent.until_device("ce09", "state", "unplugged")
+            await agent.until_device("ce09", "state", "unplugged")
             host.set(Listed("ce09", "device", port="1-4.2", transport_id=2))
             await agent.until_device("ce09", "state", "online")
             await good.until(lambda: len(good.requests) == 4, "four callbacks")
             await bad.until(lambda: len(bad.requests) >= 1, "the one that fails")
-            lease = (await agent.api("POST", "/v1/leases", {"udid": "ce09", "holder": "alice"}))[1]
-
-            page = await get(agent, "/v1/devices/CE09")
-            assert row.keys() < page.keys(), "a row, and more"
-            assert page["name"] == "<img src=x onerror=alert(1)>"
-            assert page["host"]
-            assert page["lease"]["id"] == lease["id"]
-            readings = page["readings"]
-            assert (readings["bridge"], readings["bridge_source"]) == ("ready", "adb")
-            assert (readings["usage"], readings["holder"]) == ("in use", "alice")
-            moments = [readings[f"{name}_since"] for name in ("presence", "bridge", "usage")]
-            assert all(moments)
-            (seen,) = page["sightings"]
-            assert (seen["source"], seen["says"], seen["port"]) == ("adb", "ready", "1-4.2")
-            used, online, unplugged, offline, first = page["transitions"]
-            assert used["callbacks"] == [], "nobody wants that one"
-            assert readings["bridge_since"] >= unplugged["at"]
-            (call,) = online["callbacks"]
-            assert (call["webhook_name"], call["status"]) == ("board", 200)
-            assert call["created"] == online["at"]
-            assert {call["webhook_name"] for call in unplugged["callbacks"]} == {"board", "broken"}
-            waits = next(c for c in unplugged["callbacks"] if c["webhook_name"] == "broken")
-            assert (waits["state"], waits["device_state"]) == ("pending", "unplugged")
-            assert [len(each["callbacks"]) for each in (offline, first)] == [1, 1]
-
-            whole: list[Any] = []
-            path = "/v1/devices/ce09/transitions?limit=2"
-            told = await get(agent, path)
-            whole += told["transitions"]
-            while told["next"]:
-                assert len(told["transitions"]) == 2
-                told = await get(agent, f"{path}&cursor={told['next']}")
-                whole += told["transitions"]
-            assert [each["id"] for each in whole] == [each["id"] for each in page["transitions"]]
-            for query in ("limit=0", "limit=101", "cursor=x", "cursor=-1", "from=1"):
-                path = f"/v1/devices/ce09/transitions?{query}"
-                status, refused = await agent.api("GET", path)
-                assert (status, refused["error"]["code"]) == (400, "bad_request"), query
-            assert (await agent.api("GET", "/v1/devices/none/transitions"))[0] == 404
-
-            shown = await get(agent, "/v1/webhooks/broken")
-            assert (shown["pending"], shown["waiting_devices"]) == (1, 1)
-            assert (await get(agent, "/v1/webhooks/7"))["pending"] == 0
+            lease = await agent.api("POST", "/v1/leases", {"udid": "ce09", "holder": "alice"})
+            assert lease[0] == 201
+            await agent.until_device("ce09", "state", "utilizing")
+            yield agent
             assert await agent.stop() == 0
     await good.close()
     await bad.close()
+
+
+async def test_a_devices_page_says_why(lived: AgentProcess) -> None:
+    (row,) = (await get(lived, "/v1/devices"))["devices"]
+    page = await get(lived, "/v1/devices/CE09")
+    assert {key: page[key] for key in row} == row, "a row, and more"
+    assert page["name"] == "<img src=x onerror=alert(1)>"
+    assert page["host"] == (await get(lived, "/v1/status"))["host"] != ""
+    assert page["lease"] == (await get(lived, "/v1/leases"))["leases"][0]
+    readings = page["readings"]
+    assert (readings["bridge"], readings["bridge_source"]) == ("ready", "adb")
+    assert (readings["usage"], readings["holder"]) == ("in use", "alice")
+    assert all(readings[f"{name}_since"] for name in ("presence", "bridge", "usage"))
+    assert readings["bridge_since"] >= page["transitions"][2]["at"], "since it came back"
+    (seen,) = page["sightings"]
+    assert (seen["source"], seen["says"], seen["port"]) == ("adb", "ready", "1-4.2")
+
+
+async def test_a_transition_has_the_callbacks_that_it_made(lived: AgentProcess) -> None:
+    used, online, unplugged, offline, first = (await get(lived, "/v1/devices/ce09"))["transitions"]
+    (call,) = online["callbacks"]
+    assert (call["webhook_name"], call["status"], call["created"]) == ("board", 200, online["at"])
+    assert {call["webhook_name"] for call in unplugged["callbacks"]} == {"board", "broken"}
+    waits = next(call for call in unplugged["callbacks"] if call["webhook_name"] == "broken")
+    assert (waits["state"], waits["device_state"]) == ("pending", "unplugged")
+    assert [len(each["callbacks"]) for each in (used, offline, first)] == [0, 1, 1]
+    shown = await get(lived, "/v1/webhooks/broken")
+    assert (shown["pending"], shown["waiting_devices"]) == (1, 1)
+    assert (await get(lived, "/v1/webhooks/7"))["pending"] == 0
+
+
+async def test_transitions_come_in_pages(lived: AgentProcess) -> None:
+    path = "/v1/devices/ce09/transitions"
+    told = await get(lived, f"{path}?limit=2")
+    whole = told["transitions"]
+    while told["next"]:
+        assert len(told["transitions"]) == 2
+        told = await get(lived, f"{path}?limit=2&cursor={told['next']}")
+        whole += told["transitions"]
+    assert whole == (await get(lived, path))["transitions"]
+    assert whole == (await get(lived, "/v1/devices/ce09"))["transitions"]
+    for query in ("limit=0", "limit=101", "limit=x", "cursor=x", "cursor=-1", "from=1"):
+        status, refused = await lived.api("GET", f"{path}?{query}")
+        assert (status, refused["error"]["code"]) == (400, "bad_request"), query
+    assert (await lived.api("GET", "/v1/devices/none/transitions"))[0] == 404
 
 
 async def test_deliveries_come_in_pages_and_between_two_times(place: Path) -> None:
@@ -207,7 +218,10 @@ async def test_the_agent_has_itself_examined_and_tells_no_secret(place: Path) ->
         }
         agent.write(config + "nonsense = 1\n")
         async with asyncio.timeout(3 * LIMIT):  # what was found is kept for a few seconds
-            while (again := await get(agent, "/v1/doctor")) == told[0]:
+            while True:
+                again = await get(agent, "/v1/doctor")
+                if again != told[0]:
+                    break
                 await asyncio.sleep(0.2)
         assert again["verdict"] == "fail"
         assert any("nonsense" in each["found"] for each in again["findings"])

@@ -204,4 +204,10 @@ def test_of_two_that_claim_one_port_the_other_is_not_lost() -> None:
 
 def test_nothing_is_an_empty_tree_with_its_reason() -> None:
     answer = tree("h", "udev: gone", [], [Hanging(phone("x", DeviceState.UNPLUGGED), 1)])
-    assert answer == {"host": "h", "reason": "udev: gone", "controllers": [], "unplaced": []}
+    nothing: PortsRow = {
+        "host": "h",
+        "reason": "udev: gone",
+        "controllers": [],
+        "unplaced": [],
+    }
+    assert answer == nothing

@@ -1,4 +1,4 @@
-"""What is told of a USB device besides whether it is a phone: its maker, its speed, a hub's ports."""
+"""What is told of a USB device besides whether it is a phone: maker, speed, a hub's ports."""
 
 from __future__ import annotations
 
