@@ -70,7 +70,7 @@ class PortRow(TypedDict):
     product_id: str
     blocked: str
     """Why this host may not use it; empty: it may."""
-    sockets: int | None
+    port_count: int | None
     """Ports of a hub, those at which nothing is or was included. null: no hub, or not told."""
     device: PhoneAtPort | None
     """The phone at it."""
@@ -109,7 +109,7 @@ class Plugged:
     port: str
     controller: str
     hub: bool
-    sockets: int = 0
+    port_count: int = 0
     speed: float = 0.0
     vendor: int = 0
     product: int = 0
@@ -190,7 +190,7 @@ class _Ports:
                 f"{plugged.product & 0xFFFF:04x}",
             )
         row["blocked"] = plugged.blocked
-        row["sockets"] = (plugged.sockets or None) if plugged.hub else None
+        row["port_count"] = (plugged.port_count or None) if plugged.hub else None
 
     def at(self, port: str, path: str = "") -> PortRow | None:
         """The row of that port; None: no kernel names one so."""
@@ -249,7 +249,7 @@ def _empty(port: str, number: int | None) -> PortRow:
         "vendor_id": "",
         "product_id": "",
         "blocked": "",
-        "sockets": None,
+        "port_count": None,
         "device": None,
         "left": [],
         "left_count": 0,

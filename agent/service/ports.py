@@ -78,7 +78,7 @@ class Ports:
             port=reading.port,
             controller=controller_of(reading.address),
             hub=reading.kind is None,
-            sockets=reading.sockets,
+            port_count=reading.port_count,
             speed=reading.speed,
             vendor=reading.vendor,
             product=reading.product,

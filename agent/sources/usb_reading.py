@@ -64,7 +64,7 @@ class Reading:
     """As udev's database, or the device itself, names it."""
     speed: float = 0.0
     """Mb/s; 0: not told."""
-    sockets: int = 0
+    port_count: int = 0
     """Of a hub: its ports; 0: not told."""
 
     @property
@@ -155,7 +155,7 @@ class Reading:
             blocked=new.blocked,
             maker=self.maker or new.maker,
             speed=new.speed or self.speed,
-            sockets=new.sockets or self.sockets,
+            port_count=new.port_count or self.port_count,
         )
 
 
@@ -238,10 +238,10 @@ def glance(reading: Reading, sysfs: str = SYSFS) -> Reading:
         is_mtp=is_mtp,
         blocked=blocked,
         speed=_speed(attribute(f"{place}/speed")) or reading.speed,
-        sockets=(
+        port_count=(
             _count(attribute(f"{place}/maxchild"))
             if reading.device_class == HUB_CLASS
-            else reading.sockets
+            else reading.port_count
         ),
     )
 

@@ -202,10 +202,10 @@ class FakeSysfs:
         self.plugged[device.port] = device
         return device
 
-    def add_hub(self, port: str, sockets: int = 4) -> FakeUsbDevice:
+    def add_hub(self, port: str, port_count: int = 4) -> FakeUsbDevice:
         """Plug a hub in; phones at `PORT.1`, `PORT.2` … hang at it."""
         hub = self.add_phone(port, "", 0x05E3, 0x0610, [HUB], model="USB2.0 Hub", device_class=9)
-        (self.directory(hub) / "maxchild").write_text(f"{sockets}\n")
+        (self.directory(hub) / "maxchild").write_text(f"{port_count}\n")
         return hub
 
     def remove(self, port: str) -> FakeUsbDevice | Dumped:

@@ -174,13 +174,13 @@ async def until_ports(agent: AgentProcess, condition: Callable[[dict[str, Any]],
 
 async def test_the_ports_as_they_hang(house: House) -> None:
     host, agent = house
-    host.net.send("add", host.sysfs.add_hub("1-4", sockets=7))
+    host.net.send("add", host.sysfs.add_hub("1-4", port_count=7))
     host.plug("1-4.2", "ce09", speed="5000", model="Galaxy <b>Note</b>")
     host.plug("1-4.3", "", vid=0x046D, pid=0xC31C, interfaces=(KEYBOARD,), model="Keyboard")
     host.adb.set(Listed("ce09", "device", port="1-4.2", transport_id=1))
     await host.came(("ce09", "Galaxy <b>Note</b>", "Online"))
     told = await until_ports(
-        agent, lambda rows: rows["1-4"]["sockets"] == 7 and rows["1-4.3"]["speed"] is not None
+        agent, lambda rows: rows["1-4"]["port_count"] == 7 and rows["1-4.3"]["speed"] is not None
     )
     assert [each["controller"] for each in told["controllers"]] == ["0000:00:14.0"]
     assert (told["reason"], told["unplaced"]) == ("", [])

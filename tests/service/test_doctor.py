@@ -8,7 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
+from agent.api.errors import answer_to
 from agent.clock import LoopClock
 from agent.config import Config
 from agent.errors import BusyError, InternalError, NoDoctorError
@@ -96,5 +98,8 @@ async def test_a_bug_of_it_is_said_and_not_kept() -> None:
 
 
 async def test_without_one_it_says_so() -> None:
-    with pytest.raises(NoDoctorError, match="without a configuration file"):
+    with pytest.raises(NoDoctorError, match="without a configuration file") as raised:
         await doctor(None, LoopClock()).row()
+    told = answer_to(raised.value, make_mocked_request("GET", "/v1/doctor"))
+    assert told.status == 404
+    assert '"no_doctor"' in (told.text or "")

@@ -50,8 +50,8 @@ def phone(udid: str, state: DeviceState = DeviceState.ONLINE) -> PhoneAtPort:
     }
 
 
-def hub(port: str, sockets: int = 4) -> Plugged:
-    return Plugged(port, "0000:00:14.0", hub=True, sockets=sockets, speed=480.0)
+def hub(port: str, port_count: int = 4) -> Plugged:
+    return Plugged(port, "0000:00:14.0", hub=True, port_count=port_count, speed=480.0)
 
 
 def walk(row: PortRow) -> Iterator[PortRow]:
@@ -148,7 +148,7 @@ def test_a_phone_at_its_hub_and_something_else_beside_it() -> None:
         "h", "", [hub("usb1", 16), hub("1-4"), mobile, keyboard], [Hanging(phone("ce09"), 5)]
     )
     assert [each["controller"] for each in answer["controllers"]] == ["0000:00:14.0"]
-    assert (at(answer, "1-4")["kind"], at(answer, "1-4")["sockets"]) == ("hub", 4)
+    assert (at(answer, "1-4")["kind"], at(answer, "1-4")["port_count"]) == ("hub", 4)
     row = at(answer, "1-4.2")
     assert (row["kind"], row["speed"], row["number"]) == ("phone", 480.0, 2)
     assert row["device"] == phone("ce09"), "by udev's word, whatever else is known of its place"

@@ -47,7 +47,7 @@ def reading(address: str, serial: str = "", device_class: int = 0) -> Reading:
         model="Pixel 7",
         maker="Google",
         speed=480.0,
-        sockets=4 if device_class else 0,
+        port_count=4 if device_class else 0,
     )
 
 
@@ -66,7 +66,7 @@ async def test_a_phone_is_at_its_port_and_then_was(tmp_path: Path) -> None:
         assert row["device"] is not None
         assert (row["device"]["udid"], row["device"]["state"]) == ("ce09", "online")
         assert (row["vendor"], row["product"], row["speed"]) == ("Google", "Pixel 7", 480.0)
-        assert (at(answer, "1-4")["kind"], at(answer, "1-4")["sockets"]) == ("hub", 4)
+        assert (at(answer, "1-4")["kind"], at(answer, "1-4")["port_count"]) == ("hub", 4)
         assert (answer["host"], answer["reason"]) == ("rack-1", "")
         h.pipeline.observe(Gone(UDEV, address))
         h.pipeline.observe(Gone(ADB, "ce09"))
