@@ -150,6 +150,10 @@ class UnknownDeliveryError(AgentError):
     """No stored callback has that id: a typing error, or its retention has passed."""
 
 
+class NoDoctorError(AgentError):
+    """This agent has nobody to examine it: it runs without a configuration file."""
+
+
 class UnusableError(AgentError):
     """The configuration is right as a text, and cannot be put in force: a file is missing, say."""
 

@@ -149,15 +149,18 @@ def lasting_path(devpath: str) -> str:
     found. Made from the path alone: udev does not always give ID_PATH, and a key must not hang on
     whether it did.
     """
-    parts = [part for part in devpath.split("/") if part]
-    hubs = [n for n, part in enumerate(parts) if _ROOT_HUB.fullmatch(part)]
-    if not hubs or hubs[0] == 0:
-        return ""
-    controller, port = parts[hubs[0] - 1], digits(parts[-1])
-    if not port:
+    controller, port = controller_of(devpath), digits(devpath.rstrip("/").rpartition("/")[2])
+    if not controller or not port:
         return ""
     kind = "pci" if _PCI.fullmatch(controller) else "platform"
     return f"{kind}-{controller}-usb-0:{port}"
+
+
+def controller_of(devpath: str) -> str:
+    """The USB controller in a sysfs path: what the root hub stands below; "" where none is."""
+    parts = [part for part in devpath.split("/") if part]
+    hubs = [n for n, part in enumerate(parts) if _ROOT_HUB.fullmatch(part)]
+    return parts[hubs[0] - 1] if hubs and hubs[0] else ""
 
 
 def digits(port: str) -> str:

@@ -81,9 +81,9 @@ async def test_a_more_exact_entry_goes_before_the_serials(tmp_path: Path) -> Non
 async def test_one_phone_by_the_serial_of_two_is_refused(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         twins(h)
-        devices = Devices(h.pipeline, h.store)
+        devices = Devices(h.pipeline, "rack-1")
         assert devices.udid(SERIAL) == SERIAL, "a UDID as a row has it is that row's"
-        assert "shared by another phone" in (await devices.show(SERIAL))["reason"]
+        assert "shared by another phone" in devices.rows()[0]["reason"]
         with pytest.raises(UnknownDeviceError, match="may be") as refused:
             devices.udid(SERIAL.lower())
         assert f"{SERIAL} (" in str(refused.value)
@@ -120,7 +120,7 @@ async def test_a_twin_without_a_port_is_shown_and_told_to_nobody(tmp_path: Path)
 async def test_the_very_spelling_goes_before_a_likeness(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("abc-d", "1-1"), adb("abc-d", "1-1"), usb("ABCD", "1-2"), adb("ABCD", "1-2"))
-        devices = Devices(h.pipeline, h.store)
+        devices = Devices(h.pipeline, "rack-1")
         assert devices.udid("ABCD") == "ABCD"
         assert devices.udid("abc-d") == "abc-d"
         with pytest.raises(UnknownDeviceError, match="may be"):
@@ -137,7 +137,7 @@ async def test_an_address_is_an_alias_everywhere(tmp_path: Path) -> None:
         (view,) = h.pipeline.views.all()
         assert (view.udid, view.name, view.tags) == ("ce09", "Wall", ("wifi",))
         assert h.pipeline.roster.find("10.0.0.5:5555") == "ce09"
-        assert Devices(h.pipeline, h.store).udid("10.0.0.5:5555") == "ce09"
+        assert Devices(h.pipeline, "rack-1").udid("10.0.0.5:5555") == "ce09"
         assert await h.came() == [("ce09", "Online")]
         h.pipeline.observe(Gone(ADB, "10.0.0.5:5555"))
         h.wait(60)

@@ -8,17 +8,11 @@ from aiohttp import web
 
 from agent.api.request import SERVICES, BadRequestError, body_of, text_of
 from agent.api.route import Route, Routes
-from agent.service.deliveries import DeliveryDetail, DeliveryRow, ListFilters, ReplayFilters
+from agent.service.deliveries import DeliveryDetail, DeliveryList, ListFilters, ReplayFilters
 
 routes = Routes(
     "deliveries", "What was sent, what waits, what died.", id="The `webhook-id` of its header."
 )
-
-
-class DeliveryList(TypedDict):
-    """Stored callbacks."""
-
-    deliveries: list[DeliveryRow]
 
 
 class DeliveryShown(TypedDict):
@@ -43,12 +37,11 @@ class Replayed(TypedDict):
     )
 )
 async def list_deliveries(request: web.Request) -> DeliveryList:
-    """Stored callbacks, newest first."""
+    """Stored callbacks, newest first, page by page."""
     try:
-        rows = await request.app[SERVICES].deliveries.rows(dict(request.query))
+        return await request.app[SERVICES].deliveries.page(dict(request.query))
     except ValueError as error:
         raise BadRequestError(str(error)) from None
-    return {"deliveries": rows}
 
 
 @routes.add(

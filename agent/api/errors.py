@@ -18,6 +18,7 @@ from agent.errors import (
     IdTakenError,
     LeaseError,
     LeasesOffError,
+    NoDoctorError,
     ProvisionedError,
     QueueFullError,
     SilenceError,
@@ -30,16 +31,7 @@ from agent.errors import (
     UnknownWebhookError,
     UnusableError,
 )
-from agent.service.rows import Also
-
-
-class ProblemRow(TypedDict):
-    """A mistake of the configuration file."""
-
-    file: str
-    line: int
-    column: int
-    message: str
+from agent.service.rows import Also, ProblemRow, problem_rows
 
 
 class ErrorShown(TypedDict):
@@ -69,6 +61,7 @@ _CODES: tuple[tuple[type[AgentError], int, str], ...] = (
     (LeasesOffError, 403, "leases_off"),
     (QueueFullError, 503, "queue_full"),
     (BusyError, 503, "busy"),
+    (NoDoctorError, 404, "no_doctor"),
     (LeaseError, 400, "bad_lease"),
     (SilenceError, 400, "bad_silence"),
     (BadRequestError, 400, "bad_request"),
@@ -105,11 +98,7 @@ def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> we
     if isinstance(error, web.HTTPException):
         return _answer_to_http(error, request)
     if isinstance(error, ConfigError):
-        problems: list[ProblemRow] = [
-            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
-            for p in error.problems
-        ]
-        return error_answer(422, "bad_config", str(error), problems)
+        return error_answer(422, "bad_config", str(error), problem_rows(error.problems))
     status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
     return error_answer(status, code, str(error))
 

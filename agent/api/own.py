@@ -9,6 +9,7 @@ from aiohttp import web
 
 from agent.api.request import SERVICES
 from agent.api.route import SERVED, Route, Routes, Stream
+from agent.service.doctor import DoctorRow
 from agent.service.health import HealthRow, StatusRow
 from agent.service.reload import Reloaded
 
@@ -48,6 +49,25 @@ async def metrics(request: web.Request) -> web.Response:
 async def status(request: web.Request) -> StatusRow:
     """What works and what does not."""
     return request.app[SERVICES].health.status()
+
+
+@routes.add(
+    Route(
+        "GET",
+        "/v1/doctor",
+        errors={
+            404: "nobody is there to look: this agent runs without a configuration file",
+            503: "it takes too long; ask again later",
+        },
+    )
+)
+async def doctor(request: web.Request) -> DoctorRow:
+    """What is well around the agent and what is not, and what to do.
+
+    As `device-agent doctor` says it; takes up to 10 s. Who asks at once, or within 5 s, is told the
+    same.
+    """
+    return await request.app[SERVICES].doctor.row()
 
 
 @routes.add(Route("GET", "/v1/openapi.json", answers=dict[str, object]))

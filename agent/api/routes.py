@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
-    each.routes
-    for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own)
+    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own)
 )
 _LASTING = {
     (served.route.method, served.route.shown)

@@ -10,7 +10,7 @@ from agent.api.request import SERVICES, body_of
 from agent.api.route import Foreign, Route, Routes
 from agent.config import json_schema
 from agent.service.webhook_editor import DeletedWebhook
-from agent.service.webhooks import SampleRow, WebhookRow
+from agent.service.webhooks import SampleRow, WebhookDetail, WebhookRow
 
 if TYPE_CHECKING:
     from agent.api.schema import Schema, Schemas
@@ -64,10 +64,10 @@ async def create_webhook(request: web.Request) -> WebhookRow:
 
 
 @routes.add(Route("GET", "/v1/webhooks/{name}", errors=_UNKNOWN))
-async def show_webhook(request: web.Request) -> WebhookRow:
-    """One webhook."""
+async def show_webhook(request: web.Request) -> WebhookDetail:
+    """One webhook, and what deleting it would cancel."""
     services = request.app[SERVICES]
-    return services.webhooks.row(services.live.webhook_id(request.match_info["name"]))
+    return await services.webhooks.show(services.live.webhook_id(request.match_info["name"]))
 
 
 @routes.add(

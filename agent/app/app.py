@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.config.file import ConfigFile
     from agent.model import SourceName
+    from agent.service.doctor import Examine
     from agent.service.reload import ReloadBy, Reloaded
     from agent.service.services import Services
     from agent.sources.supervisor import SourcePlans
@@ -54,6 +55,7 @@ class App:
         environ: the process's environment.
         file: what `load` reads, and `config` came from, where that is a file.
         plans: how to make the sources of a configuration; simulated ones in the demo.
+        examine: the doctor, who looks at everything around it; None: nobody does, as in the demo.
     """
 
     def __init__(
@@ -63,7 +65,9 @@ class App:
         environ: Mapping[str, str] = os.environ,
         file: ConfigFile | None = None,
         plans: Callable[[Config, Iterable[SourceName], Path], SourcePlans] = plans_of,
+        examine: Examine | None = None,
     ) -> None:
+        self._examine = examine
         self._setting = Setting(
             load=load, file=file, plans=plans, environ=environ, started_with=config
         )
@@ -175,6 +179,7 @@ class App:
             reload=self.reload,
             edited=partial(self.reload, "edit"),
             seen=self._seen.set,
+            examine=self._examine,
         )
         records = await store.devices.all()
         silences = await store.silences.all()

@@ -13,10 +13,13 @@ from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
 from agent.service.attempts import Attempts
 from agent.service.deliveries import Deliveries
+from agent.service.device_page import DevicePage
 from agent.service.devices import Devices
+from agent.service.doctor import Doctor
 from agent.service.events import Events
 from agent.service.health import Health
 from agent.service.leases import LeaseDesk, candidate, candidates
+from agent.service.ports import Ports
 from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.sessions import Sessions
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
     from agent.model import DeviceRecord, Silence, SourceName
+    from agent.service.doctor import Examine
     from agent.service.live import Live
     from agent.service.reload import Reloaded
     from agent.store import Store
@@ -60,6 +64,8 @@ class Outside:
     """Asked for by an edit of a webhook."""
     seen: Callable[[], None]
     """Called once every source has spoken."""
+    examine: Examine | None
+    """Looks at everything around the agent; None: nobody does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,21 +167,27 @@ def build(
         phones=pipeline.views.phones,
         resolve=pipeline.roster.find,
     )
-    devices = Devices(pipeline, store)
-    desk = SilenceDesk(silences, devices, pipeline)
-    health = Health(pipeline, store, poller, silences, tasks, clock)
+    host = socket.gethostname()
+    devices = Devices(pipeline, host)
+    desk = LeaseDesk(leases, devices)
+    silence_desk = SilenceDesk(silences, devices, pipeline)
+    deliveries = Deliveries(live, store, dispatcher, devices, clock)
+    health = Health(pipeline, store, poller, silences, tasks, clock, host)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
     services = Services(
         live=live,
         devices=devices,
-        events=Events(pipeline, store, desk.rows),
-        webhooks=Webhooks(live, dispatcher, senders, clock),
+        device_page=DevicePage(pipeline, store, devices, desk, deliveries),
+        ports=Ports(pipeline, sources, host),
+        events=Events(pipeline, store, host, silence_desk.rows),
+        webhooks=Webhooks(live, dispatcher, store.backlog, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
-        deliveries=Deliveries(live, store, dispatcher, devices, clock),
-        leases=LeaseDesk(leases, devices),
-        silences=desk,
+        deliveries=deliveries,
+        leases=desk,
+        silences=silence_desk,
         health=health,
+        doctor=Doctor(outside.examine, live, clock),
         scraper=Scraper(
             live=live,
             pipeline=pipeline,

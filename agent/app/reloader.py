@@ -13,7 +13,7 @@ import structlog
 from agent.api.certificate import context_of
 from agent.config import Tls
 from agent.deliver.destination import tls_context
-from agent.errors import AgentError, InternalError, StartError, UnusableError
+from agent.errors import AgentError, ConfigError, InternalError, StartError, UnusableError
 from agent.service.config_watch import ConfigWatch, Looks
 from agent.service.reload import LastReload, ReloadBy, Reloaded
 from agent.sources.registry import sources_of
@@ -217,9 +217,14 @@ class Reloader:
 
     def _refuse(self, error: AgentError, by: ReloadBy, text: str | None = None) -> None:
         """Text: the fingerprint of what is refused, where that was not loaded."""
-        self._note(
-            LastReload(ok=False, at_ms=self._parts.clock.wall_ms(), error=str(error), by=by), text
+        last = LastReload(
+            ok=False,
+            at_ms=self._parts.clock.wall_ms(),
+            error=str(error),
+            by=by,
+            problems=tuple(error.problems) if isinstance(error, ConfigError) else (),
         )
+        self._note(last, text)
         log.error("reload.refused", by=by, error=str(error), hint="the old configuration stays")
 
     def _note(self, reload: LastReload, text: str | None = None) -> None:

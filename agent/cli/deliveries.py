@@ -32,6 +32,7 @@ def _filters(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--since", help="Created since: an age (2h) or a time (2026-01-31T12:00:00Z)."
         ),
+        click.option("--until", help="Created before: likewise."),
         click.option("--dead", "state", flag_value="dead", help="Short for --state dead."),
         click.option("--state", type=click.Choice(["pending", "delivered", "dead", "cancelled"])),
         click.option("--device", metavar="UDID", help="Only of this device."),

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.errors import Problem
+    from agent.service.doctor import FindingRow
 
 logger = structlog.get_logger(__name__)
 
@@ -50,8 +51,14 @@ def command(config_path: Path) -> None:
         _say(warnings)
         return new
 
+    def examine(in_force: Config) -> list[FindingRow]:
+        # Few agents are ever asked for it, and each part of the doctor costs memory.
+        from agent.doctor.examine import examine as look  # noqa: PLC0415
+
+        return look(file.path, os.environ, in_force)
+
     async def work() -> None:
-        await App(reload, config, file=file).run()
+        await App(reload, config, file=file, examine=examine).run()
 
     asyncio.run(work())
 

@@ -12,7 +12,7 @@ from agent.clock import timestamp
 from agent.config import parse_duration
 from agent.errors import StoreError, UnknownDeliveryError
 from agent.model import CallbackState, DeviceState
-from agent.service.rows import Also, Time, iso
+from agent.service.rows import Also, Cursor, Time, cursor_of, iso, limit_of
 from agent.store import DeliveryQuery
 
 if TYPE_CHECKING:
@@ -97,6 +97,8 @@ class DeliveryFilters(TypedDict, total=False):
     """Only in this state."""
     since: Annotated[str, Also(pattern=_SINCE)]
     """Created since: a time, or an age like `2h`."""
+    until: Annotated[str, Also(pattern=_SINCE)]
+    """Created before: likewise."""
     id: str
     """Only this one."""
 
@@ -104,8 +106,18 @@ class DeliveryFilters(TypedDict, total=False):
 class ListFilters(DeliveryFilters, total=False):
     """Which callbacks are listed."""
 
+    cursor: Cursor
+    """Where the page before ended: its `next`."""
     limit: Annotated[int, Also(minimum=1, maximum=MAX_ROWS, default=SHOWN)]
     """At most so many."""
+
+
+class DeliveryList(TypedDict):
+    """Stored callbacks."""
+
+    deliveries: list[DeliveryRow]
+    next: Cursor | None
+    """Of the next page; null: these were the last."""
 
 
 class ReplayFilters(DeliveryFilters, total=False):
@@ -116,7 +128,7 @@ class ReplayFilters(DeliveryFilters, total=False):
 
 
 class Deliveries:
-    """Asks the store; `query` has keys of `ListFilters`."""
+    """Asks the store."""
 
     def __init__(
         self, live: Live, store: Store, dispatcher: Dispatcher, devices: Devices, clock: Clock
@@ -127,15 +139,20 @@ class Deliveries:
         self._devices = devices
         self._clock = clock
 
-    async def rows(self, query: Mapping[str, str]) -> list[DeliveryRow]:
-        """Rows of `/v1/deliveries`, newest first.
+    async def page(self, query: Mapping[str, str]) -> DeliveryList:
+        """A page of `/v1/deliveries`, newest first; `query` has keys of `ListFilters`.
 
         Raises:
             ValueError: a filter makes no sense.
             UnknownWebhookError, UnknownDeviceError: it names none.
         """
-        rows = await self._store.deliveries.find(self._query(query))
-        return [self._row(row) for row in rows]
+        wanted = self._query(query, ListFilters)
+        rows = await self._store.deliveries.find(replace(wanted, limit=wanted.limit + 1))
+        shown = rows[: wanted.limit]
+        return {
+            "deliveries": [self.row(row) for row in shown],
+            "next": str(shown[-1].callback.rowid) if len(rows) > len(shown) else None,
+        }
 
     async def show(self, message_id: str) -> DeliveryDetail:
         """One stored callback with its body and every attempt; UnknownDeliveryError."""
@@ -146,7 +163,7 @@ class Deliveries:
             )
         row = rows[0]
         return {
-            **self._row(row),
+            **self.row(row),
             "headers": dict(row.callback.headers),
             "body": row.callback.body.decode(errors="replace"),
             "tries": [_attempt(each) for each in await self._store.attempts.of(message_id)],
@@ -159,12 +176,12 @@ class Deliveries:
         was made pending is sent, whatever becomes of the rest.
 
         Raises:
-            ValueError, UnknownWebhookError, UnknownDeviceError: as `rows`.
+            ValueError, UnknownWebhookError, UnknownDeviceError: as `page`.
             StoreError: in the middle of it; says how many will be sent.
         """
         if "id" not in query:
             query = {"state": "dead", **query}
-        wanted = self._query(query)
+        wanted = self._query(query, ReplayFilters)
         if "limit" not in query:
             wanted = replace(wanted, limit=ALL)
         ids: list[str] = []
@@ -183,7 +200,8 @@ class Deliveries:
         log.info("deliveries.replayed", count=len(ids), **query)
         return ids
 
-    def _row(self, row: Stored) -> DeliveryRow:
+    def row(self, row: Stored) -> DeliveryRow:
+        """One stored callback's."""
         callback = row.callback
         webhook = self._live.webhooks.get(callback.webhook_id)
         pending = row.state is CallbackState.PENDING
@@ -202,22 +220,22 @@ class Deliveries:
             "error": row.error,
         }
 
-    def _query(self, query: Mapping[str, str]) -> DeliveryQuery:
-        if unknown := query.keys() - ListFilters.__annotations__.keys():
+    def _query(self, query: Mapping[str, str], filters: type[DeliveryFilters]) -> DeliveryQuery:
+        if unknown := query.keys() - filters.__annotations__.keys():
             raise ValueError(f"unknown filter {min(unknown)!r}")
         state = query.get("state")
         if state is not None and state not in set(CallbackState):
             raise ValueError(f"no state {state!r}: {', '.join(CallbackState)}")
-        limit = query.get("limit", str(SHOWN))
-        if not limit.isdecimal() or not 1 <= int(limit) <= MAX_ROWS:
-            raise ValueError(f"'limit' is 1 to {MAX_ROWS}, not {limit!r}")
+        now = self._clock.wall_ms()
         return DeliveryQuery(
             webhook_id=self._live.webhook_id(query["webhook"]) if "webhook" in query else None,
             udid=self._devices.udid(query["device"]) if "device" in query else None,
             state=CallbackState(state) if state else None,
             message_id=query.get("id"),
-            since_ms=_since_ms(query["since"], self._clock.wall_ms()) if "since" in query else None,
-            limit=int(limit),
+            since_ms=_moment_ms("since", query["since"], now) if "since" in query else None,
+            until_ms=_moment_ms("until", query["until"], now) if "until" in query else None,
+            below=cursor_of(query["cursor"]) if "cursor" in query else None,
+            limit=limit_of(query, SHOWN, MAX_ROWS),
         )
 
 
@@ -231,7 +249,7 @@ def _attempt(attempt: Attempt) -> AttemptRow:
     }
 
 
-def _since_ms(text: str, now_ms: int) -> int:
+def _moment_ms(name: str, text: str, now_ms: int) -> int:
     """A moment: ISO 8601, or how long ago (`2h`); ValueError otherwise."""
     try:
         return now_ms - int(parse_duration(text) * 1000)
@@ -241,6 +259,6 @@ def _since_ms(text: str, now_ms: int) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueError(
-            f"'since' is a time like 2026-01-31T12:00:00Z or an age like 2h, not {text!r}"
+            f"{name!r} is a time like 2026-01-31T12:00:00Z or an age like 2h, not {text!r}"
         ) from None
     return int(moment.timestamp() * 1000)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
-from agent.model import Bridge, DeviceState, Platform, Presence, Usage, Visibility
+from agent.model import DeviceState, Platform, Visibility
 from agent.service.rows import MessageId, Place, Time, iso
 from agent.text import near
 from agent.udid import alike
@@ -14,12 +14,10 @@ from agent.udid import alike
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.store import Store, StoredTransition
+    from agent.store import StoredTransition
     from agent.track.pipeline import Pipeline
     from agent.track.views import DeviceView
 
-SHOWN = 50
-"""Transitions that one device is shown with."""
 _FEW = 5
 """Devices that are named where none is near."""
 
@@ -59,17 +57,8 @@ class DeviceRow(TypedDict):
     """null: its transitions call back."""
     told: DeviceState | None
     """The state that webhooks go by: the one before, where a silence kept something back."""
-
-
-class ReadingsRow(TypedDict):
-    """What a device's sources say of it now."""
-
-    presence: Presence
-    presence_reason: str
-    bridge: Bridge
-    bridge_reason: str
-    usage: Usage
-    usage_reason: str
+    host: str
+    """Of the agent that follows it."""
 
 
 _Move = TypedDict("_Move", {"from": DeviceState | None, "to": DeviceState})
@@ -90,50 +79,26 @@ class TransitionRow(_Move):
     holder: str
 
 
-class DeviceDetail(DeviceRow):
-    """One device, and why it is as it is."""
-
-    readings: ReadingsRow
-    transitions: list[TransitionRow]
-    """Newest first."""
-
-
 class Devices:
-    """Reads the pipeline's views."""
+    """Reads the pipeline's views.
 
-    def __init__(self, pipeline: Pipeline, store: Store) -> None:
+    Args:
+        pipeline: follows them.
+        host: this one's name.
+    """
+
+    def __init__(self, pipeline: Pipeline, host: str) -> None:
         self._pipeline = pipeline
-        self._store = store
+        self._host = host
 
     def rows(self) -> list[DeviceRow]:
         """Rows of `/v1/devices`, by UDID."""
-        return [device_row(view) for view in self._pipeline.views.all()]
+        return [device_row(view, self._host) for view in self._pipeline.views.all()]
 
-    async def show(self, text: str) -> DeviceDetail:
-        """One device's row, what is read of it now, and what it went through, newest first.
-
-        Raises:
-            UnknownDeviceError: none is meant; the message names the nearest.
-            StoreError: the store cannot be read.
-        """
-        udid = self.udid(text)
-        stored = await self._store.transitions.of(udid, SHOWN)
+    def row(self, udid: str) -> DeviceRow | None:
+        """One device's, by its exact UDID; None: there is none that is shown."""
         view = self._pipeline.views.one(udid)
-        if view is None:
-            raise UnknownDeviceError(f"no device {text!r}: it was there a moment ago")
-        readings = self._pipeline.views.readings(udid)
-        return {
-            **device_row(view),
-            "readings": {
-                "presence": readings.presence,
-                "presence_reason": readings.presence_reason,
-                "bridge": readings.bridge,
-                "bridge_reason": readings.bridge_reason,
-                "usage": readings.usage,
-                "usage_reason": readings.usage_reason,
-            },
-            "transitions": [transition_row(each, view) for each in stored],
-        }
+        return None if view is None else device_row(view, self._host)
 
     def platform(self, udid: str) -> Platform | None:
         """`android` or `ios`; None: it was never seen."""
@@ -183,8 +148,8 @@ def _called(view: DeviceView) -> str:
     return f"{view.udid} ({view.name})"
 
 
-def device_row(view: DeviceView) -> DeviceRow:
-    """One device's row."""
+def device_row(view: DeviceView, host: str) -> DeviceRow:
+    """One device's row, at that host."""
     silence = view.silence
     return {
         "udid": view.udid,
@@ -203,6 +168,7 @@ def device_row(view: DeviceView) -> DeviceRow:
         if silence is None
         else {"id": silence.id, "reason": silence.reason, "ends": timestamp(silence.ends_ms)},
         "told": view.told,
+        "host": host,
     }
 
 

@@ -143,11 +143,13 @@ class Events:
         self,
         pipeline: Pipeline,
         store: Store,
+        host: str,
         silences: Callable[[], list[SilenceRow]],
         heartbeat: float = HEARTBEAT,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
+        self._host = host
         self._silence_rows = silences
         self._silences = 0
         """Counts their changes."""
@@ -379,7 +381,9 @@ class Events:
         found = self._rows.get(udid)
         if found is None:
             view = self._pipeline.views.one(udid)
-            row: DeviceRow | RemovedRow = {"udid": udid} if view is None else device_row(view)
+            row: DeviceRow | RemovedRow = (
+                {"udid": udid} if view is None else device_row(view, self._host)
+            )
             found = self._rows[udid] = view, json.dumps(row).encode()
         return found
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from agent import __version__
 from agent.clock import timestamp
-from agent.model import DeviceState
+from agent.model import DeviceState, SourceName
 from agent.service.reload import LastReload, ReloadRow
 from agent.service.rows import Time, iso
 from agent.sources.registry import row_of
@@ -34,6 +34,19 @@ class HealthRow(TypedDict):
     problems: list[str]
     """What does not work, for people."""
     reload: ReloadRow
+
+
+class SourceRow(TypedDict):
+    """One device source."""
+
+    source: SourceName
+    state: Literal["up", "starting", "down", "resting", "off"]
+    """`starting`: it has not spoken since the start. `resting`: what it asks is not there, and no
+    phone needs it. `off`: the configuration turns it off."""
+    reason: str
+    """Why it is not up."""
+    remote: bool
+    """What it asks runs on another host."""
 
 
 class TargetRow(TypedDict):
@@ -83,9 +96,12 @@ class StatusRow(HealthRow):
 
     silences: int
     """Silences in force."""
+    sources: list[SourceRow]
+    """Each device source."""
     usage: list[UsageRow]
     """Each usage source that is polled."""
     store: StoreRow
+    host: str
 
 
 class Health:
@@ -99,8 +115,10 @@ class Health:
         silences: Silences,
         tasks: Tasks,
         clock: Clock,
+        host: str,
     ) -> None:
         self._pipeline = pipeline
+        self._host = host
         self._poller = poller
         self._silences = silences
         self._store = store
@@ -141,8 +159,27 @@ class Health:
         return {
             **self.row(),
             "silences": self._silences.count,
+            "sources": [self._source_row(name) for name in SourceName],
             "usage": usage,
             "store": self._store_row(),
+            "host": self._host,
+        }
+
+    def _source_row(self, name: SourceName) -> SourceRow:
+        pipeline = self._pipeline
+        reason = pipeline.down.get(name, "")
+        state: Literal["up", "starting", "down", "resting", "off"] = "up"
+        if name not in pipeline.enabled:
+            state, reason = "off", "turned off in the configuration"
+        elif name in pipeline.waiting:
+            state = "starting"
+        elif reason:
+            state = "down" if self._is_missed(row_of(name)) else "resting"
+        return {
+            "source": name,
+            "state": state,
+            "reason": reason,
+            "remote": name in pipeline.remote,
         }
 
     def _store_row(self) -> StoreRow:
@@ -191,8 +228,8 @@ class Health:
     def _is_missed(self, source: Row[Any]) -> bool:
         """Usbmuxd comes and goes with the first and the last iPhone; so may its support."""
         return not source.rests or any(
-            view.platform is source.platform and view.state is not DeviceState.UNPLUGGED
-            for view in self._pipeline.views.all()
+            platform is source.platform and state is not DeviceState.UNPLUGGED
+            for platform, state in self._pipeline.views.census().states
         )
 
 

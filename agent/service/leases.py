@@ -44,6 +44,11 @@ class LeaseDesk:
         """The leases in force, oldest first."""
         return [self._row(lease) for lease in self._leases.all()]
 
+    def of(self, udid: str) -> LeaseRow | None:
+        """The lease in force on that device, by its exact UDID."""
+        lease = self._leases.of(udid)
+        return None if lease is None else self._row(lease)
+
     async def acquire(
         self,
         device: str | None,

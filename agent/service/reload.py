@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
-from agent.service.rows import Time, iso
+from agent.service.rows import ProblemRow, Time, iso, problem_rows
+
+if TYPE_CHECKING:
+    from agent.errors import Problem
 
 ReloadBy = Literal["start", "request", "edit", "signal", "file"]
 """Who wanted it: the start itself; `device-agent reload` or the API; a webhook's edit by the API;
@@ -25,6 +28,8 @@ class ReloadRow(TypedDict):
     by: ReloadBy
     """What asked for it."""
     error: str
+    problems: list[ProblemRow]
+    """Every mistake of the file, where that is why it was refused."""
 
 
 class Reloaded(TypedDict):
@@ -45,6 +50,8 @@ class LastReload:
     at_ms: int = 0
     error: str = ""
     by: ReloadBy = "start"
+    problems: tuple[Problem, ...] = ()
+    """Every mistake of the file, where that is why it was refused."""
     failed: tuple[str, ...] = ()
     """The parts of the agent that did not take it, by a fault of theirs; all others did."""
 
@@ -56,7 +63,13 @@ class LastReload:
     def row(self) -> ReloadRow:
         """For `/v1/status`."""
         error = self.problem().removeprefix("reload: ") if self.failed else self.error
-        return {"ok": self.ok, "at": iso(self.at_ms), "by": self.by, "error": error}
+        return {
+            "ok": self.ok,
+            "at": iso(self.at_ms),
+            "by": self.by,
+            "error": error,
+            "problems": problem_rows(self.problems),
+        }
 
     def problem(self) -> str:
         """One line for operators; "" for a good one."""

@@ -8,9 +8,14 @@ class and its keys (`agent.api.schema`). What JSON Schema can say beyond a type 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
 
 from agent.clock import timestamp
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from agent.errors import Problem
 
 Json = dict[str, Any]
 """A webhook's keys as somebody sent them: checked by whoever writes the file."""
@@ -30,6 +35,19 @@ MessageId = Annotated[str, Also(pattern=PLACE)]
 """Of a message in `/v1/events`; see `Place`."""
 
 
+Cursor = Annotated[str, Also(pattern="^[0-9]{1,18}$")]
+"""Where a page ended: the `next` of its answer, to be handed back as it is."""
+
+
+class ProblemRow(TypedDict):
+    """A mistake of the configuration file."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+
 class Place(NamedTuple):
     """Which stored transition; the time tells another store's ids apart."""
 
@@ -43,3 +61,25 @@ class Place(NamedTuple):
 def iso(ms: int) -> str | None:
     """A `Time`; None for 0 (never)."""
     return timestamp(ms) if ms else None
+
+
+def problem_rows(problems: Iterable[Problem]) -> list[ProblemRow]:
+    """Mistakes as they are answered."""
+    return [
+        {"file": p.file, "line": p.line, "column": p.column, "message": p.message} for p in problems
+    ]
+
+
+def cursor_of(text: str) -> int:
+    """What a `Cursor` names; ValueError: it is none."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):  # noqa: PLR2004 - SQLite's
+        raise ValueError(f"'cursor' is what the page before answered as 'next', not {text!r}")
+    return int(text)
+
+
+def limit_of(query: Mapping[str, str], default: int, most: int) -> int:
+    """How many rows are wanted; ValueError."""
+    text = query.get("limit", str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= most):  # noqa: PLR2004 - before it is read as a number
+        raise ValueError(f"'limit' is 1 to {most}, not {text!r}")
+    return int(text)

@@ -1,7 +1,7 @@
 """A scrape of `/metrics`: reads what the parts have counted, and has it written.
 
 No scrape asks the disk anything: the parts count plain numbers as things happen. One scrape is made
-at a time, for all who asked before it began, and the loop is let go every SLICE. (Writing on a
+at a time, for all who asked before it began, and the loop is let go every 10 ms. (Writing on a
 thread would be worse: that keeps the interpreter's lock for 5 ms whenever the loop's thread makes a
 system call, and each of the loop's attempts makes several.)
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
-import time
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ import structlog
 
 from agent.errors import AgentError, StoreError
 from agent.service.metrics import METRICS, Hook, Process, Scene
+from agent.service.slices import Slices
 
 if TYPE_CHECKING:
     from agent.clock import Clock
@@ -40,8 +40,6 @@ STORE_LIMIT = 1.0
 """Seconds that a scrape waits for the store to count what is pending, once after the start."""
 WRITE_LIMIT = 5.0
 """Seconds to write the answer. Prometheus itself waits 10 by default."""
-SLICE = 0.01
-"""Seconds that a scrape takes of the loop in one turn."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,7 +87,7 @@ class Scraper:
     async def _write(self) -> tuple[bytes, str]:
         # At the first scrape: an agent that nobody scrapes never pays for it.
         exposition = await asyncio.to_thread(import_module, "agent.service.exposition")
-        slices = _Slices()
+        slices = Slices()
         scene = await self._scene(slices)
         written = []
         for metric in METRICS:
@@ -97,7 +95,7 @@ class Scraper:
             await slices.let_go()
         return b"".join(written), exposition.CONTENT_TYPE
 
-    async def _scene(self, slices: _Slices) -> Scene:
+    async def _scene(self, slices: Slices) -> Scene:
         pending = await self._pending()
         hooks = await self._hooks(pending, slices)
         return Scene(
@@ -125,7 +123,7 @@ class Scraper:
             log.debug("metrics.store", error=str(error) or f"no answer in {STORE_LIMIT:g} s")
             return None
 
-    async def _hooks(self, pending: dict[int, int] | None, slices: _Slices) -> list[Hook]:
+    async def _hooks(self, pending: dict[int, int] | None, slices: Slices) -> list[Hook]:
         hooks = []
         for id_, webhook in tuple(self.live.webhooks.items()):
             hooks.append(
@@ -140,19 +138,6 @@ class Scraper:
             await slices.let_go()  # thousands of phones may wait for each
         await slices.let_go()
         return hooks
-
-
-class _Slices:
-    """Lets others have the loop now and then."""
-
-    def __init__(self) -> None:
-        self._end = time.monotonic() + SLICE
-
-    async def let_go(self) -> None:
-        """Go on in a later turn, if this one was long enough."""
-        if time.monotonic() >= self._end:
-            await asyncio.sleep(0)
-            self._end = time.monotonic() + SLICE
 
 
 def _process() -> Process:

@@ -13,11 +13,14 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.service.attempts import Attempts
     from agent.service.deliveries import Deliveries
+    from agent.service.device_page import DevicePage
     from agent.service.devices import Devices
+    from agent.service.doctor import Doctor
     from agent.service.events import Events
     from agent.service.health import Health
     from agent.service.leases import LeaseDesk
     from agent.service.live import Live
+    from agent.service.ports import Ports
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
     from agent.service.sessions import Sessions
@@ -32,6 +35,8 @@ class Services:
 
     live: Live
     devices: Devices
+    device_page: DevicePage
+    ports: Ports
     events: Events
     webhooks: Webhooks
     editor: WebhookEditor
@@ -39,6 +44,7 @@ class Services:
     leases: LeaseDesk
     silences: SilenceDesk
     health: Health
+    doctor: Doctor
     scraper: Scraper
     sessions: Sessions
     attempts: Attempts

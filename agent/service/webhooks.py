@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
+from agent.errors import StoreError
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.service.rows import Time, iso
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookStats
     from agent.service.live import Live
+    from agent.store import Backlog
 
 
 class WebhookSettings(TypedDict):
@@ -62,6 +64,13 @@ class WebhookRow(WebhookSettings, _Delivery):
     """How its delivery stands, for people."""
 
 
+class WebhookDetail(WebhookRow):
+    """One webhook, and what deleting it would cancel."""
+
+    pending: int | None
+    """Callbacks that wait for it; of `waiting_devices` devices. null: the store cannot be read."""
+
+
 class KnownWebhook(WebhookSettings):
     """What is known of a webhook with an agent and without one, who reads the file alone."""
 
@@ -91,8 +100,11 @@ class SampleRow(TypedDict):
 class Webhooks:
     """Reads the configuration in force and the dispatcher's state; tests through its sender."""
 
-    def __init__(self, live: Live, dispatcher: Dispatcher, sender: Sender, clock: Clock) -> None:
+    def __init__(
+        self, live: Live, dispatcher: Dispatcher, backlog: Backlog, sender: Sender, clock: Clock
+    ) -> None:
         self._live = live
+        self._backlog = backlog
         self._dispatcher = dispatcher
         self._sender = sender
         self._clock = clock
@@ -111,6 +123,15 @@ class Webhooks:
             "status": _status(webhook, stats),
             **_delivery(stats),
         }
+
+    async def show(self, id_: int) -> WebhookDetail:
+        """One of them, and how many callbacks wait for it."""
+        pending: int | None
+        try:
+            pending = (await self._backlog.sizes()).get(id_, 0)
+        except StoreError:
+            pending = None
+        return {**self.row(id_), "pending": pending}
 
     async def test(self, name: str) -> SampleRow:
         """Send a marked sample to that webhook, once, and tell what came; UnknownWebhookError."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from agent.model import Emit, SourceName
+    from agent.sources.usb_reading import Reading
 
 
 class DeviceSource(Protocol):
@@ -34,6 +35,14 @@ class DeviceSource(Protocol):
         Returns when that is emitted, or at once when the source is down; within 2 s whatever hangs;
         raises nothing but CancelledError. May be called while it runs.
         """
+
+
+@runtime_checkable
+class SeesUsb(Protocol):
+    """A source that knows all of this host's USB, not only the phones on it."""
+
+    def plugged_in(self) -> tuple[Reading, ...] | None:
+        """Every USB device, hubs included, from memory; None while it cannot see."""
 
 
 def backoff(first: float = 0.1, factor: float = 2.0, cap: float = 10.0) -> Iterator[float]:

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.model import Down, SourceName
-from agent.sources.base import backoff
+from agent.sources.base import SeesUsb, backoff
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from agent.model import Emit, Observation
     from agent.sources.base import DeviceSource
+    from agent.sources.usb_reading import Reading
 
 log = structlog.get_logger(__name__)
 
@@ -94,6 +95,13 @@ class Supervisor:
         """
         source = self._sources.get(name)
         return None if source is None else self._recheck(name, source)
+
+    def plugged_in(self) -> tuple[Reading, ...]:
+        """All of this host's USB, as far as a source that runs knows it; asks nobody."""
+        for source in self._sources.values():
+            if isinstance(source, SeesUsb):
+                return source.plugged_in() or ()
+        return ()
 
     async def _recheck(self, name: SourceName, source: DeviceSource) -> None:
         try:

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.model import Emit
+    from agent.sources.usb_reading import Reading
 
 T = TypeVar("T")
 
@@ -105,6 +106,10 @@ class UdevSource:
             else:
                 continue  # what was lost is lost: listen anew at once
             await asyncio.sleep(self._retry)
+
+    def plugged_in(self) -> tuple[Reading, ...] | None:
+        """Every USB device of this host, hubs included; None while udev cannot be heard."""
+        return None if self._listener is None else self._listener.known
 
     async def recheck(self) -> None:
         """Read the whole truth anew and emit what differs from what was said.

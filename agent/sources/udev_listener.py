@@ -141,6 +141,11 @@ class Listener:
                 self._take(message)
         return True
 
+    @property
+    def known(self) -> tuple[Reading, ...] | None:
+        """All that is plugged in, as it is known now; None before the snapshot."""
+        return None if self._devices is None else tuple(self._devices.known.values())
+
     async def drain_all(self) -> None:
         """Read what waits in the socket; a storm without an end is left to the loop."""
         for _ in range(DRAINS):

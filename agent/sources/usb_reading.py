@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ PLATFORMS = {
     UsbKind.APPLE_RECOVERY: Platform.IOS,
 }
 
+_NUMBER = re.compile(r"[0-9]{1,6}(\.[0-9]{1,2})?")
 _BLOCKED = (
     "blocked on this host by USB authorization (USBGuard, or authorized_default=0): allow it with"
     " 'usbguard allow-device' (its number is in 'usbguard list-devices'), or 'echo 1"
@@ -58,6 +60,12 @@ class Reading:
     model: str
     blocked: str = ""
     """By USB authorization: the reason."""
+    maker: str = ""
+    """As udev's database, or the device itself, names it."""
+    speed: float = 0.0
+    """Mb/s; 0: not told."""
+    port_count: int = 0
+    """Of a hub: its ports; 0: not told."""
 
     @property
     def port(self) -> str:
@@ -145,6 +153,9 @@ class Reading:
             serial=self.serial or new.serial,
             model=self.model or new.model,
             blocked=new.blocked,
+            maker=self.maker or new.maker,
+            speed=new.speed or self.speed,
+            port_count=new.port_count or self.port_count,
         )
 
 
@@ -173,7 +184,16 @@ def reading_of(address: str, properties: Mapping[str, str]) -> Reading:
         names=names,
         serial=properties.get("ID_SERIAL_SHORT", ""),
         model=_words(model),
+        maker=_maker(properties),
     )
+
+
+def _maker(properties: Mapping[str, str]) -> str:
+    """The database's word first: many devices call themselves by a number, or by nothing."""
+    own = properties.get("ID_VENDOR", "")
+    if own == properties.get("ID_VENDOR_ID"):
+        own = ""  # the device gave no name, so usb_id put its vendor's id there
+    return _words(properties.get("ID_VENDOR_FROM_DATABASE", "") or own)
 
 
 def _numbers(text: str, base: int) -> tuple[int, int]:
@@ -212,7 +232,27 @@ def glance(reading: Reading, sysfs: str = SYSFS) -> Reading:
         not found.isdisjoint((STILL_IMAGE, VENDOR_SPECIFIC))
         and any("MTP" in attribute(f"{interface}/interface") for interface in parts)
     )
-    return replace(reading, interfaces=found, is_mtp=is_mtp, blocked=blocked)
+    return replace(
+        reading,
+        interfaces=found,
+        is_mtp=is_mtp,
+        blocked=blocked,
+        speed=_speed(attribute(f"{place}/speed")) or reading.speed,
+        port_count=(
+            _count(attribute(f"{place}/maxchild"))
+            if reading.device_class == HUB_CLASS
+            else reading.port_count
+        ),
+    )
+
+
+def _speed(text: str) -> float:
+    """Mb/s: `480`, `1.5`; 0 for `unknown`."""
+    return float(text) if _NUMBER.fullmatch(text) else 0.0
+
+
+def _count(text: str) -> int:
+    return int(text) if _NUMBER.fullmatch(text) and "." not in text else 0
 
 
 def fill(reading: Reading) -> Reading:

@@ -3,12 +3,14 @@
 from agent.store.calls import StoreHealth
 from agent.store.inspect import SQLITE_VERSION, Inspection, StoreState, inspect
 from agent.store.store import Store, StoreFigures
+from agent.store.tables.backlog import Backlog
 from agent.store.tables.callbacks import Callbacks, PendingLane
 from agent.store.tables.deliveries import DeliveryQuery, DeliveryRow
 from agent.store.tables.transitions import StoredTransition
 
 __all__ = [
     "SQLITE_VERSION",
+    "Backlog",
     "Callbacks",
     "DeliveryQuery",
     "DeliveryRow",

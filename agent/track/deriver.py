@@ -186,7 +186,9 @@ class Deriver:
     def _step(self, udid: str, now: float) -> None:
         tracked = self._roster.tracked(udid)
         before = tracked.track
-        outcome = step(before, self._views.readings(udid), now, self.settings.policy)
+        readings = self._views.readings(udid)
+        tracked.read(readings, self._clock)
+        outcome = step(before, readings, now, self.settings.policy)
         if self._waits_for_answers(udid, tracked, outcome, now):
             return
         changed = self._take(udid, tracked, outcome)

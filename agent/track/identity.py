@@ -25,6 +25,7 @@ from agent.model import (
     SourceName,
 )
 from agent.track.devices import Devices, Facts, lasting_place
+from agent.track.hanging import Where, where
 from agent.track.joining import MUTE_MODES, Group, Key, Seen, is_far, join
 from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
@@ -72,6 +73,10 @@ class Identities:
     def is_hidden(self, udid: str) -> bool:
         """Whether only what is turned off knows of it, so that nothing can be said."""
         return is_hidden(self.devices[udid], self.sources)
+
+    def where(self, udid: str) -> Where:
+        """At which port of this host it hangs, or hung last."""
+        return where(self.devices[udid], self.sources, self._sightings)
 
     # --- what changes ----------------------------------------------------------------------
 

@@ -197,6 +197,16 @@ class Pipeline:
         return dict(self._identities.sources.down)
 
     @property
+    def enabled(self) -> frozenset[SourceName]:
+        """The sources that are turned on."""
+        return self._identities.sources.enabled
+
+    @property
+    def remote(self) -> frozenset[SourceName]:
+        """The bridges whose servers run on other hosts."""
+        return self._identities.sources.remote
+
+    @property
     def waiting(self) -> frozenset[SourceName]:
         """The sources that have not said anything since the start."""
         return self._identities.sources.waiting

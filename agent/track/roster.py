@@ -20,7 +20,9 @@ from agent.udid import alike
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.clock import Clock
     from agent.config import Config, DeviceEntry
+    from agent.model import Bridge, Presence, Readings
     from agent.track.identity import Identities
     from agent.track.silence_book import Debt
 
@@ -42,6 +44,22 @@ class Tracked:
     """Since when its candidate would count, and waits for their answers."""
     debt: Debt | None = None
     """What webhooks are owed of it, for the time of a silence."""
+    presence: tuple[Presence, str] | None = None
+    """As it was last read, with its reason; None: not since the start."""
+    presence_ms: int = 0
+    """Since when it is read so."""
+    bridge: tuple[Bridge, str] | None = None
+    """Likewise."""
+    bridge_ms: int = 0
+
+    def read(self, readings: Readings, clock: Clock) -> None:
+        """Note since when it is read as it is: shown to people, decides nothing."""
+        presence = readings.presence, readings.presence_reason
+        if presence != self.presence:
+            self.presence, self.presence_ms = presence, clock.wall_ms()
+        bridge = readings.bridge, readings.bridge_reason
+        if bridge != self.bridge:
+            self.bridge, self.bridge_ms = bridge, clock.wall_ms()
 
 
 class Roster:

@@ -13,7 +13,8 @@ from agent.track.silence_book import SilenceBook, last_told
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
-    from agent.model import Silence
+    from agent.model import Sighting, Silence, SourceName
+    from agent.track.hanging import Where
     from agent.track.identity import Identities
     from agent.track.roster import Roster
     from agent.track.silences import Silences
@@ -49,6 +50,21 @@ class DeviceView:
 
 
 @dataclass(frozen=True, slots=True)
+class Grounds:
+    """What a device's state stands on."""
+
+    readings: Readings
+    presence_ms: int
+    """Since when it is read so, as far as this agent has watched; 0: not read yet."""
+    bridge_ms: int
+    usage_ms: int
+    aliases: tuple[str, ...]
+    """What else it is called."""
+    sightings: tuple[Sighting, ...]
+    """What each source sees of it now."""
+
+
+@dataclass(frozen=True, slots=True)
 class Census:
     """The devices that are shown, now."""
 
@@ -74,9 +90,7 @@ class Views:
 
     def all(self) -> list[DeviceView]:
         """Every device that is shown: known to the sources or listed, and not ignored."""
-        return [
-            self._view(udid) for udid in sorted(self._devices.udids) if self._roster.shown(udid)
-        ]
+        return [self._view(udid) for udid in self.udids()]
 
     def census(self) -> Census:
         """How many devices are shown in which state."""
@@ -128,6 +142,32 @@ class Views:
             usage_reason=tracked.usage.reason,
             holder=tracked.usage.holder,
         )
+
+    def grounds(self, udid: str) -> Grounds:
+        """What the state of a device that is known stands on."""
+        tracked = self._roster.known(udid) or _NOTHING
+        members = self._devices[udid].members.values()
+        return Grounds(
+            self.readings(udid),
+            tracked.presence_ms,
+            tracked.bridge_ms,
+            tracked.usage.since_ms,
+            self._devices.aliases(udid),
+            tuple(sorted(members, key=lambda each: (each.source, each.address))),
+        )
+
+    def udids(self) -> list[str]:
+        """Of every device that is shown, sorted."""
+        return [udid for udid in sorted(self._devices.udids) if self._roster.shown(udid)]
+
+    def where(self, udid: str) -> Where:
+        """At which USB port of this host a device hangs, or hung last."""
+        return self._identities.where(udid)
+
+    def owner(self, source: SourceName, address: str) -> str:
+        """Whose that sighting is; "": nobody's who is shown."""
+        udid = self._devices.owner.get((source, address), "")
+        return udid if udid and self._roster.shown(udid) else ""
 
     def _view(self, udid: str) -> DeviceView:
         facts = self._devices[udid].facts

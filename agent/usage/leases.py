@@ -95,6 +95,10 @@ class Leases:
         """The leases in force, oldest first."""
         return self._book.all()
 
+    def of(self, udid: str) -> Lease | None:
+        """The lease in force on that device."""
+        return self._book.of(udid)
+
     def reading(self, udid: str) -> UsageReading:
         """What a device's lease says of its usage; idle: it has none."""
         return self._book.reading(udid)

@@ -28,7 +28,7 @@ class Rows:
 
 
 class Deliveries:
-    async def rows(self, query: dict[str, str]) -> list[dict[str, Any]]:
+    async def page(self, query: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"unknown filter {min(query)!r}")
 
     async def replay(self, query: dict[str, str]) -> list[str]:

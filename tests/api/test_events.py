@@ -36,11 +36,9 @@ class Served(Nobody):
     def __init__(self, made: House, heartbeat: float) -> None:
         super().__init__()
         self.house = made
-        self.devices = Devices(made.pipeline, made.store)  # type: ignore[assignment]  # of the base: Nobody
-        self.silences = SilenceDesk(
-            made.silences, Devices(made.pipeline, made.store), made.pipeline
-        )
-        self.events = Events(made.pipeline, made.store, self.silences.rows, heartbeat)
+        self.devices = Devices(made.pipeline, "rack-1")  # type: ignore[assignment]  # of the base: Nobody
+        self.silences = SilenceDesk(made.silences, Devices(made.pipeline, "rack-1"), made.pipeline)
+        self.events = Events(made.pipeline, made.store, "rack-1", self.silences.rows, heartbeat)
         made.news.subscribe(Topic.DEVICE, self.events.changed)
         made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
         made.news.subscribe(Topic.SILENCE, lambda _: self.events.silences_changed())

@@ -202,9 +202,11 @@ class FakeSysfs:
         self.plugged[device.port] = device
         return device
 
-    def add_hub(self, port: str) -> FakeUsbDevice:
+    def add_hub(self, port: str, port_count: int = 4) -> FakeUsbDevice:
         """Plug a hub in; phones at `PORT.1`, `PORT.2` … hang at it."""
-        return self.add_phone(port, "", 0x05E3, 0x0610, [HUB], model="USB2.0 Hub", device_class=9)
+        hub = self.add_phone(port, "", 0x05E3, 0x0610, [HUB], model="USB2.0 Hub", device_class=9)
+        (self.directory(hub) / "maxchild").write_text(f"{port_count}\n")
+        return hub
 
     def remove(self, port: str) -> FakeUsbDevice | Dumped:
         """Unplug it; what hangs at it must have been removed before, as the kernel does."""

@@ -100,7 +100,7 @@ async def test_a_snapshot_then_rows_as_they_change_and_transitions_once_stored(
         }
         status, shown = await agent.api("GET", "/v1/devices/CE09")
         assert (status, shown["state"], shown["readings"]["bridge"]) == (200, "online", "ready")
-        assert shown["transitions"] == [transition.data]
+        assert shown["transitions"] == [{**transition.data, "callbacks": []}]
 
 
 async def test_who_comes_back_with_an_id_gets_what_it_missed_and_nothing_twice(

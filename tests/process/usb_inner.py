@@ -6,6 +6,7 @@ Runs only inside a namespace of its own; test_usb.py brings it there and shows e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import signal
@@ -22,13 +23,13 @@ from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver
 from tests.fakes.udev_namespace import lab
 from tests.fakes.udev_net import UdevNet
-from tests.fakes.udev_sysfs import ADB, FASTBOOT, MTP, FakeSysfs
+from tests.fakes.udev_sysfs import ADB, FASTBOOT, KEYBOARD, MTP, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd
 from tests.kit.agent import AgentProcess
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable
 
 UDID = "00008110-000A1234A1B2C3D4"
 WIPED = {"ID_SERIAL_SHORT": None, "ID_USB_INTERFACES": None, "ID_MODEL": None}
@@ -144,6 +145,74 @@ async def test_an_android_phone_from_plug_to_unplug(house: House) -> None:
     host.unplug("1-4")
     host.adb.remove("ce09")
     await host.came(("ce09", "Galaxy Note 8", "Unplugged"))
+
+
+def rows_of(told: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """All ports of `/v1/ports`, by name."""
+    found: dict[str, dict[str, Any]] = {}
+    todo = [hub for each in told["controllers"] for hub in each["hubs"]]
+    while todo:
+        row = todo.pop()
+        found[row["port"]] = row
+        todo += row["ports"]
+    return found
+
+
+async def until_ports(agent: AgentProcess, condition: Callable[[dict[str, Any]], bool]) -> Any:
+    """Wait until the ports are so; what is told of them."""
+    told: Any = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LIMIT):
+            while True:
+                status, told = await agent.api("GET", "/v1/ports")
+                assert status == 200, told
+                if condition(rows_of(told)):
+                    return told
+                await asyncio.sleep(0.05)
+    raise AssertionError(f"waited {LIMIT} s for other ports than {told}")
+
+
+async def test_the_ports_as_they_hang(house: House) -> None:
+    host, agent = house
+    host.net.send("add", host.sysfs.add_hub("1-4", port_count=7))
+    host.plug("1-4.2", "ce09", speed="5000", model="Galaxy <b>Note</b>")
+    host.plug("1-4.3", "", vid=0x046D, pid=0xC31C, interfaces=(KEYBOARD,), model="Keyboard")
+    host.adb.set(Listed("ce09", "device", port="1-4.2", transport_id=1))
+    await host.came(("ce09", "Galaxy <b>Note</b>", "Online"))
+    told = await until_ports(
+        agent, lambda rows: rows["1-4"]["port_count"] == 7 and rows["1-4.3"]["speed"] is not None
+    )
+    assert [each["controller"] for each in told["controllers"]] == ["0000:00:14.0"]
+    assert (told["reason"], told["unplaced"]) == ("", [])
+    rows = rows_of(told)
+    assert rows.keys() == {"usb1", "1-4", "1-4.2", "1-4.3"}
+    assert (rows["1-4"]["kind"], rows["1-4"]["number"]) == ("hub", 4)
+    phone, other = rows["1-4.2"], rows["1-4.3"]
+    assert (phone["kind"], phone["speed"], phone["product"]) == (
+        *("phone", 5000.0, "Galaxy <b>Note</b>"),
+    )
+    assert (phone["device"]["udid"], phone["device"]["state"]) == ("ce09", "online")
+    assert (other["kind"], other["product"], other["vendor_id"]) == ("other", "Keyboard", "046d")
+    host.unplug("1-4.2")
+    host.adb.remove("ce09")
+    await host.came(("ce09", "Galaxy <b>Note</b>", "Unplugged"))
+    told = await until_ports(agent, lambda rows: rows["1-4.2"]["left"] != [])
+    row = rows_of(told)["1-4.2"]
+    assert (row["kind"], row["left_count"]) == ("empty", 1)
+    (left,) = row["left"]
+    assert (left["udid"], left["state"]) == ("ce09", "unplugged")
+    assert left["at"] == (await agent.devices())["ce09"]["since"]
+    host.unplug("1-4.3")
+    host.unplug("1-4")
+    rows = rows_of(await until_ports(agent, lambda rows: rows["1-4"]["kind"] == "empty"))
+    assert [each["udid"] for each in rows["1-4.2"]["left"]] == ["ce09"], "its place is still told"
+    assert "1-4.3" not in rows
+    host.sysfs.stop_udevd()
+    told = await until_ports(agent, bool)
+    async with asyncio.timeout(LIMIT):
+        while "udevd is not running" not in told["reason"]:
+            told = (await agent.api("GET", "/v1/ports"))[1]
+    assert [each["udid"] for each in rows_of(told)["1-4.2"]["left"]] == ["ce09"]
 
 
 async def test_gone_from_usb_is_unplugged_whatever_adb_still_lists(house: House) -> None:

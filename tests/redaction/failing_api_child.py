@@ -28,7 +28,7 @@ class Devices(Failing):
 
 
 class Deliveries(Failing):
-    async def rows(self, query: dict[str, str]) -> list[Any]:
+    async def page(self, query: dict[str, str]) -> list[Any]:
         headers = {"Authorization": f"Bearer {self.secret}", **query}
         async with asyncio.TaskGroup() as group:
             group.create_task(self._fail(headers))

@@ -380,7 +380,8 @@ async def _deliveries(agent: AgentProcess) -> list[dict[str, Any]]:
 
 async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary: str) -> None:
     """Ask the API for all that it tells."""
-    for path in ("/-/ready", "/v1/status", "/v1/webhooks", "/v1/leases", "/v1/none"):
+    about_itself = ("/-/ready", "/v1/status", "/v1/doctor")
+    for path in (*about_itself, "/v1/webhooks", "/v1/leases", "/v1/none"):
         answered = await agent.api("GET", path)
         search.look(path, json.dumps(answered, ensure_ascii=False), canary=False)
     metrics = await agent.metrics()
@@ -388,7 +389,8 @@ async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary
     assert [name for name in scene.expected if f'webhook="{name}"' not in metrics] == []
     rows = await _deliveries(agent)
     search.look("/v1/deliveries", json.dumps(rows, ensure_ascii=False))
-    search.look("/v1/devices", json.dumps(await agent.api("GET", "/v1/devices")))
+    for path in ("/v1/devices", "/v1/ports", f"/v1/devices/{canary}-0"):
+        search.look(path, json.dumps(await agent.api("GET", path)))
     first = {row["webhook_name"]: row["id"] for row in rows if row["attempts"]}
     for name, says in scene.expected.items():
         one = await agent.api("GET", f"/v1/deliveries/{first[name]}")

@@ -21,6 +21,8 @@ WINDOW_ROWS = 5_000
 """How many callbacks one step looks at: a few milliseconds' worth."""
 REVIVE_ROWS = 500
 """How many callbacks one change makes pending again."""
+MOMENTS = 5
+"""Of how many moments one step finds the callbacks: a few milliseconds' worth."""
 _BEYOND_LAST = 1 << 62
 
 # The history is looked through in windows of ids, so that no question about a long one holds up
@@ -30,7 +32,8 @@ _MATCHES: Final = """(:webhook_id IS NULL OR c.webhook_id = :webhook_id)
   AND (:udid IS NULL OR c.udid = :udid)
   AND (:state IS NULL OR c.state = :state)
   AND (:message_id IS NULL OR c.message_id = :message_id)
-  AND (:since_ms IS NULL OR c.created_ms >= :since_ms)"""
+  AND (:since_ms IS NULL OR c.created_ms >= :since_ms)
+  AND (:until_ms IS NULL OR c.created_ms < :until_ms)"""
 """A DeliveryQuery."""
 _FIND: Final = f"""
 SELECT c.state, c.finished_ms, a.status, coalesce(a.error, ''), {COLUMNS}
@@ -40,6 +43,8 @@ ORDER BY c.id DESC LIMIT :limit
 """  # noqa: S608 - constants
 # The same windows, upwards, and what is finished in them.
 WINDOW_UP: Final = "SELECT id FROM callbacks WHERE id > ? ORDER BY id LIMIT 1 OFFSET ?"
+_NEXT: Final = "SELECT id, created_ms FROM callbacks WHERE id >= ? ORDER BY id LIMIT 1"
+_LATER: Final = "SELECT id FROM callbacks WHERE id >= ? AND created_ms > ? ORDER BY id LIMIT 1"
 _LAST: Final = "SELECT coalesce(max(id), 0) FROM callbacks"
 _FINISHED: Final = f"""
 SELECT {COLUMNS} FROM callbacks AS c
@@ -61,6 +66,10 @@ class DeliveryQuery:
     message_id: str | None = None
     since_ms: int | None = None
     """Created at or after."""
+    until_ms: int | None = None
+    """Created before."""
+    below: int | None = None
+    """Only those with a lower rowid: older ones than that one, which ended a page."""
     limit: int = 100
 
 
@@ -99,15 +108,29 @@ class Deliveries:
         """Callbacks that match, newest first."""
         if query.message_id is not None:
             rowid = await self._access.ask(partial(_id_of, query.message_id))
-            if rowid is None:
+            if rowid is None or (query.below is not None and rowid >= query.below):
                 return []
             return await self._window(query, rowid, rowid + 1, query.limit)
         found: list[DeliveryRow] = []
-        high = _BEYOND_LAST
+        high = _BEYOND_LAST if query.below is None else query.below
         while high > 0 and len(found) < query.limit:
             low = await self._access.ask(partial(_window_low, high))
             found += await self._window(query, low, high, query.limit - len(found))
             high = low
+        return found
+
+    async def made_at(self, udid: str, moments: Sequence[int], limit: int) -> list[DeliveryRow]:
+        """One device's callbacks that were made at these times, newest first, at most `limit`.
+
+        A transition's callbacks are made at its very time. There is no index of times: they are
+        found by halving, as ids follow the time, but for a time that the clock went through twice.
+        """
+        found: list[DeliveryRow] = []
+        for start in range(0, len(moments), MOMENTS):
+            some = tuple(moments[start : start + MOMENTS])
+            found += await self._access.ask(partial(_made_at, udid, some, limit - len(found)))
+            if len(found) >= limit:
+                break
         return found
 
     async def _window(
@@ -173,6 +196,36 @@ def _find(
     ]
 
 
+def _made_at(
+    udid: str, moments: Sequence[int], limit: int, conn: sqlite3.Connection
+) -> list[DeliveryRow]:
+    end = _last(conn) + 1
+    found: list[DeliveryRow] = []
+    for at_ms in moments:
+        if len(found) >= limit:
+            break
+        low = _first_since(conn, at_ms, end)
+        row = conn.execute(_LATER, (low, at_ms)).fetchone()
+        high = end if row is None else row[0]
+        query = DeliveryQuery(udid=udid, since_ms=at_ms, until_ms=at_ms + 1)
+        found += _find(query, low, high, limit - len(found), conn)
+    return found
+
+
+def _first_since(conn: sqlite3.Connection, at_ms: int, end: int) -> int:
+    """The lowest id of those made at that time or later; `end` where there is none."""
+    low, high = 0, end
+    while low < high:
+        middle = (low + high) // 2
+        row = conn.execute(_NEXT, (middle,)).fetchone()
+        if row is None or row[0] >= high or row[1] >= at_ms:
+            high = middle
+        else:
+            low = row[0] + 1
+    row = conn.execute(_NEXT, (low,)).fetchone()
+    return end if row is None else int(row[0])
+
+
 def _revive(
     query: DeliveryQuery,
     webhooks: frozenset[int],
@@ -197,6 +250,7 @@ def _values(query: DeliveryQuery, low: int, high: int, limit: int) -> dict[str, 
         "state": None if query.state is None else query.state.value,
         "message_id": query.message_id,
         "since_ms": query.since_ms,
+        "until_ms": query.until_ms,
         "low": low,
         "high": high,
         "limit": limit,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from agent.store.tables.table import Access
 
 _COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions "
+_BEYOND_LAST: Final = 1 << 62
 _ADD: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
 """
@@ -59,10 +60,11 @@ class Transitions:
         question = every(_read, _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?", id_, limit)
         return await self._access.ask(question)
 
-    async def of(self, udid: str, limit: int) -> list[StoredTransition]:
-        """The last ones of one device, newest first, at most `limit`."""
-        question = every(_read, _COLUMNS + "WHERE udid = ? ORDER BY id DESC LIMIT ?", udid, limit)
-        return await self._access.ask(question)
+    async def of(self, udid: str, limit: int, before: int | None = None) -> list[StoredTransition]:
+        """The last ones of one device, newest first, at most `limit`; those before that id."""
+        statement = _COLUMNS + "WHERE udid = ? AND id < ? ORDER BY id DESC LIMIT ?"
+        below = _BEYOND_LAST if before is None else before
+        return await self._access.ask(every(_read, statement, udid, below, limit))
 
 
 def add(conn: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
