@@ -25,6 +25,7 @@ from agent.errors import (
     FileBusyError,
     UnknownWebhookError,
 )
+from tests.kit.seed import seed
 
 OWN = '[agent]\norg_id = 4\n[[webhooks]]\nname = "board"\nurl = "http://b/"\nevents = ["online"]\n'
 FIRST = f'{HEAD}\n[[webhooks]]\nname = "a"\nurl = "http://n.example/"\nevents = ["online"]\n'
