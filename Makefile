@@ -41,7 +41,8 @@ test: setup-dev ## Set up and run the tests
 
 coverage: setup-dev ## The same with every line and branch counted, in the agents that tests start, too
 	rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	@# Tests that count objects or imports, or give up rights, may fail under it; make test judges.
+	-$(BIN)/coverage run -m pytest -n 4 $(BY_FILE) -m "$(SHORT)"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.tasks import Steps, Tasks
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import LIMIT, announced
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -24,10 +24,12 @@ class Told:
         self._news.set()
 
     async def until(self, tasks: Tasks, *problems: str) -> None:
-        async with asyncio.timeout(LIMIT):
-            while [each.partition(",")[0] for each in tasks.problems] != list(problems):
-                self._news.clear()
-                await self._news.wait()
+        await announced(
+            self._news,
+            lambda: [each.partition(",")[0] for each in tasks.problems] == list(problems),
+            f"the problems {problems}",
+            lambda: tasks.problems,
+        )
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -55,7 +56,8 @@ class Database:
         prepare(self.path.parent)
         self._lock = DirectoryLock(self.path.parent)
         try:
-            self._batch = meta.get(self._connect(create=True), meta.BATCH)
+            self._connect(create=True)
+            self._batch = self.read(partial(meta.get, key=meta.BATCH))  # damage may show only here
         except BaseException as error:
             self.close()
             if isinstance(error, OSError | sqlite3.Error | CorruptError):

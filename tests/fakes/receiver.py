@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import announced
 
 if TYPE_CHECKING:
     import ssl
@@ -89,15 +89,9 @@ class Receiver:
 
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         """Wait for the condition, checked at every request; fails after LIMIT seconds."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not condition():
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"waited {LIMIT} s for {what or 'a request'}; {len(self.requests)} came"
-            ) from None
+        await announced(
+            self._news, condition, what or "a request", lambda: f"{len(self.requests)} came"
+        )
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

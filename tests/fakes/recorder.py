@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.model import Changed, Down, Gone, Observation, Sighting, Snapshot
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import announced
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,15 +45,9 @@ class Recorder:
 
     async def until(self, condition: Callable[[], bool], what: str = "") -> None:
         """Wait for the condition, checked at every observation; fails after LIMIT seconds."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not condition():
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"waited {LIMIT} s for {what or 'an observation'}; seen: {self.seen}"
-            ) from None
+        await announced(
+            self._news, condition, what or "an observation", lambda: f"seen: {self.seen}"
+        )
 
     async def told_each_turn(self, until: Callable[[], bool]) -> list[int]:
         """How much had been told at each turn of the loop, from now until that."""

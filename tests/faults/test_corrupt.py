@@ -22,6 +22,7 @@ from tests.fakes.receiver import after, answer
 from tests.faults.invariants import EVERY_EVENT, stored_order, told
 from tests.faults.lab import change, config, lines
 from tests.kit.agent import AgentProcess
+from tests.kit.seed import seed
 from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT
 
@@ -122,8 +123,7 @@ async def test_damage_found_at_the_start(
     receiver: Receiver,
     damage: Callable[[Path, random.Random], None],
 ) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)
+    chosen = seed(728)
     gate = asyncio.Event()
     receiver.default = after(gate)
     async with AgentProcess(place, config(host, {1: (receiver, EVERY_EVENT)})) as agent:
@@ -134,7 +134,7 @@ async def test_damage_found_at_the_start(
         stored = pending(file)
         assert sum(map(len, stored.values())) == 5 * len(PHONES)
         receiver.requests.clear()
-        damage(file, random.Random(seed))
+        damage(file, random.Random(chosen))
         damaged = file.read_bytes()
         gate.set()
         host.remove("phone-4")
@@ -183,8 +183,7 @@ async def test_damage_found_while_running(
     history: Path,
     damage: Callable[[Path, random.Random], None],
 ) -> None:
-    seed = random.randrange(10**6)
-    print("seed", seed)
+    chosen = seed(728)
     gate = asyncio.Event()
     receiver.default = after(gate, answer(204))
     file = place / "state" / "state.db"
@@ -194,7 +193,7 @@ async def test_damage_found_while_running(
     async with AgentProcess(place, text) as agent:
         await agent.start()
         await collect(host, agent, receiver)
-        damage(file, random.Random(seed))
+        damage(file, random.Random(chosen))
         # Somebody looks through the whole history.
         answered = await agent.api("GET", "/v1/deliveries?state=cancelled")
         assert answered[0] in {200, 500}, answered

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from tests.kit import warm
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import LIMIT, announced
 from tests.kit.warm import DEVICE_AGENT
 
 if TYPE_CHECKING:
@@ -90,15 +90,9 @@ class AgentProcess:
 
     async def until(self, condition: Any, what: str) -> None:
         """Wait until the log or the notifications make the condition true."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not condition():
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(
-                f"waited {LIMIT} s for {what}; {self.notifications}\n" + "\n".join(self.log)
-            ) from None
+        await announced(
+            self._news, condition, what, lambda: "\n".join((str(self.notifications), *self.log))
+        )
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal."""
@@ -238,10 +232,16 @@ async def cli(*arguments: str | Path, **environ: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
+    code, out, err = await ended(process)
+    return code, out.decode(), err.decode()
+
+
+async def ended(process: asyncio.subprocess.Process) -> tuple[int, bytes, bytes]:
+    """Wait until it ends: (exit code, stdout, stderr)."""
     async with asyncio.timeout(LIMIT):
         out, err = await process.communicate()
     assert process.returncode is not None
-    return process.returncode, out.decode(), err.decode()
+    return process.returncode, out, err
 
 
 async def _warm_cli(*arguments: str | Path, environ: Mapping[str, str]) -> tuple[int, str, str]:

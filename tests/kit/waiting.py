@@ -12,6 +12,29 @@ LIMIT = 20.0
 """Seconds before a wait fails the test: far beyond what anything here takes."""
 
 
+async def announced(
+    news: asyncio.Event,
+    condition: Callable[[], object],
+    what: str,
+    seen: Callable[[], object] = lambda: "",
+) -> None:
+    """Wait until the condition is true, looked at whenever there is news; fails after LIMIT.
+
+    Args:
+        news: set by who tells it.
+        condition: what is waited for.
+        what: it is, in words.
+        seen: what there was instead, for the failure.
+    """
+    try:
+        async with asyncio.timeout(LIMIT):
+            while not condition():
+                news.clear()
+                await news.wait()
+    except TimeoutError:
+        raise AssertionError(f"waited {LIMIT} s for {what}; {seen()}") from None
+
+
 async def eventually(
     condition: Callable[[], object], what: str = "a condition", limit: float = LIMIT
 ) -> None:

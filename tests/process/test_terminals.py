@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.kit.agent import AgentProcess
+from tests.kit.agent import AgentProcess, ended
 from tests.kit.configs import ONLY_ADB
 from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
@@ -80,10 +80,7 @@ async def run(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(LIMIT):
-        out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out, err
+    return await ended(process)
 
 
 def placed(agent: AgentProcess, words: tuple[str | bytes, ...]) -> list[str | bytes | Path]:

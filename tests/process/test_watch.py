@@ -19,7 +19,7 @@ import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.kit.agent import AgentProcess
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import LIMIT, announced
 from tests.kit.warm import DEVICE_AGENT
 from tests.process.test_events import CONFIG, plug, until_stored
 
@@ -154,13 +154,12 @@ class Terminal:
     async def until(self, pattern: str) -> str:
         """Wait for the pattern in what is written from now on; what was written."""
         self._raw = b""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not re.search(pattern, self.text, re.DOTALL):
-                    self._news.clear()
-                    await self._news.wait()
-        except TimeoutError:
-            raise AssertionError(f"waited {LIMIT} s for {pattern!r} in {self.text!r}") from None
+        await announced(
+            self._news,
+            lambda: re.search(pattern, self.text, re.DOTALL),
+            repr(pattern),
+            lambda: f"written: {self.text!r}",
+        )
         return self.text
 
     def close(self) -> None:

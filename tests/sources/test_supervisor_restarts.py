@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from agent.model import Down, Gone, Snapshot, SourceName
 from agent.sources.supervisor import SourcePlan, Supervisor
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import LIMIT, announced
 
 if TYPE_CHECKING:
     from agent.model import Emit, Observation
@@ -48,10 +48,9 @@ class Heard:
             raise self.raises.pop()
 
     async def until(self, count: int) -> None:
-        async with asyncio.timeout(LIMIT):
-            while len(self.all) < count:
-                self._news.clear()
-                await self._news.wait()
+        await announced(
+            self._news, lambda: len(self.all) >= count, f"{count} observations", lambda: self.all
+        )
 
 
 @pytest.mark.parametrize("error", [KeyError(), asyncio.CancelledError(), None])

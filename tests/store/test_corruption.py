@@ -195,6 +195,30 @@ async def test_corruption_met_by_a_change_loses_no_change(tmp_path: Path) -> Non
     await _assert_goes_on(tmp_path, store)
 
 
+async def test_damage_that_only_a_look_at_the_number_of_the_batch_shows(tmp_path: Path) -> None:
+    """It keeps no agent from starting."""
+    await _filled(tmp_path)
+    (page,) = _pages_of(tmp_path / STATE_NAME, "sqlite_autoindex_meta_1")
+    _overwrite(tmp_path / STATE_NAME, page, b"\xff" * 4096)
+    store = open_store(tmp_path)
+    assert len(_aside(tmp_path)) == 1
+    assert set(await rows(store)) == _KEPT
+    await _assert_goes_on(tmp_path, store)
+
+
+@pytest.mark.parametrize("damage", ["DELETE FROM meta", "UPDATE meta SET key = 'botch' || key"])
+async def test_a_store_that_does_not_know_its_batch_is_made_anew(
+    tmp_path: Path, damage: str
+) -> None:
+    await _filled(tmp_path)
+    with closing(sqlite3.connect(tmp_path / STATE_NAME, isolation_level=None)) as conn:
+        conn.execute(damage)
+    store = open_store(tmp_path)
+    assert len(_aside(tmp_path)) == 1
+    assert set(await rows(store)) == _KEPT
+    await _assert_goes_on(tmp_path, store)
+
+
 async def test_lost_webhook_ids_are_not_given_again(tmp_path: Path) -> None:
     ids = await _filled(tmp_path)
     (page,) = _pages_of(tmp_path / STATE_NAME, "webhooks")

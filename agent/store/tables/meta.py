@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from agent.store.faults import CorruptError
+
 if TYPE_CHECKING:
     import sqlite3
 
@@ -12,9 +14,11 @@ WEBHOOK_FLOOR = "webhook_floor"
 
 
 def get(conn: sqlite3.Connection, key: str) -> int:
-    """One of them."""
-    (value,) = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-    return int(value)
+    """One of them. CorruptError: it is missing, or no number."""
+    row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    if row is None or not isinstance(row[0], int):
+        raise CorruptError(f"meta: {key} is {'missing' if row is None else repr(row[0])}")
+    return row[0]
 
 
 def put(conn: sqlite3.Connection, key: str, value: int) -> None:
