@@ -14,6 +14,7 @@ from agent.api import (
     events,
     leases,
     own,
+    page,
     sessions,
     silences,
     webhooks,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
-    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own)
+    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
 )
 _LASTING = {
     (served.route.method, served.route.shown)

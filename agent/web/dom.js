@@ -1,0 +1,110 @@
+// Elements made in code: text is always put in as text, so nothing from outside becomes markup.
+
+/**
+ * @typedef {Node | string | number | null | undefined | false} Child
+ * @typedef {Record<string, unknown>} Props
+ */
+
+/**
+ * An element with attributes and children.
+ *
+ * `class`, `for` and the rest are attributes; `on…` with a function is a listener; a boolean is an
+ * attribute that is there or not; null and undefined are left out. Children that are null or false
+ * are left out; strings and numbers are text.
+ *
+ * @template {keyof HTMLElementTagNameMap} Tag
+ * @param {Tag} tag
+ * @param {Props} [props]
+ * @param {...(Child | Child[])} children
+ * @returns {HTMLElementTagNameMap[Tag]}
+ */
+export function el(tag, props = {}, ...children) {
+  const made = document.createElement(tag);
+  for (const [name, value] of Object.entries(props)) {
+    if (name.startsWith("on") && typeof value === "function") {
+      made.addEventListener(name.slice(2), /** @type {EventListener} */ (value));
+    } else if (name === "value" && "value" in made) {
+      Object.assign(made, { value });
+    } else if (value === true) {
+      made.setAttribute(name, "");
+    } else if (value !== false && value !== null && value !== undefined) {
+      made.setAttribute(name, String(value));
+    }
+  }
+  put(made, ...children);
+  return made;
+}
+
+/**
+ * Add children to an element, as `el` does.
+ *
+ * @param {Element | DocumentFragment} parent
+ * @param {...(Child | Child[])} children
+ */
+export function put(parent, ...children) {
+  for (const child of children.flat()) {
+    if (child === null || child === undefined || child === false) continue;
+    parent.append(child instanceof Node ? child : String(child));
+  }
+}
+
+/**
+ * Set an element's text, and touch the page only where that differs.
+ *
+ * @param {Element} node
+ * @param {string} text
+ */
+export function say(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+/**
+ * Replace an element's children; the focus stays on what has the same `data-key`.
+ *
+ * @param {Element} parent
+ * @param {...(Child | Child[])} children
+ */
+export function fill(parent, ...children) {
+  const key = parent.contains(document.activeElement)
+    ? document.activeElement?.getAttribute("data-key")
+    : null;
+  parent.replaceChildren();
+  put(parent, ...children);
+  if (key) {
+    const again = parent.querySelector(`[data-key="${CSS.escape(key)}"]`);
+    if (again instanceof HTMLElement) again.focus({ preventScroll: true });
+  }
+}
+
+/**
+ * Bring the children of an element into this order. What stands right is not touched; the focus
+ * comes back to one that had to move.
+ *
+ * @param {Element} parent
+ * @param {Element[]} wanted
+ */
+export function order(parent, wanted) {
+  const focused = document.activeElement;
+  const keep = new Set(wanted);
+  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  let next = parent.firstElementChild;
+  for (const child of wanted) {
+    if (child === next) next = next.nextElementSibling;
+    else parent.insertBefore(child, next);
+  }
+  if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected) {
+    focused.focus({ preventScroll: true });
+  }
+}
+
+/**
+ * The element of that id, which is in the HTML.
+ *
+ * @param {string} id
+ * @returns {HTMLElement}
+ */
+export function byId(id) {
+  const found = document.getElementById(id);
+  if (found === null) throw new Error(`no element ${id}`);
+  return found;
+}

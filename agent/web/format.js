@@ -1,0 +1,152 @@
+// How states and times are shown: one place for their words, shapes and colours.
+
+import { now } from "./api.js";
+import { el, say } from "./dom.js";
+
+/** @type {Record<Api.Device["state"], {word: string, shape: string}>} Colours are in the style sheet. */
+export const STATES = {
+  offline: { word: "Offline", shape: "▲" },
+  utilizing: { word: "In use", shape: "◆" },
+  online: { word: "Online", shape: "●" },
+  unplugged: { word: "Unplugged", shape: "○" },
+};
+
+/**
+ * A state by colour, shape and word.
+ *
+ * @param {string} state
+ * @param {string} [tag]
+ * @returns {HTMLElement}
+ */
+export function stateOf(state, tag = "span") {
+  const known = STATES[/** @type {Api.Device["state"]} */ (state)] ?? { word: state, shape: "?" };
+  return el(/** @type {"span"} */ (tag), { class: `state is-${state}` }, shape(known.shape), " ", known.word);
+}
+
+/**
+ * A sign that is not read out: the word beside it says the same.
+ *
+ * @param {string} sign
+ * @returns {HTMLElement}
+ */
+export function shape(sign) {
+  return el("span", { class: "shape", "aria-hidden": "true" }, sign);
+}
+
+/**
+ * How long that is, in its greatest unit: `38 min`.
+ *
+ * @param {number} ms
+ * @returns {string}
+ */
+export function span(ms) {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  if (seconds < 172_800) return `${Math.floor(seconds / 3600)} h`;
+  return `${Math.floor(seconds / 86_400)} d`;
+}
+
+/**
+ * Milliseconds that something took: `18 ms`, `1.2 s`.
+ *
+ * @param {number} ms
+ * @returns {string}
+ */
+export function took(ms) {
+  return ms < 1000 ? `${ms} ms` : `${(ms / 1000).toFixed(1)} s`;
+}
+
+/**
+ * A size in bytes as people say it.
+ *
+ * @param {number} bytes
+ * @returns {string}
+ */
+export function size(bytes) {
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  let unit = 0;
+  for (; bytes >= 1000 && unit < units.length - 1; unit += 1) bytes /= 1000;
+  return `${bytes >= 10 || unit === 0 ? Math.round(bytes) : bytes.toFixed(1)} ${units[unit]}`;
+}
+
+/**
+ * How many, with the word in its number.
+ *
+ * @param {number} number
+ * @param {string} one
+ * @param {string} [many]
+ * @returns {string}
+ */
+export function count(number, one, many = `${one}s`) {
+  return `${number} ${number === 1 ? one : many}`;
+}
+
+const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/**
+ * A moment in this machine's time zone: without the date where it is today's.
+ *
+ * @param {string} iso
+ * @returns {string}
+ */
+export function moment(iso) {
+  const at = new Date(iso);
+  return (at.toDateString() === new Date(now()).toDateString() ? TIME : DAY).format(at);
+}
+
+/**
+ * A moment, as an element that has it in full.
+ *
+ * @param {string | null} iso null: never.
+ * @param {string} [never]
+ * @returns {HTMLElement}
+ */
+export function at(iso, never = "never") {
+  if (iso === null) return el("span", { class: "dim" }, never);
+  return el("time", { datetime: iso, title: DAY.format(new Date(iso)) }, moment(iso));
+}
+
+/**
+ * How long ago a moment was, ticking; see `tick`.
+ *
+ * @param {string | null} iso null: never, shown as a dash.
+ * @param {string} [after] Behind it: " ago".
+ * @returns {HTMLElement}
+ */
+export function age(iso, after = "") {
+  const made = el("time", { class: "age", "data-after": after });
+  setAge(made, iso);
+  return made;
+}
+
+/**
+ * Let an element of `age` count from another moment.
+ *
+ * @param {HTMLElement} node
+ * @param {string | null} iso
+ */
+export function setAge(node, iso) {
+  if (node.getAttribute("datetime") !== (iso ?? "")) {
+    node.setAttribute("datetime", iso ?? "");
+    if (iso === null) node.removeAttribute("title");
+    else node.title = DAY.format(new Date(iso));
+  }
+  tell(node, now());
+}
+
+/**
+ * @param {HTMLElement} node
+ * @param {number} when
+ */
+function tell(node, when) {
+  const iso = node.getAttribute("datetime");
+  say(node, iso ? span(when - Date.parse(iso)) + (node.dataset.after ?? "") : "–");
+}
+
+/** Let all that tick show how long it is by now. */
+export function tick() {
+  const when = now();
+  for (const node of document.querySelectorAll("time.age")) tell(/** @type {HTMLElement} */ (node), when);
+}

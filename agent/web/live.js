@@ -1,0 +1,99 @@
+// What the agent tells as it happens, for this tab. The views read it and listen to it.
+
+import { sessionToken, tokens } from "./token.js";
+
+/**
+ * Tells of:
+ * - `standing`: the connection is another one now, see `standing`;
+ * - `devices`: rows changed; its `detail` has `all` (whatever was known is void) and the `udids`;
+ * - `silences`;
+ * - `transitions`: its `detail` is the list of those that were stored just now;
+ * - `missed`: some transitions are stored no more; its `detail` says why.
+ */
+class Live extends EventTarget {
+  constructor() {
+    super();
+    /** @type {Map<string, Api.Device>} By UDID. */
+    this.devices = new Map();
+    /** @type {Api.Silence[]} */
+    this.silences = [];
+    /** @type {import("./stream.js").Standing} */
+    this.standing = "connecting";
+    /** @type {(message: {token?: string, leave?: boolean}) => void} */
+    this.send = () => {};
+  }
+
+  /** Begin to follow. */
+  start() {
+    this.send = this.wire();
+    const join = () => this.send({ token: sessionToken() });
+    tokens.addEventListener("change", join);
+    addEventListener("pagehide", () => this.send({ leave: true }));
+    addEventListener("pageshow", (event) => event.persisted && join());
+    join();
+  }
+
+  wire() {
+    const take = (/** @type {{news?: any, standing?: any}} */ message) => this.take(message);
+    if (!("SharedWorker" in globalThis)) return alone(take);
+    const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name: "device-agent" });
+    worker.port.onmessage = ({ data }) => take(data);
+    return (/** @type {object} */ message) => worker.port.postMessage(message);
+  }
+
+  /** @param {{news?: import("./stream.js").News, standing?: import("./stream.js").Standing}} message */
+  take({ news, standing }) {
+    if (standing) {
+      this.standing = standing;
+      this.dispatchEvent(new Event("standing"));
+    }
+    if (!news) return;
+    if (news.all) this.devices.clear();
+    for (const row of news.rows) this.devices.set(row.udid, row);
+    for (const udid of news.removed) this.devices.delete(udid);
+    if (news.silences) {
+      this.silences = news.silences;
+      this.dispatchEvent(new Event("silences"));
+    }
+    if (news.all || news.rows.length || news.removed.length) {
+      const udids = new Set([...news.rows.map((row) => row.udid), ...news.removed]);
+      this.dispatchEvent(new CustomEvent("devices", { detail: { all: news.all, udids } }));
+    }
+    if (news.transitions.length) {
+      this.dispatchEvent(new CustomEvent("transitions", { detail: news.transitions }));
+    }
+    if (news.reset) this.dispatchEvent(new CustomEvent("missed", { detail: news.reset }));
+  }
+}
+
+/**
+ * A stream of this tab's own, where the browser shares no workers.
+ *
+ * @param {(message: {news?: any, standing?: any}) => void} take
+ */
+function alone(take) {
+  /** @type {Promise<import("./stream.js").Stream>} */
+  const made = import("./stream.js").then(
+    ({ Stream }) => new Stream(new URL("./", location.href).href, (news) => take({ news }), (standing) => take({ standing })),
+  );
+  return async (/** @type {{token?: string, leave?: boolean}} */ { token = "", leave }) => {
+    const stream = await made;
+    if (leave) stream.leave();
+    else stream.follow(token);
+  };
+}
+
+/**
+ * The address of a script beside this one, as browsers with trusted types want it.
+ *
+ * @param {string} name
+ * @returns {unknown}
+ */
+function script(name) {
+  const address = new URL(name, import.meta.url).href;
+  const types = /** @type {any} */ (globalThis).trustedTypes;
+  if (!types) return address;
+  return types.createPolicy("device-agent", { createScriptURL: () => address }).createScriptURL("");
+}
+
+export const live = new Live();

@@ -1,0 +1,184 @@
+// The page's frame: which view is shown, who looks, and whether the agent is there.
+
+import { ask } from "./api.js";
+import { byId, el, fill, say } from "./dom.js";
+import { shape, tick } from "./format.js";
+import { live } from "./live.js";
+import { session } from "./session.js";
+import * as agent from "./views/agent.js";
+import * as deliveries from "./views/deliveries.js";
+import * as devices from "./views/devices.js";
+import * as ports from "./views/ports.js";
+import * as webhooks from "./views/webhooks.js";
+
+/**
+ * @typedef {object} Route What the address says behind `#/`.
+ * @property {string} view
+ * @property {string[]} path The parts behind the view's name.
+ * @property {URLSearchParams} query
+ *
+ * @typedef {object} View One that is open.
+ * @property {(route: Route) => void} update The address changed, within this view.
+ * @property {() => void} close Listen to nothing any more.
+ *
+ * @typedef {object} ViewModule
+ * @property {string} title
+ * @property {(root: HTMLElement, route: Route) => View} open
+ */
+
+/** @type {Record<string, ViewModule>} */
+const VIEWS = { devices, ports, webhooks, deliveries, agent };
+const FIRST = "devices";
+
+/** @type {{name: string, view: View} | null} */
+let shown = null;
+
+/** @returns {Route} */
+function route() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
+  const [view, ...parts] = path.split("/");
+  return {
+    view: view in VIEWS ? view : FIRST,
+    path: parts.filter(Boolean).map(decoded),
+    query: new URLSearchParams(query),
+  };
+}
+
+/**
+ * A part of the address as it was meant; somebody may have typed half of an escape.
+ *
+ * @param {string} part
+ * @returns {string}
+ */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
+function show() {
+  const wanted = route();
+  if (shown?.name === wanted.view) {
+    shown.view.update(wanted);
+    return;
+  }
+  shown?.view.close();
+  shown = null;
+  const main = byId("main");
+  const module = VIEWS[wanted.view];
+  document.title = `${module.title} · device-agent`;
+  for (const link of document.querySelectorAll("nav a")) {
+    const here = link.getAttribute("href") === `#/${wanted.view}`;
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const root = el("div", { class: `view view-${wanted.view}` });
+  fill(main, root);
+  shown = { name: wanted.view, view: module.open(root, wanted) };
+  scrollTo(0, 0);
+}
+
+const STANDING = {
+  connecting: ["connecting", "◌"],
+  live: ["live", "●"],
+  gone: ["agent not reached", "▲"],
+  refused: ["sign in to look", "▲"],
+};
+
+function showStanding() {
+  const [word, sign] = STANDING[live.standing];
+  const node = byId("standing");
+  node.className = `is-${live.standing}`;
+  if (node.dataset.word !== word) {
+    node.dataset.word = word;
+    fill(node, shape(sign), " ", word);
+  }
+  document.documentElement.classList.toggle("gone", live.standing === "gone");
+  if (live.standing === "live") void showHost();
+  showBanner();
+}
+
+let version = "";
+let upgraded = "";
+
+async function showHost() {
+  try {
+    const status = await ask("GET", "v1/status");
+    say(byId("host"), status.host);
+    if (version && status.version !== version) upgraded = status.version;
+    version ||= status.version;
+    showBanner();
+  } catch {
+    // Whoever may not read is told so elsewhere.
+  }
+}
+
+function showWho() {
+  const button = byId("sign");
+  say(button, session.mayChange ? "Sign out" : "Sign in to change");
+  const who = session.asker.session?.user;
+  button.title = who ? `Signed in as ${who}` : session.mayChange ? "Signed in with the API's token" : "";
+  document.documentElement.classList.toggle("may-change", session.mayChange);
+  showBanner();
+}
+
+/** What whoever looks must know before all else. */
+function showBanner() {
+  const lines = [];
+  if (live.standing === "gone") {
+    lines.push("device-agent is not reached. What is shown is what it told last; the page goes on by itself when it is back.");
+  }
+  if (!session.asker.may_read) {
+    lines.push(
+      el("span", {}, "Reading needs a session here. ", el("button", { type: "button", class: "link", onclick: () => session.toChange() }, "Sign in")),
+    );
+  }
+  if (session.asker.exposed) {
+    lines.push("This agent listens beyond its host without TLS: what you see, and your session, can be read on the way. Set [api] cert and key.");
+  }
+  if (session.note) lines.push(session.note);
+  if (upgraded) {
+    lines.push(
+      el("span", {}, `device-agent is ${upgraded} now. `, el("button", { type: "button", class: "link", onclick: () => location.reload() }, "Reload the page")),
+    );
+  }
+  const banner = byId("banner");
+  const text = lines.map((line) => (typeof line === "string" ? line : line.textContent)).join("\n");
+  if (banner.dataset.text === text) return;
+  banner.dataset.text = text;
+  fill(banner, lines.map((line) => el("p", {}, shape("▲"), " ", line)));
+}
+
+/**
+ * Say it to those who cannot see what changed.
+ *
+ * @param {CustomEvent} event
+ */
+function announce(event) {
+  const told = event.detail;
+  const last = told[told.length - 1];
+  const words = { online: "online", offline: "offline", utilizing: "in use", unplugged: "unplugged" };
+  const text = told.length > 3 ? `${told.length} devices changed` : `${last.name} is ${words[/** @type {keyof typeof words} */ (last.to)]}`;
+  say(byId("announce"), text);
+}
+
+byId("sign").addEventListener("click", () => (session.mayChange ? session.leave() : session.toChange()));
+byId("skip").addEventListener("click", () => byId("main").focus());
+for (const button of document.querySelectorAll("[data-close]")) {
+  button.addEventListener("click", () => button.closest("dialog")?.close());
+}
+live.addEventListener("standing", showStanding);
+live.addEventListener("transitions", (event) => announce(/** @type {CustomEvent} */ (event)));
+session.addEventListener("change", showWho);
+addEventListener("hashchange", () => {
+  if (location.hash.startsWith("#code=")) void session.bring().then(() => session.look());
+  else show();
+});
+setInterval(tick, 1000);
+
+const begun = session.start();
+show();
+live.start();
+await begun;

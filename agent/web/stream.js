@@ -1,0 +1,258 @@
+// The agent's events over one connection: read, resumed, and watched for silence.
+//
+// `fetch` and not `EventSource`: the latter can send no token, and says neither why it was refused
+// nor that nothing comes any more. The format is that of the HTML standard, section 9.2.
+
+/** Milliseconds without a byte (the agent sends one every 15 s) after which it is asked. */
+const QUIET = 9_000;
+/** Milliseconds that its answer may take. Together at most 15 s until a dead agent is shown. */
+const ANSWER = 5_000;
+/** Milliseconds between two attempts to connect: at first, and at most. */
+const RETRY = [500, 4_000];
+/** Milliseconds over which changes are gathered: fifty in a second are ten messages. */
+const GATHER = 100;
+
+/**
+ * @typedef {object} News What came since the last; `rows` with `all`: all that there are.
+ * @property {boolean} all
+ * @property {Api.Device[]} rows
+ * @property {string[]} removed
+ * @property {Omit<Api.DeviceTransition, "callbacks">[]} transitions
+ * @property {Api.Silence[] | null} silences null: as they were.
+ * @property {string} reset Why some transitions were missed; "": none were.
+ * @typedef {"connecting" | "live" | "gone" | "refused"} Standing
+ */
+
+/** Follows `/v1/events` for as long as it is wanted. */
+export class Stream {
+  /**
+   * @param {string} base Where the page stands, with its slash.
+   * @param {(news: News) => void} onNews
+   * @param {(standing: Standing) => void} onStanding
+   */
+  constructor(base, onNews, onStanding) {
+    this.base = base;
+    this.onNews = onNews;
+    this.onStanding = onStanding;
+    /** @type {Standing} */
+    this.standing = "connecting";
+    /** @type {Map<string, Api.Device>} */
+    this.devices = new Map();
+    /** @type {Api.Silence[]} */
+    this.silences = [];
+    this.token = "";
+    this.lastId = "";
+    this.wanted = false;
+    /** @type {AbortController | null} */
+    this.connection = null;
+    /** @type {News} */
+    this.news = nothing();
+    this.gathering = 0;
+    this.waiting = () => {};
+  }
+
+  /**
+   * Follow, with that token ("": none); at once if nothing comes yet.
+   *
+   * @param {string} token
+   */
+  follow(token) {
+    const refused = this.standing === "refused" && token !== this.token;
+    this.token = token;
+    if (!this.wanted) {
+      this.wanted = true;
+      void this.run();
+    } else if (refused) {
+      this.waiting();
+    }
+  }
+
+  /** Nobody looks any more. */
+  leave() {
+    this.wanted = false;
+    this.connection?.abort();
+    this.waiting();
+  }
+
+  async run() {
+    let wait = RETRY[0];
+    while (this.wanted) {
+      const opened = await this.connect();
+      if (!this.wanted) break;
+      wait = opened ? RETRY[0] : Math.min(wait * 2, RETRY[1]);
+      await this.pause(this.standing === "refused" ? 60_000 : wait * (0.75 + Math.random() / 2));
+    }
+    this.set("connecting");
+  }
+
+  /** @param {number} ms */
+  pause(ms) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.waiting = () => {
+        clearTimeout(timer);
+        resolve(undefined);
+      };
+    });
+  }
+
+  /** One connection, to its end. @returns {Promise<boolean>} Whether it was one. */
+  async connect() {
+    this.connection = new AbortController();
+    const { signal } = this.connection;
+    const watch = new Watch(this.base, this.connection);
+    let opened = false;
+    try {
+      const response = await fetch(`${this.base}v1/events`, { headers: this.headers(), cache: "no-store", credentials: "omit", signal });
+      if (response.status === 401) {
+        this.forget();
+        this.set("refused");
+        return false;
+      }
+      if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}`);
+      opened = true;
+      await this.read(response.body.getReader(), watch);
+    } catch {
+      // Whatever it was: the agent is not there, and is asked again.
+    } finally {
+      watch.end();
+      this.connection.abort();
+    }
+    this.set("gone");
+    return opened;
+  }
+
+  /** @returns {Record<string, string>} */
+  headers() {
+    /** @type {Record<string, string>} */
+    const headers = { Accept: "text/event-stream" };
+    if (this.lastId) headers["Last-Event-ID"] = this.lastId;
+    if (this.token) headers.Authorization = `Bearer ${this.token}`;
+    return headers;
+  }
+
+  /**
+   * @param {ReadableStreamDefaultReader<Uint8Array>} reader
+   * @param {Watch} watch
+   */
+  async read(reader, watch) {
+    const decoder = new TextDecoder();
+    let rest = "";
+    let message = { kind: "", id: "", data: "" };
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      watch.heard();
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (line === "") {
+          this.take(message);
+          message = { kind: "", id: "", data: "" };
+        } else if (line.startsWith("data: ")) {
+          message.data += line.slice(6);
+        } else if (line.startsWith("event: ")) {
+          message.kind = line.slice(7);
+        } else if (line.startsWith("id: ")) {
+          message.id = line.slice(4);
+        }
+      }
+    }
+  }
+
+  /** @param {{kind: string, id: string, data: string}} message */
+  take({ kind, id, data }) {
+    if (id) this.lastId = id;
+    if (!kind) return;
+    const told = JSON.parse(data);
+    const news = this.news;
+    if (kind === "snapshot") {
+      this.devices = new Map(told.devices.map((/** @type {Api.Device} */ row) => [row.udid, row]));
+      this.silences = []; // told behind it, where there are any
+      this.news = { ...nothing(), all: true, rows: told.devices, silences: [], transitions: news.transitions, reset: news.reset };
+      this.set("live");
+    } else if (kind === "device") {
+      this.devices.set(told.udid, told);
+      news.rows.push(told);
+    } else if (kind === "removed") {
+      this.devices.delete(told.udid);
+      news.rows = news.rows.filter((row) => row.udid !== told.udid);
+      news.removed.push(told.udid);
+    } else if (kind === "transition") {
+      news.transitions.push(told);
+    } else if (kind === "silences") {
+      this.silences = told.silences;
+      news.silences = told.silences;
+    } else if (kind === "reset") {
+      news.reset = told.reason;
+    }
+    this.gather();
+  }
+
+  gather() {
+    if (this.gathering) return;
+    this.gathering = setTimeout(() => {
+      this.gathering = 0;
+      const news = this.news;
+      this.news = nothing();
+      this.onNews(news);
+    }, GATHER);
+  }
+
+  /** What may not be read any more is shown no more. */
+  forget() {
+    this.devices.clear();
+    this.silences = [];
+    this.news = { ...nothing(), all: true, silences: [] };
+    this.gather();
+  }
+
+  /** @param {Standing} standing */
+  set(standing) {
+    if (standing === this.standing) return;
+    this.standing = standing;
+    this.onStanding(standing);
+  }
+}
+
+/** @returns {News} */
+function nothing() {
+  return { all: false, rows: [], removed: [], transitions: [], silences: null, reset: "" };
+}
+
+/** Ends a connection on which nothing comes, when the agent does not answer otherwise. */
+class Watch {
+  /**
+   * @param {string} base
+   * @param {AbortController} connection
+   */
+  constructor(base, connection) {
+    this.base = base;
+    this.connection = connection;
+    this.last = performance.now();
+    this.timer = setInterval(() => this.look(), 1000);
+    this.asking = false;
+  }
+
+  heard() {
+    this.last = performance.now();
+  }
+
+  async look() {
+    if (this.asking || performance.now() - this.last < QUIET) return;
+    this.asking = true;
+    try {
+      const response = await fetch(`${this.base}-/healthy`, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(ANSWER) });
+      if (!response.ok) throw new Error(`HTTP ${response.status}`);
+      this.heard();
+    } catch {
+      if (performance.now() - this.last >= QUIET) this.connection.abort();
+    } finally {
+      this.asking = false;
+    }
+  }
+
+  end() {
+    clearInterval(this.timer);
+  }
+}
