@@ -1,13 +1,221 @@
-import { el, put } from "../dom.js";
+// Whether the agent does its work: what it says of itself, and what its doctor finds.
+
+import { ApiError, ask } from "../api.js";
+import { el, fill, put, say } from "../dom.js";
+import { age, at, count, shape, size } from "../format.js";
+import { poll } from "../poll.js";
+import { session, show } from "../session.js";
 
 export const title = "Agent";
 
+/** Milliseconds between two looks. */
+const EVERY = 5_000;
+const VERDICTS = { ok: ["●", "good"], warn: ["▲", "look at it"], fail: ["▲", "mend it"] };
+const BY = { start: "at the start", request: "as asked for", edit: "after a change of a webhook", signal: "by a signal", file: "as its file changed" };
+
 /**
  * @param {HTMLElement} root
- * @param {import("../main.js").Route} route
  * @returns {import("../main.js").View}
  */
-export function open(root, route) {
-  put(root, el("h1", {}, title));
-  return { update() {}, close() {} };
+export function open(root) {
+  const status = el("div", {}, el("p", { class: "dim" }, "Asking the agent …"));
+  const error = el("p", { class: "error", role: "alert" });
+  const reloadError = el("div", { class: "error", role: "alert" });
+  const reload = act("Reload the configuration", reloadError, async () => {
+    const { changed, needs_restart: restart } = await ask("POST", "v1/reload");
+    say(reloaded, `In force. ${changed.length ? `Changed: ${changed.join(", ")}.` : "Nothing changed."}${restart.length ? ` Needs a restart: ${restart.join(", ")}.` : ""}`);
+    void look.now();
+  });
+  const reloaded = el("p", { class: "dim", role: "status" });
+  const findings = el("div", { "aria-live": "polite" });
+  const doctorError = el("div", { class: "error", role: "alert" });
+  const examine = el("button", { type: "button", onclick: () => doctor() }, "Examine again");
+  const sessions = el("div");
+  put(
+    root,
+    el("div", { class: "head" }, el("h1", {}, title), el("span", { class: "end" }), reload),
+    error,
+    reloadError,
+    reloaded,
+    status,
+    el("section", { class: "card" }, el("div", { class: "head" }, el("h2", {}, "Doctor"), el("span", { class: "end" }), examine), doctorError, findings),
+    sessions,
+  );
+
+  const look = poll(EVERY, async (signal) => {
+    try {
+      const told = await ask("GET", "v1/status", undefined, signal);
+      fill(status, standing(told), sources(told), store(told), lastReload(told.reload));
+      show(error, null);
+      if (session.mayChange) fill(sessions, who(await ask("GET", "v1/sessions", undefined, signal)));
+      else fill(sessions);
+    } catch (failed) {
+      if (!signal.aborted) show(error, failed);
+    }
+  });
+
+  async function doctor() {
+    examine.disabled = true;
+    say(examine, "Examining, up to 10 s …");
+    try {
+      fill(findings, report(await ask("GET", "v1/doctor")));
+      show(doctorError, null);
+    } catch (failed) {
+      show(doctorError, failed);
+    }
+    examine.disabled = false;
+    say(examine, "Examine again");
+  }
+
+  /** @param {Api.SessionList} told */
+  function who({ sessions: all }) {
+    if (!all.length) return null;
+    return el(
+      "section",
+      { class: "card" },
+      el("h2", {}, "Who is signed in"),
+      el("ul", { class: "plain" }, all.map((one) => {
+        const failed = el("span", { class: "error", role: "alert" });
+        const mine = one.id === session.asker.session?.id;
+        const end = mine ? null : act("End", failed, async () => {
+          await ask("DELETE", `v1/sessions/${encodeURIComponent(one.id)}`);
+          void look.now();
+        });
+        end?.setAttribute("data-key", one.id);
+        return el("li", {}, el("strong", {}, one.user || `uid ${one.uid}`), ` from ${one.address || "this host"}`, mine && " (this tab)", el("span", { class: "dim" }, ", last seen ", age(one.used_at, " ago")), " ", end, failed);
+      })),
+    );
+  }
+
+  const changed = () => void look.now();
+  session.addEventListener("change", changed);
+  void doctor();
+  return {
+    update() {},
+    close() {
+      look.end();
+      session.removeEventListener("change", changed);
+    },
+  };
+}
+
+/**
+ * A button that does one thing at a time, for whoever may change things, and says what failed.
+ *
+ * @param {string} words
+ * @param {Element} failed Where.
+ * @param {() => Promise<void>} work
+ */
+function act(words, failed, work) {
+  const button = el("button", { type: "button" }, words);
+  button.addEventListener("click", async () => {
+    if (!(await session.toChange())) return;
+    button.disabled = true;
+    show(failed, null);
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof ApiError)) console.error(error);
+      show(failed, error);
+    }
+    button.disabled = false;
+  });
+  return button;
+}
+
+/** @param {Api.Status} told */
+function standing(told) {
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", { class: told.ready ? "is-online" : "is-offline" }, shape(told.ready ? "●" : "▲"), told.ready ? " Ready" : " Not ready"),
+    told.problems.length > 0 && el("ul", { class: "warn" }, told.problems.map((problem) => el("li", {}, problem))),
+    facts([
+      ["Host", told.host],
+      ["Version", told.version],
+      ["Running for", age(told.since)],
+      ["Silences", told.silences ? el("a", { href: "#/devices?show=silenced" }, String(told.silences)) : "none"],
+    ]),
+  );
+}
+
+/** @param {Api.Status} told */
+function sources(told) {
+  const rows = told.sources.map((each) => line(each.source, each.state, each.reason || (each.remote ? "on another host" : "")));
+  for (const usage of told.usage) {
+    if (usage.reason || !usage.targets.length) rows.push(line(usage.source, usage.reason ? "down" : "up", usage.reason));
+    for (const target of usage.targets) {
+      rows.push(line(`${usage.source} ${target.target}`, target.state, [count(target.sessions, "session"), target.reason].filter(Boolean).join(", ")));
+    }
+  }
+  return el("section", { class: "card" }, el("h2", {}, "Sources"), el("p", { class: "dim" }, "Where the agent learns which phones there are, and who uses them."), el("ul", { class: "plain" }, rows));
+}
+
+/**
+ * @param {string} name
+ * @param {string} state
+ * @param {string} more
+ */
+function line(name, state, more) {
+  const good = ["up", "ok"].includes(state);
+  const idle = ["off", "resting"].includes(state);
+  return el("li", {}, el("strong", {}, name), " ", el("span", { class: idle ? "dim" : good ? "is-online" : "is-offline" }, shape(idle ? "○" : good ? "●" : "▲"), ` ${state}`), more && el("span", { class: "dim" }, ` ${more}`));
+}
+
+/** @param {Api.Status} told */
+function store({ store: kept }) {
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, "Store"),
+    facts([
+      ["State", kept.ok ? "good" : el("span", { class: "error" }, `${kept.error}; ${count(kept.waiting, "change")} wait in memory`)],
+      ["Lost", kept.lost ? el("span", { class: "error" }, `${count(kept.lost, "change")}: memory was full`) : "nothing"],
+      ["Directory", el("code", {}, kept.directory)],
+      ["Size", `${size(kept.size)}, ${size(kept.free)} free on its disk`],
+      ["SQLite", kept.sqlite],
+      kept.recovered_from && ["Set aside", el("span", { class: "warn" }, `it was corrupt: ${kept.recovered_from}`)],
+    ]),
+  );
+}
+
+/** @param {Api.Reload} reload */
+function lastReload(reload) {
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, "Configuration"),
+    reload.at === null
+      ? el("p", { class: "dim" }, "As it was at the start.")
+      : el("p", {}, reload.ok ? "Loaded " : el("span", { class: "error" }, "Refused "), at(reload.at), `, ${BY[reload.by]}.`, !reload.ok && " What was in force stays."),
+    !reload.ok && el("p", { class: "error" }, reload.problems.length ? "" : reload.error),
+    reload.problems.length > 0 && el("ul", { class: "error" }, reload.problems.map((each) => el("li", {}, el("code", {}, `${each.file}:${each.line}:${each.column}`), ` ${each.message}`))),
+  );
+}
+
+/** @param {Api.Doctor} told */
+function report({ at: when, findings }) {
+  /** @type {Map<string, Api.Finding[]>} */
+  const sections = new Map();
+  for (const each of findings) sections.set(each.section, [...(sections.get(each.section) ?? []), each]);
+  const bad = findings.filter((each) => each.verdict !== "ok").length;
+  return el(
+    "div",
+    {},
+    el("p", {}, bad ? `${count(bad, "finding")} to look at, of ${findings.length}; ` : `All ${findings.length} good; `, at(when), "."),
+    [...sections].map(([section, some]) =>
+      el("details", { open: some.some((each) => each.verdict !== "ok") }, el("summary", {}, section), el("ul", { class: "plain" }, some.map(finding))),
+    ),
+  );
+}
+
+/** @param {Api.Finding} each */
+function finding(each) {
+  const [sign, word] = VERDICTS[each.verdict];
+  return el("li", {}, el("span", { class: `is-${each.verdict}` }, shape(sign), el("span", { class: "unseen" }, ` ${word}: `)), " ", el("strong", {}, each.check), ` ${each.found}`, each.remedy && el("div", { class: "warn" }, each.remedy));
+}
+
+/** @param {(["" | string, import("../dom.js").Child] | "" | false)[]} rows */
+function facts(rows) {
+  return el("dl", { class: "facts" }, rows.flatMap((row) => (row ? [el("dt", {}, row[0]), el("dd", {}, row[1])] : [])));
 }
