@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
-    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
+    each.routes
+    for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
 )
 _LASTING = {
     (served.route.method, served.route.shown)
