@@ -117,6 +117,7 @@ async function showHost() {
 
 function showWho() {
   const button = byId("sign");
+  button.hidden = session.asker.by === "socket"; // a proxy on it: whoever comes may do everything
   say(button, session.mayChange ? "Sign out" : "Sign in to change");
   const who = session.asker.session?.user;
   button.title = who ? `Signed in as ${who}` : session.mayChange ? "Signed in with the API's token" : "";
