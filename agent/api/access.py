@@ -16,7 +16,7 @@ from aiohttp import web
 from agent.api.errors import error_answer
 from agent.api.grant import NOBODY, SOCKET, Grant, digest_of
 from agent.api.guard import READING
-from agent.api.request import GRANT, SERVICES, TRUSTED
+from agent.api.request import GRANT, SERVICES, SHUT, TRUSTED
 from agent.api.route import WHO_MAY
 from agent.service.attempts import whole_seconds
 from agent.service.sessions import PREFIX
@@ -55,9 +55,16 @@ def judge(request: web.Request) -> Grant | web.Response:
     services, token = request.app[SERVICES], bearer(request)
     if (session := _session_of(services, token)) is not None:
         return Grant("session", session)
+    if token is None:
+        return _without(request, services.takes_token)
     wanted = services.tcp_token()
-    if token is None or (wanted is None and not token.startswith(PREFIX)):
-        return _without(request, token, wanted)
+    if wanted is None and not token.startswith(PREFIX):
+        return _useless(request)
+    return _by_token(request, token, wanted)
+
+
+def _by_token(request: web.Request, token: str, wanted: str | None) -> Grant | web.Response:
+    """By a token that is no session's: the right one, or one of a session that has ended."""
     if (refusal := slowed(request)) is not None:
         return refusal
     digest = digest_of(token)  # of one length, whatever is guessed
@@ -73,30 +80,43 @@ def judge(request: web.Request) -> Grant | web.Response:
     return _unauthorised("bad_token", "this is not the token of [api] token")
 
 
-def _without(request: web.Request, token: str | None, wanted: str | None) -> web.Response:
-    """The refusal where no token was shown, or one although there is none."""
-    reads = request.method in READING
-    if wanted is None and not reads:
-        return error_answer(
-            403,
-            "no_token",
-            "changes are taken on the unix socket, and here with a session (device-agent ui), or "
-            "with [api] token set",
-        )
-    if token is not None:
-        return _unauthorised(
-            "bad_token", "no token is right, for no [api] token is set: see 'device-agent ui'"
-        )
-    if reads:
+def _without(request: web.Request, takes_token: bool) -> web.Response:
+    """The refusal where no token was shown."""
+    if request.method in READING:
         return _unauthorised(
             "token_needed",
             "reading this over TCP needs 'Authorization: Bearer TOKEN' ([api] token), or a session "
             "(device-agent ui)",
         )
-    return _unauthorised(
-        "bad_token",
-        "changes over TCP need 'Authorization: Bearer TOKEN', or a session (device-agent ui)",
+    if takes_token:
+        return _unauthorised(
+            "bad_token",
+            "changes over TCP need 'Authorization: Bearer TOKEN', or a session (device-agent ui)",
+        )
+    return _no_token()
+
+
+def _useless(request: web.Request) -> web.Response:
+    """The refusal where one was shown, and there is none to be right."""
+    if request.method in READING:
+        return _unauthorised(
+            "bad_token", "no token is right, for no [api] token is set: see 'device-agent ui'"
+        )
+    return _no_token()
+
+
+def _no_token() -> web.Response:
+    return error_answer(
+        403,
+        "no_token",
+        "changes are taken on the unix socket, and here with a session (device-agent ui), or "
+        "with [api] token set",
     )
+
+
+def is_closed(request: web.Request) -> bool:
+    """Whether reading is for bearers alone."""
+    return request.app[SHUT].is_set() or request.app[SERVICES].is_closed()
 
 
 def bearer(request: web.Request) -> str | None:
@@ -161,7 +181,7 @@ def _is_for_everybody(request: web.Request) -> bool:
     path = "" if resource is None else resource.canonical  # of what is not there
     who = request.app[WHO_MAY].get(("GET" if reads else request.method, path), "usual")
     if who == "usual":
-        return reads and not request.app[SERVICES].is_closed()
+        return reads and not is_closed(request)
     return who == "everybody"
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SERVICES: web.AppKey[Services] = web.AppKey("services")
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
+SHUT = web.AppKey("shut", asyncio.Event)
+"""Set until it is in use, where the configuration that it is opened for closes reading: the one
+that is in force by then may not."""
 LISTING = web.AppKey("listing", asyncio.Lock)
 """Held by the one long answer that is being made."""
 

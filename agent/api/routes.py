@@ -25,7 +25,7 @@ from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.headers import protect
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, GRANT, LIMITS, LISTING, SERVICES, STOPPING, TRUSTED
+from agent.api.request import CALLER, GRANT, LIMITS, LISTING, SERVICES, SHUT, STOPPING, TRUSTED
 from agent.api.route import SERVED, WHO_MAY
 from agent.errors import AgentError
 
@@ -47,8 +47,6 @@ _LASTING = {
     for served in matter.all
     if served.route.lasts
 }
-
-
 _WHO_MAY = {
     (served.route.method, served.route.shown): served.route.who
     for matter in MATTERS
@@ -72,6 +70,7 @@ def build(services: Services, limits: Limits, *, trusted: bool) -> web.Applicati
     app[SERVICES] = services
     app[LIMITS] = limits
     app[STOPPING] = asyncio.Event()
+    app[SHUT] = asyncio.Event()
     app[LISTING] = asyncio.Lock()
     app[SERVED] = MATTERS
     events.set_up(app)

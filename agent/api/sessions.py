@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from agent.api.access import address_of, bad_code, bearer, failed, judge, slowed
+from agent.api.access import address_of, bad_code, bearer, failed, is_closed, judge, slowed
 from agent.api.caller import caller_of
 from agent.api.errors import error_answer
 from agent.api.grant import By, Grant
@@ -164,7 +164,7 @@ async def current_session(request: web.Request) -> web.Response:
     known, page = grant.by != "nobody", _page(request)
     row: AskerRow = {
         "by": grant.by,
-        "may_read": known or not services.is_closed(),
+        "may_read": known or not is_closed(request),
         "may_change": known,
         "session": None if grant.session is None else services.sessions.row(grant.session),
         "page": page.url or None,

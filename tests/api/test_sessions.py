@@ -8,6 +8,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 import aiohttp
 import pytest
@@ -19,6 +20,7 @@ from agent.api.limits import Limits
 from agent.api.routes import MATTERS
 from agent.api.server import ApiServer
 from agent.config import Api
+from agent.errors import SecretError
 from agent.service.attempts import BURST, SECONDS
 from agent.service.sessions import CODE_SECONDS, IDLE_SECONDS, MOST, PREFIX
 from tests.api.nobody import Nobody
@@ -357,3 +359,33 @@ async def test_tls_wants_a_pair_and_a_connection_that_begins_nothing_is_given_up
     for each in knocking:
         each.close()
     await server.close()
+
+
+async def test_an_address_that_closes_reading_is_closed_before_it_is_in_use(desk: Desk) -> None:
+    """A reload opens it before its configuration is in force: by the old one all may read."""
+    server = ApiServer(cast("Services", desk.agent))
+    new = await server.open_tcp("127.0.0.1:0", shut=True)
+    async with aiohttp.ClientSession(f"http://{new.address}") as client:
+        desk.tcp, before = client, desk.tcp
+        token, _ = await desk.log_in()
+        for path in ("/v1/devices", "/v1/events", "/metrics"):
+            assert await desk.ask("GET", path) == (401, "token_needed")
+        assert (await desk.ask("GET", "/-/healthy"))[0] == 200
+        assert (await desk.ask("GET", "/v1/devices", bearer=token))[0] == 200
+        assert (await desk.ask("GET", "/v1/sessions/current"))[1]["may_read"] is False
+        server.use_tcp(new)
+        assert (await desk.ask("GET", "/v1/devices"))[0] == 200, "as the configuration says"
+        assert (await desk.ask("GET", "/v1/sessions/current"))[1]["may_read"] is True
+        desk.tcp = before
+    await server.close()
+
+
+async def test_who_shows_no_token_is_told_so_though_the_right_one_cannot_be_read(
+    desk: Desk,
+) -> None:
+    desk.agent.is_shut = True
+    desk.agent.token = "right"
+    with patch.object(desk.agent, "tcp_token", side_effect=SecretError("secret file /etc/x")):
+        assert await desk.ask("GET", "/v1/devices") == (401, "token_needed")
+        assert await desk.ask("POST", REPLAY, {}) == (401, "bad_token")
+        assert await desk.ask("POST", REPLAY, {}, "right") == (500, "failed")
