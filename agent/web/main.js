@@ -5,6 +5,7 @@ import { byId, el, fill, say } from "./dom.js";
 import { shape, tick } from "./format.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
+import { sessionToken } from "./token.js";
 import * as agent from "./views/agent.js";
 import * as deliveries from "./views/deliveries.js";
 import * as devices from "./views/devices.js";
@@ -96,7 +97,10 @@ function showStanding() {
     fill(node, shape(sign), " ", word);
   }
   document.documentElement.classList.toggle("gone", live.standing === "gone");
-  if (live.standing === "live") void showHost();
+  if (live.standing === "live") {
+    void showHost();
+    if (sessionToken()) void session.look(); // an agent that was restarted knows no sessions
+  }
   showBanner();
 }
 

@@ -109,6 +109,7 @@ export class Stream {
         this.set("refused");
         return false;
       }
+      if (response.status === 400) this.lastId = ""; // of another store, or another version
       if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}`);
       opened = true;
       await this.read(response.body.getReader(), watch);
