@@ -1,15 +1,14 @@
-// One device beside the table: what each source says of it, who has it, what it went through.
+// One device: what each source says of it, who has it, what it went through.
 
+import { act, errorLine } from "./act.js";
 import { ask, query } from "./api.js";
-import { el, fill, say } from "./dom.js";
-import { age, at, moment, stateOf, STATES } from "./format.js";
+import { el, fill, part, say } from "./dom.js";
+import { age, at, stateOf, STATES } from "./format.js";
 import * as leases from "./lease.js";
 import { live } from "./live.js";
 import { show } from "./session.js";
 import * as silences from "./silence.js";
 
-/** Milliseconds after which it is asked for again though nothing was told. */
-const OLD = 10_000;
 const CALLBACK = { pending: "waiting", delivered: "delivered", dead: "given up", cancelled: "cancelled" };
 
 /**
@@ -25,38 +24,19 @@ export function open(root, udid, go) {
   let moves = [];
   /** @type {string | null} Where older ones are. */
   let next = null;
-  let shown = 8;
-  let [asked, stale, asking] = [0, true, false];
+  let [shown, asked, stale, asking] = [8, 0, true, false];
   const ended = new AbortController();
   const { signal } = ended;
   const path = `v1/devices/${encodeURIComponent(udid)}`;
 
-  const line = () => el("p", { class: "error", role: "alert" });
-  const [trouble, actLine, moreLine] = [line(), line(), line()];
-  const name = el("h2", { class: "name" });
-  const [who, why, kept, list] = [el("div"), el("div"), el("ul", { class: "plain" }), el("ol", { class: "plain moves" })];
-  const lease = el("button", { type: "button", onclick: () => device && (device.lease ? leases.release(device.lease, lease, actLine, renew) : leases.take(device, renew)) });
-  const silence = el("button", { type: "button", onclick: () => device && silences.begin(silences.choicesOf(device)) }, "Silence…");
-  const more = el("button", { type: "button", onclick: older }, "More");
-  const body = el("div", { hidden: true }, who, el("div", { class: "acts" }, lease, silence), actLine, kept, el("h3", {}, "Why"), why, el("h3", {}, "Transitions"), list, more, moreLine);
-  fill(root, el("div", { class: "head" }, name, el("button", { type: "button", class: "link end", onclick: () => go("") }, "Close")), el("p", { class: "mono dim" }, udid), trouble, body);
+  const [trouble, failed, noMore] = [errorLine(), errorLine(), errorLine()];
+  const [name, who, why, kept, list] = [el("h2", { class: "name" }), el("div"), el("dl", { class: "facts" }), el("ul", { class: "plain" }), el("ol", { class: "plain moves" })];
+  const lease = el("button", { onclick: () => device && (device.lease ? leases.release(device.lease, lease, failed, renew) : leases.take(device, renew)) });
+  const silence = el("button", { onclick: () => device && silences.begin(silences.choicesOf(device)) }, "Silence…");
+  const more = el("button", { onclick: () => act(more, noMore, older, true) }, "More");
+  const body = el("div", { hidden: true }, who, el("div", { class: "acts" }, lease, silence), failed, kept, el("h3", {}, "Why"), why, el("h3", {}, "Transitions"), list, more, noMore);
+  fill(root, el("div", { class: "head" }, name, el("button", { class: "link end", onclick: () => go("") }, "Close")), el("p", { class: "mono dim" }, udid), trouble, body);
   say(name, live.devices.get(udid)?.name ?? udid);
-
-  /** @type {Map<Element, string>} */
-  const drawn = new Map();
-  /**
-   * Fill a part anew where what it shows has changed.
-   *
-   * @param {Element} node
-   * @param {unknown} data
-   * @param {() => (import("./dom.js").Child | import("./dom.js").Child[])[]} make
-   */
-  function part(node, data, make) {
-    const text = JSON.stringify(data);
-    if (drawn.get(node) === text) return;
-    drawn.set(node, text);
-    fill(node, ...make());
-  }
 
   function renew() {
     stale = true;
@@ -67,79 +47,60 @@ export function open(root, udid, go) {
     if (asking) return;
     [asking, stale] = [true, false];
     try {
-      device = /** @type {Api.DeviceDetail} */ (await ask("GET", path, undefined, signal));
-      if (device.udid !== udid) return go(device.udid);
-      const fresh = new Set(device.transitions.map((move) => move.id));
-      const known = moves.filter((move) => !fresh.has(move.id));
-      if (!known.length) next = device.next;
-      moves = [...device.transitions, ...known];
+      /** @type {Api.DeviceDetail} */
+      const got = await ask("GET", path, undefined, signal);
+      if (got.udid !== udid) return go(got.udid);
+      const older = moves.filter(({ id }) => !got.transitions.some((each) => each.id === id));
+      if (!older.length) next = got.next;
+      moves = [...got.transitions, ...older];
+      device = got;
+      body.hidden = false;
       show(trouble, null);
-      draw(device);
-      asked = Date.now();
+      draw();
     } catch (error) {
       if (signal.aborted) return;
       show(trouble, error);
-      if (device) trouble.append(` What follows is from ${moment(new Date(asked).toISOString())}.`);
-    } finally {
+      if (device) trouble.append(" What follows is ", age(new Date(asked).toISOString(), " old."));
       asking = false;
+      return;
     }
+    asked = Date.now();
+    asking = false;
   }
 
   async function older() {
-    more.disabled = true;
-    show(moreLine, null);
-    try {
-      if (shown >= moves.length) {
-        const page = await ask("GET", `${path}/transitions${query({ cursor: next })}`, undefined, signal);
-        moves.push(...page.transitions);
-        next = page.next;
-      }
-      shown = moves.length;
-      drawMoves();
-    } catch (error) {
-      show(moreLine, error);
-    } finally {
-      more.disabled = false;
+    if (shown >= moves.length) {
+      const page = await ask("GET", `${path}/transitions${query({ cursor: next })}`, undefined, signal);
+      moves.push(...page.transitions);
+      next = page.next;
     }
+    shown = moves.length;
+    draw();
   }
 
-  /** @param {Api.DeviceDetail} device */
-  function draw(device) {
-    const { transitions, lease: held, ...rest } = device;
-    body.hidden = false;
-    say(name, device.name);
-    part(who, [rest, held], () => sentence(device));
-    say(lease, held ? "Release lease…" : "Take a lease…");
-    drawSilences();
-    part(why, rest, () => grounds(device));
-    drawMoves();
-  }
-
-  function drawSilences() {
-    const covering = live.silences.filter((each) => device && silences.covers(each, device));
+  function draw() {
+    if (!device) return;
+    const { transitions, ...now } = device;
+    const [some, covering] = [moves.slice(0, shown), silences.covering(device)];
+    say(name, now.name);
+    part(who, now, () => sentence(now));
+    say(lease, now.lease ? "Release lease…" : "Take a lease…");
     part(kept, covering, () => covering.map(silences.row));
+    part(why, now, () => grounds(now));
+    part(list, some, () => some.map(moveOf));
+    more.hidden = shown >= moves.length && !next;
   }
 
-  function drawMoves() {
-    part(list, moves.slice(0, shown), () => moves.slice(0, shown).map(moveOf));
-    more.hidden = shown >= moves.length && next === null;
+  /** @param {boolean} concerned */
+  function told(concerned) {
+    stale ||= concerned;
+    if (stale && Date.now() - asked > 1000) void load();
   }
-
-  const told = () => {
-    stale = true;
-    if (Date.now() - asked > 1000) void load();
-  };
-  live.addEventListener("devices", (event) => {
-    const { all, udids } = /** @type {CustomEvent} */ (event).detail;
-    if (all || udids.has(udid)) told();
-  }, { signal });
-  live.addEventListener("transitions", (event) => {
-    if (/** @type {CustomEvent} */ (event).detail.some((/** @type {Api.DeviceTransition} */ move) => move.udid === udid)) told();
-  }, { signal });
-  live.addEventListener("silences", drawSilences, { signal });
-  const timer = setInterval(() => {
-    if (!document.hidden && (stale || Date.now() - asked > OLD)) void load();
-  }, 1000);
+  live.addEventListener("devices", (/** @type {any} */ { detail }) => told(detail.all || detail.udids.has(udid)), { signal });
+  live.addEventListener("transitions", (/** @type {any} */ { detail }) => told(detail.some((/** @type {Api.DeviceTransition} */ move) => move.udid === udid)), { signal });
+  live.addEventListener("silences", draw, { signal });
+  // Some of it changes and is not told: it is asked for every 10 s.
+  const timer = setInterval(() => document.hidden || told(Date.now() - asked > 10_000), 1000);
   void load();
   return () => {
     ended.abort();
@@ -147,38 +108,42 @@ export function open(root, udid, go) {
   };
 }
 
-/** @param {Api.DeviceDetail} device */
+/** @typedef {Omit<Api.DeviceDetail, "transitions">} Now */
+
+/** @param {Now} device */
 function sentence({ state, since, reason, told, visibility, flapping, lease }) {
   return [
-    el("p", {}, stateOf(state), since && [" for ", age(since), ", since ", at(since)], reason && `: ${reason}`),
+    el("p", {}, stateOf(state), " for ", age(since), ", since ", at(since), reason && `: ${reason}`),
     flapping && el("p", { class: "warn" }, "Flapping: it changes too often to be believed."),
-    told !== state && el("p", { class: "warn" }, `A silence keeps this back: webhooks go by ${told ? STATES[told].word : "nothing yet"}.`),
-    visibility === "public" && el("p", { class: "dim" }, "Public: it is followed, and calls nobody back."),
-    lease && el("p", {}, "Leased to ", el("strong", {}, lease.holder), lease.purpose && ` (${lease.purpose})`, " since ", at(lease.since), ", until ", at(lease.expires), " unless renewed.", lease.taken_from && ` Taken from ${lease.taken_from}`),
+    told !== state && el("p", { class: "warn" }, `Kept back by a silence: webhooks go by ${told ? STATES[told].word : "nothing yet"}.`),
+    visibility === "public" && el("p", {}, "Public: it is followed, and calls nobody back."),
+    lease && el("p", {}, "Leased to ", el("strong", {}, lease.holder), lease.purpose && ` for ${lease.purpose}`, " since ", at(lease.since), ", until ", at(lease.expires), " unless renewed. ", lease.taken_from),
   ];
 }
 
-/** @param {Api.DeviceDetail} device */
+/** @param {Now} device */
 function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host }) {
-  const word = (/** @type {string} */ reading, /** @type {string} */ reason, /** @type {string | null} */ since) => [reading, reason && `: ${reason}`, since && [" · ", age(since)]];
-  /** @type {[string, any][]} */
+  /** @type {(string | HTMLElement | null | false)[][]} */
   const facts = [
-    ["USB", word(said.presence, said.presence_reason, said.presence_since)],
-    [said.bridge_source ?? "Bridge", word(said.bridge, said.bridge_reason, said.bridge_since)],
-    ["Usage", word(said.usage, said.usage_reason || said.holder, said.usage_since)],
-    ...sightings.map((seen) => /** @type {[string, any]} */ ([`${seen.source} sees`, [seen.address, seen.port, seen.network && "network", seen.says, seen.reason].filter(Boolean).join(" · ")])),
-    ["Model", [model, platform].filter(Boolean).join(" · ")],
+    ["USB", said.presence, said.presence_reason, said.presence_since && age(said.presence_since)],
+    [said.bridge_source ?? "bridge", said.bridge, said.bridge_reason, said.bridge_since && age(said.bridge_since)],
+    ["Usage", said.usage, said.usage_reason || said.holder, said.usage_since && age(said.usage_since)],
+    ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason]),
+    ["Model", model, platform],
     ["Port", port],
     ["Tags", tags.join(", ")],
     ["Also called", aliases.join(", ")],
     ["Host", host],
   ];
-  return [el("dl", { class: "facts" }, facts.filter(([, what]) => what.length).flatMap(([title, what]) => [el("dt", {}, title), el("dd", {}, [what].flat(3))]))];
+  return facts.map(([title, ...all]) => {
+    const set = all.filter(Boolean);
+    return set.length > 0 && [el("dt", {}, title), el("dd", {}, set.flatMap((each, i) => [i > 0 && " · ", each]))];
+  }).flat();
 }
 
 /** @param {Api.DeviceTransition} move */
-function moveOf({ id, at: when, from, to, reason, callbacks }) {
+function moveOf({ at: when, from, to, reason, callbacks }) {
   const made = callbacks.map(({ id, webhook_name, state, attempts }) =>
-    el("a", { href: `#/deliveries/${encodeURIComponent(id)}`, "data-key": id, class: `is-${state}` }, `${webhook_name || "webhook gone"}: ${CALLBACK[state]}${state === "pending" && attempts ? ` after ${attempts}` : ""}`));
-  return el("li", { "data-id": id }, at(when), " ", from ? `${STATES[from].word} → ` : "", stateOf(to), reason && el("span", { class: "dim" }, ` ${reason}`), made.length > 0 && el("div", { class: "small" }, made));
+    el("a", { href: `#/deliveries/${encodeURIComponent(id)}`, "data-key": id }, `${webhook_name || "webhook gone"}: ${CALLBACK[state]}${state === "pending" && attempts ? ` after ${attempts}` : ""}`));
+  return el("li", {}, at(when), ` ${from ? `${STATES[from].word} → ` : ""}`, stateOf(to), el("span", { class: "dim" }, ` ${reason}`), made);
 }

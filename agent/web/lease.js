@@ -15,16 +15,15 @@ const mine = new Set();
  */
 export async function take({ udid, name }, done) {
   if (!(await session.toChange())) return;
-  const holder = el("input", { id: "lease-holder", required: true, value: session.asker.session?.user ?? "" });
-  const purpose = el("input", { id: "lease-purpose" });
-  const time = el("select", { id: "lease-time", onchange: tell }, [0.5, 1, 2, 4, 8, 24].map((hours) => el("option", { value: hours * 3600 }, hours < 1 ? "30 min" : `${hours} h`)));
+  const holder = el("input", { required: true, value: session.asker.session?.user ?? "" });
+  const purpose = el("input");
+  const time = el("select", { onchange: tell }, [0.5, 1, 2, 4, 8, 24].map((hours) => el("option", { value: hours * 3600 }, `${hours} h`)));
   const note = el("p", { role: "status" });
   function tell() {
-    say(note, `It ends by itself at ${moment(new Date(now() + +time.value * 1000).toISOString())}: the page does not renew it.`);
+    say(note, `It ends by itself at ${moment(new Date(now() + +time.value * 1000).toISOString())}; nothing renews it.`);
   }
   tell();
-  const parts = [field("Holder", holder), field("Purpose", purpose), field("For", time), note];
-  await modal(`Take ${name}`, parts, "Take", async () => {
+  await modal(`Take ${name}`, [field("Holder", holder), field("Purpose", purpose), field("For", time), note], "Take", async () => {
     const lease = await ask("POST", "v1/leases", { udid, holder: holder.value, purpose: purpose.value, ttl: +time.value });
     mine.add(lease.id);
     done();
@@ -32,21 +31,16 @@ export async function take({ udid, name }, done) {
 }
 
 /**
- * Release a lease; somebody else's after a question.
+ * Give a lease back; somebody else's after a question.
  *
  * @param {Api.Lease} lease
  * @param {HTMLButtonElement} button
  * @param {Element} line
  * @param {() => void} done
  */
-export async function release({ id, holder, purpose, since }, button, line, done) {
-  const free = async () => {
-    await ask("DELETE", `v1/leases/${id}`);
-    done();
-  };
-  if (mine.has(id)) await act(button, line, free);
-  else {
-    const what = `${holder} has had it since ${moment(since)}${purpose && `, for: ${purpose}`}. What they run is not stopped, and the next one may take the phone.`;
-    await modal(`Release the lease of ${holder}?`, [el("p", {}, what)], "Release", free);
-  }
+export function release({ id, holder, purpose, since }, button, line, done) {
+  const free = () => ask("DELETE", `v1/leases/${id}`).then(done);
+  if (mine.has(id)) return act(button, line, free);
+  const why = `${holder} has it since ${moment(since)}${purpose && ` for ${purpose}`}. What they run is not stopped; somebody else may take the phone.`;
+  return modal(`Release the lease of ${holder}?`, [el("p", {}, why)], "Release", free);
 }

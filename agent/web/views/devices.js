@@ -2,7 +2,7 @@
 
 import { query } from "../api.js";
 import { open as openDevice } from "../device.js";
-import { el, fill, order, put, say } from "../dom.js";
+import { el, order, part, put, say } from "../dom.js";
 import { age, at, setAge, shape, stateOf, STATES } from "../format.js";
 import { live } from "../live.js";
 import * as silences from "../silence.js";
@@ -27,6 +27,9 @@ const FILTERS = {
   silenced: ["◌", "Silenced", (device) => device.silence !== null],
 };
 
+/** @type {Record<string, (device: Api.Device) => (string | null)[]>} */
+const SELECTS = { platform: (device) => [device.platform], tag: (device) => device.tags, host: (device) => [device.host] };
+
 /** @param {Api.Device} device */
 const rank = (device) => (needs(device) ? Number(device.state !== "offline") : 2 + KINDS.indexOf(device.state));
 
@@ -36,53 +39,39 @@ const rank = (device) => (needs(device) ? Number(device.state !== "offline") : 2
  * @param {Api.Device} a
  * @param {Api.Device} b
  */
-function compare(a, b) {
-  const [x, y] = [a.since ?? "", b.since ?? ""];
-  return rank(a) - rank(b) || (x === y ? (a.udid < b.udid ? -1 : 1) : x < y ? 1 : -1);
-}
+const compare = (a, b) => rank(a) - rank(b) || (b.since ?? "").localeCompare(a.since ?? "") || a.udid.localeCompare(b.udid);
 
-/** @typedef {{tr: HTMLTableRowElement, device: Api.Device | null, update: (device: Api.Device) => void}} Row */
-
-/**
- * @param {string} udid
- * @returns {Row}
- */
+/** @param {string} udid */
 function makeRow(udid) {
-  const link = el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}` });
-  const badges = el("span", { class: "tags" });
-  const since = age(null);
-  const cells = COLUMNS.map((name) => el("td", { role: "cell", class: `c-${name.split(" ")[0].toLowerCase()}` }));
+  const cells = COLUMNS.map(() => el("td"));
   const [state, phone, long, model, reason, port, tags, host] = cells;
-  tags.classList.add("tags");
+  const [link, badges, since] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
+  const [maker, platform] = [el("div"), el("div", { class: "dim small" })];
   put(phone, link, el("span", { class: "mono dim" }, udid), badges);
   put(long, since);
-  const [kind, platform] = [el("div"), el("div", { class: "dim small" })];
-  put(model, kind, platform);
+  put(model, maker, platform);
+  tags.className = "tags";
   const row = {
-    tr: el("tr", { role: "row", "data-udid": udid }, cells),
+    tr: el("tr", { "data-udid": udid }, cells),
     device: /** @type {Api.Device | null} */ (null),
     /** @param {Api.Device} device */
     update(device) {
-      const was = row.device;
-      row.device = device;
-      if (was?.state !== device.state) fill(state, stateOf(device.state));
+      const { flapping, silence, visibility } = (row.device = device);
+      part(state, device.state, () => [stateOf(device.state)]);
       say(link, device.name);
+      link.title = device.name;
       setAge(since, device.since);
-      say(kind, device.model);
-      say(platform, device.platform ?? "");
-      say(reason, device.reason || device.holder);
+      say(maker, device.model);
+      say(platform, device.platform ?? "never seen");
+      say(reason, device.reason);
       say(port, device.port);
       say(host, device.host);
-      if (String(was?.tags) !== String(device.tags)) fill(tags, device.tags.map((tag) => el("span", { class: "tag" }, tag)));
-      const marks = /** @param {Api.Device | null} of */ (of) => of && [of.flapping, of.visibility, of.silence?.ends];
-      if (String(marks(was)) !== String(marks(device))) {
-        fill(
-          badges,
-          device.flapping && el("span", { class: "tag warn" }, "flapping"),
-          device.silence && el("span", { class: "tag warn" }, "silenced until ", at(device.silence.ends)),
-          device.visibility === "public" && el("span", { class: "tag" }, "public: not called back"),
-        );
-      }
+      part(tags, device.tags, () => device.tags.map((tag) => el("span", { class: "tag" }, tag)));
+      part(badges, [flapping, silence, visibility], () => [
+        flapping && el("span", { class: "tag warn" }, "flapping"),
+        silence && el("span", { class: "tag warn" }, "silenced until ", at(silence.ends)),
+        visibility === "public" && el("span", { class: "tag" }, "public: not called back"),
+      ]);
     },
   };
   return row;
@@ -96,9 +85,9 @@ function makeRow(udid) {
 export function open(root, route) {
   const ended = new AbortController();
   const { signal } = ended;
-  /** What the address says. */
-  let want = { udid: "", state: "", q: "", platform: "", tag: "", host: "" };
-  /** @type {Map<string, Row>} */
+  /** What the address says. @type {Record<string, string>} */
+  let want = { udid: "" };
+  /** @type {Map<string, ReturnType<typeof makeRow>>} */
   const rows = new Map();
   /** @type {(() => void) | null} */
   let closeDevice = null;
@@ -106,78 +95,66 @@ export function open(root, route) {
   /** @type {Element | undefined} */
   let marked;
 
-  const counts = Object.entries(FILTERS).map(([key, [sign, word]]) => {
-    const number = el("b", {}, "–");
-    const button = el("button", { type: "button", class: `count is-${key}`, onclick: () => go({ state: want.state === key ? "" : key }) }, number, shape(sign), ` ${word}`);
-    return { key, number, button };
+  const counts = Object.entries(FILTERS).map(([key, [sign, word, is]]) => {
+    const number = el("b");
+    const button = el("button", { class: `count is-${key}`, onclick: () => go({ state: want.state === key ? "" : key }) }, number, shape(sign), ` ${word}`);
+    return { key, is, number, button };
   });
   const search = el("input", { type: "search", "aria-label": "Search", placeholder: "Name, UDID, reason, holder, tag, model, port" });
-  const selects = /** @type {const} */ (["platform", "tag", "host"]).map((key) => {
-    const select = el("select", { "aria-label": key, onchange: () => go({ [key]: select.value }) });
-    return { key, select };
-  });
-  const number = el("span", { class: "dim", role: "status" });
+  const selects = Object.entries(SELECTS).map(([key, of]) => ({ key, of, select: el("select", { "aria-label": key, onchange: () => go({ [key]: selects.find((each) => each.key === key)?.select.value ?? "" }) }) }));
+  const shown = el("span", { class: "dim", role: "status" });
   const inForce = el("ul", { class: "plain" });
-  const silenceAll = el("button", { type: "button", onclick: () => silences.begin([{ kind: "all", value: "" }, ...["tag", "platform"].flatMap((kind) => valuesOf(/** @type {"tag"} */ (kind)).map((value) => /** @type {silences.What} */ ({ kind, value })))]) }, "Silence…");
-  const panel = el("section", { class: "card", hidden: true }, el("h2", {}, "Silences in force"), inForce, silenceAll);
-  const body = el("tbody", { role: "rowgroup" });
-  const table = el("table", { role: "table", class: "devices" }, el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, COLUMNS.map((name) => el("th", { role: "columnheader" }, name)))), body);
+  const panel = el("section", { class: "card" }, el("h2", {}, "Silences in force"), inForce);
+  const body = el("tbody");
+  const table = el("table", { class: "devices" }, el("thead", {}, el("tr", {}, COLUMNS.map((name) => el("th", {}, name)))), body);
   const empty = el("div", { class: "empty" });
-  const drawer = el("aside", { class: "card drawer", hidden: true, tabindex: -1, "aria-label": "Device" });
-  const beside = el("div", { class: "beside" }, el("div", {}, panel, el("div", { class: "head" }, search, selects.map((each) => each.select), number), table, empty), drawer);
-  put(root, el("h1", { class: "unseen" }, title), el("div", { class: "counts", role: "group", "aria-label": "Filter by state" }, counts.map((each) => each.button)), beside);
+  const drawer = el("aside", { class: "card drawer", tabindex: -1, "aria-label": "Device" });
+  const beside = el("div", { class: "beside" }, el("div", {}, panel, el("div", { class: "head" }, search, selects.map(({ select }) => select), shown), table, empty), drawer);
+  put(root, el("h1", { class: "unseen" }, title), el("div", { class: "counts", role: "group", "aria-label": "Filter" }, counts.map(({ button }) => button)), beside);
 
-  /** @param {Partial<typeof want>} change */
+  /** @param {Record<string, string>} change */
   function address(change) {
     const { udid, ...rest } = { ...want, ...change };
     return `#/devices${udid && `/${encodeURIComponent(udid)}`}${query(rest)}`;
   }
 
-  /** @param {Partial<typeof want>} change */
+  /** @param {Record<string, string>} change */
   function go(change) {
-    history.pushState(null, "", address(change)); // `location.hash` would have all laid out at once
+    history.pushState(null, "", address(change)); // setting `location.hash` has all laid out at once
     dispatchEvent(new Event("hashchange"));
-  }
-
-  /** @param {"platform" | "tag" | "host"} key */
-  function valuesOf(key) {
-    const all = [...live.devices.values()].flatMap((device) => (key === "tag" ? device.tags : (device[key] ?? [])));
-    return [...new Set(all)].sort();
   }
 
   /** @param {Api.Device} device */
   function rowOf(device) {
-    let row = rows.get(device.udid);
-    if (!row) {
-      row = makeRow(device.udid);
-      row.update(device);
-      rows.set(device.udid, row);
-    }
-    return row;
+    const row = rows.get(device.udid) ?? makeRow(device.udid);
+    if (row.device !== device) row.update(device);
+    rows.set(device.udid, row);
+    return row.tr;
   }
 
   function draw() {
     frame = 0;
-    const words = want.q.toLowerCase().split(/\s+/);
-    const fits = [...live.devices.values()].filter((device) => {
-      const { name, udid, reason, holder, tags, model, port, platform, host } = device;
-      if ((want.platform && platform !== want.platform) || (want.tag && !tags.includes(want.tag)) || (want.host && host !== want.host)) return false;
+    const all = [...live.devices.values()];
+    const words = (want.q ?? "").toLowerCase().split(/\s+/);
+    const fits = all.filter((device) => {
+      if (!selects.every(({ key, of }) => !want[key] || of(device).includes(want[key]))) return false;
+      const { name, udid, reason, holder, tags, model, port } = device;
       const text = want.q && [name, udid, reason, holder, model, port, ...tags].join("\n").toLowerCase();
-      return words.every((word) => text.includes(word));
+      return !text || words.every((word) => text.includes(word));
     });
-    for (const { key, number } of counts) say(number, live.devices.size ? String(fits.filter(FILTERS[key][2]).length) : "–");
-    const list = (want.state in FILTERS ? fits.filter(FILTERS[want.state][2]) : fits).sort(compare);
-    for (const [udid, row] of rows) {
+    for (const { is, number } of counts) say(number, all.length ? String(fits.filter(is).length) : "–");
+    const list = fits.filter(FILTERS[want.state]?.[2] ?? (() => true)).sort(compare);
+    for (const udid of rows.keys()) {
       const device = live.devices.get(udid);
-      if (!device) rows.delete(udid);
-      else if (row.device !== device) row.update(device);
+      if (device) rowOf(device);
+      else rows.delete(udid);
     }
     clearTimeout(timer);
     const wait = held - performance.now();
     if (wait > 0) timer = setTimeout(schedule, wait);
     else {
       const some = list.slice(0, body.childElementCount + SLICE);
-      order(body, some.map((device) => rowOf(device).tr));
+      order(body, some.map(rowOf));
       if (some.length < list.length) schedule();
     }
     const current = rows.get(want.udid)?.tr;
@@ -186,46 +163,24 @@ export function open(root, route) {
       current?.setAttribute("aria-current", "true");
       marked = current;
     }
-    say(number, live.devices.size ? `${list.length} of ${live.devices.size}` : "");
-    drawChoices();
-    drawEmpty(list.length);
-  }
-
-  function drawChoices() {
-    for (const { key, select } of selects) {
-      const values = valuesOf(key);
-      if (want[key] && !values.includes(want[key])) values.push(want[key]);
-      if (select.dataset.values !== String(values)) {
-        select.dataset.values = String(values);
-        fill(select, el("option", { value: "" }, `All ${key}s`), values.map((value) => el("option", { value }, value)));
-      }
-      select.value = want[key];
-      if (key === "host") select.hidden = values.length < 2;
+    say(shown, all.length ? `${list.length} of ${all.length}` : "");
+    for (const { key, of, select } of selects) {
+      const values = [...new Set([...all.flatMap(of), want[key]])].filter(Boolean).sort();
+      part(select, values, () => ["", ...values].map((value) => el("option", { value }, value || `All ${key}s`)));
+      select.value = want[key] ?? "";
+      select.hidden = key === "host" && values.length < 2;
+      table.classList.toggle("hosts", !select.hidden);
     }
-    table.classList.toggle("hosts", !selects[2].select.hidden);
-  }
-
-  /** @param {number} listed */
-  function drawEmpty(listed) {
-    const known = live.devices.size > 0;
-    const why = listed ? "" : known ? "filter" : live.standing;
+    const why = list.length ? "" : all.length ? `nothing ${want.state}` : live.standing;
     table.hidden = why !== "";
-    empty.hidden = why === "";
-    if (empty.dataset.why === why + want.state) return;
-    empty.dataset.why = why + want.state;
-    if (why === "filter") {
-      fill(empty, el("p", {}, want.state === "needs" ? "Nothing needs you." : "No device fits what is chosen."), el("button", { type: "button", onclick: () => go({ state: "", q: "", platform: "", tag: "", host: "" }) }, "Show all"));
-    } else if (why === "live") {
-      fill(empty, el("p", {}, "No phone is here."), el("p", {}, "Plug one in with a cable that carries data; on Android turn on USB debugging, on an iPhone tap Trust. ", el("a", { href: "#/agent" }, "What the agent finds missing"), "."));
-    } else fill(empty, why && el("p", {}, why === "refused" ? "Sign in to look." : "Waiting for the agent …"));
-  }
-
-  function drawSilences() {
+    part(empty, why, () => why === "live"
+      ? [el("p", {}, "No phone is here."), el("p", {}, "Plug one in with a cable that carries data; on Android turn on USB debugging, on an iPhone tap Trust. ", el("a", { href: "#/agent" }, "What the agent finds missing"))]
+      : why.startsWith("nothing")
+        ? [el("p", {}, want.state === "needs" ? "Nothing needs you." : "No device fits."), el("button", { onclick: () => go({ state: "", q: "", platform: "", tag: "", host: "" }) }, "Show all")]
+        : [why && el("p", {}, why === "refused" ? "Sign in to look." : "Waiting for the agent …")]);
+    empty.hidden = !why;
     panel.hidden = want.state !== "silenced";
-    const text = JSON.stringify(live.silences);
-    if (panel.hidden || inForce.dataset.text === text) return;
-    inForce.dataset.text = text;
-    fill(inForce, live.silences.length ? live.silences.map(silences.row) : el("li", { class: "dim" }, "None."));
+    part(inForce, live.silences, () => (live.silences.length ? live.silences.map(silences.row) : [el("li", { class: "dim" }, "None.")]));
   }
 
   function schedule() {
@@ -233,21 +188,18 @@ export function open(root, route) {
   }
 
   /** @param {import("../main.js").Route} route */
-  function take({ path, query }) {
+  function take({ path: [udid = ""], query }) {
     const before = want.udid;
-    const [udid = ""] = path;
-    want = { ...want, udid };
-    for (const key of /** @type {const} */ (["state", "q", "platform", "tag", "host"])) want[key] = query.get(key) ?? "";
-    if (document.activeElement !== search || !want.q) search.value = want.q;
+    want = { ...Object.fromEntries(query), udid };
+    if (document.activeElement !== search || !want.q) search.value = want.q ?? "";
     for (const { key, button } of counts) button.setAttribute("aria-pressed", String(key === want.state));
     held = 0;
+    drawer.hidden = !udid;
+    beside.classList.toggle("open", Boolean(udid));
     if (udid !== before) {
       closeDevice?.();
-      drawer.hidden = !udid;
-      beside.classList.toggle("open", Boolean(udid));
-      closeDevice = udid ? openDevice(drawer, udid, (udid) => (udid ? location.replace(address({ udid })) : go({ udid }))) : null;
+      closeDevice = udid ? openDevice(drawer, udid, (other) => (other ? location.replace(address({ udid: other })) : go({ udid: "" }))) : null;
     }
-    drawSilences();
     draw();
     return before;
   }
@@ -264,21 +216,15 @@ export function open(root, route) {
     schedule();
   });
   body.addEventListener("click", (event) => {
-    const tr = /** @type {Element} */ (event.target).closest("tr");
-    if (!tr || event.ctrlKey || event.metaKey || event.shiftKey || String(getSelection())) return;
+    const udid = /** @type {Element} */ (event.target).closest("tr")?.dataset.udid;
+    if (!udid || event.ctrlKey || event.metaKey || event.shiftKey || String(getSelection())) return;
     event.preventDefault();
-    go({ udid: tr.dataset.udid });
+    go({ udid });
   });
   root.addEventListener("keydown", (event) => {
-    const tr = /** @type {Element} */ (event.target).closest("tbody tr");
-    const to = event.key === "ArrowDown" ? tr?.nextElementSibling : event.key === "ArrowUp" ? tr?.previousElementSibling : null;
-    if (to) {
-      event.preventDefault();
-      to.querySelector("a")?.focus();
-    } else if (event.key === "Escape" && want.udid && event.target !== search) go({ udid: "" });
+    if (event.key === "Escape" && want.udid && event.target !== search) go({ udid: "" });
   });
-  for (const kind of ["devices", "standing"]) live.addEventListener(kind, schedule, { signal });
-  live.addEventListener("silences", drawSilences, { signal });
+  for (const kind of ["devices", "standing", "silences"]) live.addEventListener(kind, schedule, { signal });
   take(route);
 
   return {
