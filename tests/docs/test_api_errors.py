@@ -34,7 +34,7 @@ def answered() -> Iterator[tuple[int, str]]:
 
 
 def test_every_code_of_an_error_is_on_the_page() -> None:
-    told = defaultdict(set)
+    told: defaultdict[int, set[str]] = defaultdict(set)
     for status, codes in _ROW.findall((ROOT / "docs" / "api.md").read_text()):
         told[int(status)] |= set(re.findall(r"[a-z_]+", codes))
     found = set(answered())
