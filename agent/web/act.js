@@ -1,0 +1,67 @@
+// Changing things: one press, one request, its error beside it.
+
+import { el } from "./dom.js";
+import { session, show } from "./session.js";
+
+/** A line for what goes wrong. */
+export const errorLine = () => el("p", { class: "error", role: "alert" });
+
+/**
+ * Do what a button stands for: signed in, and once at a time.
+ *
+ * @param {HTMLButtonElement} button
+ * @param {Element} line Says what went wrong.
+ * @param {() => Promise<unknown>} work
+ * @param {boolean} [reading] Anybody may.
+ * @returns {Promise<boolean>} Whether it was done.
+ */
+export async function act(button, line, work, reading) {
+  if (button.disabled || !(reading || (await session.toChange()))) return false;
+  const focused = document.activeElement === button;
+  button.disabled = true;
+  show(line, null);
+  try {
+    await work();
+    return true;
+  } catch (error) {
+    show(line, error);
+    return false;
+  } finally {
+    button.disabled = false;
+    if (focused && document.activeElement === document.body) button.focus();
+  }
+}
+
+/**
+ * A dialog with a form. It stays open, with all that was typed, until the work is done.
+ *
+ * @param {string} title
+ * @param {(Node | string)[]} parts
+ * @param {string} word Of the button that does it.
+ * @param {() => Promise<unknown>} work
+ */
+export async function modal(title, parts, word, work) {
+  if (!(await session.toChange())) return;
+  const line = errorLine();
+  line.id = "modal-error";
+  const button = el("button", { class: "main" }, word);
+  const box = el("dialog", { "aria-label": title, onclose: () => box.remove() });
+  const submit = async (/** @type {Event} */ event) => {
+    event.preventDefault();
+    if (await act(button, line, work)) box.close();
+  };
+  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: () => box.close() }, "Cancel"))));
+  document.body.append(box);
+  box.showModal();
+}
+
+/**
+ * A labelled field of such a form.
+ *
+ * @param {string} label
+ * @param {HTMLInputElement | HTMLSelectElement} field
+ */
+export function field(label, field) {
+  field.setAttribute("aria-describedby", "modal-error");
+  return el("label", { class: "field" }, label, field);
+}

@@ -1,0 +1,68 @@
+// Silences: what they cover, the dialog that begins one, and their rows.
+
+import { act, errorLine, field, modal } from "./act.js";
+import { ask, now } from "./api.js";
+import { el, say } from "./dom.js";
+import { at, count } from "./format.js";
+import { live } from "./live.js";
+
+/**
+ * All that a device can be silenced by, itself first, as `kind value`.
+ *
+ * @param {Api.Device} device
+ * @returns {string[]}
+ */
+export function choicesOf({ udid, tags, platform, port }) {
+  const path = port.split(".");
+  const hubs = port ? [...path.map((_, i) => path.slice(0, path.length - i).join(".")), `usb${port.split("-")[0]}`] : [];
+  return [`device ${udid}`, ...tags.map((tag) => `tag ${tag}`), ...hubs.map((hub) => `hub ${hub}`), `platform ${platform}`, "all "];
+}
+
+/**
+ * Those in force that cover a device.
+ *
+ * @param {Api.Device} device
+ */
+export function covering(device) {
+  const keys = choicesOf(device);
+  return live.silences.filter(({ kind, value }) => keys.includes(`${kind} ${value}`));
+}
+
+/**
+ * Have somebody silence what is one of these, as `choicesOf` has them.
+ *
+ * @param {string[]} choices
+ */
+export function begin(choices) {
+  const option = (/** @type {string} */ value, text = value) => el("option", { value }, text);
+  const what = el("select", { onchange: tell }, choices.map((each) => option(each, each === "all " ? "all devices" : each)));
+  const time = el("select", { onchange: tell }, option("1800", "30 min"), option("7200", "2 h"), option("", "until …"));
+  const zone = new Date().getTimezoneOffset() * 60_000;
+  const ends = el("input", { type: "datetime-local", required: true, value: new Date(now() + 86_400_000 - zone).toISOString().slice(0, 16) });
+  const until = field("Until", ends);
+  const reason = el("input", { required: true, maxlength: 512, autofocus: true });
+  const covered = el("p", { role: "status" });
+  function tell() {
+    const number = [...live.devices.values()].filter((device) => choicesOf(device).includes(what.value)).length;
+    say(covered, `Covers ${count(number, "device")} now. At its end each that is in another state than before calls back once.`);
+    until.hidden = ends.disabled = time.value !== "";
+  }
+  tell();
+  const parts = [field("What", what), covered, field("For", time), until, field("Reason, for those who miss a callback", reason)];
+  return modal("Keep callbacks back", parts, "Silence", () => {
+    const [kind, ...value] = what.value.split(" ");
+    const end = time.value ? { seconds: +time.value } : { ends: new Date(ends.value).toISOString() };
+    return ask("POST", "v1/silences", { [kind]: kind === "all" || value.join(" "), reason: reason.value, ...end });
+  });
+}
+
+/**
+ * One in force, with its end at hand.
+ *
+ * @param {Api.Silence} silence
+ */
+export function row({ id, kind, value, devices, ends, reason, by }) {
+  const line = errorLine();
+  const end = el("button", { "aria-label": `End ${kind} ${value}`, "data-key": id, onclick: () => act(end, line, () => ask("DELETE", `v1/silences/${id}`)) }, "End");
+  return el("li", {}, el("p", {}, el("strong", {}, `${kind} ${value}`), ` · ${count(devices, "device")} · until `, at(ends), el("br"), `${reason} · ${by}`), end, line);
+}
