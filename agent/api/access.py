@@ -16,7 +16,7 @@ from aiohttp import web
 from agent.api.errors import error_answer
 from agent.api.grant import NOBODY, SOCKET, Grant, digest_of
 from agent.api.guard import READING
-from agent.api.request import GRANT, SERVICES, SHUT, TRUSTED
+from agent.api.request import SERVICES, SHUT, TRUSTED, allow
 from agent.api.route import WHO_MAY
 from agent.service.attempts import whole_seconds
 from agent.service.sessions import PREFIX
@@ -34,19 +34,19 @@ log = structlog.get_logger(__name__)
 async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who asks, and refuse who may not."""
     if request.app[TRUSTED]:
-        request[GRANT] = SOCKET
+        allow(request, SOCKET)
         return await handler(request)
     services = request.app[SERVICES]
     if _is_for_everybody(request):
         # A proxy may hand on what was meant for it; nothing is refused for it here. But who
         # follows with a session follows until that ends.
         session = _session_of(services, bearer(request))
-        request[GRANT] = NOBODY if session is None else Grant("session", session)
+        allow(request, NOBODY if session is None else Grant("session", session))
         return await handler(request)
     grant = judge(request)
     if isinstance(grant, web.Response):
         return grant
-    request[GRANT] = grant
+    allow(request, grant)
     return await handler(request)
 
 

@@ -25,13 +25,6 @@ class Grant:
     digest: bytes = b""
     """Of the API token that was shown."""
 
-    def fields(self) -> dict[str, str | int]:
-        """For the audit line, of a session: who asked for it, and from where it is used."""
-        if self.session is None:
-            return {}
-        asker = self.session.asker
-        return {"session": self.session.id, "user": asker.user or "?", "uid": asker.uid}
-
     def holds(self, services: Services) -> bool:
         """Whether it still lets its bearer read."""
         match self.by:

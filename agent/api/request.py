@@ -41,6 +41,13 @@ GRANT: web.RequestKey[Grant] = web.RequestKey("grant")
 LIMITS: web.AppKey[Limits] = web.AppKey("limits")
 
 
+def allow(request: web.Request, grant: Grant) -> None:
+    """By that it is allowed; who it is by is known with it."""
+    request[GRANT] = grant
+    if grant.session is not None and CALLER in request:
+        request[CALLER] = request[CALLER].with_session(grant.session)
+
+
 class BadRequestError(AgentError):
     """The request's body makes no sense; the message says what was expected."""
 
