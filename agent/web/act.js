@@ -62,6 +62,7 @@ export async function modal(title, parts, word, work) {
  * @param {HTMLInputElement | HTMLSelectElement} field
  */
 export function field(label, field) {
+  field.id = `field-${label.split(/\W/)[0]}`;
   field.setAttribute("aria-describedby", "modal-error");
-  return el("label", { class: "field" }, label, field);
+  return el("div", { class: "field" }, el("label", { for: field.id }, label), field);
 }
