@@ -195,12 +195,14 @@ async def test_a_thousand_phones(make_lab: MakeLab, make_window: MakeWindow) -> 
     lab = await make_lab(phones=0, scripted=True)
     page = await (await make_window(lab)).tab(lab.base)
     assert isinstance(lab.server, FakeAdbHost)
-    lab.server.set(*(Listed(f"PHONE{number:04}") for number in range(1000)))
+    phones = {udid: Listed(udid) for udid in (f"PHONE{number:04}" for number in range(1000))}
+    lab.server.set(*phones.values())
     rows = page.locator("tbody tr")
     await expect(rows).to_have_count(1000, timeout=MANY)
     await expect(count(page, "online").locator("b")).to_have_text("1000", timeout=MANY)
     last = (await udids(page))[-1]
-    lab.server.set(Listed(last, "unauthorized"))
+    phones[last].state = "unauthorized"
+    lab.server.set(phones[last])
     await stand(page, last, within=MANY)
     assert len(set(await udids(page))) == 1000
     await count(page, "offline").click()
