@@ -1,6 +1,33 @@
-import { el, put } from "../dom.js";
+// Where each phone hangs on this host's USB: for somebody in front of the rack.
+
+import { ask } from "../api.js";
+import { el, fill, order, put, say } from "../dom.js";
+import { age, at, count, shape, stateOf } from "../format.js";
+import { live } from "../live.js";
+import { poll } from "../poll.js";
+import { show } from "../session.js";
 
 export const title = "Ports";
+
+/**
+ * @typedef {Partial<Api.Device> & (Api.PhoneAtPort | Api.LeftPhone)} Phone
+ * @typedef {Partial<Api.Port> & {ports: Api.Port[]}} Hub Or a controller.
+ */
+
+/** @param {import("../dom.js").Child[]} said */
+const dim = (...said) => el("span", { class: "dim" }, ...said);
+/** @param {import("../dom.js").Child[]} said */
+const warn = (...said) => el("p", { class: "warn" }, shape("▲ "), ...said);
+/** @param {number} speed */
+const rate = (speed) => (speed < 1000 ? `${speed} Mb/s` : `${speed / 1000} Gb/s`);
+/** @param {Partial<Api.Port>} port */
+const named = (port) => `${port.vendor || port.vendor_id} ${port.product || port.product_id}`.trim();
+/** @param {Api.Port} port Also one that is gone: phones hung on it. */
+const isHub = (port) => port.kind === "hub" || port.ports?.length > 0;
+/** @param {Phone} phone @returns {Phone} As it is now. */
+const now = (phone) => live.devices.get(phone.udid) ?? phone;
+/** @param {string} udid */
+const place = (udid) => `${live.devices.get(udid)?.port} ${live.devices.get(udid)?.state === "unplugged"}`;
 
 /**
  * @param {HTMLElement} root
@@ -8,6 +35,204 @@ export const title = "Ports";
  * @returns {import("../main.js").View}
  */
 export function open(root, route) {
-  put(root, el("h1", {}, title));
-  return { update() {}, close() {} };
+  const field = el("input", { id: "find", type: "search", placeholder: "Name or UDID" });
+  const hits = el("span", { role: "status" });
+  const error = el("p", { class: "error", role: "alert" });
+  const top = el("div", { role: "status" });
+  const tree = el("ul");
+  put(root, el("div", { class: "head" }, el("h1", {}, title), el("label", { for: "find", class: "end" }, "Find a phone"), field, hits), error, top, tree);
+
+  /** @type {Api.Ports | null} */
+  let told = null;
+  /** @type {Map<string, {node: HTMLElement, text: string}>} Hubs. */
+  const nodes = new Map();
+  /** @type {Map<string, {node: HTMLElement, phone: Phone}>} */
+  const cells = new Map();
+  const places = new Map([...live.devices.keys()].map((udid) => [udid, place(udid)]));
+  const changed = new Set();
+  const ended = new AbortController();
+  const { signal } = ended;
+  let [frame, timer, asked, began, since] = [0, 0, 0, 0, ""];
+
+  /** @param {string} udid */
+  function paint(udid) {
+    const cell = cells.get(udid);
+    if (!cell) return;
+    const { name, state, reason, holder, flapping, since: when } = now(cell.phone);
+    cell.node.className = `phone is-${state}`;
+    fill(
+      cell.node,
+      el("a", { href: `#/devices/${encodeURIComponent(udid)}`, "data-key": udid, title: `${name} ${udid}` }, el("bdi", {}, name)),
+      "at" in cell.phone ? dim("left ", cell.phone.at ? age(cell.phone.at, " ago") : "just now") : el("span", {}, stateOf(state), " ", age(when ?? null)),
+      flapping && el("span", { class: "tag warn" }, "flapping"),
+      el("small", { title: reason }, reason || holder),
+    );
+  }
+
+  /** @param {Phone} phone */
+  function cell(phone) {
+    const node = el("div");
+    cells.set(phone.udid, { node, phone });
+    paint(phone.udid);
+    return node;
+  }
+
+  /** @param {Api.Port} port @param {Hub} hub */
+  function leaf({ port, number, kind, speed, device, left, left_count: all, blocked, ...names }, hub) {
+    const slow = device && speed && (speed <= 12 || (speed < 5000 && Number(hub.speed) >= 5000));
+    return el(
+      "li",
+      { class: kind === "empty" && "none" },
+      number && dim(el("b", {}, number), ` ${port ?? ""} `, speed && !slow && rate(speed)),
+      device ? cell(device) : dim(kind === "other" ? named(names) : kind),
+      slow && warn(rate(speed), ": slow, try another cable"),
+      blocked && warn(`blocked: ${blocked}`),
+      left?.map(cell),
+      all > left?.length && dim(`and ${all - left.length} before`),
+    );
+  }
+
+  /**
+   * What hangs on it; what is as it was is not touched.
+   *
+   * @param {Hub} hub
+   * @param {string} name
+   * @param {Element} parent
+   * @param {number} level
+   */
+  async function hang(hub, name, parent, level = 2) {
+    const known = nodes.get(name) ?? { node: el("li", {}, el("div"), el("ul", { class: "ports" }), el("ul")), text: "" };
+    nodes.set(name, known);
+    const [head, list, under] = known.node.children;
+    if (!known.node.isConnected) parent.append(known.node);
+    const inner = hub.ports.filter(isHub);
+    const text = JSON.stringify(hub, (_, value) => (inner.includes(value) ? value.kind : value));
+    if (text !== known.text) {
+      const { port_count: size, kind, speed, ports, left } = hub;
+      const used = ports.filter((port) => port.kind !== "empty").length;
+      fill(
+        head,
+        el(/** @type {"h2"} */ (`h${Math.min(level, 6)}`), {}, name),
+        kind && dim([named(hub), speed && rate(speed), kind === "empty" ? "gone" : `${used} ${size ? `of ${size} ` : ""}ports used`].filter(Boolean).join(" · ")),
+        hub.blocked && warn(`blocked: ${hub.blocked}`),
+        left?.map(cell),
+      );
+      const leaves = ports.filter((port) => !isHub(port));
+      // Many of a bus lead nowhere; of a hub somebody wants to know the free ones.
+      for (let number = 1; level > 3 && size && number <= size; number++) {
+        if (!ports.some((port) => port.number === number)) leaves.push(/** @type {any} */ ({ number, kind: "empty" }));
+      }
+      fill(list, leaves.sort((a, b) => Number(a.number) - Number(b.number)).map((port) => leaf(port, hub)));
+      known.text = text;
+      if (performance.now() - began > 12) {
+        await new Promise((done) => setTimeout(done));
+        began = performance.now();
+      }
+    }
+    const all = [];
+    for (const each of inner) all.push(await hang(each, `${level > 2 ? "Hub" : "Bus"} ${each.port}`, under, level + 1));
+    order(under, all);
+    return known.node;
+  }
+
+  /**
+   * The phones below, and the topmost hubs of which none is online.
+   *
+   * @param {Api.Port[]} ports
+   * @param {Element[]} lost
+   */
+  function below(ports, lost) {
+    return ports.flatMap((/** @type {Api.Port} */ port) => {
+      /** @type {Element[]} */
+      const inner = [];
+      /** @type {Phone[]} */
+      const phones = [...(port.device ? [port.device] : port.left.slice(0, 1)), ...below(port.ports, inner)];
+      const states = phones.map((phone) => now(phone).state);
+      // That phones were taken away is no fault; that their hub went with them may be.
+      const fault = isHub(port) && phones.length > 1 && !states.some((state) => ["online", "utilizing"].includes(state)) && (port.kind === "empty" || states.includes("offline"));
+      if (fault) inner.splice(0, 99, el("p", { class: "lost is-offline" }, shape("▲ "), `Hub ${port.port}: none of its ${phones.length} phones is online. Look at its power supply and cable. `, el("a", { href: `#/ports?device=${encodeURIComponent(phones[0].udid)}`, "data-key": port.port }, "Show")));
+      lost.push(...inner);
+      return phones;
+    });
+  }
+
+  /** What is to be seen first, and what somebody looks for. */
+  function look(scroll = false) {
+    /** @type {Element[]} */
+    const lost = [];
+    for (const { hubs } of told?.controllers ?? []) below(hubs, lost);
+    if (told?.reason) lost.unshift(warn(told.reason));
+    if (lost.map((line) => line.textContent).join("") !== top.textContent) fill(top, lost);
+    const wanted = field.value.trim().toLowerCase();
+    const same = [...cells.keys()].some((udid) => udid.toLowerCase() === wanted);
+    let found = 0;
+    for (const [udid, { node, phone }] of cells) {
+      const hit = node.isConnected && !!wanted && (same ? udid.toLowerCase() === wanted : `${now(phone).name} ${udid}`.toLowerCase().includes(wanted));
+      node.classList.toggle("found", hit);
+      if (hit && !found++ && scroll) node.scrollIntoView({ block: "center" });
+    }
+    say(hits, wanted && count(found, "phone"));
+  }
+
+  const asking = poll(30_000, async () => {
+    asked = began = performance.now();
+    try {
+      const first = !told;
+      told = /** @type {Api.Ports} */ (await ask("GET", "v1/ports", undefined, signal));
+      since = new Date().toISOString();
+      show(error, null);
+      const all = [];
+      for (const { controller, hubs } of told.controllers) all.push(await hang({ ports: hubs }, `Controller ${controller || "not known"}`, tree));
+      const ports = told.unplaced.map((device) => /** @type {any} */ ({ device, ports: [] }));
+      if (ports.length) all.push(await hang({ ports }, "At no port of this host that is known", tree));
+      order(tree, all.length ? all : [el("li", { class: "empty" }, "Nothing is plugged in.")]);
+      look(first);
+    } catch (failed) {
+      if (signal.aborted) return;
+      show(error, failed);
+      if (since) put(error, " What is shown is of ", at(since));
+    }
+  });
+
+  const soon = () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      void asking.now();
+    }, asked + 2000 - performance.now());
+  };
+  live.addEventListener("devices", (event) => {
+    const { all, udids } = /** @type {CustomEvent} */ (event).detail;
+    for (const udid of all ? [...udids, ...places.keys()] : udids) changed.add(udid);
+    frame ||= requestAnimationFrame(() => {
+      frame = 0;
+      for (const udid of changed) {
+        paint(udid);
+        if (places.get(udid) !== place(udid)) soon();
+        places.set(udid, place(udid));
+      }
+      changed.clear();
+      look();
+    });
+  }, { signal });
+  live.addEventListener("standing", () => error.textContent && soon(), { signal });
+  field.addEventListener("input", () => {
+    history.replaceState(null, "", `#/ports?device=${encodeURIComponent(field.value)}`);
+    look(true);
+  });
+
+  /** @param {import("../main.js").Route} route */
+  function update({ query }) {
+    field.value = query.get("device") ?? "";
+    look(true);
+  }
+  update(route);
+  return {
+    update,
+    close() {
+      ended.abort();
+      asking.end();
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+    },
+  };
 }
