@@ -9,8 +9,8 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium lab lint \
-	format lock check-wheels bench clean setup setup-dev
+.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium test-page lab \
+	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -30,7 +30,7 @@ uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: thos
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
-SHORT := not long and not packaging and not appium and not lab
+SHORT := not long and not packaging and not appium and not lab and not page
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 # Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
@@ -55,6 +55,9 @@ test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespa
 test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a real Appium 3
 	$(BIN)/pytest -n 2 -m appium
 
+test-page: setup-dev lint-page ## The web page in a real Chromium (Debian's package), types and lint
+	$(BIN)/pytest -n 2 --dist loadfile -m page tests/page
+
 lab: setup-dev ## The installed agent on a real kernel with simulated USB phones, in QEMU (as root)
 	tests/lab/build
 	@# Two machines at once: each mostly waits.
@@ -66,6 +69,10 @@ lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+lint-page: tests/page/node_modules/.ready ## tsc and eslint over the page's JavaScript
+	tests/page/node_modules/.bin/tsc --project tests/page/tsconfig.json
+	tests/page/node_modules/.bin/eslint --config tests/page/eslint.config.js --max-warnings 0 agent/web
 
 format: setup-dev ## Let ruff format the tree
 	$(BIN)/ruff check --fix-only .
@@ -98,6 +105,10 @@ tests/appium/node_modules/.ready: tests/appium/package.json tests/appium/package
 	APPIUM_HOME=$(CURDIR)/tests/appium $(@D)/.bin/appium driver list --installed
 	touch $@
 
+tests/page/node_modules/.ready: tests/page/package.json tests/page/package-lock.json
+	npm ci --prefix tests/page --no-audit --no-fund
+	touch $@
+
 clean: ## Remove the virtual environment and caches
-	rm -rf $(VENV) tests/appium/node_modules build dist *.egg-info
+	rm -rf $(VENV) tests/appium/node_modules tests/page/node_modules build dist *.egg-info
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

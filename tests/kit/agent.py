@@ -34,13 +34,22 @@ class AgentProcess:
         config: TOML without [agent] state_dir and [api], which are set here.
         wrapper: a command that ends by executing the one behind it: `nsenter …`.
         watch: whether it reloads by itself what is written; else only who asks for it does.
+        listen: HOST:PORT of the API over TCP; "": none. The configuration may begin with more keys
+            of [api].
     """
 
     def __init__(
-        self, directory: Path, config: str, wrapper: Sequence[str] = (), *, watch: bool = False
+        self,
+        directory: Path,
+        config: str,
+        wrapper: Sequence[str] = (),
+        *,
+        watch: bool = False,
+        listen: str = "",
     ) -> None:
         self.directory = directory
         self.watch = watch
+        self.listen = listen
         self.wrapper = tuple(wrapper)
         self.path = directory / "agent.toml"
         self.notify_path = directory / "notify"
@@ -61,7 +70,7 @@ class AgentProcess:
         head = (
             f'[agent]\nstate_dir = "{self.directory}/state"\n'
             f"watch_config = {str(self.watch).lower()}\n"
-            f'[api]\nsocket = "{self.socket}"\nlisten = ""\n'
+            f'[api]\nsocket = "{self.socket}"\nlisten = "{self.listen}"\n'
         )
         self.path.touch(mode=0o600)
         self.path.write_text(head + config)
