@@ -322,11 +322,14 @@ export function open(root, route) {
       void look.now();
     }, 1000);
   };
+  const named = (/** @type {Event} */ event) => /** @type {CustomEvent} */ (event).detail.all && draw();
   live.addEventListener("transitions", soon);
+  live.addEventListener("devices", named);
   return {
     update,
     close() {
       live.removeEventListener("transitions", soon);
+      live.removeEventListener("devices", named);
       clearTimeout(timer);
       look.end();
     },
