@@ -77,21 +77,24 @@ export function fill(parent, ...children) {
 }
 
 /**
- * Bring the children of an element into this order. What stands right is not touched; the focus
- * comes back to one that had to move.
+ * Bring the children of an element into this order. Few are moved: of two that stand wrongly the
+ * one that has the longer way. The focus comes back to one that had to move.
  *
  * @param {Element} parent
  * @param {Element[]} wanted
  */
 export function order(parent, wanted) {
   const focused = document.activeElement;
-  const keep = new Set(wanted);
-  for (const child of [...parent.children]) if (!keep.has(child)) child.remove();
+  const to = new Map(wanted.map((child, i) => [/** @type {Element | null} */ (child), i]));
+  for (const child of [...parent.children]) if (!to.has(child)) child.remove();
+  const from = new Map([...parent.children].map((child, i) => [/** @type {Element | null} */ (child), i]));
   let next = parent.firstElementChild;
-  for (const child of wanted) {
+  wanted.forEach((child, i) => {
+    const way = () => (from.get(child) ?? 0) - (from.get(next) ?? 0);
+    while (next && way() > 0 && (to.get(next) ?? 0) - i > way()) next = next.nextElementSibling;
     if (child === next) next = next.nextElementSibling;
     else parent.insertBefore(child, next);
-  }
+  });
   if (focused instanceof HTMLElement && focused !== document.activeElement && focused.isConnected) {
     focused.focus({ preventScroll: true });
   }
