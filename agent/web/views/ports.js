@@ -171,7 +171,8 @@ export function open(root, route) {
       if (folded) folded.open = true;
     }
     say(hits, wanted && count(found.length, "phone"));
-    if (scroll) found[0]?.[1].node.scrollIntoView({ block: "center" });
+    // Twice: what lies above has its true height only when it was near.
+    for (let i = 0; scroll && i < 2; i++) setTimeout(() => found[0]?.[1].node.scrollIntoView({ block: "center" }), i * 50);
   }
 
   const asking = poll(30_000, async (signal) => {
