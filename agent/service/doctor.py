@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Examine = Callable[[Config], list["FindingRow"]]
     """Looks at everything, given the configuration in force; without secrets. Blocks for some 10 s,
-    30 at most: not to be called on the loop."""
+    60 at most: not to be called on the loop."""
 
 log = structlog.get_logger(__name__)
 
