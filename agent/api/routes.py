@@ -107,8 +107,8 @@ async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
             method=request.method,
             path=request.path,
             status=status,
-            **caller.fields(),
-            **(request[GRANT].fields() if GRANT in request else {}),
+            # Over the socket both know a user; the session's is the person, the other a proxy.
+            **(caller.fields() | (request[GRANT].fields() if GRANT in request else {})),
         )
 
 
