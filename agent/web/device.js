@@ -1,7 +1,7 @@
 // One device: what each source says of it, who has it, what it went through.
 
 import { act, errorLine } from "./act.js";
-import { ask, query } from "./api.js";
+import { ask, now, query } from "./api.js";
 import { el, fill, part, say } from "./dom.js";
 import { age, at, stateOf, STATES } from "./format.js";
 import * as leases from "./lease.js";
@@ -24,7 +24,7 @@ export function open(root, udid, go) {
   let moves = [];
   /** @type {string | null} Where older ones are. */
   let next = null;
-  let [shown, asked, stale, asking] = [8, 0, true, false];
+  let [shown, asked, answered, stale, asking] = [8, 0, 0, false, false];
   const ended = new AbortController();
   const { signal } = ended;
   const path = `v1/devices/${encodeURIComponent(udid)}`;
@@ -45,7 +45,7 @@ export function open(root, udid, go) {
 
   async function load() {
     if (asking) return;
-    [asking, stale] = [true, false];
+    [asking, stale, asked] = [true, false, Date.now()];
     try {
       /** @type {Api.DeviceDetail} */
       const got = await ask("GET", path, undefined, signal);
@@ -53,19 +53,17 @@ export function open(root, udid, go) {
       const older = moves.filter(({ id }) => !got.transitions.some((each) => each.id === id));
       if (!older.length) next = got.next;
       moves = [...got.transitions, ...older];
-      device = got;
+      [device, answered] = [got, now()];
       body.hidden = false;
       show(trouble, null);
       draw();
     } catch (error) {
       if (signal.aborted) return;
       show(trouble, error);
-      if (device) trouble.append(" What follows is ", age(new Date(asked).toISOString(), " old."));
+      if (device) trouble.append(" What follows is from ", age(new Date(answered).toISOString()), " ago.");
+    } finally {
       asking = false;
-      return;
     }
-    asked = Date.now();
-    asking = false;
   }
 
   async function older() {
@@ -80,13 +78,13 @@ export function open(root, udid, go) {
 
   function draw() {
     if (!device) return;
-    const { transitions, ...now } = device;
+    const { transitions, ...known } = device;
     const [some, covering] = [moves.slice(0, shown), silences.covering(device)];
-    say(name, now.name);
-    part(who, now, () => sentence(now));
-    say(lease, now.lease ? "Release lease…" : "Take a lease…");
+    say(name, known.name);
+    part(who, known, () => sentence(known));
+    say(lease, known.lease ? "Release lease…" : "Take a lease…");
     part(kept, covering, () => covering.map(silences.row));
-    part(why, now, () => grounds(now));
+    part(why, known, () => grounds(known));
     part(list, some, () => some.map(moveOf));
     more.hidden = shown >= moves.length && !next;
   }
@@ -128,7 +126,7 @@ function grounds({ readings: said, sightings, platform, model, port, tags, alias
     ["USB", said.presence, said.presence_reason, said.presence_since && age(said.presence_since)],
     [said.bridge_source ?? "bridge", said.bridge, said.bridge_reason, said.bridge_since && age(said.bridge_since)],
     ["Usage", said.usage, said.usage_reason || said.holder, said.usage_since && age(said.usage_since)],
-    ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason]),
+    ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason !== said.bridge_reason && seen.reason]),
     ["Model", model, platform],
     ["Port", port],
     ["Tags", tags.join(", ")],
