@@ -232,6 +232,7 @@ export function open(root, route) {
     fields.device.setCustomValidity(called.length > 1 ? `${called.length} devices are called that: choose one by its UDID.` : "");
     if (!form.reportValidity()) return;
     const range = time === "range";
+    if (range && !since && !until) return;
     location.hash = address(id, { webhook, device: called[0]?.udid ?? device, state, since: range ? global(since) : time, until: range ? global(until) : "" });
   });
   fields.device.addEventListener("focus", () => fill(known, [...live.devices.values()].map(({ udid, name }) => el("option", { value: udid }, name))));
