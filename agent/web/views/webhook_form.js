@@ -122,7 +122,6 @@ function controlOf(kind, label) {
  * @param {Node} [verify] A button.
  */
 export function form(hook, done, verify) {
-  const address = location.hash;
   const ended = new AbortController();
   const { signal } = ended;
   const locked = hook !== null && !hook.managed;
@@ -178,7 +177,7 @@ export function form(hook, done, verify) {
     const keys = Object.keys(now).filter((key) => !same(now[key], base[key])).map((key) => key.split(".")[0]);
     return Object.fromEntries(keys.map((key) => [key, sent(key, now)]));
   }
-  const dirty = () => !locked && Object.keys(changes()).length > 0;
+  const dirty = () => !locked && !signal.aborted && Object.keys(changes()).length > 0;
 
   /** Say a mistake at its field, if it has one. @param {string} key @param {string} message */
   function fail(key, message) {
@@ -250,16 +249,12 @@ export function form(hook, done, verify) {
   );
 
   addEventListener("beforeunload", (event) => dirty() && event.preventDefault(), { signal });
-  // Captured: before the frame hears of it.
-  addEventListener("hashchange", (event) => {
-    if ([address, "#code"].includes(location.hash.split("=")[0]) || !dirty() || confirm("Leave? What you typed is not saved.")) return;
-    event.stopImmediatePropagation();
-    history.pushState(null, "", address);
-  }, { signal, capture: true });
 
   return {
     node,
     close: () => ended.abort(),
+    /** Whether it may go. */
+    leave: () => !dirty() || confirm("Leave? What you typed is not saved."),
     /** See whether somebody else changed it. */
     async look() {
       if (!hook) return;

@@ -186,9 +186,10 @@ export function open(root, route) {
     try {
       const hook = now === "new" ? null : await ask("GET", `v1/webhooks/${encodeURIComponent(now)}`);
       if (wanted !== now) return;
-      open = form(hook, () => {
+      open = form(hook, async ({ id }) => {
+        await look.now();
+        wanted = String(id); // it has the focus then
         location.hash = "#/webhooks";
-        void look.now();
       }, hook && el("button", { type: "button", onclick: () => verify(hook) }, "Verify"));
       put(beside, open.node);
       /** @type {HTMLElement} */ (open.node.querySelector(hook ? "h2" : "input")).focus();
@@ -201,6 +202,7 @@ export function open(root, route) {
   void turn(route);
   return {
     update: turn,
+    leave: () => open?.leave() ?? true,
     close() {
       look.end();
       open?.close();
