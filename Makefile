@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium test-page lab \
+.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium test-page screenshots lab \
 	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -58,6 +58,9 @@ test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a r
 test-page: setup-dev lint-page ## The web page in a real Chromium (Debian's package), types and lint
 	$(BIN)/pytest -n 2 --dist loadfile -m page tests/page
 
+screenshots: setup-dev ## Every view of the page, light and dark, to build/page; two of them to docs/images
+	$(BIN)/python -m tests.page.screenshots
+
 lab: setup-dev ## The installed agent on a real kernel with simulated USB phones, in QEMU (as root)
 	tests/lab/build
 	@# Two machines at once: each mostly waits.
@@ -70,7 +73,8 @@ lint: setup-dev ## ruff, mypy, import-linter
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lint-page: tests/page/node_modules/.ready ## tsc and eslint over the page's JavaScript
+lint-page: setup-dev tests/page/node_modules/.ready ## tsc and eslint over the page's JavaScript
+	$(BIN)/python -m tests.page.api_types build/page/api.d.ts
 	tests/page/node_modules/.bin/tsc --project tests/page/tsconfig.json
 	tests/page/node_modules/.bin/eslint --config tests/page/eslint.config.js --max-warnings 0 agent/web
 

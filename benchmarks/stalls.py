@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 PHONES = 1_000
 WEBHOOKS = 100
 WAITERS = 200
+SILENCES = 50
 BEAT = 0.001
 TARGET_MS = 50.0
 LIMIT = 300.0
@@ -143,6 +144,12 @@ class Scene:
         self.sightings = tuple(adb_sighting(n, bridge) for n in range(len(self.sightings)))
         self.plug_all()
 
+    async def end_silences(self) -> None:
+        """All of them."""
+        silences = self.app.parts.silences
+        for silence in silences.all():
+            await silences.end(silence.id, "benchmark")
+
     async def paused(self, what: Callable[[], Awaitable[object] | None]) -> float:
         """Milliseconds of the longest pause while that is done and its echo passes."""
         await asyncio.sleep(0.2)
@@ -245,6 +252,13 @@ async def _measure(scene: Scene, asker: Asker, phones: int, rounds: int) -> dict
         await note("GET /v1/ports", asking("GET", "/v1/ports"))
         await note("GET /v1/devices/UDID", asking("GET", f"/v1/devices/{serials[0]}"))
         await note("GET /v1/leases", asking("GET", "/v1/leases"))
+        for number in range(SILENCES):
+            body = {"tag": f"tag-{number}", "seconds": 3600, "reason": "cables"}
+            await asking("POST", "/v1/silences", body, wanted="201")()
+        await note("GET /v1/silences", asking("GET", "/v1/silences"))
+        body = {"all": True, "seconds": 3600, "reason": "cables"}
+        await note("a silence of all", asking("POST", "/v1/silences", body, wanted="201"))
+        await note("the end of all silences", scene.end_silences)
         await note("ten of each at once", lambda: _ten_of_each(asking))
         await note("reload of an equal file", asking("POST", "/v1/reload"))
         scene.text += "# \n"

@@ -14,12 +14,12 @@ import structlog
 from aiohttp import web
 
 from agent.api.errors import error_answer
-from agent.api.grant import NOBODY, SOCKET, Grant, digest_of
+from agent.api.grant import NOBODY, SOCKET, Grant
 from agent.api.guard import READING
-from agent.api.request import GRANT, SERVICES, TRUSTED
+from agent.api.request import SERVICES, SHUT, TRUSTED, allow
 from agent.api.route import WHO_MAY
 from agent.service.attempts import whole_seconds
-from agent.service.sessions import PREFIX
+from agent.service.sessions import PREFIX, digest_of
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -34,19 +34,19 @@ log = structlog.get_logger(__name__)
 async def access(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Find out who asks, and refuse who may not."""
     if request.app[TRUSTED]:
-        request[GRANT] = SOCKET
+        allow(request, SOCKET)
         return await handler(request)
     services = request.app[SERVICES]
     if _is_for_everybody(request):
         # A proxy may hand on what was meant for it; nothing is refused for it here. But who
         # follows with a session follows until that ends.
         session = _session_of(services, bearer(request))
-        request[GRANT] = NOBODY if session is None else Grant("session", session)
+        allow(request, NOBODY if session is None else Grant("session", session))
         return await handler(request)
     grant = judge(request)
     if isinstance(grant, web.Response):
         return grant
-    request[GRANT] = grant
+    allow(request, grant)
     return await handler(request)
 
 
@@ -55,48 +55,79 @@ def judge(request: web.Request) -> Grant | web.Response:
     services, token = request.app[SERVICES], bearer(request)
     if (session := _session_of(services, token)) is not None:
         return Grant("session", session)
+    if token is None:
+        return _without(request, services.takes_token)
     wanted = services.tcp_token()
-    if token is None or (wanted is None and not token.startswith(PREFIX)):
-        return _without(request, token, wanted)
+    if wanted is None and not token.startswith(PREFIX):
+        return _useless(request)
+    return _by_token(request, token, wanted)
+
+
+def _by_token(request: web.Request, token: str, wanted: str | None) -> Grant | web.Response:
+    """By a token that is no session's: the right one, or one of a session that has ended."""
+    ended = token.startswith(PREFIX)
+    if ended and (wanted is None or not wanted.startswith(PREFIX)):
+        # No guess: a restart ends the sessions of all browsers, and none of them is to slow what
+        # comes from the same address with the right token.
+        return _session_ended()
     if (refusal := slowed(request)) is not None:
         return refusal
-    digest = digest_of(token)  # of one length, whatever is guessed
+    digest = digest_of(token)
     if wanted is not None and hmac.compare_digest(digest, digest_of(wanted)):
         return Grant("token", digest=digest)
     failed(request)
-    if token.startswith(PREFIX):
-        return _unauthorised(
-            "session_ended",
-            "this session has ended (12 h idle, logged out, or the agent was restarted): "
-            "'device-agent ui' begins another one",
-        )
-    return _unauthorised("bad_token", "this is not the token of [api] token")
+    return (
+        _session_ended()
+        if ended
+        else _unauthorised("bad_token", "this is not the token of [api] token")
+    )
 
 
-def _without(request: web.Request, token: str | None, wanted: str | None) -> web.Response:
-    """The refusal where no token was shown, or one although there is none."""
-    reads = request.method in READING
-    if wanted is None and not reads:
-        return error_answer(
-            403,
-            "no_token",
-            "changes are taken on the unix socket, and here with a session (device-agent ui), or "
-            "with [api] token set",
-        )
-    if token is not None:
-        return _unauthorised(
-            "bad_token", "no token is right, for no [api] token is set: see 'device-agent ui'"
-        )
-    if reads:
+def _session_ended() -> web.Response:
+    return _unauthorised(
+        "session_ended",
+        "this session has ended (12 h idle, logged out, or the agent was restarted): "
+        "'device-agent ui' begins another one",
+    )
+
+
+def _without(request: web.Request, takes_token: bool) -> web.Response:
+    """The refusal where no token was shown."""
+    if request.method in READING:
         return _unauthorised(
             "token_needed",
             "reading this over TCP needs 'Authorization: Bearer TOKEN' ([api] token), or a session "
             "(device-agent ui)",
         )
-    return _unauthorised(
-        "bad_token",
-        "changes over TCP need 'Authorization: Bearer TOKEN', or a session (device-agent ui)",
+    if takes_token:
+        return _unauthorised(
+            "bad_token",
+            "changes over TCP need 'Authorization: Bearer TOKEN', or a session (device-agent ui)",
+        )
+    return _no_token()
+
+
+def _useless(request: web.Request) -> web.Response:
+    """The refusal where one was shown, and there is none to be right."""
+    if request.method in READING:
+        return _unauthorised(
+            "bad_token", "no token is right, for no [api] token is set: see 'device-agent ui'"
+        )
+    return _no_token()
+
+
+def _no_token() -> web.Response:
+    return error_answer(
+        403,
+        "no_token",
+        "changes are taken on the unix socket, and here with a session (device-agent ui), or "
+        "with [api] token set",
     )
+
+
+def is_closed(request: web.Request) -> bool:
+    """Whether reading is for bearers alone."""
+    return request.app[SHUT].is_set() or request.app[SERVICES].is_closed()
 
 
 def bearer(request: web.Request) -> str | None:
@@ -114,12 +145,13 @@ def slowed(request: web.Request) -> web.Response | None:
     wait = services.attempts.wait(address_of(request), services.monotonic())
     if not wait:
         return None
+    seconds = whole_seconds(wait)
     answer = error_answer(
         429,
         "too_many_attempts",
-        f"too many wrong tokens or codes from this address: try again in {wait:.0f} s",
+        f"too many wrong tokens or codes from this address: try again in {seconds} s",
     )
-    answer.headers["Retry-After"] = str(whole_seconds(wait))
+    answer.headers["Retry-After"] = str(seconds)
     return answer
 
 
@@ -161,7 +193,7 @@ def _is_for_everybody(request: web.Request) -> bool:
     path = "" if resource is None else resource.canonical  # of what is not there
     who = request.app[WHO_MAY].get(("GET" if reads else request.method, path), "usual")
     if who == "usual":
-        return reads and not request.app[SERVICES].is_closed()
+        return reads and not is_closed(request)
     return who == "everybody"
 
 

@@ -1,9 +1,12 @@
-"""Who sends a request: the process at the other end of the unix socket, or an address."""
+"""Who sends a request: the process at the other end of the unix socket, or an address.
+
+Of a session it is whoever asked for it, at the address from which it is used.
+"""
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.users import user_name_off_loop
@@ -11,6 +14,8 @@ from agent.wire.peer import peer_of
 
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from agent.service.sessions import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +27,26 @@ class Caller:
     uid: int | None = None
     pid: int | None = None
     user: str = ""
+    session: str = ""
+    """Its id."""
+
+    def with_session(self, session: Session) -> Caller:
+        """The same, bearing that session."""
+        asker = session.asker
+        return replace(self, session=session.id, user=asker.user, uid=asker.uid)
 
     def fields(self) -> dict[str, str | int]:
         """What of it is known, for a log line."""
-        if self.uid is None or self.pid is None:
-            return {"address": self.address}
-        return {"user": self.user or "?", "uid": self.uid, "pid": self.pid}
+        fields: dict[str, str | int] = {}
+        if self.address:
+            fields["address"] = self.address
+        if self.session:
+            fields["session"] = self.session
+        if self.uid is not None:
+            fields |= {"user": self.user or "?", "uid": self.uid}
+        if self.pid is not None:
+            fields["pid"] = self.pid
+        return fields
 
     def __str__(self) -> str:
         return " ".join(f"{key}={value}" for key, value in self.fields().items())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import AgentError
+from agent.service.sessions import digest_of
 
 if TYPE_CHECKING:
     from agent.service.services import Services
@@ -24,13 +24,6 @@ class Grant:
     session: Session | None = None
     digest: bytes = b""
     """Of the API token that was shown."""
-
-    def fields(self) -> dict[str, str | int]:
-        """For the audit line, of a session: who asked for it, and from where it is used."""
-        if self.session is None:
-            return {}
-        asker = self.session.asker
-        return {"session": self.session.id, "user": asker.user or "?", "uid": asker.uid}
 
     def holds(self, services: Services) -> bool:
         """Whether it still lets its bearer read."""
@@ -55,9 +48,3 @@ def _is_the_token(services: Services, digest: bytes) -> bool:
     except AgentError:
         return False
     return token is not None and hmac.compare_digest(digest_of(token), digest)
-
-
-def digest_of(token: str) -> bytes:
-    """What is kept of a token, and compared."""
-    # What is no UTF-8 came as half characters (PEP 383).
-    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

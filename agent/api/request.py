@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 SERVICES: web.AppKey[Services] = web.AppKey("services")
 STOPPING = web.AppKey("stopping", asyncio.Event)
 """Set before connections are closed by us."""
+SHUT = web.AppKey("shut", asyncio.Event)
+"""Set until it is in use, where the configuration that it is opened for closes reading: the one
+that is in force by then may not."""
 LISTING = web.AppKey("listing", asyncio.Lock)
 """Held by the one long answer that is being made."""
 
@@ -36,6 +39,13 @@ CALLER: web.RequestKey[Caller] = web.RequestKey("caller")
 GRANT: web.RequestKey[Grant] = web.RequestKey("grant")
 """By what the request is allowed."""
 LIMITS: web.AppKey[Limits] = web.AppKey("limits")
+
+
+def allow(request: web.Request, grant: Grant) -> None:
+    """By that it is allowed; who it is by is known with it."""
+    request[GRANT] = grant
+    if grant.session is not None and CALLER in request:
+        request[CALLER] = request[CALLER].with_session(grant.session)
 
 
 class BadRequestError(AgentError):

@@ -25,7 +25,7 @@ from agent.api.errors import answer_to, error_answer
 from agent.api.guard import READING, guard
 from agent.api.headers import protect
 from agent.api.limits import MAX_BODY
-from agent.api.request import CALLER, GRANT, LIMITS, LISTING, SERVICES, STOPPING, TRUSTED
+from agent.api.request import CALLER, LIMITS, LISTING, SERVICES, SHUT, STOPPING, TRUSTED
 from agent.api.route import SERVED, WHO_MAY
 from agent.errors import AgentError
 
@@ -38,7 +38,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
-    each.routes for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
+    each.routes
+    for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
 )
 _LASTING = {
     (served.route.method, served.route.shown)
@@ -46,8 +47,6 @@ _LASTING = {
     for served in matter.all
     if served.route.lasts
 }
-
-
 _WHO_MAY = {
     (served.route.method, served.route.shown): served.route.who
     for matter in MATTERS
@@ -71,6 +70,7 @@ def build(services: Services, limits: Limits, *, trusted: bool) -> web.Applicati
     app[SERVICES] = services
     app[LIMITS] = limits
     app[STOPPING] = asyncio.Event()
+    app[SHUT] = asyncio.Event()
     app[LISTING] = asyncio.Lock()
     app[SERVED] = MATTERS
     events.set_up(app)
@@ -95,7 +95,7 @@ async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Who changed what, or tried to. Renewals, which come every few seconds, at level debug."""
     if request.method in READING:
         return await handler(request)
-    caller = request[CALLER] = await caller_of(request)
+    request[CALLER] = await caller_of(request)
     status: int | str = "gone"
     try:
         response = await handler(request)
@@ -108,8 +108,7 @@ async def _audit(request: web.Request, handler: Handler) -> web.StreamResponse:
             method=request.method,
             path=request.path,
             status=status,
-            **caller.fields(),
-            **(request[GRANT].fields() if GRANT in request else {}),
+            **request[CALLER].fields(),
         )
 
 

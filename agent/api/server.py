@@ -19,7 +19,7 @@ from agent.api.certificate import Certificate
 from agent.api.connection import Gate
 from agent.api.events import end_unlawful
 from agent.api.limits import Limits
-from agent.api.request import ADDRESS, STOPPING
+from agent.api.request import ADDRESS, SHUT, STOPPING
 from agent.api.routes import build
 from agent.errors import StartError
 from agent.wire.resolver import addresses
@@ -115,8 +115,15 @@ class ApiServer:
             raise StartError(_why(f"the socket {path}", error, "[api] socket")) from None
         return Listener(runner, listening, path=path, inode=inode)
 
-    async def open_tcp(self, address: str, tls: ssl.SSLContext | None = None) -> Listener:
+    async def open_tcp(
+        self, address: str, tls: ssl.SSLContext | None = None, *, shut: bool = False
+    ) -> Listener:
         """Serve reading, and changes by token or session, at HOST:PORT; with TLS if there is any.
+
+        Args:
+            address: HOST:PORT.
+            tls: with a certificate.
+            shut: reading is for bearers until it is in use, whatever is in force by then.
 
         Raises:
             StartError: the port is in use or not ours to bind, or the host is not known (in time).
@@ -124,7 +131,10 @@ class ApiServer:
         host, port = split_host_port(address)
         certificate = None if tls is None else Certificate(tls)
         handshake = self._limits.handshake if tls is not None else 0.0
-        runner = await _runner(self._build(trusted=False))
+        app = self._build(trusted=False)
+        if shut:
+            app[SHUT].set()
+        runner = await _runner(app)
         try:
             assert runner.server is not None
             listening = await asyncio.get_running_loop().create_server(
@@ -164,6 +174,8 @@ class ApiServer:
         """Likewise; None: nowhere."""
         self._end(self._tcp)
         self._tcp = listener
+        if listener is not None:
+            listener.runner.app[SHUT].clear()
 
     def use_certificate(self, tls: ssl.SSLContext) -> None:
         """Show another one to who comes from now on; who is there goes on with what it has."""

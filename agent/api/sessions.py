@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 from aiohttp import web
 
-from agent.api.access import address_of, bad_code, bearer, failed, judge, slowed
+from agent.api.access import address_of, bad_code, bearer, failed, is_closed, judge, slowed
 from agent.api.caller import caller_of
 from agent.api.errors import error_answer
 from agent.api.grant import By, Grant
-from agent.api.request import ADDRESS, GRANT, SERVICES, TRUSTED, body_of, text_of
+from agent.api.request import ADDRESS, GRANT, SERVICES, TRUSTED, allow, body_of, text_of
 from agent.api.route import Route, Routes
 from agent.errors import UnknownSessionError
 from agent.service.sessions import CODE_SECONDS, Asker, SessionRow
@@ -129,7 +129,7 @@ async def begin_session(request: web.Request) -> web.Response:
             failed(request)
         return refusal or bad_code()
     token, session = made
-    request[GRANT] = Grant("session", session)  # for the audit line
+    allow(request, Grant("session", session))  # for the audit line
     row: NewSessionRow = {"token": token, "session": sessions.row(session)}
     return web.json_response(row, status=201)
 
@@ -164,7 +164,7 @@ async def current_session(request: web.Request) -> web.Response:
     known, page = grant.by != "nobody", _page(request)
     row: AskerRow = {
         "by": grant.by,
-        "may_read": known or not services.is_closed(),
+        "may_read": known or not is_closed(request),
         "may_change": known,
         "session": None if grant.session is None else services.sessions.row(grant.session),
         "page": page.url or None,

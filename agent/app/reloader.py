@@ -158,7 +158,8 @@ class Reloader:
             if new.api.listen:
                 tls = await _read(partial(context_of, new.api), "[api] cert or key")
             if new.api.listen and _moves(old.api, new.api):
-                tcp = await parts.api.open_tcp(new.api.listen, tls)
+                shut = new.api.read == "token"
+                tcp = await parts.api.open_tcp(new.api.listen, tls, shut=shut)
                 undo.push_async_callback(tcp.discard)
             webhooks = await parts.ids.identify(new)  # the last: names are stored with it
             undo.pop_all()

@@ -19,6 +19,7 @@ from agent.api.certificate import context_of
 from agent.app.garbage import Garbage
 from agent.errors import StartError
 from agent.model import DeviceState
+from agent.service.page import page_of
 from agent.sources.registry import sources_of
 from agent.threads import in_thread
 from agent.usage.registry import plans_of as usage_plans_of
@@ -134,6 +135,7 @@ class Startup:
             webhooks=len(parts.live.webhooks),
             socket=str(parts.live.config.socket_path(self._setting.environ)),
             api=parts.api.address or "off",
+            page=page_of(parts.live.config.api, parts.api.address).url or "off",
             state_dir=str(self._setting.state_dir),
         )
 

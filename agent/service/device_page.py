@@ -96,6 +96,8 @@ class DeviceDetail(DeviceRow):
     """In force on it."""
     transitions: list[DeviceTransitionRow]
     """The last 50, newest first; `/v1/devices/{udid}/transitions` has more."""
+    next: Cursor | None
+    """Of the page there that goes on; null: these are all."""
 
 
 class TransitionFilters(TypedDict, total=False):
@@ -152,6 +154,7 @@ class DevicePage:
             "sightings": [_sighting(each) for each in grounds.sightings],
             "lease": self._leases.of(udid),
             "transitions": page["transitions"],
+            "next": page["next"],
         }
 
     async def transitions(self, text: str, query: Mapping[str, str]) -> DeviceTransitions:

@@ -113,6 +113,16 @@ class _Entry(NamedTuple):
         return Place(self.stored.id, self.stored.transition.at_ms)
 
 
+class _Silences(NamedTuple):
+    """All silences, which hundreds of readers are told at once."""
+
+    at: tuple[int, int, int]
+    """As they were at these versions."""
+    some: bool
+    """There are any."""
+    data: bytes
+
+
 @dataclass(eq=False, slots=True)
 class Reader:
     """One connection. Made by `Events.open`, used up by `Events.follow`."""
@@ -169,6 +179,7 @@ class Events:
         self._changes: dict[str, int] = {}
         """udid → version, the latest change last."""
         self._rows: dict[str, tuple[DeviceView | None, bytes]] = {}
+        self._silences_told: _Silences | None = None
 
     @property
     def readers(self) -> int:
@@ -212,6 +223,7 @@ class Events:
             self._recent.clear()
             self._changes.clear()
             self._rows.clear()
+            self._silences_told = None
 
     async def follow(self, reader: Reader) -> AsyncGenerator[Message]:
         """What that reader is to be told, until it is ended.
@@ -371,11 +383,13 @@ class Events:
         if reader.silences == self._silences and not anew:
             return []
         reader.silences = self._silences
-        rows = self._silence_rows()
-        if anew and not rows:
-            return []
-        told: SilencesRow = {"silences": rows}
-        return [Message("silences", (json.dumps(told).encode(),))]
+        told = self._silences_told
+        at = self._silences, self._version, self._epoch  # how many devices each covers may change
+        if told is None or told.at != at:
+            row: SilencesRow = {"silences": self._silence_rows()}
+            told = _Silences(at, bool(row["silences"]), json.dumps(row).encode())
+            self._silences_told = told
+        return [Message("silences", (told.data,))] if told.some or not anew else []
 
     def _row(self, udid: str) -> tuple[DeviceView | None, bytes]:
         found = self._rows.get(udid)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from agent import __version__
 from agent.clock import timestamp
@@ -14,12 +14,14 @@ from agent.store import SQLITE_VERSION
 from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.clock import Clock
-    from agent.sources.registry import Row
     from agent.store import Store
     from agent.tasks import Tasks
     from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.views import Census
     from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
 
@@ -145,27 +147,31 @@ class Health:
 
     def row(self) -> HealthRow:
         """Whether it does its work, and what does not work, in the operator's words."""
+        return self._row(self._missed(self._pipeline.views.census()))
+
+    def _row(self, missed: Mapping[SourceName, str]) -> HealthRow:
         return {
             "ready": self.ready,
             "version": __version__,
             "since": timestamp(self.started_ms),
-            "problems": self._problems(),
+            "problems": self._problems(missed),
             "reload": self.reloaded.row(),
         }
 
     def status(self) -> StatusRow:
         """That, and how the usage sources and the store stand."""
         usage = [_usage_row(source) for source in self._poller.report()]
+        missed = self._missed(self._pipeline.views.census())
         return {
-            **self.row(),
+            **self._row(missed),
             "silences": self._silences.count,
-            "sources": [self._source_row(name) for name in SourceName],
+            "sources": [self._source_row(name, missed) for name in SourceName],
             "usage": usage,
             "store": self._store_row(),
             "host": self._host,
         }
 
-    def _source_row(self, name: SourceName) -> SourceRow:
+    def _source_row(self, name: SourceName, missed: Mapping[SourceName, str]) -> SourceRow:
         pipeline = self._pipeline
         reason = pipeline.down.get(name, "")
         state: Literal["up", "starting", "down", "resting", "off"] = "up"
@@ -174,7 +180,7 @@ class Health:
         elif name in pipeline.waiting:
             state = "starting"
         elif reason:
-            state = "down" if self._is_missed(row_of(name)) else "resting"
+            state = "down" if name in missed else "resting"
         return {
             "source": name,
             "state": state,
@@ -205,14 +211,10 @@ class Health:
         parts = [f"{count} {state}" for state, count in sorted(counts.items())] or ["no devices"]
         if census.silenced:
             parts.append(f"{census.silenced} silenced")
-        return "; ".join([", ".join(parts), *self._problems()])
+        return "; ".join([", ".join(parts), *self._problems(self._missed(census))])
 
-    def _problems(self) -> list[str]:
-        problems = [
-            f"{name}: {reason}"
-            for name, reason in sorted(self._pipeline.down.items())
-            if self._is_missed(row_of(name))
-        ]
+    def _problems(self, missed: Mapping[SourceName, str]) -> list[str]:
+        problems = [f"{name}: {reason}" for name, reason in sorted(missed.items())]
         store = self._store.health
         if not store.ok:
             problems.append(f"store: {store.error} ({store.unstored} changes wait in memory)")
@@ -225,12 +227,17 @@ class Health:
         problems += self._tasks.problems
         return problems
 
-    def _is_missed(self, source: Row[Any]) -> bool:
-        """Usbmuxd comes and goes with the first and the last iPhone; so may its support."""
-        return not source.rests or any(
-            platform is source.platform and state is not DeviceState.UNPLUGGED
-            for platform, state in self._pipeline.views.census().states
-        )
+    def _missed(self, census: Census) -> dict[SourceName, str]:
+        """The sources that cannot see and are wanted, each with its reason.
+
+        Usbmuxd comes and goes with the first and the last iPhone; so may its support.
+        """
+        here = {platform for platform, state in census.states if state is not DeviceState.UNPLUGGED}
+        return {
+            name: reason
+            for name, reason in self._pipeline.down.items()
+            if not row_of(name).rests or row_of(name).platform in here
+        }
 
 
 def _usage_row(source: SourceReport) -> UsageRow:

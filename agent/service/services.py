@@ -68,6 +68,11 @@ class Services:
         """Where the page is, of what is served at that HOST:PORT."""
         return page_of(self.live.config.api, served)
 
+    @property
+    def takes_token(self) -> bool:
+        """Whether there is one that changes over TCP may bear."""
+        return self.live.config.api.token is not None
+
     def tcp_token(self) -> str | None:
         """What changes over TCP must bear; None: they are not served. May raise SecretError."""
         token = self.live.config.api.token

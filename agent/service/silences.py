@@ -47,7 +47,9 @@ class SilenceDesk:
 
     def rows(self) -> list[SilenceRow]:
         """The silences in force, oldest first."""
-        return [self._row(silence) for silence in self._silences.all()]
+        silences = self._silences.all()
+        covered = self._pipeline.views.covered(silences)
+        return [_row(silence, covered[silence.id]) for silence in silences]
 
     async def add(
         self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
@@ -59,20 +61,24 @@ class SilenceDesk:
         """
         if kind is SilenceKind.DEVICE:
             value = self._devices.udid(value)
-        return self._row(await self._silences.add(kind, value, reason, ends_ms, by))
+        return self._row_of(await self._silences.add(kind, value, reason, ends_ms, by))
 
     async def end(self, silence_id: str, by: str) -> SilenceRow:
         """End one before its time."""
-        return self._row(await self._silences.end(silence_id, by))
+        return self._row_of(await self._silences.end(silence_id, by))
 
-    def _row(self, silence: Silence) -> SilenceRow:
-        return {
-            "id": silence.id,
-            "kind": silence.kind,
-            "value": silence.value,
-            "reason": silence.reason,
-            "by": silence.by,
-            "since": timestamp(silence.since_ms),
-            "ends": timestamp(silence.ends_ms),
-            "devices": self._pipeline.views.covered(silence),
-        }
+    def _row_of(self, silence: Silence) -> SilenceRow:
+        return _row(silence, self._pipeline.views.covered([silence])[silence.id])
+
+
+def _row(silence: Silence, devices: int) -> SilenceRow:
+    return {
+        "id": silence.id,
+        "kind": silence.kind,
+        "value": silence.value,
+        "reason": silence.reason,
+        "by": silence.by,
+        "since": timestamp(silence.since_ms),
+        "ends": timestamp(silence.ends_ms),
+        "devices": devices,
+    }

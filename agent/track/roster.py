@@ -178,14 +178,19 @@ class Roster:
 
     def entry(self, udid: str) -> DeviceEntry | None:
         """What the file says of the device: of its UDID, else of its address or serial."""
+        return self._said_of(udid, self._devices.aliases(udid)) if self._config.devices else None
+
+    def _said_of(self, udid: str, aliases: Iterable[str]) -> DeviceEntry | None:
         if not self._config.devices:
             return None
-        names = (udid, *self._devices.aliases(udid))
+        names = (udid, *aliases)
         return next((entry for name in names if (entry := self._config.device(name))), None)
 
     def visibility(self, udid: str) -> Visibility:
         """Who learns of it, by the file."""
-        entry = self.entry(udid)
+        return self._visibility_by(self.entry(udid))
+
+    def _visibility_by(self, entry: DeviceEntry | None) -> Visibility:
         if entry is not None:
             # Listing a phone is a wish to see it, even where unlisted ones are left out.
             if entry.visibility is not None:
@@ -196,8 +201,8 @@ class Roster:
 
     def device(self, udid: str) -> Device:
         """The device as callbacks tell of it, with what the file says of it."""
-        facts = self._devices[udid].facts
-        entry = self.entry(udid)
+        facts, aliases = self._devices[udid].facts, self._devices.aliases(udid)
+        entry = self._said_of(udid, aliases)
         own = facts.name or facts.model
         return Device(
             udid,
@@ -206,8 +211,8 @@ class Roster:
             model=facts.model,
             port=facts.port,
             tags=entry.tags if entry else (),
-            visibility=self.visibility(udid),
-            aliases=self._devices.aliases(udid),
+            visibility=self._visibility_by(entry),
+            aliases=aliases,
         )
 
 

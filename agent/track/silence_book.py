@@ -169,6 +169,16 @@ def _keys(device: Device) -> Iterator[tuple[SilenceKind, str]]:
         yield SilenceKind.HUB, hub
 
 
+def covered(silences: Iterable[Silence], devices: Iterable[Device]) -> dict[str, int]:
+    """How many of the devices each silence names, by its id, whatever other one does."""
+    named = {silence.id: (silence.kind, silence.value) for silence in silences}
+    counts = dict.fromkeys(named.values(), 0)
+    for device in devices:
+        for key in counts.keys() & set(_keys(device)):
+            counts[key] += 1
+    return {id_: counts[key] for id_, key in named.items()}
+
+
 def hubs_of(port: str) -> Iterator[str]:
     """All that what is at that port hangs on, itself first: `1-4.2`, `1-4`, `usb1`."""
     while "." in port:

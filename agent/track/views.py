@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
 from agent.track.derive import Track, is_here
 from agent.track.roster import Tracked
-from agent.track.silence_book import SilenceBook, last_told
+from agent.track.silence_book import covered, last_told
 from agent.usage.base import Phone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from agent.model import Sighting, Silence, SourceName
     from agent.track.hanging import Where
     from agent.track.identity import Identities
@@ -108,14 +110,10 @@ class Views:
                     silenced += self._silences.of(self._roster.device(udid)) is not None
         return Census(states, flapping, silenced)
 
-    def covered(self, silence: Silence) -> int:
-        """How many devices that are shown a silence names, whatever other one does."""
-        book = SilenceBook((silence,))
-        return sum(
-            book.names(self._roster.device(udid))
-            for udid in self._devices.udids
-            if self._roster.shown(udid)
-        )
+    def covered(self, silences: Sequence[Silence]) -> dict[str, int]:
+        """How many devices that are shown each silence names, by its id."""
+        shown = filter(self._roster.shown, self._devices.udids) if silences else ()
+        return covered(silences, map(self._roster.device, shown))
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID."""

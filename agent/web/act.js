@@ -3,17 +3,21 @@
 import { el } from "./dom.js";
 import { session, show } from "./session.js";
 
+/** A line for what goes wrong. */
+export const errorLine = () => el("p", { class: "error", role: "alert" });
+
 /**
- * Do what a button stands for, signed in, and once at a time.
+ * Do what a button stands for: signed in, and once at a time.
  *
- * @param {HTMLButtonElement} button
+ * @param {HTMLButtonElement | HTMLFieldSetElement} button Or what has several controls for it.
  * @param {Element} line Says what went wrong.
  * @param {() => Promise<unknown>} work
+ * @param {boolean} [reading] Anybody may.
  * @returns {Promise<boolean>} Whether it was done.
  */
-export async function act(button, line, work) {
-  if (button.disabled || !(await session.toChange())) return false;
-  const focused = document.activeElement === button;
+export async function act(button, line, work, reading) {
+  if (button.disabled || !(reading || (await session.toChange()))) return false;
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
   button.disabled = true;
   show(line, null);
   try {
@@ -24,7 +28,7 @@ export async function act(button, line, work) {
     return false;
   } finally {
     button.disabled = false;
-    if (focused && document.activeElement === document.body) button.focus();
+    if (button.contains(focused) && [focused, document.body].includes(/** @type {HTMLElement} */ (document.activeElement))) focused?.focus();
   }
 }
 
@@ -35,30 +39,31 @@ export async function act(button, line, work) {
  * @param {(Node | string)[]} parts
  * @param {string} word Of the button that does it.
  * @param {() => Promise<unknown>} work
+ * @param {boolean} [stays] It is done again and again, and at once.
  */
-export async function modal(title, parts, word, work) {
+export async function modal(title, parts, word, work, stays) {
   if (!(await session.toChange())) return;
-  const line = el("p", { class: "error", role: "alert", id: "modal-error" });
-  const button = el("button", { type: "submit", class: "main" }, word);
-  const cancel = el("button", { type: "button", onclick: () => box.close() }, "Cancel");
-  const form = el("form", {}, el("h2", { id: "modal-title" }, title), parts, line, el("div", { class: "acts" }, button, cancel));
-  const box = el("dialog", { "aria-labelledby": "modal-title", onclose: () => box.remove() }, form);
-  form.addEventListener("submit", async (event) => {
+  const line = errorLine();
+  line.id = "modal-error";
+  const button = el("button", { class: "main" }, word);
+  const box = el("dialog", { "aria-label": title, onclose: () => box.remove() });
+  const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
-    if (await act(button, line, work)) box.close();
-  });
+    if ((await act(button, line, work)) && !stays) box.close();
+  };
+  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: () => box.close() }, stays ? "Close" : "Cancel"))));
   document.body.append(box);
   box.showModal();
+  if (stays) button.click();
 }
 
 /**
- * A labelled field of a form; the form's error is read with it.
+ * A labelled field of such a form.
  *
  * @param {string} label
- * @param {HTMLInputElement | HTMLSelectElement} field With an id.
- * @returns {HTMLElement}
+ * @param {HTMLInputElement | HTMLSelectElement} field
  */
 export function field(label, field) {
   field.setAttribute("aria-describedby", "modal-error");
-  return el("div", { class: "field" }, el("label", { for: field.id }, label), field);
+  return el("label", { class: "field" }, label, field);
 }

@@ -76,6 +76,23 @@ export function fill(parent, ...children) {
   }
 }
 
+/** What each shows. @type {WeakMap<Element, string>} */
+const drawn = new WeakMap();
+
+/**
+ * Fill an element anew where what it shows is other data than before.
+ *
+ * @param {Element} node
+ * @param {unknown} data
+ * @param {() => (Child | Child[])[]} make
+ */
+export function part(node, data, make) {
+  const text = JSON.stringify(data);
+  if (drawn.get(node) === text) return;
+  drawn.set(node, text);
+  fill(node, ...make());
+}
+
 /**
  * Bring the children of an element into this order. Few are moved: of two that stand wrongly the
  * one that has the longer way. The focus comes back to one that had to move.

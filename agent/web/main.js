@@ -5,6 +5,7 @@ import { byId, el, fill, say } from "./dom.js";
 import { shape, tick } from "./format.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
+import { sessionToken } from "./token.js";
 import * as agent from "./views/agent.js";
 import * as deliveries from "./views/deliveries.js";
 import * as devices from "./views/devices.js";
@@ -20,6 +21,7 @@ import * as webhooks from "./views/webhooks.js";
  * @typedef {object} View One that is open.
  * @property {(route: Route) => void} update The address changed, within this view.
  * @property {() => void} close Listen to nothing any more.
+ * @property {() => boolean} [leave] May the address change? Asks whoever looks, where something would be lost.
  *
  * @typedef {object} ViewModule
  * @property {string} title
@@ -96,7 +98,10 @@ function showStanding() {
     fill(node, shape(sign), " ", word);
   }
   document.documentElement.classList.toggle("gone", live.standing === "gone");
-  if (live.standing === "live") void showHost();
+  if (live.standing === "live") {
+    void showHost();
+    if (sessionToken()) void session.look(); // an agent that was restarted knows no sessions
+  }
   showBanner();
 }
 
@@ -117,6 +122,7 @@ async function showHost() {
 
 function showWho() {
   const button = byId("sign");
+  button.hidden = session.asker.by === "socket"; // a proxy on it: whoever comes may do everything
   say(button, session.mayChange ? "Sign out" : "Sign in to change");
   const who = session.asker.session?.user;
   button.title = who ? `Signed in as ${who}` : session.mayChange ? "Signed in with the API's token" : "";
@@ -172,9 +178,15 @@ for (const button of document.querySelectorAll("[data-close]")) {
 live.addEventListener("standing", showStanding);
 live.addEventListener("transitions", (event) => announce(/** @type {CustomEvent} */ (event)));
 session.addEventListener("change", showWho);
-addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#code=")) void session.bring().then(() => session.look());
-  else show();
+addEventListener("hashchange", ({ oldURL }) => {
+  if (location.hash.startsWith("#code=")) {
+    void session.bring().then(() => session.look());
+    history.replaceState(null, "", oldURL); // what is shown stays
+  } else if (shown?.view.leave?.() === false) {
+    history.pushState(null, "", oldURL);
+  } else {
+    show();
+  }
 });
 setInterval(tick, 1000);
 

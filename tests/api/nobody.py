@@ -68,6 +68,10 @@ class Nobody:
     def page(self, served: str) -> Page:
         return page_of(self.api, served)
 
+    @property
+    def takes_token(self) -> bool:
+        return self.token is not None
+
     def tcp_token(self) -> str | None:
         return self.token
 

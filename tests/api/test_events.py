@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from agent.api.limits import Limits
 from agent.api.server import ApiServer
 from agent.errors import BusyError
+from agent.model import SilenceKind
 from agent.service import events as module
 from agent.service.devices import Devices
 from agent.service.events import Events, Selection
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.service.services import Services
+    from agent.service.silences import SilenceRow
 
 
 class Served(Nobody):
@@ -38,10 +41,16 @@ class Served(Nobody):
         self.house = made
         self.devices = Devices(made.pipeline, "rack-1")  # type: ignore[assignment]  # of the base: Nobody
         self.silences = SilenceDesk(made.silences, Devices(made.pipeline, "rack-1"), made.pipeline)
-        self.events = Events(made.pipeline, made.store, "rack-1", self.silences.rows, heartbeat)
+        self.events = Events(made.pipeline, made.store, "rack-1", self._rows, heartbeat)
+        self.asked = 0
+        """How often the silences' rows were made."""
         made.news.subscribe(Topic.DEVICE, self.events.changed)
         made.news.subscribe(Topic.TRANSITION, lambda _: self.events.stored())
         made.news.subscribe(Topic.SILENCE, lambda _: self.events.silences_changed())
+
+    def _rows(self) -> list[SilenceRow]:
+        self.asked += 1
+        return self.silences.rows()
 
     async def readers(self, count: int) -> None:
         """Wait until there are so many."""
@@ -95,6 +104,34 @@ async def test_an_idle_reader_hears_that_the_agent_is_there_and_where_to_go_on(p
             assert stream.last_id.startswith("2-"), "behind what the filter left out, too"
             assert not reading.done(), "a heartbeat is no message"
             reading.cancel()
+
+
+async def test_all_readers_are_told_of_silences_that_were_looked_up_once(place: Path) -> None:
+    """Each row counts the devices that it covers: a hundred readers must not count them each."""
+    async with served(place) as agent, contextlib.AsyncExitStack() as stack:
+        agent.plug("ce09")
+        streams = [await stack.enter_async_context(follow(place / "s")) for _ in range(20)]
+        for stream in streams:
+            await stream.until("snapshot")
+        ends_ms = agent.silences.now_ms + 60_000
+        made = await agent.silences.add(SilenceKind.ALL, "", "cables", ends_ms, "alice")
+        for stream in streams:
+            told = (await stream.until("silences")).data["silences"]
+            assert [(each["id"], each["devices"]) for each in told] == [(made["id"], 1)]
+        assert agent.asked <= 2, "once, and once more where the devices' rows came in between"
+        agent.plug("r58m", "1-2")
+        async with follow(place / "s") as late:
+            assert len((await late.until("snapshot")).data["devices"]) == 2
+            assert (await late.until("silences")).data["silences"][0]["devices"] == 2
+        await agent.silences.end(made["id"], "alice")
+        for stream in streams:
+            while (await stream.until("silences")).data != {"silences": []}:
+                pass
+    async with served(place / "other") as agent, follow(place / "other" / "s") as stream:
+        await stream.until("snapshot")
+        agent.plug("ce09")
+        await stream.until("device")
+        assert agent.asked <= 1, "with none there is nothing to be told"
 
 
 async def test_a_reader_too_many_is_told_so(place: Path) -> None:

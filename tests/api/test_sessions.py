@@ -8,6 +8,7 @@ import socket
 import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, cast
+from unittest.mock import patch
 
 import aiohttp
 import pytest
@@ -19,6 +20,7 @@ from agent.api.limits import Limits
 from agent.api.routes import MATTERS
 from agent.api.server import ApiServer
 from agent.config import Api
+from agent.errors import SecretError
 from agent.service.attempts import BURST, SECONDS
 from agent.service.sessions import CODE_SECONDS, IDLE_SECONDS, MOST, PREFIX
 from tests.api.nobody import Nobody
@@ -278,8 +280,9 @@ async def test_who_guesses_is_slowed_and_a_session_never_is(desk: Desk) -> None:
         else:
             answer = await desk.ask("POST", "/v1/sessions", {"code": f"wrong{number}"})
             assert answer == (401, "bad_code")
-    for bearer in ("wrong", "right", f"{PREFIX}wrong"):
+    for bearer in ("wrong", "right"):
         assert await desk.ask("POST", REPLAY, {}, bearer) == (429, "too_many_attempts")
+    assert await desk.ask("POST", REPLAY, {}, f"{PREFIX}wrong") == (401, "session_ended")
     assert await desk.ask("POST", "/v1/sessions", {"code": "x"}) == (429, "too_many_attempts")
     assert (await desk.ask("POST", REPLAY, {}, token))[0] == 200
     assert (await desk.ask("POST", "/v1/sessions", {"code": code}))[0] == 201
@@ -289,9 +292,31 @@ async def test_who_guesses_is_slowed_and_a_session_never_is(desk: Desk) -> None:
         REPLAY, json={}, headers={"Authorization": "Bearer right"}
     ) as response:
         assert response.headers["Retry-After"] == f"{SECONDS:.0f}"
-    desk.clock.advance(SECONDS)
+        assert f"again in {SECONDS:.0f} s" in (await response.json())["error"]["message"]
+    desk.clock.advance(SECONDS - 0.1)
+    async with desk.tcp.post(REPLAY, json={}, headers={"Authorization": "Bearer x"}) as response:
+        assert "again in 1 s" in (await response.json())["error"]["message"]
+        assert response.headers["Retry-After"] == "1"
+    desk.clock.advance(0.1)
     assert (await desk.ask("POST", REPLAY, {}, "right"))[0] == 200
     assert desk.agent.attempts.wrong == BURST
+
+
+async def test_browsers_whose_sessions_have_ended_slow_nobody(desk: Desk) -> None:
+    """After a restart each of them goes on asking, all by the address of one proxy."""
+    desk.agent.token = "right"
+    desk.agent.is_shut = True
+    token, id_ = await desk.log_in()
+    assert (await desk.ask("DELETE", f"/v1/sessions/{id_}", bearer=token))[0] == 200
+    for _ in range(2 * BURST):
+        assert await desk.ask("GET", "/v1/devices", bearer=token) == (401, "session_ended")
+        assert await desk.ask("GET", "/v1/sessions/current", bearer=token) == (401, "session_ended")
+    assert (await desk.ask("GET", "/v1/devices", bearer="right"))[0] == 200
+    assert desk.agent.attempts.wrong == 0
+    desk.agent.token = f"{PREFIX}like-one"
+    for _ in range(BURST):
+        assert (await desk.ask("GET", "/v1/devices", bearer=f"{PREFIX}guess"))[0] == 401
+    assert (await desk.ask("GET", "/v1/devices", bearer=f"{PREFIX}guess"))[0] == 429
 
 
 async def test_without_a_token_nothing_is_counted(desk: Desk) -> None:
@@ -357,3 +382,33 @@ async def test_tls_wants_a_pair_and_a_connection_that_begins_nothing_is_given_up
     for each in knocking:
         each.close()
     await server.close()
+
+
+async def test_an_address_that_closes_reading_is_closed_before_it_is_in_use(desk: Desk) -> None:
+    """A reload opens it before its configuration is in force: by the old one all may read."""
+    server = ApiServer(cast("Services", desk.agent))
+    new = await server.open_tcp("127.0.0.1:0", shut=True)
+    async with aiohttp.ClientSession(f"http://{new.address}") as client:
+        desk.tcp, before = client, desk.tcp
+        token, _ = await desk.log_in()
+        for path in ("/v1/devices", "/v1/events", "/metrics"):
+            assert await desk.ask("GET", path) == (401, "token_needed")
+        assert (await desk.ask("GET", "/-/healthy"))[0] == 200
+        assert (await desk.ask("GET", "/v1/devices", bearer=token))[0] == 200
+        assert (await desk.ask("GET", "/v1/sessions/current"))[1]["may_read"] is False
+        server.use_tcp(new)
+        assert (await desk.ask("GET", "/v1/devices"))[0] == 200, "as the configuration says"
+        assert (await desk.ask("GET", "/v1/sessions/current"))[1]["may_read"] is True
+        desk.tcp = before
+    await server.close()
+
+
+async def test_who_shows_no_token_is_told_so_though_the_right_one_cannot_be_read(
+    desk: Desk,
+) -> None:
+    desk.agent.is_shut = True
+    desk.agent.token = "right"
+    with patch.object(desk.agent, "tcp_token", side_effect=SecretError("secret file /etc/x")):
+        assert await desk.ask("GET", "/v1/devices") == (401, "token_needed")
+        assert await desk.ask("POST", REPLAY, {}) == (401, "bad_token")
+        assert await desk.ask("POST", REPLAY, {}, "right") == (500, "failed")

@@ -1,7 +1,8 @@
 """A Debian under QEMU (software emulation): boot it, run commands in it, cut its power.
 
 What `tests/lab/build` made is only read; each machine has a disk of its own, a copy. The files in
-`tests/lab/guest` are laid over it at every boot. Nothing of it has a network.
+`tests/lab/guest` are laid over it at every boot. It reaches nothing, and has no network until a
+scenario asks for its one card (`connect_network`), whose only peer is a port of this host.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any, Self
+
+from tests.fakes.adb_server import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "lab"
@@ -34,6 +37,12 @@ KERNEL_ARGUMENTS = (
     "systemd.default_timeout_start_sec=300",
     "systemd.mask=systemd-networkd-wait-online.service",
 )
+
+
+GUEST_ADDRESS = "10.0.2.15"
+"""Of the machine, where it has a network: QEMU's user network forwards to it."""
+PAGE_PORT = 9178
+"""Of the agent there."""
 
 
 class Done:
@@ -61,6 +70,8 @@ class Vm:
         self.directory = directory
         self.console = directory / "console.log"
         self.received = directory / "received.jsonl"
+        self.page_port = 0
+        """Of this host: leads to PAGE_PORT of the machine."""
         self.boots = 0
         self._qemu: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -89,12 +100,15 @@ class Vm:
         path = self.directory / "command"
         path.unlink(missing_ok=True)
         self.boots += 1
+        self.page_port = free_port()
+        forward = f"hostfwd=tcp:127.0.0.1:{self.page_port}-{GUEST_ADDRESS}:{PAGE_PORT}"
         self._qemu = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
                 *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
                 *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem"),
-                *("-smp", "2", "-m", "1536", "-nic", "none", "-no-reboot"),
+                *("-smp", "2", "-m", "1536", "-no-reboot"),
+                *("-nic", f"user,model=virtio-net-pci,restrict=on,{forward}"),
                 *("-kernel", str(BUILT / "kernel"), "-initrd", str(self.directory / "initramfs")),
                 *("-append", " ".join(KERNEL_ARGUMENTS)),
                 "-drive",
@@ -127,6 +141,13 @@ class Vm:
                 time.sleep(0.05)
         self._pending = b""
         self.run("true", limit=BOOT_LIMIT)
+
+    def connect_network(self) -> None:
+        """Give it its address: from then on `page_port` leads to the agent's port there."""
+        self.run("modprobe", "virtio_net")
+        card = self.run("sh", "-c", "ls -d /sys/class/net/e*").out.strip().rpartition("/")[2]
+        self.run("ip", "link", "set", card, "up")
+        self.run("ip", "address", "replace", f"{GUEST_ADDRESS}/24", "dev", card)
 
     def disconnect(self) -> None:
         """Leave it to others."""

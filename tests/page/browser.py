@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import json
 import os
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import async_playwright, expect
+from playwright.async_api import Error, async_playwright, expect
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from playwright.async_api import (
         Browser,
         BrowserContext,
+        CDPSession,
         ConsoleMessage,
         Page,
         Playwright,
@@ -52,6 +55,8 @@ NOT_REACHED = (
     r"|TIMED_OUT|FAILED)"
 )
 """What Chromium says on the console when the agent was killed, or answers nothing."""
+UNTRUSTWORTHY = "Cross-Origin-Opener-Policy header has been ignored"
+"""What it says where an address that is neither https nor this host is shown."""
 SHOTS = Path(__file__).parents[2] / "build" / "page"
 _AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 _GRAVE = {"serious", "critical"}
@@ -63,7 +68,7 @@ def refused(*statuses: int) -> str:
 
 
 @contextlib.asynccontextmanager
-async def chromium(playwright: Playwright, *arguments: str) -> AsyncIterator[Browser]:
+async def launched(playwright: Playwright, *arguments: str) -> AsyncIterator[Browser]:
     """A browser of its own, for tests that need other arguments; skips without one (not in CI)."""
     if shutil.which(CHROMIUM) is None:
         message = f"{CHROMIUM} is not here: apt-get install --no-install-recommends chromium"
@@ -80,11 +85,83 @@ async def chromium(playwright: Playwright, *arguments: str) -> AsyncIterator[Bro
 
 
 @contextlib.asynccontextmanager
-async def one_chromium() -> AsyncIterator[tuple[Playwright, Browser]]:
+async def one_chromium() -> AsyncIterator[Chromium]:
     """Playwright, and a browser of it."""
     expect.set_options(timeout=PATIENCE)
-    async with async_playwright() as playwright, chromium(playwright) as browser:
-        yield playwright, browser
+    async with async_playwright() as playwright, launched(playwright) as browser:
+        workers = Workers(await browser.new_browser_cdp_session())
+        await workers.start()
+        yield Chromium(playwright, browser, workers)
+
+
+class Chromium(NamedTuple):
+    """A browser, with what belongs to it."""
+
+    playwright: Playwright
+    browser: Browser
+    workers: Workers
+
+
+class Workers:
+    """The shared workers of a browser, of which playwright tells nothing (CDP does)."""
+
+    def __init__(self, session: CDPSession) -> None:
+        self._session = session
+        self._count = itertools.count(1)
+        self._contexts: dict[str, str] = {}
+        """Session → the window's id."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.requests: list[tuple[str, str]] = []
+        """Window's id and URL of each, but for those of a worker's first moments."""
+        self.complaints: list[tuple[str, str]] = []
+
+    async def start(self) -> None:
+        """Hear of those that come."""
+        self._session.on("Target.targetCreated", self._created)
+        self._session.on("Target.receivedMessageFromTarget", self._told)
+        only = [{"type": "shared_worker"}]
+        await self._session.send("Target.setDiscoverTargets", {"discover": True, "filter": only})
+
+    def asked(self, window: str) -> list[str]:
+        """The URLs that a window's workers asked for."""
+        return [url for id_, url in self.requests if id_ == window]
+
+    def _created(self, event: dict[str, Any]) -> None:
+        target = event["targetInfo"]
+        if target["type"] == "shared_worker":
+            task = asyncio.create_task(self._attach(target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _attach(self, target: dict[str, Any]) -> None:
+        with contextlib.suppress(Error):  # it has ended
+            where = {"targetId": target["targetId"], "flatten": False}
+            session = (await self._session.send("Target.attachToTarget", where))["sessionId"]
+            self._contexts[session] = target["browserContextId"]
+            for method in ("Runtime.enable", "Network.enable", "Log.enable"):
+                message = json.dumps({"id": next(self._count), "method": method})
+                await self._session.send(
+                    "Target.sendMessageToTarget", {"sessionId": session, "message": message}
+                )
+
+    def _told(self, event: dict[str, Any]) -> None:
+        window = self._contexts.get(event["sessionId"], "")
+        message = json.loads(event["message"])
+        told = message.get("params", {})
+        match message.get("method"):
+            case "Network.requestWillBeSent":
+                self.requests.append((window, told["request"]["url"]))
+            case "Runtime.exceptionThrown":
+                details = told["exceptionDetails"]
+                text = details.get("exception", {}).get("description") or details["text"]
+                self.complaints.append((window, f"worker, uncaught: {text}"))
+            case "Runtime.consoleAPICalled" if told["type"] == "error":
+                words = [str(each.get("value", each.get("description"))) for each in told["args"]]
+                self.complaints.append((window, f"worker, console: {' '.join(words)}"))
+            case "Log.entryAdded" if told["entry"]["level"] == "error":
+                entry = told["entry"]
+                text = f"worker, log: {entry['text']} ({entry.get('url', '')})"
+                self.complaints.append((window, text))
 
 
 class Window:
@@ -95,12 +172,14 @@ class Window:
     A test says before what it expects: `allow`, `visits`.
     """
 
-    def __init__(self, context: BrowserContext, home: str) -> None:
+    def __init__(self, context: BrowserContext, home: str, workers: Workers | None = None) -> None:
         self.context = context
+        self._workers = workers
+        self._id = ""
+        """Of the context, as the browser has it."""
         self.origins = {origin_of(home)}
         self.requests: list[str] = []
-        """Every URL that was asked for, by pages and their frames; those of a shared worker are
-        in `worker_requests`."""
+        """Every URL that pages and their frames asked for."""
         self.failed: list[str] = []
         """`URL: why` of each request that got no answer."""
         self.complaints: list[str] = []
@@ -132,18 +211,32 @@ class Window:
     async def tab(self, url: str = "") -> Page:
         """One more tab, at that address."""
         page = await self.context.new_page()
+        if not self._id:
+            session = await self.context.new_cdp_session(page)
+            told = await session.send("Target.getTargetInfo")
+            self._id = told["targetInfo"]["browserContextId"]
+            await session.detach()
         page.set_default_timeout(PATIENCE)
         if url:
             await page.goto(url)
         return page
 
+    @property
+    def worker_requests(self) -> list[str]:
+        """Every URL that its shared workers asked for."""
+        return [] if self._workers is None else self._workers.asked(self._id)
+
     def unexpected(self) -> list[str]:
         """Complaints that nobody expected."""
-        return [
-            each
-            for each in self.complaints
-            if not any(pattern.search(each) for pattern in self.allowed)
+        told = list(self.complaints)
+        if self._workers is not None:
+            told += [text for id_, text in self._workers.complaints if id_ == self._id]
+        told += [
+            f"foreign: of a worker: {url}"
+            for url in self.worker_requests
+            if origin_of(url) not in self.origins
         ]
+        return [each for each in told if not any(pattern.search(each) for pattern in self.allowed)]
 
     async def settle(self) -> None:
         """Hear what is still on its way from the browser."""

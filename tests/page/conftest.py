@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import pytest_asyncio
 
-from tests.page.browser import Window, one_chromium
+from tests.page.browser import Chromium, Window, one_chromium
 from tests.page.kit import Lab, opened
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from playwright.async_api import Browser, Page, Playwright
+    from playwright.async_api import Browser, Page
 
     MakeLab = Callable[..., Awaitable[Lab]]
     MakeWindow = Callable[..., Awaitable[Window]]
@@ -34,16 +34,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest_asyncio.fixture(loop_scope="session", scope="session")
-async def both() -> AsyncIterator[tuple[Playwright, Browser]]:
-    """Playwright and this worker's browser."""
+async def chromium() -> AsyncIterator[Chromium]:
+    """This test worker's."""
     async with one_chromium() as made:
         yield made
-
-
-@pytest.fixture
-def playwright(both: tuple[Playwright, Browser]) -> Playwright:
-    """For a browser of one's own: `chromium(playwright, "--argument")`."""
-    return both[0]
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -65,16 +59,14 @@ async def lab(make_lab: MakeLab) -> Lab:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def make_window(
-    make_lab: MakeLab, both: tuple[Playwright, Browser]
-) -> AsyncIterator[MakeWindow]:
+async def make_window(make_lab: MakeLab, chromium: Chromium) -> AsyncIterator[MakeWindow]:
     """More windows, each of a lab; they are closed, and judged, before the labs end."""
     del make_lab  # asked for so that it ends later
     windows: list[Window] = []
 
     async def make(lab: Lab, browser: Browser | None = None, **how: Any) -> Window:
-        context = await (browser or both[1]).new_context(**how)
-        windows.append(Window(context, lab.base))
+        context = await (browser or chromium.browser).new_context(**how)
+        windows.append(Window(context, lab.base, None if browser else chromium.workers))
         await windows[-1].ready()
         return windows[-1]
 

@@ -113,9 +113,7 @@ async def test_phones_hang_at_their_ports_and_change_there(
     await expect(page).to_have_url(f"{lab.base}#/devices/SERIAL0003")
 
 
-async def test_a_hub_that_is_lost_stands_on_top(
-    make_lab: MakeLab, make_window: MakeWindow
-) -> None:
+async def test_a_hub_that_is_lost_stands_on_top(make_lab: MakeLab, make_window: MakeWindow) -> None:
     lab = await make_lab(scripted=True, phones=9)
     page = await (await make_window(lab)).tab(f"{lab.base}#/ports")
     await expect(at(page, "1-2.2")).to_contain_text("Online")

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import pwd
 import re
 import socket
 import ssl
@@ -153,6 +154,35 @@ async def test_from_the_command_to_the_audit_line_and_a_restart_ends_it(desk: De
     token, _ = await desk.log_in()
     assert (await desk.ask("POST", "/v1/reload", bearer=token))[0] == 200
     assert await desk.agent.stop() == 0
+
+
+async def test_what_a_session_does_is_its_users(desk: Desk) -> None:
+    """A silence of the page names who asked for the session, not the browser's port."""
+    await desk.start()
+    token, id_ = await desk.log_in()
+    user = pwd.getpwuid(os.getuid()).pw_name
+    wanted = {"all": True, "seconds": 60, "reason": "cables"}
+    status, row = await desk.ask("POST", "/v1/silences", wanted, bearer=token)
+    assert (status, row["by"]) == (201, user)
+    assert (await desk.ask("DELETE", f"/v1/silences/{row['id']}", bearer=token))[0] == 200
+    assert await desk.agent.stop() == 0
+    for name in ("silence.begun", "silence.ended"):
+        assert [f"by={user}" in line for line in desk.agent.log if name in line] == [True]
+    changes = [line for line in desk.agent.log if "api.change" in line and "/silences" in line]
+    assert [f"session={id_} " in line and f"user={user}" in line for line in changes] == [True] * 2
+
+
+async def test_a_session_begins_over_the_socket_too(desk: Desk) -> None:
+    """As through a proxy in front of it, or `ssh -L`."""
+    await desk.start()
+    code = (await desk.agent.api("POST", "/v1/sessions/code"))[1]["code"]
+    status, row = await desk.agent.api("POST", "/v1/sessions", {"code": code})
+    assert status == 201, row
+    id_ = row["session"]["id"]
+    assert await desk.agent.stop() == 0
+    (line,) = [line for line in desk.agent.log if f"session={id_}" in line]
+    assert f" uid={os.getuid()} " in f"{line} "
+    assert "status=201" in line
 
 
 async def test_streams_end_with_what_lets_them_be_read(desk: Desk) -> None:

@@ -15,6 +15,7 @@ from agent.track.silence_book import (
     Debt,
     SilenceBook,
     check,
+    covered,
     debt_after,
     debt_of,
     hubs_of,
@@ -56,6 +57,41 @@ def silence(kind: SilenceKind, value: str = "", *, id_: str = "00000001", ends: 
 def test_what_a_silence_covers(kind: SilenceKind, value: str, covers: bool) -> None:
     book = SilenceBook([silence(kind, value)])
     assert (book.of(PHONE, NOW) is not None) is covers
+
+
+KINDS = [
+    (SilenceKind.ALL, ""),
+    (SilenceKind.DEVICE, "phone-1"),
+    (SilenceKind.TAG, "rack-1"),
+    (SilenceKind.TAG, "rack-2"),
+    (SilenceKind.PLATFORM, "ios"),
+    (SilenceKind.HUB, "usb1"),
+    (SilenceKind.HUB, "1-4"),
+]
+
+
+@given(
+    st.lists(st.sampled_from(KINDS)),
+    st.lists(
+        st.tuples(
+            st.sampled_from(Platform),
+            st.sampled_from(("", "1-4", "1-4.2", "2-4")),
+            st.lists(st.sampled_from(("rack-1", "rack-2"))),
+        )
+    ),
+)
+def test_how_many_devices_each_silence_covers_is_counted_in_one_pass(
+    kinds: list[tuple[SilenceKind, str]], phones: list[tuple[Platform, str, list[str]]]
+) -> None:
+    silences = [silence(*each, id_=f"{number:08x}") for number, each in enumerate(kinds)]
+    devices = [
+        Device(f"phone-{number}", platform, "Phone", port=port, tags=tuple(tags))
+        for number, (platform, port, tags) in enumerate(phones)
+    ]
+    one_pass = iter(devices)  # 500 silences must not look at 1000 phones 500 times
+    assert covered(silences, one_pass) == {
+        each.id: sum(SilenceBook([each]).names(device) for device in devices) for each in silences
+    }
 
 
 def test_a_hub_is_a_whole_part_of_the_port_path() -> None:

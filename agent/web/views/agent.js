@@ -18,7 +18,7 @@ const BY = { start: "at the start", request: "as asked for", edit: "after a chan
  * @returns {import("../main.js").View}
  */
 export function open(root) {
-  const status = el("div", {}, el("p", { class: "dim" }, "Asking the agent …"));
+  const status = el("div", { class: "cards" }, el("p", { class: "dim" }, "Asking the agent …"));
   const error = el("p", { class: "error", role: "alert" });
   const reloadError = el("div", { class: "error", role: "alert" });
   const reload = act("Reload the configuration", reloadError, async () => {

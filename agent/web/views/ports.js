@@ -110,7 +110,7 @@ export function open(root, route) {
         head,
         el(/** @type {"h2"} */ (`h${Math.min(level, 6)}`), {}, name),
         kind && dim([named(hub), speed && rate(speed), kind === "empty" ? "gone" : `${used} ${size ? `of ${size} ` : ""}ports used`].filter(Boolean).join(" · ")),
-        kind && el("button", { type: "button", class: "link", "data-key": name, "aria-label": `Silence ${name}`, onclick: () => begin([{ kind: "hub", value: String(hub.port) }]) }, "Silence …"),
+        kind && el("button", { type: "button", class: "link", "data-key": name, "aria-label": `Silence ${name}`, onclick: () => begin([`hub ${String(hub.port)}`]) }, "Silence …"),
         hub.blocked && warn("blocked: ", hub.blocked),
         left?.map(cell),
       );
