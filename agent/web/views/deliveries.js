@@ -12,7 +12,7 @@ export const title = "Deliveries";
 
 /** Word, shape and colour of each. */
 const STATES = { pending: ["Waiting", "◌", "utilizing"], delivered: ["Delivered", "●", "online"], dead: ["Dead", "▲", "offline"], cancelled: ["Cancelled", "○", "unplugged"] };
-/** Rows of a page, and of the most that are kept fresh. */
+/** Rows of a page, and the most that are shown: all of them are kept fresh. */
 const [STEP, MOST] = [100, 1000];
 
 /** @param {string} iso @returns {string} As a field has it. */
@@ -63,16 +63,19 @@ export function open(root, route) {
   }));
   const error = el("p", { class: "error", role: "alert" });
   const note = el("p", { role: "status" });
-  const rows = el("tbody");
+  const rows = el("tbody", {
+    onclick: (/** @type {any} */ { target }) => !target.closest("a") && !String(getSelection()) && target.closest("tr").querySelector("a").click(),
+  });
   const table = el("table", {}, el("thead", {}, el("tr", {}, ["Created", "Device", "Webhook", "Tells", "Delivery", "Attempts"].map((text) => el("th", { scope: "col" }, text)))), rows);
   const empty = el("p", { class: "empty" }, "Asking the agent …");
   const older = el("button", { type: "button", onclick: more }, "Older");
+  const most = el("p", { class: "dim" }, `The newest ${MOST}. Choose a time for those before.`);
   const heading = el("h2", { tabindex: -1 }, "Delivery");
   const close = el("a", { class: "button" }, "Close");
   const again = el("button", { type: "button", class: "end", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
   const fault = el("p", { class: "error", role: "alert" });
   const parts = el("div");
-  const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, again, close), fault, parts));
+  const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, again, close), fault, parts));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("button", { type: "button", class: "end", onclick: replayAll }, "Replay the dead …")), form, error, note, beside);
 
   const filterOf = (/** @type {import("../main.js").Route} */ to) => Object.fromEntries([...to.query].filter(([name, value]) => name in fields && value));
@@ -92,7 +95,7 @@ export function open(root, route) {
     order(rows, shown.map((row) => {
       const made = nodes.get(row.id) ?? { node: el("tr"), text: "" };
       nodes.set(row.id, made);
-      const text = JSON.stringify([row, live.devices.get(row.udid)?.name, filter]);
+      const text = JSON.stringify([row, live.devices.get(row.udid)?.name]) + address("");
       if (text !== made.text) {
         const created = el("a", { href: address(row.id), "data-key": row.id }, at(row.created));
         fill(made.node, [created, ...words(row), row.attempts].map((part) => el("td", {}, .../** @type {any[]} */ ([part]).flat())));
@@ -103,7 +106,8 @@ export function open(root, route) {
     }));
     table.hidden = !shown.length;
     empty.hidden = !table.hidden;
-    older.hidden = next === null;
+    older.hidden = next === null || shown.length >= MOST;
+    most.hidden = shown.length < MOST;
   }
 
   /** @param {any} failed null: nothing. */
@@ -129,7 +133,7 @@ export function open(root, route) {
       if (wanted !== filter || aborted) return;
       const last = kept.findIndex((row) => row.id === told.deliveries.at(-1)?.id);
       const rest = last < 0 ? [] : kept.slice(last + 1);
-      shown = [...told.deliveries, ...rest];
+      shown = [...told.deliveries, ...rest].slice(0, MOST);
       if (!rest.length) next = told.next;
       since = new Date().toISOString();
       say(empty, "No callback matches.");
@@ -177,7 +181,8 @@ export function open(root, route) {
   }
 
   async function replayAll() {
-    const { state, ...which } = filter;
+    const which = { ...filter };
+    delete which.state;
     const how = el("p", { role: "status" }, "Counting …");
     const what = "They are sent again, oldest first, with the same ids and bodies. One that is past delivery.max_age gets one attempt.";
     void modal("Replay dead callbacks", [how, el("p", { class: "dim" }, what)], "Replay", () => replay(which).then(look.now));
@@ -281,7 +286,7 @@ function whole(row) {
   return [
     el("dl", { class: "facts" }, Object.entries(facts).flatMap(([name, value]) => [el("dt", {}, name), el("dd", {}, .../** @type {any[]} */ ([value]).flat())])),
     el("h3", {}, "Attempts"),
-    el("ul", { class: "plain" }, row.tries.map((one) => el("li", {}, at(one.at), ` ${one.status ?? "no answer"} in ${took(one.duration_ms)}`, el("div", { class: "error" }, one.error), one.answer && el("pre", {}, one.answer)))),
+    el("ul", { class: "plain tries" }, row.tries.map((one) => el("li", {}, at(one.at), ` ${one.status ?? "no answer"} in ${took(one.duration_ms)}`, el("div", { class: "error" }, one.error), one.answer && el("pre", {}, one.answer)))),
     el("h3", {}, "Headers"),
     el("pre", {}, Object.entries(row.headers).map(([name, value]) => `${name}: ${value}\n`)),
     el("h3", {}, "Body"),
