@@ -1,4 +1,4 @@
-"""The web page in a real Chromium: its size, its first paint, 1,000 phones with 50 changes a second.
+"""The web page in a real Chromium: size, first paint, 1,000 phones with 50 changes a second.
 
 The whole agent with phones of a scripted adb server. The changes are leases, taken and given back.
 A long task is one over 50 ms (the browser's `longtask`): nothing that is clicked or typed
@@ -40,7 +40,8 @@ new PerformanceObserver((list) => long.push(...list.getEntries().map((each) => e
 """
 LOADED = """() => {
   const of = (kind) => performance.getEntriesByType(kind);
-  const own = [...of("navigation"), ...of("resource")].filter((each) => !new URL(each.name).pathname.startsWith("/v1/"));
+  const own = [...of("navigation"), ...of("resource")]
+    .filter((each) => !new URL(each.name).pathname.startsWith("/v1/"));
   return {
     sent: own.reduce((sum, each) => sum + each.transferSize, 0),
     read: own.reduce((sum, each) => sum + each.decodedBodySize, 0),
