@@ -5,7 +5,7 @@ Every message says what happened, to which device, webhook, file or line, and wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agent.text import printable
@@ -29,6 +29,8 @@ class Problem:
     line: int
     column: int
     message: str
+    key: str = field(default="", compare=False)
+    """Which it is about: `hold.offline`, in a webhook or a device `tls.ca`; "": no single one."""
 
     def __str__(self) -> str:
         """One printable line: paths and values in it are the file's."""

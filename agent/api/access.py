@@ -14,12 +14,12 @@ import structlog
 from aiohttp import web
 
 from agent.api.errors import error_answer
-from agent.api.grant import NOBODY, SOCKET, Grant, digest_of
+from agent.api.grant import NOBODY, SOCKET, Grant
 from agent.api.guard import READING
 from agent.api.request import SERVICES, SHUT, TRUSTED, allow
 from agent.api.route import WHO_MAY
 from agent.service.attempts import whole_seconds
-from agent.service.sessions import PREFIX
+from agent.service.sessions import PREFIX, digest_of
 
 if TYPE_CHECKING:
     from aiohttp.typedefs import Handler
@@ -65,19 +65,30 @@ def judge(request: web.Request) -> Grant | web.Response:
 
 def _by_token(request: web.Request, token: str, wanted: str | None) -> Grant | web.Response:
     """By a token that is no session's: the right one, or one of a session that has ended."""
+    ended = token.startswith(PREFIX)
+    if ended and (wanted is None or not wanted.startswith(PREFIX)):
+        # No guess: a restart ends the sessions of all browsers, and none of them is to slow what
+        # comes from the same address with the right token.
+        return _session_ended()
     if (refusal := slowed(request)) is not None:
         return refusal
-    digest = digest_of(token)  # of one length, whatever is guessed
+    digest = digest_of(token)
     if wanted is not None and hmac.compare_digest(digest, digest_of(wanted)):
         return Grant("token", digest=digest)
     failed(request)
-    if token.startswith(PREFIX):
-        return _unauthorised(
-            "session_ended",
-            "this session has ended (12 h idle, logged out, or the agent was restarted): "
-            "'device-agent ui' begins another one",
-        )
-    return _unauthorised("bad_token", "this is not the token of [api] token")
+    return (
+        _session_ended()
+        if ended
+        else _unauthorised("bad_token", "this is not the token of [api] token")
+    )
+
+
+def _session_ended() -> web.Response:
+    return _unauthorised(
+        "session_ended",
+        "this session has ended (12 h idle, logged out, or the agent was restarted): "
+        "'device-agent ui' begins another one",
+    )
 
 
 def _without(request: web.Request, takes_token: bool) -> web.Response:
@@ -134,12 +145,13 @@ def slowed(request: web.Request) -> web.Response | None:
     wait = services.attempts.wait(address_of(request), services.monotonic())
     if not wait:
         return None
+    seconds = whole_seconds(wait)
     answer = error_answer(
         429,
         "too_many_attempts",
-        f"too many wrong tokens or codes from this address: try again in {wait:.0f} s",
+        f"too many wrong tokens or codes from this address: try again in {seconds} s",
     )
-    answer.headers["Retry-After"] = str(whole_seconds(wait))
+    answer.headers["Retry-After"] = str(seconds)
     return answer
 
 

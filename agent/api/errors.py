@@ -12,6 +12,7 @@ from agent.errors import (
     AgentError,
     BusyError,
     CannotWriteError,
+    ChangeRefusedError,
     ConfigError,
     DeviceHeldError,
     EditError,
@@ -98,7 +99,8 @@ def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> we
     if isinstance(error, web.HTTPException):
         return _answer_to_http(error, request)
     if isinstance(error, ConfigError):
-        return error_answer(422, "bad_config", str(error), problem_rows(error.problems))
+        problems = problem_rows(error.problems, sent=isinstance(error, ChangeRefusedError))
+        return error_answer(422, "bad_config", str(error), problems)
     status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
     return error_answer(status, code, str(error))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from agent.errors import AgentError
+from agent.service.sessions import digest_of
 
 if TYPE_CHECKING:
     from agent.service.services import Services
@@ -48,9 +48,3 @@ def _is_the_token(services: Services, digest: bytes) -> bool:
     except AgentError:
         return False
     return token is not None and hmac.compare_digest(digest_of(token), digest)
-
-
-def digest_of(token: str) -> bytes:
-    """What is kept of a token, and compared."""
-    # What is no UTF-8 came as half characters (PEP 383).
-    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

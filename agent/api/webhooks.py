@@ -10,7 +10,7 @@ from agent.api.request import SERVICES, body_of
 from agent.api.route import Foreign, Route, Routes
 from agent.config import json_schema
 from agent.service.webhook_editor import DeletedWebhook
-from agent.service.webhooks import SampleRow, WebhookDetail, WebhookRow
+from agent.service.webhooks import ListedWebhook, SampleRow, WebhookDetail, WebhookRow
 
 if TYPE_CHECKING:
     from agent.api.schema import Schema, Schemas
@@ -27,7 +27,7 @@ _REFUSED = {
 class WebhookList(TypedDict):
     """All webhooks."""
 
-    webhooks: list[WebhookRow]
+    webhooks: list[ListedWebhook]
 
 
 def _settings(schemas: Schemas) -> Schema:
@@ -53,7 +53,7 @@ def _change(schemas: Schemas) -> Schema:
 @routes.add(Route("GET", "/v1/webhooks", everything=True))
 async def list_webhooks(request: web.Request) -> WebhookList:
     """All webhooks, and how the delivery to each stands."""
-    return {"webhooks": request.app[SERVICES].webhooks.rows()}
+    return {"webhooks": await request.app[SERVICES].webhooks.rows()}
 
 
 @routes.add(Route("POST", "/v1/webhooks", status=201, takes=Foreign(_settings), errors=_REFUSED))
@@ -65,9 +65,8 @@ async def create_webhook(request: web.Request) -> WebhookRow:
 
 @routes.add(Route("GET", "/v1/webhooks/{name}", errors=_UNKNOWN))
 async def show_webhook(request: web.Request) -> WebhookDetail:
-    """One webhook, and what deleting it would cancel."""
-    services = request.app[SERVICES]
-    return await services.webhooks.show(services.live.webhook_id(request.match_info["name"]))
+    """One webhook, all that is set of it but for its secrets, and what deleting it would cancel."""
+    return await request.app[SERVICES].webhooks.show(request.match_info["name"])
 
 
 @routes.add(

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.cli.common import ask, load_or_exit
+from agent.cli.common import ask, load_or_exit, quoted
 from agent.cli.out import echo_err, printable
+from agent.config.which import Named, which
 from agent.errors import ApiError
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Config, Webhook
-    from agent.service.webhooks import KnownWebhook
+    from agent.service.webhooks import KnownDetail, KnownWebhook
 
 
 def rows(config_path: Path) -> list[KnownWebhook]:
@@ -20,12 +21,31 @@ def rows(config_path: Path) -> list[KnownWebhook]:
     try:
         found: list[KnownWebhook] = ask(config_path, "GET", "/v1/webhooks")["webhooks"]
     except ApiError as error:
-        if error.code != "unreachable":
-            raise
-        echo_err(printable(f"as the file says: {error}"))
-        _, config = load_or_exit(config_path)
+        config = _in_file(config_path, error)
         return [row_of(config, webhook) for webhook in config.webhooks]
     return found
+
+
+def detail(config_path: Path, name: str) -> KnownDetail:
+    """Likewise one of them, with all that is set of it but for its secrets."""
+    try:
+        found: KnownDetail = ask(config_path, "GET", f"/v1/webhooks/{quoted(name)}")
+    except ApiError as error:
+        config = _in_file(config_path, error)
+        from agent.service.webhooks import more_of  # noqa: PLC0415 - only without an agent
+
+        named = [Named(each.name, each.id, config.org_of(each)) for each in config.webhooks]
+        webhook = config.webhooks[which(name, named)]
+        return {**row_of(config, webhook), **more_of(webhook)}
+    return found
+
+
+def _in_file(config_path: Path, error: ApiError) -> Config:
+    """What it says, where no agent runs; any other error is raised on."""
+    if error.code != "unreachable":
+        raise error
+    echo_err(printable(f"as the file says: {error}"))
+    return load_or_exit(config_path)[1]
 
 
 def row_of(config: Config, webhook: Webhook) -> KnownWebhook:

@@ -13,8 +13,7 @@ from agent.cli.common import ask, config_option, group_config_option, quoted
 from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
-from agent.cli.webhook_rows import rows
-from agent.config.which import Named, which
+from agent.cli.webhook_rows import detail, rows
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -74,9 +73,7 @@ def _place(row: KnownWebhook) -> str:
 @click.option("--json", "_as_json", is_flag=True, help="What it prints anyhow.")
 def show(config_path: Path, name: str, _as_json: bool) -> None:
     """Show one webhook as JSON: the running agent's; that of the file where no agent runs."""
-    found = rows(config_path)
-    named = [Named(row["name"], row["id"], row["org_id"]) for row in found]
-    click.echo(json.dumps(found[which(typed(name), named)], indent=2))
+    click.echo(json.dumps(detail(config_path, typed(name)), indent=2))
 
 
 @command.command()

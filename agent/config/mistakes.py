@@ -39,6 +39,7 @@ def placed(mistakes: Iterable[Mistake], document: Documents) -> tuple[Problem, .
         Problem(
             *document.place(path),
             _subject(*document.home(path if about is None else about)) + message,
+            _key(path if about is None else about),
         )
         for path, message, about in mistakes
     }
@@ -56,15 +57,21 @@ def in_order(problems: Iterable[Problem], document: Documents) -> tuple[Problem,
 
 def _subject(document: Document, path: KeyPath) -> str:
     """`hold.offline: `, `webhook 'Board' url: `, `device 'ce09…' tags: `."""
-    parts = [part for part in path if isinstance(part, str)]
-    shown = ".".join(parts)
+    shown = _key(path)
     if len(path) > 1 and isinstance(path[1], int):
-        kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[parts[0]]
+        kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[str(path[0])]
         entry = _value(document.data, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
         who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
-        shown = f"{kind} {who} {'.'.join(parts[1:])}".rstrip()
+        shown = f"{kind} {who} {shown}".rstrip()
     return f"{shown}: " if shown else ""
+
+
+def _key(path: KeyPath) -> str:
+    """`hold.offline`; of one of several tables, inside of it: `url`."""
+    parts = [part for part in path if isinstance(part, str)]
+    in_entry = len(path) > 1 and isinstance(path[1], int)
+    return ".".join(parts[1:] if in_entry else parts)
 
 
 def _value(document: object, path: KeyPath) -> object:

@@ -196,6 +196,12 @@ class PrivateUrl(str):
             netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
         ).geturl()
 
+    @property
+    def is_bare(self) -> bool:
+        """Whether that is all of it."""
+        parts = urlsplit(self)
+        return "@" not in parts.netloc and not parts.query and not parts.fragment
+
     def __repr__(self) -> str:
         return f"<URL: {self.bare}>"
 

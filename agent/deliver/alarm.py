@@ -17,6 +17,8 @@ class Alarm:
         self._clock = clock
         self._ring = ring
         self._timer: Timer | None = None
+        self.at = 0.0
+        """When it rings, in monotonic seconds, while it is set."""
 
     @property
     def is_set(self) -> bool:
@@ -26,7 +28,9 @@ class Alarm:
     def set(self, delay: float) -> None:
         """Ring in `delay` seconds, and not when it was to ring before."""
         self.cancel()
-        self._timer = self._clock.call_later(max(0.0, delay), self._fire)
+        delay = max(0.0, delay)
+        self.at = self._clock.monotonic() + delay
+        self._timer = self._clock.call_later(delay, self._fire)
 
     def cancel(self) -> None:
         """Do not ring."""

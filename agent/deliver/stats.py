@@ -12,6 +12,7 @@ from agent.histogram import Histogram
 if TYPE_CHECKING:
     from agent.deliver.policy import Answer, Decision
     from agent.histogram import Tally
+    from agent.model import Attempt
 
 DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Seconds: from a receiver on the same host to the longest timeouts that make sense."""
@@ -41,6 +42,10 @@ class WebhookStats:
     last_error: str
     last_error_ms: int
     last_success_ms: int
+    last_attempt: Attempt | None
+    """Since the start."""
+    next_try_ms: int
+    """When what waits is tried again; 0: nothing waits, or it is held."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,7 @@ class Worker:
         self.counts = Counts()
         self._in_flight = 0
         self._unrecorded = 0
+        self._last: Attempt | None = None
         self._due = Alarm(shared.clock, self._wake_due)
         """For the first lane that waits."""
         self._due_at = 0.0
@@ -102,6 +103,8 @@ class Worker:
             last_error=breaker.last_error,
             last_error_ms=breaker.last_error_ms,
             last_success_ms=breaker.last_success_ms,
+            last_attempt=self._last,
+            next_try_ms=self._next_try_ms(),
         )
 
     def take(self, callback: Callback) -> None:
@@ -216,7 +219,7 @@ class Worker:
         self.counts.count(answer, decision)
         if self._edition == edition:
             self._judge(webhook, callback, decision, now)
-        attempt = Attempt(
+        attempt = self._last = Attempt(
             callback.message_id,
             answer.started_ms,
             answer.duration_ms,
@@ -344,6 +347,15 @@ class Worker:
         if at is not None and self._shared.running:
             self._due_at = at
             self._due.set(at - self._shared.clock.monotonic())
+
+    def _next_try_ms(self) -> int:
+        """By the wall clock as it is now; 0: nothing waits, or it is held."""
+        alarms = (self._resume,) if self.breaker.paused else (self._due, self._nudge)
+        at = min((alarm.at for alarm in alarms if alarm.is_set), default=None)
+        if at is None or self._webhook is None or not len(self.lanes):
+            return 0
+        clock = self._shared.clock
+        return clock.wall_ms() + round((at - clock.monotonic()) * 1000)
 
     def _wake_due(self) -> None:
         # A timer may come a moment early.

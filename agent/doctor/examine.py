@@ -8,10 +8,12 @@ the kernel keeps no thread of the agent.
 from __future__ import annotations
 
 import asyncio
+import copyreg
 import json
 import pickle
 import subprocess
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.config import check
@@ -27,10 +29,18 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.service.doctor import FindingRow
 
-LIMIT: Final = 30.0
-"""Seconds after which the process is ended; he takes 10, and a busy host lets him begin late."""
+LIMIT: Final = 60.0
+"""Seconds after which the process is ended: he takes 10; a busy host lets him begin late."""
 _TOLD: Final = 2000
 """Characters of what a process that failed has said: the last ones."""
+
+
+def _frozen(table: dict[str, Any]) -> MappingProxyType[str, Any]:
+    return MappingProxyType(table)
+
+
+# Plug-ins' options are such tables, which cannot be handed over by themselves.
+copyreg.pickle(MappingProxyType, lambda table: (_frozen, (dict(table),)))
 
 
 def examine(path: Path, environ: Mapping[str, str], config: Config) -> list[FindingRow]:
@@ -48,7 +58,7 @@ def examine(path: Path, environ: Mapping[str, str], config: Config) -> list[Find
     """
     try:
         done = subprocess.run(  # noqa: S603 - ourselves
-            [sys.executable, "-P", "-m", __name__],
+            [sys.executable, "-P", "-c", f"from {__name__} import answer; answer()"],
             input=pickle.dumps((path, dict(environ), config)),
             capture_output=True,
             timeout=LIMIT,
@@ -83,12 +93,8 @@ def _look(path: Path, environ: Mapping[str, str], config: Config) -> list[Findin
     ]
 
 
-def _main() -> None:
+def answer() -> None:
     """The process: what he is asked stands on stdin, and what he found on stdout."""
     asked: Any = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the agent that began this
-    answer, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no answer
-    json.dump(_look(*asked), answer)
-
-
-if __name__ == "__main__":
-    _main()
+    out, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no answer
+    json.dump(_look(*asked), out)

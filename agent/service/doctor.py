@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from agent.service.live import Live
 
     Examine = Callable[[Config], list["FindingRow"]]
-    """Looks at everything, given the configuration in force. Blocks for 10 s at most, hangs where
-    the kernel does; without secrets. Not to be called on the loop."""
+    """Looks at everything, given the configuration in force; without secrets. Blocks for some 10 s,
+    60 at most: not to be called on the loop."""
 
 log = structlog.get_logger(__name__)
 

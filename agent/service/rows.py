@@ -8,7 +8,7 @@ class and its keys (`agent.api.schema`). What JSON Schema can say beyond a type 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from agent.clock import timestamp
 
@@ -46,6 +46,8 @@ class ProblemRow(TypedDict):
     line: int
     column: int
     message: str
+    key: NotRequired[str]
+    """Where a webhook that was sent is refused: which key of it, as `url` or `tls.ca`; "": none."""
 
 
 class Place(NamedTuple):
@@ -63,11 +65,18 @@ def iso(ms: int) -> str | None:
     return timestamp(ms) if ms else None
 
 
-def problem_rows(problems: Iterable[Problem]) -> list[ProblemRow]:
-    """Mistakes as they are answered."""
-    return [
-        {"file": p.file, "line": p.line, "column": p.column, "message": p.message} for p in problems
-    ]
+def problem_rows(problems: Iterable[Problem], *, sent: bool = False) -> list[ProblemRow]:
+    """Mistakes as they are answered; `sent`: all of them are of what the request itself sent."""
+    rows: list[ProblemRow] = []
+    for each in problems:
+        row: ProblemRow = {
+            "file": each.file,
+            "line": each.line,
+            "column": each.column,
+            "message": each.message,
+        }
+        rows.append({**row, "key": each.key} if sent else row)
+    return rows
 
 
 def cursor_of(text: str) -> int:

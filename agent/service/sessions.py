@@ -107,7 +107,7 @@ class Sessions:
         if len(self._codes) >= MOST:
             del self._codes[next(iter(self._codes))]
         code = secrets.token_urlsafe(24)
-        self._codes[_digest(code)] = _Code(asker, self._clock.monotonic() + CODE_SECONDS)
+        self._codes[digest_of(code)] = _Code(asker, self._clock.monotonic() + CODE_SECONDS)
         return code
 
     def exchange(self, code: str, address: str) -> tuple[str, Session] | None:
@@ -116,7 +116,7 @@ class Sessions:
         None: there is no such code, or none any more.
         """
         self._expire()
-        given = _digest(code)
+        given = digest_of(code)
         # By all of them, each in the same time: how long it takes says nothing of any.
         found = [each for each in self._codes if hmac.compare_digest(each, given)]
         if not found:
@@ -128,7 +128,7 @@ class Sessions:
         now_ms = self._clock.wall_ms()
         session = Session(
             id=self._new_id(),
-            digest=_digest(token),
+            digest=digest_of(token),
             asker=asker,
             address=address,
             created_ms=now_ms,
@@ -141,7 +141,7 @@ class Sessions:
     def find(self, token: str) -> Session | None:
         """The session of that token, used now; None: none, or it has ended."""
         self._expire()
-        given = _digest(token)
+        given = digest_of(token)
         found = None
         for session in self._sessions.values():
             if hmac.compare_digest(session.digest, given):
@@ -219,6 +219,7 @@ class Sessions:
         return id_
 
 
-def _digest(text: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """What is kept of a token or a code, and compared: of one length, whatever is sent."""
     # What a client sends need not be characters: half of one is a digest like any other.
-    return hashlib.sha256(text.encode(errors="surrogatepass")).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

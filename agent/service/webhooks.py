@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, TypedDict
 
+from agent.clock import timestamp
+from agent.config import BasicAuth
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
 from agent.errors import StoreError
@@ -17,8 +20,12 @@ if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookStats
+    from agent.model import Attempt
     from agent.service.live import Live
     from agent.store import Backlog
+
+STORE_LIMIT: Final = 1.0
+"""Seconds that the store may take to say what is pending: a disk that hangs hides no webhook."""
 
 
 class WebhookSettings(TypedDict):
@@ -42,6 +49,16 @@ class WebhookSettings(TypedDict):
     line: int
 
 
+class LastAttempt(TypedDict):
+    """The attempt that ended last."""
+
+    at: Time
+    duration_ms: int
+    status: int | None
+    error: str
+    """Empty: it was answered 2xx."""
+
+
 class _Delivery(TypedDict, total=False):
     """Left out in the instant before the first callback may be sent."""
 
@@ -54,6 +71,10 @@ class _Delivery(TypedDict, total=False):
     failing_since: Time | None
     last_error: str
     last_success: Time | None
+    last_attempt: LastAttempt | None
+    """null: none since the agent started."""
+    next_try: Time | None
+    """When what waits is tried again; null: nothing waits, or it is disabled."""
 
 
 class WebhookRow(WebhookSettings, _Delivery):
@@ -64,11 +85,53 @@ class WebhookRow(WebhookSettings, _Delivery):
     """How its delivery stands, for people."""
 
 
-class WebhookDetail(WebhookRow):
+class ListedWebhook(WebhookRow):
     """One webhook, and what deleting it would cancel."""
 
     pending: int | None
     """Callbacks that wait for it; of `waiting_devices` devices. null: the store cannot be read."""
+
+
+class TlsShown(TypedDict):
+    """TLS of one webhook: its files, not what is in them."""
+
+    ca: str | None
+    cert: str | None
+    key: str | None
+    verify: bool
+
+
+class AuthShown(TypedDict):
+    """How the agent shows an endpoint who it is, without the secret of it."""
+
+    type: Literal["basic", "bearer"]
+    username: str
+    """Of `basic`."""
+
+
+class _More(TypedDict):
+    """The rest of the keys, as far as they are no secrets."""
+
+    url_private: bool
+    """Its URL has a query, a fragment or a userinfo, which is shown nowhere."""
+    backlog: Literal["all", "latest"]
+    timeout: float | None
+    """Seconds; null: that of [delivery]."""
+    allow_link_local: bool
+    proxy: str | None
+    """Without userinfo; "": none; null: that of the environment."""
+    proxy_private: bool
+    """The proxy's URL has a userinfo, or `proxy_auth` is set."""
+    tls: TlsShown
+    secrets: int
+    """With how many secrets callbacks are signed."""
+    auth: AuthShown | None
+    headers: list[str]
+    """Their names."""
+
+
+class WebhookDetail(ListedWebhook, _More):
+    """One webhook, and all that is set of it but for its secrets."""
 
 
 class KnownWebhook(WebhookSettings):
@@ -77,6 +140,10 @@ class KnownWebhook(WebhookSettings):
     id: int | None
     """None: only the agent knows it."""
     status: str
+
+
+class KnownDetail(KnownWebhook, _More):
+    """Likewise, and all that is set of it."""
 
 
 class SampleRow(TypedDict):
@@ -109,9 +176,10 @@ class Webhooks:
         self._sender = sender
         self._clock = clock
 
-    def rows(self) -> list[WebhookRow]:
+    async def rows(self) -> list[ListedWebhook]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
-        return [self.row(id_) for id_ in self._live.webhooks]
+        pending = await self._pending()
+        return [self._listed(id_, pending) for id_ in self._live.webhooks]
 
     def row(self, id_: int) -> WebhookRow:
         """One of them."""
@@ -124,14 +192,21 @@ class Webhooks:
             **_delivery(stats),
         }
 
-    async def show(self, id_: int) -> WebhookDetail:
-        """One of them, and how many callbacks wait for it."""
-        pending: int | None
+    async def show(self, name: str) -> WebhookDetail:
+        """One of them, and all that is set of it; UnknownWebhookError."""
+        pending = await self._pending()
+        id_ = self._live.webhook_id(name)
+        return {**self._listed(id_, pending), **more_of(self._live.webhooks[id_])}
+
+    def _listed(self, id_: int, pending: dict[int, int] | None) -> ListedWebhook:
+        return {**self.row(id_), "pending": None if pending is None else pending.get(id_, 0)}
+
+    async def _pending(self) -> dict[int, int] | None:
         try:
-            pending = (await self._backlog.sizes()).get(id_, 0)
-        except StoreError:
-            pending = None
-        return {**self.row(id_), "pending": pending}
+            async with asyncio.timeout(STORE_LIMIT):
+                return await self._backlog.sizes()
+        except (TimeoutError, StoreError):
+            return None
 
     async def test(self, name: str) -> SampleRow:
         """Send a marked sample to that webhook, once, and tell what came; UnknownWebhookError."""
@@ -190,6 +265,24 @@ def settings_row(webhook: Webhook, config: Config) -> WebhookSettings:
     }
 
 
+def more_of(webhook: Webhook) -> _More:
+    """The rest of it, without secrets."""
+    tls, auth, proxy = webhook.tls, webhook.auth, webhook.proxy
+    username = auth.username if isinstance(auth, BasicAuth) else ""
+    return {
+        "url_private": not webhook.url.is_bare,
+        "backlog": webhook.backlog,
+        "timeout": webhook.timeout,
+        "allow_link_local": webhook.allow_link_local,
+        "proxy": None if proxy is None else proxy.bare,
+        "proxy_private": webhook.proxy_auth is not None or not (proxy is None or proxy.is_bare),
+        "tls": {"ca": tls.ca, "cert": tls.cert, "key": tls.key, "verify": tls.verify},
+        "secrets": len(webhook.secret),
+        "auth": None if auth is None else {"type": auth.type, "username": username},
+        "headers": [name for name, _ in webhook.headers],
+    }
+
+
 def _status(webhook: Webhook, stats: WebhookStats | None) -> str:
     if stats is None:  # asked in the instant before the dispatcher starts
         return "starting"
@@ -212,4 +305,15 @@ def _delivery(stats: WebhookStats | None) -> _Delivery:
         "failing_since": iso(stats.failing_since_ms),
         "last_error": stats.last_error,
         "last_success": iso(stats.last_success_ms),
+        "last_attempt": None if stats.last_attempt is None else _attempt(stats.last_attempt),
+        "next_try": iso(stats.next_try_ms),
+    }
+
+
+def _attempt(attempt: Attempt) -> LastAttempt:
+    return {
+        "at": timestamp(attempt.started_ms),
+        "duration_ms": attempt.duration_ms,
+        "status": attempt.status,
+        "error": attempt.error,
     }

@@ -9,7 +9,7 @@ export const errorLine = () => el("p", { class: "error", role: "alert" });
 /**
  * Do what a button stands for: signed in, and once at a time.
  *
- * @param {HTMLButtonElement} button
+ * @param {HTMLButtonElement | HTMLFieldSetElement} button Or what has several controls for it.
  * @param {Element} line Says what went wrong.
  * @param {() => Promise<unknown>} work
  * @param {boolean} [reading] Anybody may.
@@ -17,7 +17,7 @@ export const errorLine = () => el("p", { class: "error", role: "alert" });
  */
 export async function act(button, line, work, reading) {
   if (button.disabled || !(reading || (await session.toChange()))) return false;
-  const focused = document.activeElement === button;
+  const focused = /** @type {HTMLElement | null} */ (document.activeElement);
   button.disabled = true;
   show(line, null);
   try {
@@ -28,7 +28,7 @@ export async function act(button, line, work, reading) {
     return false;
   } finally {
     button.disabled = false;
-    if (focused && document.activeElement === document.body) button.focus();
+    if (button.contains(focused) && [focused, document.body].includes(/** @type {HTMLElement} */ (document.activeElement))) focused?.focus();
   }
 }
 
@@ -39,8 +39,9 @@ export async function act(button, line, work, reading) {
  * @param {(Node | string)[]} parts
  * @param {string} word Of the button that does it.
  * @param {() => Promise<unknown>} work
+ * @param {boolean} [stays] It is done again and again, and at once.
  */
-export async function modal(title, parts, word, work) {
+export async function modal(title, parts, word, work, stays) {
   if (!(await session.toChange())) return;
   const line = errorLine();
   line.id = "modal-error";
@@ -48,11 +49,12 @@ export async function modal(title, parts, word, work) {
   const box = el("dialog", { "aria-label": title, onclose: () => box.remove() });
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
-    if (await act(button, line, work)) box.close();
+    if ((await act(button, line, work)) && !stays) box.close();
   };
-  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: () => box.close() }, "Cancel"))));
+  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: () => box.close() }, stays ? "Close" : "Cancel"))));
   document.body.append(box);
   box.showModal();
+  if (stays) button.click();
 }
 
 /**
@@ -64,5 +66,5 @@ export async function modal(title, parts, word, work) {
 export function field(label, field) {
   field.id = `field-${label.split(/\W/)[0]}`;
   field.setAttribute("aria-describedby", "modal-error");
-  return el("div", { class: "field" }, el("label", { for: field.id }, label), field);
+  return el("div", { class: "field" }, el("div", { class: "over" }, el("label", { for: field.id }, label)), field);
 }

@@ -5,21 +5,13 @@ import { sessionToken, tokenEnded } from "./token.js";
 /** Milliseconds that an answer may take; the doctor takes up to 15 s. */
 const LIMIT = 20_000;
 
-/**
- * @typedef {object} Problem A mistake of the configuration, as the API says it.
- * @property {string} file
- * @property {number} line
- * @property {number} column
- * @property {string} message
- */
-
 /** Why the agent did not do it, in its own words. */
 export class ApiError extends Error {
   /**
    * @param {number} status 0: no answer came.
    * @param {string} code For programs.
    * @param {string} message For people.
-   * @param {Problem[]} [problems]
+   * @param {Api.Problem[]} [problems]
    */
   constructor(status, code, message, problems = []) {
     super(message);

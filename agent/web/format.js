@@ -122,6 +122,18 @@ export function age(iso, after = "") {
 }
 
 /**
+ * How long it is until a moment, ticking: `in 9 s`.
+ *
+ * @param {string | null} iso null: at once.
+ * @returns {HTMLElement}
+ */
+export function until(iso) {
+  const made = el("time", { class: "age", datetime: iso ?? "", "data-until": true });
+  tell(made, now());
+  return made;
+}
+
+/**
  * Let an element of `age` count from another moment.
  *
  * @param {HTMLElement} node
@@ -142,7 +154,9 @@ export function setAge(node, iso) {
  */
 function tell(node, when) {
   const iso = node.getAttribute("datetime");
-  say(node, iso ? span(when - Date.parse(iso)) + (node.dataset.after ?? "") : "–");
+  const left = iso ? Date.parse(iso) - when : 0;
+  if (node.dataset.until !== undefined) say(node, left > 0 ? `in ${span(left)}` : "now");
+  else say(node, iso ? span(when - Date.parse(iso)) + (node.dataset.after ?? "") : "–");
 }
 
 /** Let all that tick show how long it is by now. */

@@ -21,6 +21,7 @@ import * as webhooks from "./views/webhooks.js";
  * @typedef {object} View One that is open.
  * @property {(route: Route) => void} update The address changed, within this view.
  * @property {() => void} close Listen to nothing any more.
+ * @property {() => boolean} [leave] May the address change? Asks whoever looks, where something would be lost.
  *
  * @typedef {object} ViewModule
  * @property {string} title
@@ -177,9 +178,15 @@ for (const button of document.querySelectorAll("[data-close]")) {
 live.addEventListener("standing", showStanding);
 live.addEventListener("transitions", (event) => announce(/** @type {CustomEvent} */ (event)));
 session.addEventListener("change", showWho);
-addEventListener("hashchange", () => {
-  if (location.hash.startsWith("#code=")) void session.bring().then(() => session.look());
-  else show();
+addEventListener("hashchange", ({ oldURL }) => {
+  if (location.hash.startsWith("#code=")) {
+    void session.bring().then(() => session.look());
+    history.replaceState(null, "", oldURL); // what is shown stays
+  } else if (shown?.view.leave?.() === false) {
+    history.pushState(null, "", oldURL);
+  } else {
+    show();
+  }
 });
 setInterval(tick, 1000);
 

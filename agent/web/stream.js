@@ -4,9 +4,9 @@
 // nor that nothing comes any more. The format is that of the HTML standard, section 9.2.
 
 /** Milliseconds without a byte (the agent sends one every 15 s) after which it is asked. */
-const QUIET = 9_000;
-/** Milliseconds that its answer may take. Together at most 15 s until a dead agent is shown. */
-const ANSWER = 5_000;
+const QUIET = 7_000;
+/** Milliseconds that its answer may take. With a slow machine 15 s until a dead agent is shown. */
+const ANSWER = 4_000;
 /** Milliseconds between two attempts to connect: at first, and at most. */
 const RETRY = [500, 4_000];
 /** Milliseconds over which changes are gathered: fifty in a second are ten messages. */

@@ -280,8 +280,9 @@ async def test_who_guesses_is_slowed_and_a_session_never_is(desk: Desk) -> None:
         else:
             answer = await desk.ask("POST", "/v1/sessions", {"code": f"wrong{number}"})
             assert answer == (401, "bad_code")
-    for bearer in ("wrong", "right", f"{PREFIX}wrong"):
+    for bearer in ("wrong", "right"):
         assert await desk.ask("POST", REPLAY, {}, bearer) == (429, "too_many_attempts")
+    assert await desk.ask("POST", REPLAY, {}, f"{PREFIX}wrong") == (401, "session_ended")
     assert await desk.ask("POST", "/v1/sessions", {"code": "x"}) == (429, "too_many_attempts")
     assert (await desk.ask("POST", REPLAY, {}, token))[0] == 200
     assert (await desk.ask("POST", "/v1/sessions", {"code": code}))[0] == 201
@@ -291,9 +292,31 @@ async def test_who_guesses_is_slowed_and_a_session_never_is(desk: Desk) -> None:
         REPLAY, json={}, headers={"Authorization": "Bearer right"}
     ) as response:
         assert response.headers["Retry-After"] == f"{SECONDS:.0f}"
-    desk.clock.advance(SECONDS)
+        assert f"again in {SECONDS:.0f} s" in (await response.json())["error"]["message"]
+    desk.clock.advance(SECONDS - 0.1)
+    async with desk.tcp.post(REPLAY, json={}, headers={"Authorization": "Bearer x"}) as response:
+        assert "again in 1 s" in (await response.json())["error"]["message"]
+        assert response.headers["Retry-After"] == "1"
+    desk.clock.advance(0.1)
     assert (await desk.ask("POST", REPLAY, {}, "right"))[0] == 200
     assert desk.agent.attempts.wrong == BURST
+
+
+async def test_browsers_whose_sessions_have_ended_slow_nobody(desk: Desk) -> None:
+    """After a restart each of them goes on asking, all by the address of one proxy."""
+    desk.agent.token = "right"
+    desk.agent.is_shut = True
+    token, id_ = await desk.log_in()
+    assert (await desk.ask("DELETE", f"/v1/sessions/{id_}", bearer=token))[0] == 200
+    for _ in range(2 * BURST):
+        assert await desk.ask("GET", "/v1/devices", bearer=token) == (401, "session_ended")
+        assert await desk.ask("GET", "/v1/sessions/current", bearer=token) == (401, "session_ended")
+    assert (await desk.ask("GET", "/v1/devices", bearer="right"))[0] == 200
+    assert desk.agent.attempts.wrong == 0
+    desk.agent.token = f"{PREFIX}like-one"
+    for _ in range(BURST):
+        assert (await desk.ask("GET", "/v1/devices", bearer=f"{PREFIX}guess"))[0] == 401
+    assert (await desk.ask("GET", "/v1/devices", bearer=f"{PREFIX}guess"))[0] == 429
 
 
 async def test_without_a_token_nothing_is_counted(desk: Desk) -> None:

@@ -148,6 +148,7 @@ async def test_a_callback_is_sent_at_once_and_its_outcome_is_durable(house: Hous
     stats = dispatcher.stats()[1]
     assert stats.last_success_ms == house.clock.wall_ms()
     assert (stats.pending, stats.in_flight, stats.unrecorded, stats.failures) == (0, 0, 0, 0)
+    assert (stats.last_attempt, stats.next_try_ms) == (attempt, 0)
     assert [a.message_id for _, a, _ in house.attempts] == [callback.message_id]
 
 
@@ -236,6 +237,32 @@ class Turns:
 
     async def close(self) -> None:
         """Nothing is open."""
+
+
+async def test_when_what_waits_is_tried_next_is_known(house: House) -> None:
+    receiver = await house.receiver()
+    receiver.default = answer(503)
+    webhook = make_webhook(receiver.url())
+    dispatcher = await house.start(webhook)
+    assert (dispatcher.stats()[1].last_attempt, dispatcher.stats()[1].next_try_ms) == (None, 0)
+    await house.commit(make_callback())
+    await eventually(lambda: dispatcher.stats()[1].waiting == 1)
+    stats = dispatcher.stats()[1]
+    assert stats.last_attempt is not None
+    assert (stats.last_attempt.status, stats.last_attempt.error) == (
+        503, "HTTP 503 Service Unavailable",
+    )  # fmt: skip
+    assert 4_500 <= stats.next_try_ms - house.clock.wall_ms() <= 5_500
+    house.clock.advance(2)
+    assert dispatcher.stats()[1].next_try_ms == stats.next_try_ms
+    receiver.default = answer(410)
+    house.clock.advance(4)
+    await eventually(lambda: dispatcher.stats()[1].paused and not dispatcher.stats()[1].in_flight)
+    away = dispatcher.stats()[1].next_try_ms - house.clock.wall_ms()
+    assert 35_000_000 <= away <= 36_000_000
+    dispatcher.reconfigure({1: webhook.model_copy(update={"enabled": False})}, settings())
+    stats = dispatcher.stats()[1]
+    assert (stats.next_try_ms, stats.lanes) == (0, 1), "it is held"
 
 
 async def test_webhooks_that_are_due_at_once_take_turns(house: House) -> None:

@@ -55,6 +55,8 @@ NOT_REACHED = (
     r"|TIMED_OUT|FAILED)"
 )
 """What Chromium says on the console when the agent was killed, or answers nothing."""
+UNTRUSTWORTHY = "Cross-Origin-Opener-Policy header has been ignored"
+"""What it says where an address that is neither https nor this host is shown."""
 SHOTS = Path(__file__).parents[2] / "build" / "page"
 _AXE = Path(__file__).parent / "node_modules" / "axe-core" / "axe.min.js"
 _GRAVE = {"serious", "critical"}

@@ -23,6 +23,7 @@ export default [
       "no-eval": "error",
       "no-implied-eval": "error",
       "no-new-func": "error",
+      "no-unused-vars": ["error", { ignoreRestSiblings: true }], // `const { left_out, ...rest }`
       "prefer-const": "error",
       "no-var": "error",
       eqeqeq: "error",

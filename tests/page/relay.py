@@ -33,6 +33,8 @@ class Asked:
 
 @dataclass
 class _Connection:
+    all_asked: list[Asked]
+    """The relay's."""
     asked: list[Asked] = field(default_factory=list)
     closed: bool = False
 
@@ -47,6 +49,11 @@ class Relay:
     def __init__(self, to: str | Path, host: str = "127.0.0.1") -> None:
         self._to = to
         self._host = host
+        self.asked: list[Asked] = []
+        """All requests, in their order."""
+        self.own: dict[str, str] = {}
+        """Target → HTML that is answered in the agent's place, without any policy: as by somebody
+        whose name led elsewhere a moment ago."""
         self._connections: list[_Connection] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.base = ""
@@ -67,11 +74,6 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    @property
-    def asked(self) -> list[Asked]:
-        """All requests, by connection."""
-        return [each for connection in self._connections for each in connection.asked]
-
     def open(self, target: str) -> int:
         """How many connections are held by a request for that."""
         return sum(
@@ -88,17 +90,24 @@ class Relay:
             await self._serve(reader, writer)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = _Connection()
+        connection = _Connection(self.asked)
         self._connections.append(connection)
         try:
+            first = await reader.read(1 << 16)
+            match = _HEAD.match(first)
+            if match is not None and (page := self.own.get(match["target"].decode())) is not None:
+                head = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close\r\n"
+                writer.write(f"{head}Content-Length: {len(page)}\r\n\r\n{page}".encode())
+                await writer.drain()
+                return
             if isinstance(self._to, Path):
                 theirs = await asyncio.open_unix_connection(str(self._to))
             else:
                 host, _, port = self._to.rpartition(":")
                 theirs = await asyncio.open_connection(host, int(port))
             ways = (
-                asyncio.create_task(_pump(reader, theirs[1], connection, _request)),
-                asyncio.create_task(_pump(theirs[0], writer, connection, _answer)),
+                asyncio.create_task(_pump(first, reader, theirs[1], connection, _request)),
+                asyncio.create_task(_pump(b"", theirs[0], writer, connection, _answer)),
             )
             try:
                 await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
@@ -112,16 +121,18 @@ class Relay:
 
 
 async def _pump(
+    data: bytes,
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
     connection: _Connection,
     note: Note,
 ) -> None:
     with contextlib.suppress(OSError):
-        while data := await reader.read(1 << 16):
+        while data := data or await reader.read(1 << 16):
             note(connection, data)
             writer.write(data)
             await writer.drain()
+            data = b""
 
 
 def _request(connection: _Connection, data: bytes) -> None:
@@ -133,6 +144,7 @@ def _request(connection: _Connection, data: bytes) -> None:
     headers = {name.lower(): value.strip() for name, _, value in fields}
     asked = Asked(match["method"].decode(), match["target"].decode(), headers)
     connection.asked.append(asked)
+    connection.all_asked.append(asked)
 
 
 def _answer(connection: _Connection, data: bytes) -> None:

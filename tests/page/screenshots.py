@@ -37,6 +37,16 @@ VIEWS = {
     "deliveries": "#/deliveries",
     "agent": "#/agent",
 }
+SEEN = {
+    "devices": "#main tbody tr",
+    "device": ".drawer dl",
+    "ports": "#main .phone",
+    "webhooks": "#main tbody tr, #main li",
+    "webhook-new": "#main form",
+    "deliveries": "#main tbody tr",
+    "agent": "#main details",
+}
+"""What is there once it shows what it has."""
 MANAGED = (
     ("Webhook for All events", "", ["online", "offline", "utilizing", "unplugged"]),
     ("Page on-call", "down", ["offline", "unplugged"]),
@@ -46,12 +56,14 @@ MANAGED = (
 
 def devices() -> str:
     """The phones' names and tags, as an operator writes them."""
-    return "".join(
-        f'[[devices]]\nudid = "SERIAL{number:04}"\n'
-        f"name = {json.dumps(f'{MODELS[number % len(MODELS)]} no {number}')}\n"
-        f'tags = ["rack-{1 + (number - 1) // 7}"{", " + json.dumps("qa") if number % 5 == 0 else ""}]\n'
-        for number in range(1, PHONES + 1)
-    )
+    tables = []
+    for number in range(1, PHONES + 1):
+        tags = [f"rack-{1 + (number - 1) // 7}", *(["qa"] if number % 5 == 0 else [])]
+        name = f"{MODELS[number % len(MODELS)]} no {number}"
+        tables.append(
+            f'[[devices]]\nudid = "SERIAL{number:04}"\nname = "{name}"\ntags = {json.dumps(tags)}\n'
+        )
+    return "".join(tables)
 
 
 async def prepare(lab: Lab, down: Receiver) -> None:
@@ -81,7 +93,7 @@ async def take(page: Page, lab: Lab) -> None:
     for name, address in VIEWS.items():
         await page.goto(lab.base + address)
         await page.locator("#standing.is-live").wait_for()
-        await page.wait_for_load_state("networkidle")
+        await page.locator(SEEN[name]).first.wait_for()
         for made in await shots(page, name):
             print(made)
 
@@ -92,11 +104,11 @@ async def main() -> None:
     with tempfile.TemporaryDirectory(prefix="da-") as place:
         async with (
             opened(Path(place), phones=PHONES, scripted=True, config=devices()) as lab,
-            one_chromium() as (_, browser),
+            one_chromium() as chromium,
         ):
             down = await Receiver().start()
             await prepare(lab, down)
-            window = Window(await browser.new_context(), lab.base)
+            window = Window(await chromium.browser.new_context(), lab.base)
             await take(await window.tab(), lab)
             await window.context.close()
             await down.close()

@@ -97,13 +97,8 @@ async def test_what_needs_somebody_is_on_top(lab: Lab, page: Page) -> None:
     await expect(row(page, SECOND)).to_contain_text("accept the USB debugging prompt")
     await expect(row(page, FIRST)).to_contain_text("in use by alice")
     await expect(row(page, THIRD)).to_contain_text("public: not called back")
-    for key, number in {
-        "needs": 2,
-        "offline": 2,
-        "utilizing": 1,
-        "online": 1,
-        "unplugged": 1,
-    }.items():
+    wanted = {"needs": 2, "offline": 2, "utilizing": 1, "online": 1, "unplugged": 1}
+    for key, number in wanted.items():
         await expect(count(page, key).locator("b")).to_have_text(str(number))
     await lab.ask("POST", "/v1/silences", {"device": SECOND, "seconds": 60, "reason": "why"})
     await stand(page, FIFTH, SECOND, FIRST)

@@ -52,6 +52,16 @@ async def get(agent: AgentProcess, path: str) -> Any:
     return told
 
 
+async def examined(agent: AgentProcess) -> Any:
+    """What the doctor found; on a busy host that takes longer than the API lets anybody wait."""
+    async with asyncio.timeout(5 * LIMIT):
+        while True:
+            status, told = await agent.api("GET", "/v1/doctor")
+            if status != 503:
+                assert status == 200, told
+                return told
+
+
 @pytest.fixture
 async def lived(place: Path) -> AsyncIterator[AgentProcess]:
     """An agent whose phone has been through all states, with an endpoint that fails."""
@@ -203,7 +213,7 @@ async def test_the_agent_has_itself_examined_and_tells_no_secret(place: Path) ->
     )
     async with AgentProcess(place, config) as agent:
         await agent.start()
-        told = await asyncio.gather(*[get(agent, "/v1/doctor") for _ in range(10)])
+        told = await asyncio.gather(*[examined(agent) for _ in range(10)])
         assert all(each == told[0] for each in told), "one look for all who ask at once"
         rows = told[0]["findings"]
         board = next(each for each in rows if each["check"] == "board")
@@ -220,9 +230,9 @@ async def test_the_agent_has_itself_examined_and_tells_no_secret(place: Path) ->
             (each["section"], each["check"]) for each in rows
         }
         agent.write(config + "nonsense = 1\n")
-        async with asyncio.timeout(3 * LIMIT):  # what was found is kept for a few seconds
+        async with asyncio.timeout(5 * LIMIT):  # what was found is kept for a few seconds
             while True:
-                again = await get(agent, "/v1/doctor")
+                again = await examined(agent)
                 if again != told[0]:
                     break
                 await asyncio.sleep(0.2)
@@ -252,7 +262,7 @@ async def test_the_doctor_works_in_a_process_of_his_own(place: Path) -> None:
             assert (status, answered["error"]["code"]) == (500, "failed")
             assert "the agent's log says why" in answered["error"]["message"]
             assert any("the doctor ended with -9" in line for line in agent.log)
-            again = await get(agent, "/v1/doctor")
+            again = await examined(agent)
             board = next(each for each in again["findings"] if each["check"] == "board")
             assert board["verdict"] == "fail", "who dies is not kept"
             assert SECRET.removeprefix("whsec_") not in json.dumps([again, agent.log])

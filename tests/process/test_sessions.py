@@ -172,6 +172,19 @@ async def test_what_a_session_does_is_its_users(desk: Desk) -> None:
     assert [f"session={id_} " in line and f"user={user}" in line for line in changes] == [True] * 2
 
 
+async def test_a_session_begins_over_the_socket_too(desk: Desk) -> None:
+    """As through a proxy in front of it, or `ssh -L`."""
+    await desk.start()
+    code = (await desk.agent.api("POST", "/v1/sessions/code"))[1]["code"]
+    status, row = await desk.agent.api("POST", "/v1/sessions", {"code": code})
+    assert status == 201, row
+    id_ = row["session"]["id"]
+    assert await desk.agent.stop() == 0
+    (line,) = [line for line in desk.agent.log if f"session={id_}" in line]
+    assert f" uid={os.getuid()} " in f"{line} "
+    assert "status=201" in line
+
+
 async def test_streams_end_with_what_lets_them_be_read(desk: Desk) -> None:
     right, closed = 'token = "right"', 'read = "token"'
     await desk.start(right)

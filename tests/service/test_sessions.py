@@ -193,7 +193,7 @@ class Walk(RuleBasedStateMachine):
     def _is_there(self, token: str) -> bool:
         # Without using it.
         return any(
-            session.digest == _digest(token) for session in self.desk.sessions._sessions.values()
+            session.digest == digest_of(token) for session in self.desk.sessions._sessions.values()
         )
 
     @rule(data=st.data())
@@ -228,7 +228,7 @@ class Walk(RuleBasedStateMachine):
         assert all(self.desk.sessions.find(token) is None for token in self.ended)
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
     import hashlib  # noqa: PLC0415 - for this alone
 
     return hashlib.sha256(token.encode()).digest()

@@ -1,0 +1,277 @@
+// A webhook's form: made, changed, or looked at where the operator's file has it.
+
+import { act } from "../act.js";
+import { ApiError, ask } from "../api.js";
+import { el, fill, put, say } from "../dom.js";
+import { show } from "../session.js";
+
+/** @type {Api.Webhook["events"]} */
+export const EVENTS = ["online", "offline", "utilizing", "unplugged"];
+/** Those behind "more" follow the first four: key, label, what it holds, hint. @type {[string, string, any, string?][]} */
+const FIELDS = [
+  ["name", "Webhook Name", 50],
+  ["url", "URL", 512],
+  ["description", "Description", 512],
+  ["events", "Events", EVENTS],
+  ["enabled", "Enabled", true],
+  ["secret", "Signing secret", "password", "Signs callbacks (Standard Webhooks)."],
+  ["secret.gone", "Remove the secret", false],
+  ["auth.type", "Authentication", { "": "None", basic: "Basic", bearer: "Bearer" }],
+  ["auth.username", "User, for basic", "text"],
+  ["auth.password", "Password or token", "password"],
+  ["headers", "Headers", "lines", "NAME: value, one a line."],
+  ["headers.gone", "Remove the headers", false],
+  ["payload", "Payload", { standard: "Standard: nine keys", extended: "Extended: more behind them", cloudevents: "CloudEvents 1.0" }],
+  ["devices", "Only these devices", "lines", "Patterns of UDIDs such as ce09*, one a line."],
+  ["tags", "Only with one of these tags", "lines", "One a line."],
+  ["platforms", "Only these platforms", ["android", "ios"]],
+  ["backlog", "After an outage send", { all: "All that waits", latest: "Only each phone's newest" }],
+  ["timeout", "Timeout", "text", "Such as 5s. Empty: as for all."],
+  ["proxy", "Proxy", "text", "Its URL, or none. Empty: as the environment says."],
+  ["tls.ca", "TLS: trusted authorities", "text", "Path of a PEM file on the agent's host; so the next two."],
+  ["tls.cert", "TLS: client certificate", "text"],
+  ["tls.key", "TLS: its private key", "text"],
+  ["tls.verify", "TLS: verify the certificate", true],
+  ["allow_link_local", "May call link-local addresses", false],
+  ["org_id", "Organisation", "number", "Empty: the agent's."],
+];
+
+/**
+ * What the fields show of a webhook, never a secret; null: of a new one.
+ *
+ * @param {any} hook
+ * @returns {Record<string, any>}
+ */
+function shown(hook) {
+  const { timeout, proxy, ...more } = hook ?? {};
+  for (const table of ["auth", "tls"]) for (const key in more[table]) more[`${table}.${key}`] = more[table][key];
+  if (timeout) more.timeout = timeout % 1 ? `${Math.round(timeout * 1000)}ms` : `${timeout}s`;
+  more.proxy = proxy === "" ? "none" : proxy;
+  more.headers = [];
+  return Object.fromEntries(FIELDS.map(([key, , kind]) => {
+    const value = more[key];
+    if (Array.isArray(kind)) return [key, kind.filter((each) => value?.includes(each))];
+    if (kind === "lines") return [key, value?.join("\n") ?? ""];
+    if (typeof kind === "boolean") return [key, value ?? kind];
+    return [key, String(value ?? (typeof kind === "object" ? Object.keys(kind)[0] : ""))];
+  }));
+}
+
+/**
+ * What the API takes for what changed; null: the default.
+ *
+ * @param {string} key
+ * @param {Record<string, any>} values
+ */
+function sent(key, values) {
+  const value = values[key];
+  if (key === "auth") {
+    const { "auth.type": type, "auth.username": username, "auth.password": password } = values;
+    return type ? (type === "basic" ? { type, username, password } : { type, token: password }) : null;
+  }
+  if (key === "tls") {
+    const set = ["ca", "cert", "key"].map((name) => [name, values[`tls.${name}`]]).filter(([, path]) => path);
+    if (!values["tls.verify"]) set.push(["verify", false]);
+    return set.length ? Object.fromEntries(set) : null;
+  }
+  if (values[`${key}.gone`]) return null;
+  if (key === "proxy" && value === "none") return "";
+  if (key === "org_id" && value) return Number(value);
+  if (key === "headers" && value) return Object.fromEntries(lines(value).map((line) => /([^:]*):?(.*)/.exec(line)?.slice(1).map((each) => each.trim()) ?? []));
+  if (["devices", "tags"].includes(key)) return lines(value);
+  return value === "" ? null : value;
+}
+
+/** @param {string} text */
+const lines = (text) => text.split("\n").filter((line) => line.trim());
+/** @param {any} a @param {any} b */
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+/** @param {HTMLInputElement} box @param {string} words */
+export const toggle = (box, words) => el("label", { class: "toggle" }, box, words);
+/** @param {string} word */
+export const named = (word) => (word === "ios" ? "iOS" : word[0].toUpperCase() + word.slice(1));
+
+/**
+ * @param {any} kind
+ * @param {string} label
+ * @returns {{controls: HTMLElement[], first: HTMLInputElement, get: () => any, set: (value: any) => void}}
+ */
+function controlOf(kind, label) {
+  if (Array.isArray(kind)) {
+    const boxes = kind.map((value) => el("input", { type: "checkbox", value }));
+    return {
+      controls: boxes.map((box) => toggle(box, named(box.value))),
+      first: boxes[0],
+      get: () => boxes.filter((box) => box.checked).map((box) => box.value),
+      set: (value) => boxes.forEach((box) => (box.checked = value.includes(box.value))),
+    };
+  }
+  const how = { autocomplete: kind === "password" ? "new-password" : "off", spellcheck: "false", type: typeof kind === "boolean" ? "checkbox" : kind };
+  const first = /** @type {any} */ (
+    typeof kind === "object" ? el("select", {}, Object.entries(kind).map(([value, words]) => el("option", { value }, words)))
+    : kind === "lines" ? el("textarea", { rows: 2, spellcheck: "false" })
+    : el("input", how)
+  );
+  const holds = typeof kind === "boolean" ? "checked" : "value";
+  return { controls: [typeof kind === "boolean" ? toggle(first, label) : first], first, get: () => first[holds], set: (value) => (first[holds] = value) };
+}
+
+/**
+ * @param {Api.WebhookDetail | null} hook null: a new one.
+ * @param {(saved: Api.Webhook) => void} done
+ * @param {Node} [verify] A button.
+ */
+export function form(hook, done, verify) {
+  const ended = new AbortController();
+  const { signal } = ended;
+  const locked = hook !== null && !hook.managed;
+  const heading = hook ? `${locked ? "Webhook" : "Edit"} “${hook.name}”` : "Create Webhook";
+  let base = shown(hook);
+  /** @type {Record<string, string | false | 0 | null>} */
+  const notes = hook ? {
+    url: hook.url_private && "Its query or user is not shown. It stays, unless you change the URL: then type all of it.",
+    secret: hook.secrets && "Set, and not shown. Type to replace it.",
+    headers: hook.headers.length && `Set, values not shown: ${hook.headers.join(", ")}. Type to replace them all.`,
+    "auth.password": hook.auth && "Set, and not shown. Type it again to change authentication.",
+    proxy: hook.proxy_private && "Its user is not shown.",
+  } : {};
+
+  const fields = Object.fromEntries(FIELDS.map(([key, label, kind, hint = ""]) => {
+    const id = `hook-${key}`;
+    const { controls, first, get, set } = controlOf(kind, label);
+    const count = el("span", { class: "count" });
+    const counted = () => say(count, `${[...first.value].length} of ${kind}`);
+    if (kind > 0 && kind !== true) first.addEventListener("input", counted);
+    const error = el("p", { class: "error", id: `${id}-e` });
+    first.id = id;
+    first.setAttribute("aria-describedby", `${id}-e ${id}-h`);
+    const group = Array.isArray(kind);
+    const node = el(
+      group ? "fieldset" : "div",
+      { class: "field", hidden: key.endsWith(".gone") && !notes[key.split(".")[0]] },
+      group ? el("legend", {}, label) : typeof kind !== "boolean" && el("div", { class: "over" }, el("label", { for: id }, label), count),
+      controls,
+      el("div", { class: "dim small", id: `${id}-h` }, [notes[key], hint].filter(Boolean).join(" ")),
+      error,
+    );
+    const fill = (/** @type {any} */ value) => {
+      set(value);
+      if (kind > 0 && kind !== true) counted();
+    };
+    fill(base[key]);
+    return [key, { label, node, first, error, get, set: fill }];
+  }));
+
+  const { first: secret, node: secretNode } = fields.secret;
+  const made = el("span", { role: "status" });
+  put(secretNode, el("button", { type: "button", onclick() {
+    secret.type = "text";
+    secret.value = `whsec_${btoa(String.fromCharCode(...crypto.getRandomValues(new Uint8Array(24))))}`;
+    secret.select();
+    say(made, `${document.execCommand("copy") ? " Copied" : " Copy it"} for the receiver: it is not shown again.`);
+  } }, "Make one"), made);
+
+  const values = () => Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, field.get()]));
+  function changes() {
+    const now = values();
+    const keys = Object.keys(now).filter((key) => !same(now[key], base[key])).map((key) => key.split(".")[0]);
+    return Object.fromEntries(keys.map((key) => [key, sent(key, now)]));
+  }
+  const dirty = () => !locked && !signal.aborted && Object.keys(changes()).length > 0;
+
+  /** Say a mistake at its field, if it has one. @param {string} key @param {string} message */
+  function fail(key, message) {
+    const field = fields[key] ?? fields[key.replace("token", "password")] ?? fields[key.split(".")[0]];
+    if (!field) return false;
+    const { first, error } = field;
+    if (!node.querySelector("[aria-invalid]")) {
+      if (rest.contains(first)) rest.open = true;
+      first.focus();
+    }
+    put(error, el("span", {}, message, " "));
+    first.setAttribute("aria-invalid", "true");
+    return true;
+  }
+
+  /** The document's limits, before anything is sent. */
+  function good() {
+    const { name, url, description, events } = values();
+    /** @type {[string, string | false][]} */
+    const wrong = [
+      ["name", !name.trim() && "A webhook needs a name."],
+      ["url", !/^https?:\/\/[^/?#]/i.test(url) && "An absolute URL is needed: http://… or https://…"],
+      ["events", !events.length && "Turn on at least one."],
+    ];
+    for (const [key, text, most] of [["name", name, 50], ["url", url, 512], ["description", description, 512]]) wrong.push([key, [...text].length > most && `At most ${most} characters.`]);
+    return !wrong.filter(([key, why]) => why && fail(key, why)).length;
+  }
+
+  async function submit() {
+    show(top, null);
+    for (const { first, error } of Object.values(fields)) {
+      fill(error);
+      first.removeAttribute("aria-invalid");
+    }
+    if (!good()) return;
+    await act(save, top, async () => {
+      try {
+        const saved = await (hook ? ask("PATCH", `v1/webhooks/${hook.id}`, changes()) : ask("POST", "v1/webhooks", changes()));
+        ended.abort();
+        done(saved);
+      } catch (error) {
+        const problems = error instanceof ApiError ? error.problems : [];
+        const left = problems.filter(({ key = "", message }) => !fail(key, message.split(`${key}: `).slice(1).join(`${key}: `) || message));
+        if (left.length === problems.length) throw error;
+        fill(top, left.map((each) => el("p", {}, each.message)));
+      }
+    });
+    if (top.textContent) top.scrollIntoView({ block: "nearest" });
+  }
+
+  const top = el("div", { class: "error", role: "alert" });
+  const note = el("p", { class: "warn", role: "status" });
+  const save = el("button", { class: "main" }, "Save");
+  const nodes = Object.values(fields).map((field) => field.node);
+  const rest = el("details", {}, el("summary", {}, "More: signing, authentication, scope, payload, TLS"), nodes.slice(4));
+  rest.open = Object.values(notes).some(Boolean) || !same(Object.values(base).slice(5, -1), Object.values(shown(null)).slice(5, -1));
+  const node = el(
+    "form",
+    { class: "card drawer", novalidate: true, "aria-label": heading, onsubmit(/** @type {Event} */ event) {
+      event.preventDefault();
+      void submit();
+    } },
+    el("h2", { tabindex: -1 }, heading),
+    hook && locked && el("p", { class: "warn" }, `It stands in ${hook.file}:${hook.line}, which the page never changes. Edit it there, or on the agent's host: `, el("code", {}, `device-agent webhooks edit ${hook.id}`)),
+    note,
+    top,
+    el("fieldset", { disabled: locked }, nodes.slice(0, 4), rest),
+    el("div", { class: "acts" }, !locked && save, verify, el("a", { class: "button", href: "#/webhooks" }, locked ? "Close" : "Cancel")),
+  );
+
+  addEventListener("beforeunload", (event) => dirty() && event.preventDefault(), { signal });
+
+  return {
+    node,
+    close: () => ended.abort(),
+    /** Whether it may go. */
+    leave: () => !dirty() || confirm("Leave? What you typed is not saved."),
+    /** See whether somebody else changed it. */
+    async look() {
+      if (!hook) return;
+      try {
+        hook = /** @type {Api.WebhookDetail} */ (await ask("GET", `v1/webhooks/${hook.id}`, undefined, signal));
+      } catch (error) {
+        if (!(error instanceof ApiError && error.status === 404)) return;
+        hook = null;
+        base = shown(null);
+        say(note, "It was deleted meanwhile. What stands here is kept: Save makes it anew, without what is not shown.");
+        return;
+      }
+      const now = shown(hook);
+      const changed = Object.entries(fields).filter(([key]) => !same(now[key], base[key]));
+      for (const [key, field] of changed) if (same(field.get(), base[key])) field.set(now[key]);
+      base = now;
+      if (changed.length) say(note, `Changed elsewhere meanwhile: ${changed.map(([, field]) => field.label).join(", ")}. What you typed stays.`);
+    },
+  };
+}
