@@ -16,6 +16,8 @@ const HELD = 5_000;
 const KINDS = Object.keys(STATES);
 const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", "Port", "Tags", "Host"];
 
+const EMPTY = { connecting: "Waiting for the agent …", live: "No phone is here.", gone: "Waiting for the agent …", refused: "Sign in to look." };
+
 /** @param {Api.Device} device */
 const needs = ({ silence, state, flapping }) => !silence && (state === "offline" || flapping);
 
@@ -34,12 +36,15 @@ const SELECTS = { platform: (device) => [device.platform], tag: (device) => devi
 const rank = (device) => (needs(device) ? Number(device.state !== "offline") : 2 + KINDS.indexOf(device.state));
 
 /**
- * What needs a person first; of the same the latest.
+ * What needs a person first; of the same the latest. (`localeCompare` takes ten times as long.)
  *
  * @param {Api.Device} a
  * @param {Api.Device} b
  */
-const compare = (a, b) => rank(a) - rank(b) || (b.since ?? "").localeCompare(a.since ?? "") || a.udid.localeCompare(b.udid);
+function compare(a, b) {
+  const [x, y] = [a.since ?? "", b.since ?? ""];
+  return rank(a) - rank(b) || Number(x < y) - Number(x > y) || (a.udid < b.udid ? -1 : 1);
+}
 
 /** @param {string} udid */
 function makeRow(udid) {
@@ -101,7 +106,11 @@ export function open(root, route) {
     return { key, is, number, button };
   });
   const search = el("input", { type: "search", "aria-label": "Search", placeholder: "Name, UDID, reason, holder, tag, model, port" });
-  const selects = Object.entries(SELECTS).map(([key, of]) => ({ key, of, select: el("select", { "aria-label": key, onchange: () => go({ [key]: selects.find((each) => each.key === key)?.select.value ?? "" }) }) }));
+  const selects = Object.entries(SELECTS).map(([key, of]) => {
+    const select = el("select", { "aria-label": key });
+    select.onchange = () => go({ [key]: select.value });
+    return { key, of, select };
+  });
   const shown = el("span", { class: "dim", role: "status" });
   const inForce = el("ul", { class: "plain" });
   const panel = el("section", { class: "card" }, el("h2", {}, "Silences in force"), inForce);
@@ -171,13 +180,14 @@ export function open(root, route) {
       select.hidden = key === "host" && values.length < 2;
       table.classList.toggle("hosts", !select.hidden);
     }
-    const why = list.length ? "" : all.length ? `nothing ${want.state}` : live.standing;
+    const why = list.length ? "" : all.length ? (want.state === "needs" ? "Nothing needs you." : "No device fits.") : EMPTY[live.standing];
     table.hidden = why !== "";
-    part(empty, why, () => why === "live"
-      ? [el("p", {}, "No phone is here."), el("p", {}, "Plug one in with a cable that carries data; on Android turn on USB debugging, on an iPhone tap Trust. ", el("a", { href: "#/agent" }, "What the agent finds missing"))]
-      : why.startsWith("nothing")
-        ? [el("p", {}, want.state === "needs" ? "Nothing needs you." : "No device fits."), el("button", { onclick: () => go({ state: "", q: "", platform: "", tag: "", host: "" }) }, "Show all")]
-        : [why && el("p", {}, why === "refused" ? "Sign in to look." : "Waiting for the agent …")]);
+    part(empty, why, () => [
+      el("p", {}, why),
+      all.length
+        ? el("button", { onclick: () => go({ state: "", q: "", platform: "", tag: "", host: "" }) }, "Show all")
+        : live.standing === "live" && el("p", {}, "Plug one in with a cable that carries data; on Android turn on USB debugging, on an iPhone tap Trust. ", el("a", { href: "#/agent" }, "What the agent finds missing")),
+    ]);
     empty.hidden = !why;
     panel.hidden = want.state !== "silenced";
     part(inForce, live.silences, () => (live.silences.length ? live.silences.map(silences.row) : [el("li", { class: "dim" }, "None.")]));
@@ -191,7 +201,7 @@ export function open(root, route) {
   function take({ path: [udid = ""], query }) {
     const before = want.udid;
     want = { ...Object.fromEntries(query), udid };
-    if (document.activeElement !== search || !want.q) search.value = want.q ?? "";
+    search.value = want.q ?? "";
     for (const { key, button } of counts) button.setAttribute("aria-pressed", String(key === want.state));
     held = 0;
     drawer.hidden = !udid;
@@ -205,7 +215,7 @@ export function open(root, route) {
   }
 
   search.addEventListener("input", () => {
-    want.q = search.value.trim();
+    want.q = search.value;
     history.replaceState(null, "", address({}));
     held = 0;
     schedule();
