@@ -64,6 +64,7 @@ export async function modal(title, parts, word, work, stays) {
  * @param {HTMLInputElement | HTMLSelectElement} field
  */
 export function field(label, field) {
+  field.id = `field-${label.split(/\W/)[0]}`;
   field.setAttribute("aria-describedby", "modal-error");
-  return el("label", { class: "field" }, label, field);
+  return el("div", { class: "field" }, el("div", { class: "over" }, el("label", { for: field.id }, label)), field);
 }

@@ -78,7 +78,7 @@ export function open(root, udid, go) {
 
   function draw() {
     if (!device) return;
-    const { transitions, ...known } = device;
+    const known = { ...device, transitions: [] };
     const [some, covering] = [moves.slice(0, shown), silences.covering(device)];
     say(name, known.name);
     part(who, known, () => sentence(known));
@@ -106,9 +106,7 @@ export function open(root, udid, go) {
   };
 }
 
-/** @typedef {Omit<Api.DeviceDetail, "transitions">} Now */
-
-/** @param {Now} device */
+/** @param {Api.DeviceDetail} device */
 function sentence({ state, since, reason, told, visibility, flapping, lease }) {
   return [
     el("p", {}, stateOf(state), " for ", age(since), ", since ", at(since), reason && `: ${reason}`),
@@ -119,7 +117,7 @@ function sentence({ state, since, reason, told, visibility, flapping, lease }) {
   ];
 }
 
-/** @param {Now} device */
+/** @param {Api.DeviceDetail} device */
 function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host }) {
   /** @type {(string | HTMLElement | null | false)[][]} */
   const facts = [
