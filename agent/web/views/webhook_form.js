@@ -86,6 +86,8 @@ function sent(key, values) {
 const lines = (text) => text.split("\n").filter((line) => line.trim());
 /** @param {any} a @param {any} b */
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+/** Its name, which keeps its direction to itself. @param {string} name */
+export const quoted = (name) => `“\u2068${name}\u2069”`;
 /** @param {HTMLInputElement} box @param {string} words */
 export const toggle = (box, words) => el("label", { class: "toggle" }, box, words);
 /** @param {string} word */
@@ -119,7 +121,7 @@ export function form(hook, done, verify) {
   const ended = new AbortController();
   const { signal } = ended;
   const locked = hook !== null && !hook.managed;
-  const heading = hook ? `${locked ? "Webhook" : "Edit"} “${hook.name}”` : "Create Webhook";
+  const heading = hook ? `${locked ? "Webhook" : "Edit"} ${quoted(hook.name)}` : "Create Webhook";
   let base = shown(hook);
   /** @type {Record<string, string | false | 0 | null>} */
   const notes = hook ? {
@@ -173,7 +175,7 @@ export function form(hook, done, verify) {
 
   /** Say a mistake at its field, if it has one. @param {string} key @param {string} message */
   function fail(key, message) {
-    const field = fields[key] ?? fields[key.replace("token", "password")] ?? fields[key.split(".")[0]];
+    const field = fields[key] ?? fields[`${key}.type`] ?? fields[key.replace("token", "password")] ?? fields[key.split(".")[0]];
     if (!field) return false;
     put(field.error, el("span", {}, message, " "));
     field.first.setAttribute("aria-invalid", "true");

@@ -6,7 +6,7 @@ import { el, fill, order, put, say } from "../dom.js";
 import { age, count, moment, setAge, shape, took, until } from "../format.js";
 import { poll } from "../poll.js";
 import { show } from "../session.js";
-import { EVENTS, form, named, toggle } from "./webhook_form.js";
+import { EVENTS, form, named, quoted, toggle } from "./webhook_form.js";
 
 export const title = "Webhooks";
 
@@ -22,10 +22,10 @@ function health(hook) {
 /** @param {Api.ListedWebhook} hook */
 function verify({ id, name }) {
   const out = el("div", { role: "status" });
-  void modal(`Verify “${name}”`, ["A marked sample goes out once, through the webhook as it is saved. Its device is device-agent-test.", out], "Send again", async () => {
+  void modal(`Verify ${quoted(name)}`, ["A marked sample goes out once, through the webhook as it is saved. Its device is device-agent-test.", out], "Send again", async () => {
     fill(out, el("p", {}, "Sending …"));
     /** @type {Api.Sample} */
-    const sample = await ask("POST", `v1/webhooks/${id}/test`).finally(() => fill(out));
+    const sample = await ask("POST", `v1/webhooks/${id}/test`, undefined, undefined, 120_000).finally(() => fill(out));
     put(
       out,
       el("p", { class: sample.ok ? "is-online" : "error" }, shape(sample.ok ? "●" : "▲"), ` ${sample.error || sample.status} (${took(sample.duration_ms)})`),
@@ -42,13 +42,14 @@ function verify({ id, name }) {
  * @returns {import("../main.js").View}
  */
 export function open(root, route) {
-  /** @type {Map<number, ReturnType<typeof line>>} */
+  /** Those of the operator's file below zero: one may move. @type {Map<number, ReturnType<typeof line>>} */
   const lines = new Map();
   const list = el("ul", { class: "hooks" });
   const error = errorLine();
+  const missing = errorLine();
   const empty = el("p", { class: "empty", hidden: true }, "Nobody is called back yet.");
   const create = el("a", { class: "button main end", href: "#/webhooks/new" }, "Create Webhook");
-  const beside = el("div", { class: "beside" }, el("div", {}, error, list, empty));
+  const beside = el("div", { class: "beside" }, el("div", {}, error, missing, list, empty));
   put(root, el("div", { class: "head" }, el("h1", {}, title), create), beside);
   /** @type {ReturnType<typeof form> | null} */
   let open = null;
@@ -62,10 +63,11 @@ export function open(root, route) {
       asOf = new Date().toISOString();
       const orgs = new Set(webhooks.map((hook) => hook.org_id)).size > 1;
       const ids = webhooks.map((hook) => hook.id);
-      for (const id of lines.keys()) if (!ids.includes(id)) lines.delete(id);
-      order(list, webhooks.map((hook) => {
-        const one = lines.get(hook.id) ?? line(hook);
-        lines.set(hook.id, one);
+      const keys = webhooks.map((hook) => (hook.managed ? hook.id : -hook.id));
+      for (const key of lines.keys()) if (!keys.includes(key)) lines.delete(key);
+      order(list, webhooks.map((hook, index) => {
+        const one = lines.get(keys[index]) ?? line(hook);
+        lines.set(keys[index], one);
         one.tell(hook, orgs);
         return one.node;
       }));
@@ -82,7 +84,7 @@ export function open(root, route) {
   /** @param {Api.ListedWebhook} hook */
   async function remove({ id, name }) {
     const about = el("p", { role: "status" }, "Counting what waits for it …");
-    await modal(`Delete webhook “${name}”?`, [about], "Delete", async () => {
+    await modal(`Delete webhook ${quoted(name)}?`, [about], "Delete", async () => {
       await ask("DELETE", `v1/webhooks/${id}`);
       const next = lines.get(id)?.node.nextElementSibling?.querySelector("a") ?? create;
       setTimeout(() => next.focus()); // when the dialog is closed
@@ -175,6 +177,7 @@ export function open(root, route) {
     wanted = now;
     open?.close();
     open = null;
+    show(missing, null);
     beside.classList.toggle("open", !!now);
     if (!now) {
       /** @type {HTMLElement} */ (list.querySelector(`[data-edit="${CSS.escape(before)}"]`) ?? create).focus();
@@ -192,7 +195,7 @@ export function open(root, route) {
       /** @type {HTMLElement} */ (open.node.querySelector(hook ? "h2" : "input")).focus();
     } catch (failed) {
       beside.classList.remove("open");
-      show(error, failed);
+      show(missing, failed);
     }
   }
 
