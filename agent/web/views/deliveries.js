@@ -1,6 +1,6 @@
 // The stored callbacks: which there are, what came of each attempt, and sending them again.
 
-import { act, modal } from "../act.js";
+import { act, errorLine, modal } from "../act.js";
 import { ask, query } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
 import { at, count, shape, stateOf, took, until } from "../format.js";
@@ -61,7 +61,7 @@ export function open(root, route) {
     Object.assign(field, { id }).setAttribute("aria-describedby", `${id}-error`);
     return el("div", {}, el("label", { for: id }, id), field, el("p", { class: "error", id: `${id}-error` }));
   }));
-  const error = el("p", { class: "error", role: "alert" });
+  const error = errorLine();
   const note = el("p", { role: "status" });
   const rows = el("tbody", {
     onclick: (/** @type {any} */ { target }) => !target.closest("a") && !String(getSelection()) && target.closest("tr").querySelector("a").click(),
@@ -73,7 +73,7 @@ export function open(root, route) {
   const heading = el("h2", { tabindex: -1 }, "Delivery");
   const close = el("a", { class: "button" }, "Close");
   const again = el("button", { type: "button", class: "end", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
-  const fault = el("p", { class: "error", role: "alert" });
+  const fault = errorLine();
   const parts = el("div");
   const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, again, close), fault, parts));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("button", { type: "button", class: "end", onclick: replayAll }, "Replay the dead …")), form, error, note, beside);
