@@ -23,6 +23,7 @@ NAMES = (
     "start",
     "memory",
     "idle",
+    "page",
 )
 
 

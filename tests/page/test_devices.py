@@ -94,7 +94,8 @@ async def test_what_needs_somebody_is_on_top(lab: Lab, page: Page) -> None:
     await expect(row(page, SECOND)).to_contain_text("accept the USB debugging prompt")
     await expect(row(page, FIRST)).to_contain_text("in use by alice")
     await expect(row(page, THIRD)).to_contain_text("public: not called back")
-    for key, number in {"needs": 2, "offline": 2, "utilizing": 1, "online": 1, "unplugged": 1}.items():
+    wanted = {"needs": 2, "offline": 2, "utilizing": 1, "online": 1, "unplugged": 1}
+    for key, number in wanted.items():
         await expect(count(page, key).locator("b")).to_have_text(str(number))
     await lab.ask("POST", "/v1/silences", {"device": SECOND, "seconds": 60, "reason": "why"})
     await stand(page, FIFTH, SECOND, FIRST)
@@ -224,7 +225,8 @@ async def test_a_device_by_keyboard(lab: Lab, page: Page) -> None:
 async def test_a_device_that_is_none(lab: Lab, window: Window, page: Page) -> None:
     window.allow(refused(404))
     await page.goto(f"{lab.base}#/devices/SERIAL000")
-    await expect(page.locator(".drawer [role=alert]").first).to_contain_text("did you mean SERIAL000")
+    alert = page.locator(".drawer [role=alert]").first
+    await expect(alert).to_contain_text("did you mean SERIAL000")
     await page.goto(f"{lab.base}#/devices/serial0001?state=online")
     await expect(page).to_have_url(re.compile(rf"#/devices/{FIRST}\?state=online$"))
 

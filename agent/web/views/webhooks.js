@@ -89,7 +89,7 @@ export function open(root, route) {
     const next = lines.get(id)?.node.nextElementSibling?.querySelector("a");
     try {
       const { pending, waiting_devices: phones = 0 } = await ask("GET", `v1/webhooks/${id}`);
-      say(about, `${pending === null ? "How many callbacks wait for it is not known: they" : pending ? `${count(pending, "callback")} on ${count(phones, "phone")}` : "No callbacks"} will be cancelled. Its id is never used again.`);
+      say(about, `${pending === null ? "How many callbacks wait for it is not known: they" : pending ? `${count(pending, "callback")} on ${count(phones, "phone")}` : "No callbacks"} will be cancelled. Its id goes to no other webhook.`);
     } catch (failed) {
       show(about, failed);
     }
