@@ -195,9 +195,14 @@ export function open(root, route) {
     }
   }
 
+  /** @param {HTMLSelectElement | HTMLInputElement} field @param {string} [value] */
+  function set(field, value = "") {
+    if (field instanceof HTMLSelectElement && ![...field.options].some((each) => each.value === value)) put(field, el("option", { value }, value));
+    if (field.value !== value) field.value = value;
+  }
+
   /** @param {import("../main.js").Route} to */
   function follow(to) {
-    route = to;
     const wanted = filterOf(to);
     if (JSON.stringify(wanted) !== JSON.stringify(filter)) {
       [filter, shown, next, paged] = [wanted, [], null, false];
@@ -205,11 +210,7 @@ export function open(root, route) {
     }
     const aged = /^\d+[a-z]+$/.test(filter.since) && !filter.until;
     const values = { webhook: "", device: "", state: "", ...filter, time: aged ? filter.since : filter.since || filter.until ? "range" : "", since: local(filter.since), until: local(filter.until) };
-    for (const [name, value] of Object.entries(values)) {
-      const field = fields[name];
-      if (field instanceof HTMLSelectElement && ![...field.options].some((each) => each.value === value)) put(field, el("option", { value }, value));
-      if (field.value !== value) field.value = value;
-    }
+    for (const [name, value] of Object.entries(values)) set(fields[name], value);
     ranged();
     const before = id;
     id = to.path[0] ?? "";
@@ -243,11 +244,11 @@ export function open(root, route) {
   fields.device.addEventListener("focus", () => fill(known, [...live.devices.values()].map(({ udid, name }) => el("option", { value: udid }, name))));
   ask("GET", "v1/webhooks").then((/** @type {Api.WebhookList} */ { webhooks }) => {
     fill(fields.webhook, el("option", { value: "" }, "All webhooks"), webhooks.map((each) => el("option", { value: each.id }, each.name)));
-    follow(route);
+    set(fields.webhook, filter.webhook);
   }, tell);
   const soon = (/** @type {any} */ { detail: { all, udids } }) => {
     if (all) draw(); // the names are known
-    if (udids) return;
+    if (udids || document.hidden) return;
     timer ||= setTimeout(() => {
       timer = 0;
       void look.now();

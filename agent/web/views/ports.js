@@ -199,7 +199,7 @@ export function open(root, route) {
   const soon = () => {
     timer ||= setTimeout(() => {
       timer = 0;
-      void asking.now();
+      if (!document.hidden) void asking.now();
     }, asked + 2000 - performance.now());
   };
   const heard = (/** @type {any} */ { detail: { all, udids } }) => {
