@@ -52,16 +52,17 @@ export function learnClock(date) {
  * @param {string} path Without a slash in front: the page may stand below one.
  * @param {unknown} [body] Sent as JSON.
  * @param {AbortSignal} [signal]
+ * @param {number} [most] Milliseconds that its answer may take.
  * @returns {Promise<any>}
  * @throws {ApiError}
  */
-export async function ask(method, path, body, signal) {
+export async function ask(method, path, body, signal, most = LIMIT) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
   const token = sessionToken();
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
-  const limit = AbortSignal.timeout(LIMIT);
+  const limit = AbortSignal.timeout(most);
   let response;
   let answer;
   try {

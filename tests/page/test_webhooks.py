@@ -114,6 +114,7 @@ async def test_one_is_created_and_its_mistakes_stand_at_their_fields(
     await expect(form(page)).to_have_count(0)
     here = line(page, "\N{MOBILE PHONE}" * 50)
     await expect(here.get_by_role("link", name="Edit")).to_be_focused()
+    await expect(page.locator(".beside > div > .error")).to_be_hidden()
     await expect(here).to_contain_text("only iOS, rack 1, qa")
     row = await saved(lab, "%F0%9F%93%B1" * 50)
     assert row.items() >= {
@@ -122,6 +123,29 @@ async def test_one_is_created_and_its_mistakes_stand_at_their_fields(
         "url_private": True, "enabled": True, "backlog": "all",
     }.items()  # fmt: skip
     assert "s3cret-k" not in await page.content()
+
+
+async def test_a_mistake_over_several_keys_stands_at_one(
+    lab: Lab, window: Window, page: Page
+) -> None:
+    window.allow(refused(422))
+    row = await made(lab, auth={"type": "basic", "username": "u", "password": "s3cret-k"})
+    await shown(lab, page, f"/{row['id']}")
+    await expect(field(page, "User, for basic")).to_have_value("u")
+    await field(page, "URL").fill("http://u:p@x.example/")
+    await press(page, "Save")
+    await expect(field(page, "Authentication")).to_be_focused()
+    await expect(field(page, "Authentication")).to_have_accessible_description(
+        "the request is authorised already, by url: keep one of them"
+    )
+    await field(page, "URL").fill(lab.receiver.url("/board"))
+    await field(page, "User, for basic").fill("other")
+    await press(page, "Save")
+    await expect(field(page, "Password or token")).to_be_focused()
+    await field(page, "Authentication").select_option("None")
+    await press(page, "Save")
+    await expect(form(page)).to_have_count(0)
+    assert (await saved(lab))["auth"] is None
 
 
 async def test_what_the_agent_cannot_put_in_force_is_said_on_top(
@@ -240,10 +264,10 @@ async def test_delete_says_what_it_cancels_and_asks_again(lab: Lab, page: Page) 
     await lab.phones[0].plug()
     here = line(page, "board")
     await expect(here).to_contain_text("1 callback waits on 1 phone, next try in")
-    await expect(here).to_contain_text("nothing listens there")
+    await expect(here).to_contain_text("nothing listens there in ")
     await here.get_by_role("button", name="Delete").click()
     dialog = page.get_by_role("dialog")
-    await expect(dialog).to_contain_text("Delete webhook “board”?")
+    await expect(dialog).to_contain_text("Delete webhook “\u2068board\u2069”?")
     await expect(dialog).to_contain_text("1 callback on 1 phone will be cancelled.")
     await dialog.get_by_role("button", name="Cancel").click()
     await expect(here.get_by_role("button", name="Delete")).to_be_focused()
@@ -264,6 +288,21 @@ async def test_one_of_the_operator_s_file_is_shown_and_left_alone(lab: Lab, page
     await expect(field(page, "URL")).to_be_disabled()
     await expect(form(page).get_by_role("button", name="Save")).to_have_count(0)
     await no_serious_finding(page)
+
+
+async def test_one_that_moves_to_the_operator_s_file_is_locked_from_then_on(
+    lab: Lab, window: Window, page: Page
+) -> None:
+    window.allow(refused(404))
+    await made(lab)
+    await shown(lab, page, "/nothing")
+    await expect(page.get_by_role("alert").filter(has_text="no webhook 'nothing'")).to_be_visible()
+    await lab.ask("DELETE", "/v1/webhooks/board")
+    await expect(line(page, "board")).to_have_count(0)
+    lab.write(rest='[[webhooks]]\nname = "board"\nurl = "http://x/"\nevents = ["online"]\n')
+    await lab.ask("POST", "/v1/reload")
+    await expect(line(page, "board").locator(".lock")).to_be_visible()
+    await expect(line(page, "board").get_by_label("Online")).to_be_disabled()
 
 
 async def test_what_others_change_meanwhile_is_said_and_nothing_typed_is_lost(

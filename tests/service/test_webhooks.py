@@ -17,7 +17,7 @@ from agent.service.webhooks import Webhooks, more_of
 from tests.kit.deliver import make_webhook
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-FULL = {
+FULL: dict[str, Any] = {
     "url": "https://hunter2:hunter2@x.example/hook?key=hunter2#hunter2",
     "backlog": "latest",
     "timeout": "250ms",

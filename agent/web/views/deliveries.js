@@ -1,6 +1,6 @@
 // The stored callbacks: which there are, what came of each attempt, and sending them again.
 
-import { act, modal } from "../act.js";
+import { act, errorLine, modal } from "../act.js";
 import { ask, query } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
 import { at, count, shape, stateOf, took, until } from "../format.js";
@@ -61,7 +61,7 @@ export function open(root, route) {
     Object.assign(field, { id }).setAttribute("aria-describedby", `${id}-error`);
     return el("div", {}, el("label", { for: id }, id), field, el("p", { class: "error", id: `${id}-error` }));
   }));
-  const error = el("p", { class: "error", role: "alert" });
+  const error = errorLine();
   const note = el("p", { role: "status" });
   const rows = el("tbody", {
     onclick: (/** @type {any} */ { target }) => !target.closest("a") && !String(getSelection()) && target.closest("tr").querySelector("a").click(),
@@ -73,7 +73,7 @@ export function open(root, route) {
   const heading = el("h2", { tabindex: -1 }, "Delivery");
   const close = el("a", { class: "button" }, "Close");
   const again = el("button", { type: "button", class: "end", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
-  const fault = el("p", { class: "error", role: "alert" });
+  const fault = errorLine();
   const parts = el("div");
   const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, again, close), fault, parts));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("button", { type: "button", class: "end", onclick: replayAll }, "Replay the dead …")), form, error, note, beside);
@@ -195,9 +195,14 @@ export function open(root, route) {
     }
   }
 
+  /** @param {HTMLSelectElement | HTMLInputElement} field @param {string} [value] */
+  function set(field, value = "") {
+    if (field instanceof HTMLSelectElement && ![...field.options].some((each) => each.value === value)) put(field, el("option", { value }, value));
+    if (field.value !== value) field.value = value;
+  }
+
   /** @param {import("../main.js").Route} to */
   function follow(to) {
-    route = to;
     const wanted = filterOf(to);
     if (JSON.stringify(wanted) !== JSON.stringify(filter)) {
       [filter, shown, next, paged] = [wanted, [], null, false];
@@ -205,11 +210,7 @@ export function open(root, route) {
     }
     const aged = /^\d+[a-z]+$/.test(filter.since) && !filter.until;
     const values = { webhook: "", device: "", state: "", ...filter, time: aged ? filter.since : filter.since || filter.until ? "range" : "", since: local(filter.since), until: local(filter.until) };
-    for (const [name, value] of Object.entries(values)) {
-      const field = fields[name];
-      if (field instanceof HTMLSelectElement && ![...field.options].some((each) => each.value === value)) put(field, el("option", { value }, value));
-      if (field.value !== value) field.value = value;
-    }
+    for (const [name, value] of Object.entries(values)) set(fields[name], value);
     ranged();
     const before = id;
     id = to.path[0] ?? "";
@@ -243,11 +244,11 @@ export function open(root, route) {
   fields.device.addEventListener("focus", () => fill(known, [...live.devices.values()].map(({ udid, name }) => el("option", { value: udid }, name))));
   ask("GET", "v1/webhooks").then((/** @type {Api.WebhookList} */ { webhooks }) => {
     fill(fields.webhook, el("option", { value: "" }, "All webhooks"), webhooks.map((each) => el("option", { value: each.id }, each.name)));
-    follow(route);
+    set(fields.webhook, filter.webhook);
   }, tell);
   const soon = (/** @type {any} */ { detail: { all, udids } }) => {
     if (all) draw(); // the names are known
-    if (udids) return;
+    if (udids || document.hidden) return;
     timer ||= setTimeout(() => {
       timer = 0;
       void look.now();

@@ -199,7 +199,7 @@ export function open(root, route) {
   const soon = () => {
     timer ||= setTimeout(() => {
       timer = 0;
-      void asking.now();
+      if (!document.hidden) void asking.now();
     }, asked + 2000 - performance.now());
   };
   const heard = (/** @type {any} */ { detail: { all, udids } }) => {
@@ -208,7 +208,7 @@ export function open(root, route) {
       frame = 0;
       for (const udid of changed) {
         paint(udid);
-        if (places.get(udid) !== place(udid)) soon();
+        if (places.has(udid) ? places.get(udid) !== place(udid) : !cells.has(udid)) soon();
         places.set(udid, place(udid));
       }
       changed.clear();

@@ -86,16 +86,14 @@ function sent(key, values) {
 const lines = (text) => text.split("\n").filter((line) => line.trim());
 /** @param {any} a @param {any} b */
 const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
+/** Its name, which keeps its direction to itself. @param {string} name */
+export const quoted = (name) => `“\u2068${name}\u2069”`;
 /** @param {HTMLInputElement} box @param {string} words */
 export const toggle = (box, words) => el("label", { class: "toggle" }, box, words);
 /** @param {string} word */
 export const named = (word) => (word === "ios" ? "iOS" : word[0].toUpperCase() + word.slice(1));
 
-/**
- * @param {any} kind
- * @param {string} label
- * @returns {{controls: HTMLElement[], first: HTMLInputElement, get: () => any, set: (value: any) => void}}
- */
+/** @param {any} kind @param {string} label @returns {{controls: HTMLElement[], first: HTMLInputElement, get: () => any, set: (value: any) => void}} */
 function controlOf(kind, label) {
   if (Array.isArray(kind)) {
     const boxes = kind.map((value) => el("input", { type: "checkbox", value }));
@@ -106,14 +104,12 @@ function controlOf(kind, label) {
       set: (value) => boxes.forEach((box) => (box.checked = value.includes(box.value))),
     };
   }
-  const how = { autocomplete: kind === "password" ? "new-password" : "off", spellcheck: "false", type: typeof kind === "boolean" ? "checkbox" : kind };
-  const first = /** @type {any} */ (
-    typeof kind === "object" ? el("select", {}, Object.entries(kind).map(([value, words]) => el("option", { value }, words)))
-    : kind === "lines" ? el("textarea", { rows: 2, spellcheck: "false" })
-    : el("input", how)
-  );
-  const holds = typeof kind === "boolean" ? "checked" : "value";
-  return { controls: [typeof kind === "boolean" ? toggle(first, label) : first], first, get: () => first[holds], set: (value) => (first[holds] = value) };
+  const box = typeof kind === "boolean";
+  /** @type {any} */
+  const first = typeof kind === "object" ? el("select", {}, Object.entries(kind).map(([value, words]) => el("option", { value }, words)))
+    : el(kind === "lines" ? "textarea" : "input", { rows: 2, type: box ? "checkbox" : kind, spellcheck: "false", autocomplete: kind === "password" ? "new-password" : "off" });
+  const holds = box ? "checked" : "value";
+  return { controls: [box ? toggle(first, label) : first], first, get: () => first[holds], set: (value) => (first[holds] = value) };
 }
 
 /**
@@ -125,7 +121,7 @@ export function form(hook, done, verify) {
   const ended = new AbortController();
   const { signal } = ended;
   const locked = hook !== null && !hook.managed;
-  const heading = hook ? `${locked ? "Webhook" : "Edit"} “${hook.name}”` : "Create Webhook";
+  const heading = hook ? `${locked ? "Webhook" : "Edit"} ${quoted(hook.name)}` : "Create Webhook";
   let base = shown(hook);
   /** @type {Record<string, string | false | 0 | null>} */
   const notes = hook ? {
@@ -136,32 +132,30 @@ export function form(hook, done, verify) {
     proxy: hook.proxy_private && "Its user is not shown.",
   } : {};
 
-  const fields = Object.fromEntries(FIELDS.map(([key, label, kind, hint = ""]) => {
+  const fields = Object.fromEntries(FIELDS.map(([key, label, kind, hint]) => {
     const id = `hook-${key}`;
     const { controls, first, get, set } = controlOf(kind, label);
-    const count = el("span", { class: "count" });
-    const counted = () => say(count, `${[...first.value].length} of ${kind}`);
-    if (kind > 0 && kind !== true) first.addEventListener("input", counted);
+    const count = el("span", { class: "dim small" });
+    const counted = () => kind > 1 && say(count, `${[...first.value].length} of ${kind}`);
+    const fill = (/** @type {any} */ value) => {
+      set(value);
+      counted();
+    };
     const error = el("p", { class: "error", id: `${id}-e` });
-    first.id = id;
-    first.setAttribute("aria-describedby", `${id}-e ${id}-h`);
     const group = Array.isArray(kind);
     const node = el(
       group ? "fieldset" : "div",
-      { class: "field", hidden: key.endsWith(".gone") && !notes[key.split(".")[0]] },
+      { class: "field", hidden: key.endsWith(".gone") && !notes[key.split(".")[0]], oninput: counted },
       group ? el("legend", {}, label) : typeof kind !== "boolean" && el("div", { class: "over" }, el("label", { for: id }, label), count),
       controls,
       el("div", { class: "dim small", id: `${id}-h` }, [notes[key], hint].filter(Boolean).join(" ")),
       error,
     );
-    const fill = (/** @type {any} */ value) => {
-      set(value);
-      if (kind > 0 && kind !== true) counted();
-    };
+    first.id = id;
+    first.setAttribute("aria-describedby", `${id}-e ${id}-h`);
     fill(base[key]);
     return [key, { label, node, first, error, get, set: fill }];
   }));
-
   const { first: secret, node: secretNode } = fields.secret;
   const made = el("span", { role: "status" });
   put(secretNode, el("button", { type: "button", onclick() {
@@ -181,29 +175,29 @@ export function form(hook, done, verify) {
 
   /** Say a mistake at its field, if it has one. @param {string} key @param {string} message */
   function fail(key, message) {
-    const field = fields[key] ?? fields[key.replace("token", "password")] ?? fields[key.split(".")[0]];
+    const field = fields[key] ?? fields[`${key}.type`] ?? fields[key.replace("token", "password")] ?? fields[key.split(".")[0]];
     if (!field) return false;
-    const { first, error } = field;
-    if (!node.querySelector("[aria-invalid]")) {
-      if (rest.contains(first)) rest.open = true;
-      first.focus();
-    }
-    put(error, el("span", {}, message, " "));
-    first.setAttribute("aria-invalid", "true");
+    put(field.error, el("span", {}, message, " "));
+    field.first.setAttribute("aria-invalid", "true");
     return true;
+  }
+
+  /** Lead to the first mistake. */
+  function lead() {
+    const first = Object.values(fields).find((field) => field.error.textContent)?.first;
+    if (first && rest.contains(first)) rest.open = true;
+    first?.focus();
+    return !first;
   }
 
   /** The document's limits, before anything is sent. */
   function good() {
-    const { name, url, description, events } = values();
-    /** @type {[string, string | false][]} */
-    const wrong = [
-      ["name", !name.trim() && "A webhook needs a name."],
-      ["url", !/^https?:\/\/[^/?#]/i.test(url) && "An absolute URL is needed: http://… or https://…"],
-      ["events", !events.length && "Turn on at least one."],
-    ];
-    for (const [key, text, most] of [["name", name, 50], ["url", url, 512], ["description", description, 512]]) wrong.push([key, [...text].length > most && `At most ${most} characters.`]);
-    return !wrong.filter(([key, why]) => why && fail(key, why)).length;
+    const now = values();
+    for (const [key, , most] of FIELDS) if (most > 1 && [...now[key]].length > most) fail(key, `At most ${most} characters.`);
+    if (!now.name.trim()) fail("name", "A webhook needs a name.");
+    if (!/^https?:\/\/[^/?#]/i.test(now.url)) fail("url", "An absolute URL is needed: http://… or https://…");
+    if (!now.events.length) fail("events", "Turn on at least one.");
+    return lead();
   }
 
   async function submit() {
@@ -215,7 +209,7 @@ export function form(hook, done, verify) {
     if (!good()) return;
     await act(save, top, async () => {
       try {
-        const saved = await (hook ? ask("PATCH", `v1/webhooks/${hook.id}`, changes()) : ask("POST", "v1/webhooks", changes()));
+        const saved = await ask(hook ? "PATCH" : "POST", `v1/webhooks${hook ? `/${hook.id}` : ""}`, changes());
         ended.abort();
         done(saved);
       } catch (error) {
@@ -223,6 +217,7 @@ export function form(hook, done, verify) {
         const left = problems.filter(({ key = "", message }) => !fail(key, message.split(`${key}: `).slice(1).join(`${key}: `) || message));
         if (left.length === problems.length) throw error;
         fill(top, left.map((each) => el("p", {}, each.message)));
+        lead();
       }
     });
     if (top.textContent) top.scrollIntoView({ block: "nearest" });
@@ -233,7 +228,8 @@ export function form(hook, done, verify) {
   const save = el("button", { class: "main" }, "Save");
   const nodes = Object.values(fields).map((field) => field.node);
   const rest = el("details", {}, el("summary", {}, "More: signing, authentication, scope, payload, TLS"), nodes.slice(4));
-  rest.open = Object.values(notes).some(Boolean) || !same(Object.values(base).slice(5, -1), Object.values(shown(null)).slice(5, -1));
+  const apart = (/** @type {object} */ row) => Object.values(row).slice(5, -1);
+  rest.open = !!notes.secret || !!notes.headers || !same(apart(base), apart(shown(null)));
   const node = el(
     "form",
     { class: "card drawer", novalidate: true, "aria-label": heading, onsubmit(/** @type {Event} */ event) {
@@ -252,22 +248,22 @@ export function form(hook, done, verify) {
 
   return {
     node,
-    close: () => ended.abort(),
+    close() {
+      ended.abort();
+      node.remove();
+    },
     /** Whether it may go. */
     leave: () => !dirty() || confirm("Leave? What you typed is not saved."),
-    /** See whether somebody else changed it. */
-    async look() {
-      if (!hook) return;
-      try {
-        hook = /** @type {Api.WebhookDetail} */ (await ask("GET", `v1/webhooks/${hook.id}`, undefined, signal));
-      } catch (error) {
-        if (!(error instanceof ApiError && error.status === 404)) return;
+    /** See whether somebody else changed it. @param {number[]} ids Of all that there are. */
+    async look(ids) {
+      if (!hook || signal.aborted) return;
+      if (!ids.includes(hook.id)) {
         hook = null;
         base = shown(null);
         say(note, "It was deleted meanwhile. What stands here is kept: Save makes it anew, without what is not shown.");
         return;
       }
-      const now = shown(hook);
+      const now = shown(await ask("GET", `v1/webhooks/${hook.id}`));
       const changed = Object.entries(fields).filter(([key]) => !same(now[key], base[key]));
       for (const [key, field] of changed) if (same(field.get(), base[key])) field.set(now[key]);
       base = now;

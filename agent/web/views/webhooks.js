@@ -6,7 +6,7 @@ import { el, fill, order, put, say } from "../dom.js";
 import { age, count, moment, setAge, shape, took, until } from "../format.js";
 import { poll } from "../poll.js";
 import { show } from "../session.js";
-import { EVENTS, form, named, toggle } from "./webhook_form.js";
+import { EVENTS, form, named, quoted, toggle } from "./webhook_form.js";
 
 export const title = "Webhooks";
 
@@ -19,19 +19,37 @@ function health(hook) {
   return hook.last_attempt ? ["●", "online", "Good"] : ["◌", "unplugged", "Nothing sent since the agent started"];
 }
 
+/** @param {Api.ListedWebhook} hook */
+function verify({ id, name }) {
+  const out = el("div", { role: "status" });
+  void modal(`Verify ${quoted(name)}`, ["A marked sample goes out once, through the webhook as it is saved. Its device is device-agent-test.", out], "Send again", async () => {
+    fill(out, el("p", {}, "Sending …"));
+    /** @type {Api.Sample} */
+    const sample = await ask("POST", `v1/webhooks/${id}/test`, undefined, undefined, 120_000).finally(() => fill(out));
+    put(
+      out,
+      el("p", { class: sample.ok ? "is-online" : "error" }, shape(sample.ok ? "●" : "▲"), ` ${sample.error || sample.status} (${took(sample.duration_ms)})`),
+      sample.answer && [el("h3", {}, "Answer"), el("pre", { tabindex: 0 }, sample.answer)],
+      el("h3", {}, "Sent"),
+      el("pre", { tabindex: 0 }, sample.body),
+    );
+  }, true);
+}
+
 /**
  * @param {HTMLElement} root
  * @param {import("../main.js").Route} route
  * @returns {import("../main.js").View}
  */
 export function open(root, route) {
-  /** @type {Map<number, ReturnType<typeof line>>} */
+  /** Those of the operator's file below zero: one may move. @type {Map<number, ReturnType<typeof line>>} */
   const lines = new Map();
   const list = el("ul", { class: "hooks" });
   const error = errorLine();
+  const missing = errorLine();
   const empty = el("p", { class: "empty", hidden: true }, "Nobody is called back yet.");
   const create = el("a", { class: "button main end", href: "#/webhooks/new" }, "Create Webhook");
-  const beside = el("div", { class: "beside" }, el("div", {}, error, list, empty));
+  const beside = el("div", { class: "beside" }, el("div", {}, error, missing, list, empty));
   put(root, el("div", { class: "head" }, el("h1", {}, title), create), beside);
   /** @type {ReturnType<typeof form> | null} */
   let open = null;
@@ -40,20 +58,22 @@ export function open(root, route) {
 
   const look = poll(3000, async (signal) => {
     try {
-      /** @type {{webhooks: Api.ListedWebhook[]}} */
+      /** @type {Api.WebhookList} */
       const { webhooks } = await ask("GET", "v1/webhooks", undefined, signal);
-      show(error, null);
       asOf = new Date().toISOString();
       const orgs = new Set(webhooks.map((hook) => hook.org_id)).size > 1;
-      for (const hook of webhooks) {
-        if (!lines.has(hook.id)) lines.set(hook.id, line(hook));
-        lines.get(hook.id)?.tell(hook, orgs);
-      }
       const ids = webhooks.map((hook) => hook.id);
-      for (const id of lines.keys()) if (!ids.includes(id)) lines.delete(id);
-      order(list, ids.flatMap((id) => lines.get(id)?.node ?? []));
+      const keys = webhooks.map((hook) => (hook.managed ? hook.id : -hook.id));
+      for (const key of lines.keys()) if (!keys.includes(key)) lines.delete(key);
+      order(list, webhooks.map((hook, index) => {
+        const one = lines.get(keys[index]) ?? line(hook);
+        lines.set(keys[index], one);
+        one.tell(hook, orgs);
+        return one.node;
+      }));
       empty.hidden = ids.length > 0;
-      await open?.look();
+      await open?.look(ids);
+      show(error, null);
     } catch (failed) {
       if (signal.aborted) return;
       show(error, failed);
@@ -62,34 +82,17 @@ export function open(root, route) {
   });
 
   /** @param {Api.ListedWebhook} hook */
-  function verify({ id, name }) {
-    const out = el("div", { role: "status" });
-    void modal(`Verify “${name}”`, ["A marked sample goes out once, through the webhook as it is saved. Its device is device-agent-test.", out], "Send again", async () => {
-      fill(out, el("p", {}, "Sending …"));
-      /** @type {Api.Sample} */
-      const sample = await ask("POST", `v1/webhooks/${id}/test`).finally(() => fill(out));
-      put(
-        out,
-        el("p", { class: sample.ok ? "is-online" : "error" }, shape(sample.ok ? "●" : "▲"), ` ${sample.ok ? sample.status : sample.error} (${took(sample.duration_ms)})`),
-        sample.answer && [el("h3", {}, "Answer"), el("pre", { tabindex: 0 }, sample.answer)],
-        el("h3", {}, "Sent"),
-        el("pre", { tabindex: 0 }, sample.body),
-      );
-    }, true);
-  }
-
-  /** @param {Api.ListedWebhook} hook */
   async function remove({ id, name }) {
     const about = el("p", { role: "status" }, "Counting what waits for it …");
-    await modal(`Delete webhook “${name}”?`, [about], "Delete", async () => {
+    await modal(`Delete webhook ${quoted(name)}?`, [about], "Delete", async () => {
       await ask("DELETE", `v1/webhooks/${id}`);
-      setTimeout(() => (next ?? create).focus()); // when the dialog is closed
+      const next = lines.get(id)?.node.nextElementSibling?.querySelector("a") ?? create;
+      setTimeout(() => next.focus()); // when the dialog is closed
       void look.now();
     });
-    const next = lines.get(id)?.node.nextElementSibling?.querySelector("a");
     try {
       const { pending, waiting_devices: phones = 0 } = await ask("GET", `v1/webhooks/${id}`);
-      say(about, `${pending === null ? "How many callbacks wait for it is not known: they" : pending ? `${count(pending, "callback")} on ${count(phones, "phone")}` : "No callbacks"} will be cancelled. Its id goes to no other webhook.`);
+      say(about, `${pending ? `${count(pending, "callback")} on ${count(phones, "phone")}` : pending === null ? "Callbacks that wait (the store does not say how many)" : "No callbacks"} will be cancelled. Its id goes to no other webhook.`);
     } catch (failed) {
       show(about, failed);
     }
@@ -101,17 +104,15 @@ export function open(root, route) {
     const href = `#/webhooks/${id}`;
     const name = el("a", { href });
     const about = el("p", { class: "dim" });
-    const place = el("span", { class: "tag lock" });
+    const place = el("span", { class: "tag lock", hidden: managed });
     const failed = errorLine();
     const state = el("div", { class: "state" });
     const last = el("span");
     const ago = age(null, " ago");
     const waits = el("span");
     const next = until(null);
-    const why = el("p", { class: "dim small" });
     const boxes = [...EVENTS, "enabled"].map((value) => el("input", { type: "checkbox", value, onchange: () => flip(value) }));
     const toggles = el("fieldset", { disabled: !managed }, el("legend", { class: "unseen" }), boxes.map((box) => toggle(box, named(box.value))));
-    const button = (/** @type {string} */ words, /** @type {() => void} */ onclick, more = "") => el("button", { type: "button", class: more, onclick }, words);
 
     /** @param {string} value */
     async function flip(value) {
@@ -125,23 +126,26 @@ export function open(root, route) {
     }
 
     function set() {
-      for (const box of boxes) box.checked = box.value === "enabled" ? hook.enabled : hook.events.includes(/** @type {any} */ (box.value));
+      for (const box of boxes) box.checked = [...hook.events, hook.enabled && "enabled"].some((each) => each === box.value);
     }
 
     return {
       node: el(
         "li",
         { class: "card" },
-        el("div", {}, el("h2", {}, name, " ", !managed && place), about),
-        el("div", {}, state, el("div", {}, last, ago), el("div", {}, waits, next), why),
-        el("div", { class: "acts" }, button("Verify", () => verify(hook)), el("a", { class: "button", href, "data-edit": id }, "Edit"), managed && button("Delete", () => remove(hook), "danger")),
+        el("div", {}, el("h2", {}, name, " ", place), about),
+        el("div", {}, state, last, ago, el("div", {}, waits, next)),
+        el(
+          "div",
+          { class: "acts" },
+          el("button", { type: "button", onclick: () => verify(hook) }, "Verify"),
+          el("a", { class: "button", href, "data-edit": id }, "Edit"),
+          managed && el("button", { type: "button", class: "danger", onclick: () => remove(hook) }, "Delete"),
+        ),
         toggles,
         failed,
       ),
-      /**
-       * @param {Api.ListedWebhook} row
-       * @param {boolean} orgs Several organisations have some.
-       */
+      /** @param {Api.ListedWebhook} row @param {boolean} orgs Several organisations have some. */
       tell(row, orgs) {
         hook = row;
         say(name, row.name);
@@ -149,22 +153,19 @@ export function open(root, route) {
         place.title = `${row.file}:${row.line}`;
         say(place, place.title.replace(/.*\//, ""));
         const only = [...row.platforms.map(named), ...row.tags, ...row.devices].join(", ");
-        say(about, [URL.parse(row.url)?.host ?? row.url, orgs && `organisation ${row.org_id}`, row.description, only && `only ${only}`].filter(Boolean).join(" · "));
-        if (!toggles.disabled || !managed) set();
+        const parts = [row.url.split("/")[2], orgs && `organisation ${row.org_id}`, only && `only ${only}`, row.description].filter(Boolean);
+        if (about.textContent !== parts.join(" · ")) fill(about, parts.flatMap((each, index) => [index > 0 && " · ", el("bdi", {}, each)]));
+        if (!managed || !toggles.disabled) set(); // nothing is under way
         const [sign, colour, words] = health(row);
-        if (state.dataset.words !== words) {
-          state.dataset.words = words;
-          state.className = `state is-${colour}`;
-          fill(state, shape(sign), " ", words);
-        }
+        if (state.textContent !== `${sign} ${words}`) fill(state, shape(sign), ` ${words}`);
+        state.className = `state is-${colour}`;
         const { last_attempt: tried, pending, next_try: again = null } = row;
-        say(last, tried ? `${tried.status ?? "No answer"} in ${took(tried.duration_ms)}, ` : "");
-        ago.hidden = !tried;
+        say(last, tried ? `${tried.error || tried.status} in ${took(tried.duration_ms)}, ` : "");
         setAge(ago, tried?.at ?? null);
-        say(waits, pending ? `${count(pending, "callback")} ${pending === 1 ? "waits" : "wait"} on ${count(row.waiting_devices ?? 0, "phone")}${again ? ", next try " : ""}` : "");
-        next.hidden = !pending || !again;
+        ago.hidden = !tried;
+        say(waits, pending ? `${count(pending, "callback waits", "callbacks wait")} on ${count(row.waiting_devices ?? 0, "phone")}${again ? ", next try " : ""}` : "");
         setAge(next, again);
-        say(why, row.failures ? (row.last_error ?? "") : "");
+        next.hidden = !pending || !again;
       },
     };
   }
@@ -175,10 +176,9 @@ export function open(root, route) {
     const before = wanted;
     wanted = now;
     open?.close();
-    open?.node.remove();
     open = null;
+    show(missing, null);
     beside.classList.toggle("open", !!now);
-    say(error, "");
     if (!now) {
       /** @type {HTMLElement} */ (list.querySelector(`[data-edit="${CSS.escape(before)}"]`) ?? create).focus();
       return;
@@ -188,14 +188,14 @@ export function open(root, route) {
       if (wanted !== now) return;
       open = form(hook, async ({ id }) => {
         await look.now();
-        wanted = String(id); // it has the focus then
+        wanted = String(id); // which has the focus then
         location.hash = "#/webhooks";
       }, hook && el("button", { type: "button", onclick: () => verify(hook) }, "Verify"));
       put(beside, open.node);
       /** @type {HTMLElement} */ (open.node.querySelector(hook ? "h2" : "input")).focus();
     } catch (failed) {
-      show(error, failed);
       beside.classList.remove("open");
+      show(missing, failed);
     }
   }
 
