@@ -72,10 +72,10 @@ export function open(root, route) {
   const most = el("p", { class: "dim" }, `The newest ${MOST}. Choose a time for those before.`);
   const heading = el("h2", { tabindex: -1 }, "Delivery");
   const close = el("a", { class: "button" }, "Close");
-  const again = el("button", { type: "button", class: "end", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
+  const again = el("button", { type: "button", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
   const fault = errorLine();
   const parts = el("div");
-  const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, again, close), fault, parts));
+  const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, el("span", { class: "end" }, again, " ", close)), fault, parts));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("button", { type: "button", class: "end", onclick: replayAll }, "Replay the dead …")), form, error, note, beside);
 
   const filterOf = (/** @type {import("../main.js").Route} */ to) => Object.fromEntries([...to.query].filter(([name, value]) => name in fields && value));
@@ -146,7 +146,7 @@ export function open(root, route) {
     if (opened) {
       try {
         const { delivery } = /** @type {Api.DeliveryShown} */ (await ask("GET", `v1/deliveries/${encodeURIComponent(opened)}`));
-        const text = JSON.stringify(delivery);
+        const text = JSON.stringify(delivery) + live.devices.get(delivery.udid)?.name;
         if (opened !== id || text === drawn) return;
         drawn = text;
         again.hidden = delivery.state === "pending" || !delivery.webhook_name;
