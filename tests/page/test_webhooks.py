@@ -114,7 +114,7 @@ async def test_one_is_created_and_its_mistakes_stand_at_their_fields(
     await expect(form(page)).to_have_count(0)
     here = line(page, "\N{MOBILE PHONE}" * 50)
     await expect(here.get_by_role("link", name="Edit")).to_be_focused()
-    await expect(page.locator(".beside > div > .error")).to_be_hidden()
+    await expect(page.locator(".beside > div > .error").first).to_be_hidden()
     await expect(here).to_contain_text("only iOS, rack 1, qa")
     row = await saved(lab, "%F0%9F%93%B1" * 50)
     assert row.items() >= {
@@ -380,10 +380,12 @@ async def test_an_agent_that_is_gone_keeps_what_was_typed(
     await lab.kill()
     await press(page, "Save")
     await expect(form(page).get_by_role("alert")).to_contain_text("does not answer")
-    await expect(page.locator(".beside > div > .error")).to_contain_text("What is shown is of ")
+    await expect(page.locator(".beside > div > .error").first).to_contain_text(
+        "What is shown is of "
+    )
     await expect(line(page, "board")).to_be_visible()
     await lab.start()
-    await expect(page.locator(".beside > div > .error")).to_be_hidden()
+    await expect(page.locator(".beside > div > .error").first).to_be_hidden()
     await expect(field(page, "Description")).to_have_value("typed")
 
 
