@@ -373,7 +373,7 @@ async def test_a_session_that_ends_keeps_what_was_typed(
 async def test_an_agent_that_is_gone_keeps_what_was_typed(
     lab: Lab, window: Window, page: Page
 ) -> None:
-    window.allow(NOT_REACHED)
+    window.allow(NOT_REACHED, refused(401))  # its sessions ended with it
     row = await made(lab)
     await shown(lab, page, f"/{row['id']}")
     await field(page, "Description").fill("typed")
