@@ -370,6 +370,24 @@ async def test_a_session_that_ends_keeps_what_was_typed(
     await expect(line(page, "typed")).to_be_visible()
 
 
+async def test_where_reading_needs_a_session_it_is_shown_after_the_sign_in(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    lab = await make_lab(phones=0, api='read = "token"')
+    window = await make_window(lab)
+    window.allow(refused(401, 403))
+    row = await made(lab)
+    page = await window.tab(f"{lab.base}#/webhooks/{row['id']}")
+    await page.get_by_role("button", name="Sign in", exact=True).first.click()
+    await page.locator("#sign-in-token").fill(f"{lab.base}#code={await lab.code()}")
+    await page.locator("#sign-in-form").get_by_role("button", name="Sign in").click()
+    await expect(field(page, "Webhook Name")).to_have_value("board")
+    await expect(line(page, "board")).to_be_visible()
+    await page.reload()
+    await expect(line(page, "board")).to_be_visible()
+    await expect(form(page)).to_have_count(1)
+
+
 async def test_an_agent_that_is_gone_keeps_what_was_typed(
     lab: Lab, window: Window, page: Page
 ) -> None:
