@@ -114,7 +114,7 @@ async def test_one_is_created_and_its_mistakes_stand_at_their_fields(
     await expect(form(page)).to_have_count(0)
     here = line(page, "\N{MOBILE PHONE}" * 50)
     await expect(here.get_by_role("link", name="Edit")).to_be_focused()
-    await expect(page.locator(".beside > div > .error")).to_be_hidden()
+    await expect(page.locator(".beside > div > .error").first).to_be_hidden()
     await expect(here).to_contain_text("only iOS, rack 1, qa")
     row = await saved(lab, "%F0%9F%93%B1" * 50)
     assert row.items() >= {
@@ -370,20 +370,40 @@ async def test_a_session_that_ends_keeps_what_was_typed(
     await expect(line(page, "typed")).to_be_visible()
 
 
+async def test_where_reading_needs_a_session_it_is_shown_after_the_sign_in(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    lab = await make_lab(phones=0, api='read = "token"')
+    window = await make_window(lab)
+    window.allow(refused(401, 403))
+    row = await made(lab)
+    page = await window.tab(f"{lab.base}#/webhooks/{row['id']}")
+    await page.get_by_role("button", name="Sign in", exact=True).first.click()
+    await page.locator("#sign-in-token").fill(f"{lab.base}#code={await lab.code()}")
+    await page.locator("#sign-in-form").get_by_role("button", name="Sign in").click()
+    await expect(field(page, "Webhook Name")).to_have_value("board")
+    await expect(line(page, "board")).to_be_visible()
+    await page.reload()
+    await expect(line(page, "board")).to_be_visible()
+    await expect(form(page)).to_have_count(1)
+
+
 async def test_an_agent_that_is_gone_keeps_what_was_typed(
     lab: Lab, window: Window, page: Page
 ) -> None:
-    window.allow(NOT_REACHED)
+    window.allow(NOT_REACHED, refused(401))  # its sessions ended with it
     row = await made(lab)
     await shown(lab, page, f"/{row['id']}")
     await field(page, "Description").fill("typed")
     await lab.kill()
     await press(page, "Save")
     await expect(form(page).get_by_role("alert")).to_contain_text("does not answer")
-    await expect(page.locator(".beside > div > .error")).to_contain_text("What is shown is of ")
+    await expect(page.locator(".beside > div > .error").first).to_contain_text(
+        "What is shown is of "
+    )
     await expect(line(page, "board")).to_be_visible()
     await lab.start()
-    await expect(page.locator(".beside > div > .error")).to_be_hidden()
+    await expect(page.locator(".beside > div > .error").first).to_be_hidden()
     await expect(field(page, "Description")).to_have_value("typed")
 
 

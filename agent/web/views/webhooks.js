@@ -5,7 +5,7 @@ import { ApiError, ask } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
 import { age, count, moment, setAge, shape, took, until } from "../format.js";
 import { poll } from "../poll.js";
-import { show } from "../session.js";
+import { session, show } from "../session.js";
 import { EVENTS, form, named, quoted, toggle } from "./webhook_form.js";
 
 export const title = "Webhooks";
@@ -170,7 +170,7 @@ export function open(root, route) {
     };
   }
 
-  /** @param {import("../main.js").Route} route */
+  /** @param {{path: string[]}} route */
   async function turn({ path: [now = ""] }) {
     if (now === wanted) return;
     const before = wanted;
@@ -185,7 +185,7 @@ export function open(root, route) {
     }
     try {
       const hook = now === "new" ? null : await ask("GET", `v1/webhooks/${encodeURIComponent(now)}`);
-      if (wanted !== now) return;
+      if (wanted !== now || open) return; // asked for twice, or no more
       open = form(hook, async ({ id }) => {
         await look.now();
         wanted = String(id); // which has the focus then
@@ -199,12 +199,22 @@ export function open(root, route) {
     }
   }
 
+  /** Somebody else looks: what could not be read is asked for again. */
+  function changed() {
+    void look.now();
+    const path = [wanted];
+    if (!open) wanted = "";
+    void turn({ path });
+  }
+
+  session.addEventListener("change", changed);
   void turn(route);
   return {
     update: turn,
     leave: () => open?.leave() ?? true,
     close() {
       look.end();
+      session.removeEventListener("change", changed);
       open?.close();
     },
   };
