@@ -12,6 +12,9 @@ const RETRY = [500, 4_000];
 /** Milliseconds over which changes are gathered: fifty in a second are ten messages. */
 const GATHER = 100;
 
+/** Why a connection ended: by the page itself. */
+const LEFT = "left";
+
 /**
  * @typedef {object} News What came since the last; `rows` with `all`: all that there are.
  * @property {boolean} all
@@ -43,6 +46,7 @@ export class Stream {
     this.token = "";
     this.lastId = "";
     this.wanted = false;
+    this.running = false;
     /** @type {AbortController | null} */
     this.connection = null;
     /** @type {News} */
@@ -59,29 +63,28 @@ export class Stream {
   follow(token) {
     const refused = this.standing === "refused" && token !== this.token;
     this.token = token;
-    if (!this.wanted) {
-      this.wanted = true;
-      void this.run();
-    } else if (refused) {
-      this.waiting();
-    }
+    this.wanted = true;
+    if (!this.running) void this.run();
+    else if (refused) this.waiting();
   }
 
   /** Nobody looks any more. */
   leave() {
     this.wanted = false;
-    this.connection?.abort();
+    this.connection?.abort(LEFT);
     this.waiting();
   }
 
   async run() {
+    this.running = true; // one at a time: whoever leaves and comes back meanwhile finds this one
     let wait = RETRY[0];
     while (this.wanted) {
       const opened = await this.connect();
-      if (!this.wanted) break;
+      if (this.connection?.signal.reason === LEFT) continue;
       wait = opened ? RETRY[0] : Math.min(wait * 2, RETRY[1]);
       await this.pause(this.standing === "refused" ? 60_000 : wait * (0.75 + Math.random() / 2));
     }
+    this.running = false;
     this.set("connecting");
   }
 
@@ -119,7 +122,7 @@ export class Stream {
       watch.end();
       this.connection.abort();
     }
-    this.set("gone");
+    if (signal.reason !== LEFT) this.set("gone");
     return opened;
   }
 
