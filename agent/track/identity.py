@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from agent.model import (
@@ -30,6 +31,7 @@ from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
 from agent.track.sightings import Sightings, joins_alike
 from agent.track.source_states import SourceStates, way_of
+from agent.track.sure import Home, Sure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -61,6 +63,7 @@ class Identities:
         self.devices = Devices(known)
         self._sightings = Sightings(self.sources)
         self._naming = Naming(self.devices, self._sightings, self.sources)
+        self._sure = Sure(self.devices, self._sightings)
         self._aside: set[Key] = set()
         """Sightings that were nobody's when udev last saw: nor are they while it does not."""
         self._begun = self.sources.all_spoke
@@ -226,18 +229,45 @@ class Identities:
         """
         if not self._begun:
             return set()
-        every = sorted(self._component(keys))
-        wanted = self._decide(every)
-        stay = {udid for udid, _ in wanted.values()}
+        sure, new, doubtful = self._split(keys)
+        if not (sure or new or doubtful):
+            return set()
+        every = sorted(self._component(doubtful))
+        wanted = sure | self._decide(every, new, {home.udid for home in sure.values()})
+        stay = {home.udid for home in wanted.values()}
         touched = self._naming.take_shared()
         for key in every:
-            owner, (udid, group) = self.devices.owner.get(key), wanted.get(key, (None, _NOBODY))
-            if owner is not None and owner != udid:
-                touched |= self._release(key, None if owner in stay else udid, group.serial)
-        for key in every:
-            if key in wanted:
-                touched |= self._assign(key, *wanted[key])
+            owner, home = self.devices.owner.get(key), wanted.get(key, _NOBODYS)
+            if owner is not None and owner != home.udid:
+                to = None if owner in stay else home.udid or None
+                touched |= self._release(key, to, home.serial)
+        for key in sorted(wanted):
+            touched |= self._assign(key, wanted[key])
         return touched
+
+    def _split(self, keys: Iterable[Key]) -> tuple[dict[Key, Home], list[Group], set[Key]]:
+        """Whose those are that are sure; those of sure strangers; and the doubtful ones.
+
+        With a sure one go all that have a say in it.
+        """
+        sure: dict[Key, Home] = {}
+        new: list[Group] = []
+        done: set[Key] = set()
+        doubtful: set[Key] = set()
+        for key in keys:
+            if key in done or key not in self._sightings:
+                continue
+            found = self._sure.alone(key, self._aside)
+            if found is None:
+                doubtful.add(key)
+                continue
+            keys_of_it, home = found
+            done.update(keys_of_it)
+            if home.udid:
+                sure.update(dict.fromkeys(keys_of_it, home))
+            else:
+                new.append(Group([self._seen(each) for each in keys_of_it], home.port))
+        return sure, new, doubtful
 
     def _component(self, keys: Iterable[Key]) -> set[Key]:
         """Every sighting that may have a say in whose these are."""
@@ -259,8 +289,16 @@ class Identities:
                 todo += self.devices[udid or ""].members
         return found
 
-    def _decide(self, every: list[Key]) -> dict[Key, tuple[str, Group]]:
-        """Whose each of these sightings is, and the group it stands in; left out: nobody's."""
+    def _decide(self, every: list[Key], new: list[Group], taken: set[str]) -> dict[Key, Home]:
+        """Whose each of these sightings is; left out: nobody's.
+
+        Args:
+            every: the doubtful ones.
+            new: groups that are strangers.
+            taken: the UDIDs of those that are sure.
+        """
+        if not every and not new:
+            return {}
         component, watched = set(every), self.sources.watched
         groups = join(
             [self._seen(key) for key in every if watched or key not in self._aside],
@@ -268,15 +306,20 @@ class Identities:
             twins=self.devices.shared.__contains__,
             shared=self.devices.is_doubtful,
         )
-        wanted: dict[Key, tuple[str, Group]] = {}
-        taken: set[str] = set()
-        for group in sorted(groups, key=self._naming.rank):
-            udid = self._naming.name(group, taken, component)
+        wanted: dict[Key, Home] = {}
+        ranked = [(self._naming.rank(group), group, False) for group in groups]
+        ranked += [(self._naming.rank_new(group), group, True) for group in new]
+        for _, group, is_new in sorted(ranked, key=_rank):
+            if is_new:
+                udid = self._naming.name_new(group)
+            else:
+                udid = self._naming.name(group, taken, component)
             if udid is not None:
                 if udid not in self.devices:
                     self.devices.meet(udid, group.seen[0].sighting.platform, group.serial)
                 taken.add(udid)
-                wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
+                home = Home(udid, group.serial, group.port, not group.lacks(SourceName.UDEV))
+                wanted.update(dict.fromkeys((each.key for each in group.seen), home))
         if watched:
             self._aside -= wanted.keys()
             self._aside |= component - wanted.keys()
@@ -309,9 +352,9 @@ class Identities:
             self.devices.merge(old, new)
         return {old}
 
-    def _assign(self, key: Key, udid: str, group: Group) -> set[str]:
+    def _assign(self, key: Key, home: Home) -> set[str]:
         """Make the sighting that device's; returns the devices that it touched."""
-        sighting = self._sightings[key]
+        sighting, udid = self._sightings[key], home.udid
         device = self.devices[udid]
         before, old = device.facts, device.members.get(key)
         ways = before.ways
@@ -322,11 +365,11 @@ class Identities:
             device.met = True
             self.devices.owner[key] = udid
             device.note_usb()
-        learned = self._learned(before, ways, sighting, group)
+        learned = self._learned(before, ways, sighting, home)
         if learned != before:
             self.devices.learn(udid, learned)
-        if group.port and not (device.left_usb and group.lacks(SourceName.UDEV)):
-            self.devices.ports.put(udid, lasting_place(device.facts.path, group.port))
+        if home.port and (home.on_udev or not device.left_usb):
+            self.devices.ports.put(udid, lasting_place(device.facts.path, home.port))
         if is_far(sighting):
             self.devices.addresses.put(udid, sighting.address)
             listed = self.devices.get(sighting.address)
@@ -336,12 +379,12 @@ class Identities:
         changed = device.facts is not before or device.members.get(key) is not old
         return {udid} if changed else set()
 
-    def _learned(self, facts: Facts, ways: str, sighting: Sighting, group: Group) -> Facts:
+    def _learned(self, facts: Facts, ways: str, sighting: Sighting, home: Home) -> Facts:
         """Keep the newest word on each fact; a source that does not know says nothing."""
         remote = sighting.source in self.sources.remote
-        port = group.port or (sighting.port if remote else "") or facts.port
+        port = home.port or (sighting.port if remote else "") or facts.port
         path = self._sightings.path(port, facts.path if port == facts.port else "")
-        serial = facts.serial or group.serial
+        serial = facts.serial or home.serial
         name, model = _told(facts, sighting)
         way = way_of(sighting)
         return Facts(
@@ -359,7 +402,8 @@ class Identities:
         )
 
 
-_NOBODY = Group()
+_NOBODYS = Home()
+_rank = itemgetter(0)
 
 
 def _told(facts: Facts, sighting: Sighting) -> tuple[str, str]:
