@@ -229,11 +229,10 @@ class Identities:
         """
         if not self._begun:
             return set()
-        sure, new, doubtful = self._split(keys)
-        if not (sure or new or doubtful):
-            return set()
-        every = sorted(self._component(doubtful))
-        wanted = sure | self._decide(every, new, {home.udid for home in sure.values()})
+        homes, new, doubtful = self._sure.split(keys, self._aside)
+        every, wanted = sorted(self._component(doubtful)), homes
+        if every or new:
+            wanted |= self._decide(every, new, {home.udid for home in homes.values()})
         stay = {home.udid for home in wanted.values()}
         touched = self._naming.take_shared()
         for key in every:
@@ -244,30 +243,6 @@ class Identities:
         for key in sorted(wanted):
             touched |= self._assign(key, wanted[key])
         return touched
-
-    def _split(self, keys: Iterable[Key]) -> tuple[dict[Key, Home], list[Group], set[Key]]:
-        """Whose those are that are sure; those of sure strangers; and the doubtful ones.
-
-        With a sure one go all that have a say in it.
-        """
-        sure: dict[Key, Home] = {}
-        new: list[Group] = []
-        done: set[Key] = set()
-        doubtful: set[Key] = set()
-        for key in keys:
-            if key in done or key not in self._sightings:
-                continue
-            found = self._sure.alone(key, self._aside)
-            if found is None:
-                doubtful.add(key)
-                continue
-            keys_of_it, home = found
-            done.update(keys_of_it)
-            if home.udid:
-                sure.update(dict.fromkeys(keys_of_it, home))
-            else:
-                new.append(Group([self._seen(each) for each in keys_of_it], home.port))
-        return sure, new, doubtful
 
     def _component(self, keys: Iterable[Key]) -> set[Key]:
         """Every sighting that may have a say in whose these are."""
@@ -289,17 +264,12 @@ class Identities:
                 todo += self.devices[udid or ""].members
         return found
 
-    def _decide(self, every: list[Key], new: list[Group], taken: set[str]) -> dict[Key, Home]:
-        """Whose each of these sightings is; left out: nobody's.
+    def _decide(self, every: list[Key], new: list[list[Key]], taken: set[str]) -> dict[Key, Home]:
+        """Whose each of these sightings is, and of `new` phones; left out: nobody's.
 
-        Args:
-            every: the doubtful ones.
-            new: groups that are strangers.
-            taken: the UDIDs of those that are sure.
+        Others have the UDIDs that are `taken`, for sure.
         """
-        if not every and not new:
-            return {}
-        component, watched = set(every), self.sources.watched
+        component, watched, naming = set(every), self.sources.watched, self._naming
         groups = join(
             [self._seen(key) for key in every if watched or key not in self._aside],
             watched=watched,
@@ -307,13 +277,14 @@ class Identities:
             shared=self.devices.is_doubtful,
         )
         wanted: dict[Key, Home] = {}
-        ranked = [(self._naming.rank(group), group, False) for group in groups]
-        ranked += [(self._naming.rank_new(group), group, True) for group in new]
-        for _, group, is_new in sorted(ranked, key=_rank):
-            if is_new:
-                udid = self._naming.name_new(group)
-            else:
-                udid = self._naming.name(group, taken, component)
+        ranked = [(naming.rank(group), group, False) for group in groups]
+        for keys in new:
+            phone = Group(
+                [self._seen(key) for key in keys], self._sightings.port_of(self._sightings[keys[0]])
+            )
+            ranked.append((naming.rank_new(phone), phone, True))
+        for _, group, is_new in sorted(ranked, key=itemgetter(0)):
+            udid = naming.name_new(group) if is_new else naming.name(group, taken, component)
             if udid is not None:
                 if udid not in self.devices:
                     self.devices.meet(udid, group.seen[0].sighting.platform, group.serial)
@@ -403,7 +374,6 @@ class Identities:
 
 
 _NOBODYS = Home()
-_rank = itemgetter(0)
 
 
 def _told(facts: Facts, sighting: Sighting) -> tuple[str, str]:

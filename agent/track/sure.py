@@ -15,7 +15,7 @@ from agent.model import SourceName, UsbKind
 from agent.track.joining import MUTE_MODES
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from agent.model import Platform
     from agent.track.devices import Devices, Identity
@@ -49,6 +49,32 @@ class Sure:
     def __init__(self, devices: Devices, sightings: Sightings) -> None:
         self._devices = devices
         self._sightings = sightings
+
+    def split(
+        self, keys: Iterable[Key], aside: Collection[Key]
+    ) -> tuple[dict[Key, Home], list[list[Key]], set[Key]]:
+        """Whose these are, those of each new phone, and the ones that are in doubt.
+
+        With a sighting that is not in doubt come all that are of the same phone.
+        """
+        homes: dict[Key, Home] = {}
+        new: list[list[Key]] = []
+        doubtful: set[Key] = set()
+        done: set[Key] = set()
+        for key in keys:
+            if key in done or key not in self._sightings:
+                continue
+            found = self.alone(key, aside)
+            if found is None:
+                doubtful.add(key)
+                continue
+            mine, home = found
+            done.update(mine)
+            if home.udid:
+                homes.update(dict.fromkeys(mine, home))
+            else:
+                new.append(mine)
+        return homes, new, doubtful
 
     def alone(self, key: Key, aside: Collection[Key]) -> tuple[list[Key], Home] | None:
         """All sightings of one phone, and whose they are; no UDID: of one that nobody knows.
@@ -92,14 +118,13 @@ class Sure:
 
         None: they are more, or elsewhere, or something else hangs there.
         """
-        first, *others = sorted(mine, key=_udev_first)
-        port, on_udev = self._sightings.port_of(self._sightings[first]), not _udev_first(first)
+        first, *others = sorted(mine, key=_not_udevs)
+        port, on_udev = self._sightings.port_of(self._sightings[first]), not _not_udevs(first)
         here = 1
         for other in others:
             theirs = self._sightings.port_of(self._sightings[other])
-            if len(others) > 1 or not on_udev or not port or theirs not in {"", port}:
-                return None
-            if other[0] is SourceName.UDEV:
+            paired = on_udev and _not_udevs(other) and len(others) == 1
+            if not (paired and port and theirs in {"", port}):
                 return None
             here += theirs == port
         if port and len(self._sightings.at_port(port)) != here:
@@ -107,5 +132,5 @@ class Sure:
         return [first, *others], Home(udid, serial, port, on_udev)
 
 
-def _udev_first(key: Key) -> bool:
+def _not_udevs(key: Key) -> bool:
     return key[0] is not SourceName.UDEV

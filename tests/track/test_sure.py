@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from agent.track.sure import Home
 
 UDEV, ADB, USBMUX = SourceName.UDEV, SourceName.ADB, SourceName.USBMUX
-PLAIN = ("R58M01", "R58M02", "R58M03", "ZUG 5S", "ZUG_5S", "AB-12", "10.0.0.7:5555", "12")
+PLAIN = ("R58M01", "R58M02", "R58M03", "ZUG 5S", "ZUG_5S", "AB-12", "emulator-5554", "12")
 ODD = ("0123456789ABCDEF", "????", "", "R58M01@1-1", "CPID:8030 ECID:0001A2B3C4D5E6F7")
 APPLE = ("00008030-0001A2B3C4D5E6F7", "000080300002A2B3C4D5E6F7", "00008030-0003A2B3C4D5E6F7")
 PORTS = ("1-1", "1-2", "1-3.1", "2-1", "2-3.1")
@@ -212,7 +212,9 @@ def step(world: World, both: Both) -> None:
         both.each(lambda i: i.apply(observation))
 
 
-@pytest.mark.parametrize("seeds", [range(60), pytest.param(range(60, 5000), marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seeds", [range(30), pytest.param(range(30, 5000), marks=pytest.mark.long)]
+)
 def test_whatever_is_seen_the_short_way_agrees_with_the_long_one(
     seeds: range, ways: Counter[str]
 ) -> None:
@@ -221,12 +223,12 @@ def test_whatever_is_seen_the_short_way_agrees_with_the_long_one(
             live(seed, 60)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from None
-    assert ways["home"] > 1000
-    assert ways["new"] > 100
-    assert ways["doubt"] > 1000
+    assert ways["home"] > 500
+    assert ways["new"] > 50
+    assert ways["doubt"] > 500
 
 
-@pytest.mark.parametrize("seeds", [range(12), pytest.param(range(12, 500), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 300), marks=pytest.mark.long)])
 async def test_both_agree_on_the_walk(
     seeds: range, ways: Counter[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,8 +250,8 @@ async def test_both_agree_on_the_walk(
                 await walk(seed, 40, stale=stale)
             assert short == told, f"seed {seed}, stale {stale}"
             told.clear()
-    assert ways["home"] > 100
-    assert ways["doubt"] > 100
+    assert ways["home"] > 50
+    assert ways["doubt"] > 50
 
 
 @pytest.fixture
@@ -258,9 +260,7 @@ def ways(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     gone: Counter[str] = Counter()
     alone = Sure.alone
 
-    def counted(
-        sure: Sure, key: Key, aside: Collection[Key]
-    ) -> tuple[list[Key], Home] | None:
+    def counted(sure: Sure, key: Key, aside: Collection[Key]) -> tuple[list[Key], Home] | None:
         found = alone(sure, key, aside)
         gone["doubt" if found is None else "home" if found[1].udid else "new"] += 1
         return found
