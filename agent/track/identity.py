@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import replace
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from agent.model import (
@@ -31,6 +32,7 @@ from agent.track.naming import Naming
 from agent.track.readings import is_hidden, readings_of
 from agent.track.sightings import Sightings, joins_alike
 from agent.track.source_states import SourceStates, way_of
+from agent.track.sure import Home, Sure
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -62,6 +64,7 @@ class Identities:
         self.devices = Devices(known)
         self._sightings = Sightings(self.sources)
         self._naming = Naming(self.devices, self._sightings, self.sources)
+        self._sure = Sure(self.devices, self._sightings)
         self._aside: set[Key] = set()
         """Sightings that were nobody's when udev last saw: nor are they while it does not."""
         self._begun = self.sources.all_spoke
@@ -231,17 +234,19 @@ class Identities:
         """
         if not self._begun:
             return set()
-        every = sorted(self._component(keys))
-        wanted = self._decide(every)
-        stay = {udid for udid, _ in wanted.values()}
+        homes, new, doubtful = self._sure.split(keys, self._aside)
+        every, wanted = sorted(self._component(doubtful)), homes
+        if every or new:
+            wanted |= self._decide(every, new, {home.udid for home in homes.values()})
+        stay = {home.udid for home in wanted.values()}
         touched = self._naming.take_shared()
         for key in every:
-            owner, (udid, group) = self.devices.owner.get(key), wanted.get(key, (None, _NOBODY))
-            if owner is not None and owner != udid:
-                touched |= self._release(key, None if owner in stay else udid, group.serial)
-        for key in every:
-            if key in wanted:
-                touched |= self._assign(key, *wanted[key])
+            owner, home = self.devices.owner.get(key), wanted.get(key, _NOBODYS)
+            if owner is not None and owner != home.udid:
+                to = None if owner in stay else home.udid or None
+                touched |= self._release(key, to, home.serial)
+        for key in sorted(wanted):
+            touched |= self._assign(key, wanted[key])
         return touched
 
     def _component(self, keys: Iterable[Key]) -> set[Key]:
@@ -264,24 +269,33 @@ class Identities:
                 todo += self.devices[udid or ""].members
         return found
 
-    def _decide(self, every: list[Key]) -> dict[Key, tuple[str, Group]]:
-        """Whose each of these sightings is, and the group it stands in; left out: nobody's."""
-        component, watched = set(every), self.sources.watched
+    def _decide(self, every: list[Key], new: list[list[Key]], taken: set[str]) -> dict[Key, Home]:
+        """Whose each of these sightings is, and of `new` phones; left out: nobody's.
+
+        Others have the UDIDs that are `taken`, for sure.
+        """
+        component, watched, naming = set(every), self.sources.watched, self._naming
         groups = join(
             [self._seen(key) for key in every if watched or key not in self._aside],
             watched=watched,
             twins=self.devices.shared.__contains__,
             shared=self.devices.is_doubtful,
         )
-        wanted: dict[Key, tuple[str, Group]] = {}
-        taken: set[str] = set()
-        for group in sorted(groups, key=self._naming.rank):
-            udid = self._naming.name(group, taken, component)
+        wanted: dict[Key, Home] = {}
+        ranked = [(naming.rank(group), group, False) for group in groups]
+        for keys in new:
+            phone = Group(
+                [self._seen(key) for key in keys], self._sightings.port_of(self._sightings[keys[0]])
+            )
+            ranked.append((naming.rank_new(phone), phone, True))
+        for _, group, is_new in sorted(ranked, key=itemgetter(0)):
+            udid = naming.name_new(group) if is_new else naming.name(group, taken, component)
             if udid is not None:
                 if udid not in self.devices:
                     self.devices.meet(udid, group.seen[0].sighting.platform, group.serial)
                 taken.add(udid)
-                wanted.update(dict.fromkeys((each.key for each in group.seen), (udid, group)))
+                home = Home(udid, group.serial, group.port, not group.lacks(SourceName.UDEV))
+                wanted.update(dict.fromkeys((each.key for each in group.seen), home))
         if watched:
             self._aside -= wanted.keys()
             self._aside |= component - wanted.keys()
@@ -314,9 +328,9 @@ class Identities:
             self.devices.merge(old, new)
         return {old}
 
-    def _assign(self, key: Key, udid: str, group: Group) -> set[str]:
+    def _assign(self, key: Key, home: Home) -> set[str]:
         """Make the sighting that device's; returns the devices that it touched."""
-        sighting = self._sightings[key]
+        sighting, udid = self._sightings[key], home.udid
         device = self.devices[udid]
         before, old = device.facts, device.members.get(key)
         ways = before.ways
@@ -327,11 +341,11 @@ class Identities:
             device.met = True
             self.devices.owner[key] = udid
             device.note_usb()
-        learned = self._learned(before, ways, sighting, group)
+        learned = self._learned(before, ways, sighting, home)
         if learned != before:
             self.devices.learn(udid, learned)
-        if group.port and not (device.left_usb and group.lacks(SourceName.UDEV)):
-            self.devices.ports.put(udid, lasting_place(device.facts.path, group.port))
+        if home.port and (home.on_udev or not device.left_usb):
+            self.devices.ports.put(udid, lasting_place(device.facts.path, home.port))
         if is_far(sighting):
             self.devices.addresses.put(udid, sighting.address)
             listed = self.devices.get(sighting.address)
@@ -341,12 +355,12 @@ class Identities:
         changed = device.facts is not before or device.members.get(key) is not old
         return {udid} if changed else set()
 
-    def _learned(self, facts: Facts, ways: str, sighting: Sighting, group: Group) -> Facts:
+    def _learned(self, facts: Facts, ways: str, sighting: Sighting, home: Home) -> Facts:
         """Keep the newest word on each fact; a source that does not know says nothing."""
         remote = sighting.source in self.sources.remote
-        port = group.port or (sighting.port if remote else "") or facts.port
+        port = home.port or (sighting.port if remote else "") or facts.port
         path = self._sightings.path(port, facts.path if port == facts.port else "")
-        serial = facts.serial or group.serial
+        serial = facts.serial or home.serial
         name, model = _told(facts, sighting)
         way = way_of(sighting)
         return Facts(
@@ -364,7 +378,7 @@ class Identities:
         )
 
 
-_NOBODY = Group()
+_NOBODYS = Home()
 
 
 def _told(facts: Facts, sighting: Sighting) -> tuple[str, str]:

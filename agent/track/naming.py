@@ -25,7 +25,7 @@ Bus numbers change at a reboot, so ports are remembered by their lasting path wh
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from agent.model import SourceName, UsbKind
 from agent.track.devices import lasting_place
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from agent.track.joining import Group, Key
     from agent.track.sightings import Sightings
     from agent.track.source_states import SourceStates
+
+Rank: TypeAlias = "tuple[bool, bool, bool, bool, Key]"
 
 
 class Naming:
@@ -65,7 +67,7 @@ class Naming:
         shared, self._newly_shared = self._newly_shared, set()
         return shared
 
-    def rank(self, group: Group) -> tuple[bool, bool, bool, bool, Key]:
+    def rank(self, group: Group) -> Rank:
         """Who is named before whom: it takes the UDID that both might have."""
         known = self._devices.of_serial(group.serial) if group.serial else ()
         address = group.seen[0].sighting.address
@@ -79,6 +81,14 @@ class Naming:
             not at_home,
             min(each.key for each in group.seen),
         )
+
+    def rank_new(self, group: Group) -> Rank:
+        """The same of a phone with a serial that nobody knows, on a cable, seen by nobody yet."""
+        return False, False, True, True, min(each.key for each in group.seen)
+
+    def name_new(self, group: Group) -> str:
+        """The UDID of such a one."""
+        return self._devices.unused(_spelled(group))
 
     def name(self, group: Group, taken: Collection[str], component: Collection[Key]) -> str | None:
         """The UDID of the phone that a group is; None: no phone, or nobody we can name.

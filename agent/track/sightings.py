@@ -38,6 +38,9 @@ class Sightings:
     def __getitem__(self, key: Key) -> Sighting:
         return self._seen[key[0]][key[1]]
 
+    def __contains__(self, key: Key) -> bool:
+        return key[1] in self._seen[key[0]]
+
     def get(self, key: Key) -> Sighting | None:
         """What the source sees under that address."""
         return self._seen[key[0]].get(key[1])
