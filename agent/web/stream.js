@@ -174,7 +174,9 @@ export class Stream {
       this.devices = new Map(told.devices.map((/** @type {Api.Device} */ row) => [row.udid, row]));
       this.silences = []; // told behind it, where there are any
       this.news = { ...nothing(), all: true, rows: told.devices, silences: [], transitions: news.transitions, reset: news.reset };
+      this.flush(); // whoever is told that it is live finds all of it
       this.set("live");
+      return;
     } else if (kind === "device") {
       this.devices.set(told.udid, told);
       news.rows.push(told);
@@ -194,13 +196,15 @@ export class Stream {
   }
 
   gather() {
-    if (this.gathering) return;
-    this.gathering = setTimeout(() => {
-      this.gathering = 0;
-      const news = this.news;
-      this.news = nothing();
-      this.onNews(news);
-    }, GATHER);
+    this.gathering ||= setTimeout(() => this.flush(), GATHER);
+  }
+
+  flush() {
+    clearTimeout(this.gathering);
+    this.gathering = 0;
+    const news = this.news;
+    this.news = nothing();
+    this.onNews(news);
   }
 
   /** What may not be read any more is shown no more. */
