@@ -160,9 +160,13 @@ def _prefixed(level: str, text: str) -> str:
     return "\n".join(f"<{priority}>{part}" for part in text.split("\n"))
 
 
+_SPLITTING = frozenset(' "=')
+"""Between the values of a line for the journal, so quoted within one."""
+
+
 def _quoted(value: object) -> str:
     text = text_of(value)
-    if not text or not text.isprintable() or any(c in ' "=' for c in text):
+    if not text or not text.isprintable() or not _SPLITTING.isdisjoint(text):
         text = text.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{printable(text, _VALUE, escaped=True)}"'
     return printable(text, _VALUE, escaped=True)

@@ -188,6 +188,22 @@ class Readings:
     holder: str = ""
     """Who uses it, while it is in use; of an unknown usage: who did when it was last known."""
 
+    def used(self, by: UsageReading) -> Readings:
+        """The same with that usage."""
+        # A third of the time that `dataclasses.replace` takes, for every step.
+        return Readings(
+            self.presence,
+            self.bridge,
+            by.usage,
+            self.bridge_reason,
+            self.bridge_is_presence,
+            self.bridge_ruled_out,
+            self.bridge_name,
+            self.presence_reason,
+            by.reason,
+            by.holder,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class UsageReading:

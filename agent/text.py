@@ -38,7 +38,9 @@ def printable(text: object, limit: int | None = LIMIT, *, escaped: bool = False)
         limit: what is longer is cut, and ends with an ellipsis; None: none.
         escaped: show what is not printable as Python escapes it instead.
     """
-    line = text_of(text) if limit is None else shortened(text_of(text), limit)
+    line = text_of(text)
+    if limit is not None and len(line) > limit:
+        line = shortened(line, limit)
     if line.isascii() and line.isprintable():
         return line
     return "".join([c if is_printable(c) else _stand_in(c, escaped) for c in line])

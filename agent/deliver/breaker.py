@@ -54,7 +54,7 @@ class Breaker:
 
     def slots(self, concurrency: int) -> int:
         """Attempts that may be under way at once."""
-        return 1 if self.failing else concurrency
+        return 1 if self.failures >= BREAK_AFTER else concurrency
 
     def was_down(self, now: float) -> None:
         """A callback of it failed before the start, and nothing is known of it since."""

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from agent import __version__
@@ -90,7 +89,7 @@ class Client:
                 if endpoint.retired and not endpoint.users:
                     self._close_soon(endpoint)
         duration_ms = round((time.monotonic() - started) * 1000)
-        return replace(answer, started_ms=now_ms, duration_ms=duration_ms)
+        return answer._replace(started_ms=now_ms, duration_ms=duration_ms)
 
     def reconfigure(self, webhooks: Mapping[int, Webhook]) -> None:
         """Forget the sessions of webhooks that are gone or edited; attempts in flight end on them.

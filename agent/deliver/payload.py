@@ -55,6 +55,7 @@ EVENT_DESCRIPTION: Final[Mapping[DeviceState, str]] = MappingProxyType(
 )
 
 _JSON: Final = ("Content-Type", "application/json")
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 # CloudEvents HTTP binding 1.0.2, section 3.1.3.2: printable ASCII but space, quote and percent
 # goes into a header as it is; everything else percent-encoded.
 _HEADER_SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
@@ -149,8 +150,7 @@ def render(
         "webhookName": webhook.name,
         **keys(facts),
     }
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return text.encode("utf-8", "replace"), (_JSON, *headers(facts))
+    return _ENCODER.encode(body).encode("utf-8", "replace"), (_JSON, *headers(facts))
 
 
 def _header(text: str) -> str:

@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http import HTTPStatus
 from itertools import accumulate
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent.model import CallbackState
 
@@ -50,8 +50,7 @@ class ErrorKind(StrEnum):
     INTERNAL = "internal"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What came of one attempt; free of secrets, userinfo and query strings."""
 
     status: int | None = None

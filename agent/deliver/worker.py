@@ -150,7 +150,7 @@ class Worker:
     def pump(self) -> None:
         """Have every lane sent that is ready, as far as there are slots."""
         shared = self._shared
-        while (lane := self._next()) is not None:
+        while self.lanes.ready and (lane := self._next()) is not None:
             task = asyncio.create_task(self._work(lane))
             shared.tasks.add(task)
             task.add_done_callback(shared.tasks.discard)
@@ -190,7 +190,8 @@ class Worker:
                 log.exception("dispatcher.bug", webhook_id=self._id, udid=lane.udid)
                 self._put_off(lane, STORE_RETRY)
             lane = self._next()
-            self.pump()  # a recovery has given it more slots
+            if lane is not None:
+                self.pump()  # a recovery has given it more slots
 
     # --- one turn of one lane --------------------------------------------------------------
 

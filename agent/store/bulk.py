@@ -7,7 +7,7 @@ fit the usual case everything is taken back, and the changes are applied one by 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -22,8 +22,11 @@ class UnusualError(Exception):
     """Not to be applied in bulk; nothing of it may be committed."""
 
 
-class Bulk(ABC, Generic[T]):
-    """A change of a frequent kind; T is its result."""
+class Bulk(Generic[T]):
+    """A change of a frequent kind; T is its result.
+
+    No `ABC`: `isinstance` of one is Python code, and is asked for every change.
+    """
 
     __slots__ = ()
 
@@ -68,12 +71,15 @@ def apply(
         piles.clear()
 
     for place, change in enumerate(changes):
-        if isinstance(change, Bulk):
-            if change.subject in piles.get(type(change), ()):
-                flush()
-            piles.setdefault(type(change), {})[change.subject] = place, change
-        else:
+        if not isinstance(change, Bulk):
             flush()
             results[place] = change(conn)
+            continue
+        kind, subject = type(change), change.subject
+        if subject in piles.get(kind, ()):
+            flush()
+        if kind not in piles:
+            piles[kind] = {}
+        piles[kind][subject] = place, change
     flush()
     return results

@@ -85,7 +85,10 @@ class Roster:
 
     def tracked(self, udid: str) -> Tracked:
         """What is remembered of the device, from now on."""
-        return self._tracked.setdefault(udid, Tracked())
+        tracked = self._tracked.get(udid)
+        if tracked is None:
+            tracked = self._tracked[udid] = Tracked()
+        return tracked
 
     def known(self, udid: str) -> Tracked | None:
         """The same, where anything is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
@@ -134,12 +134,7 @@ class Views:
     def readings(self, udid: str) -> Readings:
         """What all sources together say now of one device that is known."""
         tracked = self._roster.known(udid) or _NOTHING
-        return replace(
-            self._identities.readings(udid),
-            usage=tracked.usage.usage,
-            usage_reason=tracked.usage.reason,
-            holder=tracked.usage.holder,
-        )
+        return self._identities.readings(udid).used(tracked.usage)
 
     def grounds(self, udid: str) -> Grounds:
         """What the state of a device that is known stands on."""

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 
@@ -219,7 +218,7 @@ def test_an_endpoint_is_probed_often_at_first_then_by_its_heads() -> None:
 def test_messages_are_bounded() -> None:
     answer = Answer(kind=ErrorKind.TLS, detail="x" * 5000)
     assert len(describe(answer)) == EXCERPT
-    assert describe(replace(answer, status=599)) == "HTTP 599"
+    assert describe(answer._replace(status=599)) == "HTTP 599"
 
 
 def test_the_schedule_only_grows() -> None:

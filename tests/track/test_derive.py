@@ -592,7 +592,7 @@ def test_nothing_begins_by_memory_alone(
     timed: list[tuple[float, Readings]], policy: Policy, state: DeviceState | None, usage: Usage
 ) -> None:
     run, now = Seeing(policy, state), 0.0
-    run.track = replace(run.track, usage=usage)
+    run.track = run.track._replace(usage=usage)
     for wait, readings in timed:
         now += wait
         run.at(now, readings)

@@ -47,6 +47,9 @@ def every(
 
 def run(conn: sqlite3.Connection, statement: str, rows: Sequence[tuple[Any, ...]]) -> int:
     """Run it for all rows, many at once (see `for_rows`); how many it touched."""
+    if len(rows) == 1:  # as it is while little happens
+        (row,) = rows
+        return conn.execute(for_rows(statement, len(row), 1), row).rowcount
     touched = start = 0
     while start < len(rows):
         size = next(size for size in _ROWS if size <= len(rows) - start)
