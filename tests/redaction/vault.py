@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import random
+import re
 import string
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
 
 _HALF = 12
 """Characters: enough that chance never makes them, few enough to find a secret that was cut."""
+_WORD = re.compile(rb"[0-9a-z]{%d,}" % _HALF)
+"""Where a half, its hex or its base64 can stand at all."""
 
 
 class Vault:
@@ -54,7 +57,13 @@ class Vault:
     def found_in(self, text: str | bytes) -> set[str]:
         """The names of the secrets that stand in it, whole or in part, plain or encoded."""
         data = (text.encode() if isinstance(text, str) else text).lower()
-        return {name for name, needle in self._needles if needle in data}
+        # Most needles are words, and most words stand in a state directory many times.
+        words = b"\n".join(set(_WORD.findall(data)))
+        return {
+            name
+            for name, needle in self._needles
+            if needle in (words if _WORD.fullmatch(needle) else data)
+        }
 
     def _random(self) -> str:
         letters = string.ascii_letters + string.digits
