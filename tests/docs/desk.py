@@ -23,6 +23,7 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port, request
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver
 from tests.fakes.usage_servers import FakeAppium, FakeGrid
+from tests.kit import warm
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import ONLY_ADB
 from tests.kit.waiting import LIMIT
@@ -118,6 +119,8 @@ class Desk:
                 lambda: any("usage.unknown" in line for line in self.agent.log), "usage.unknown"
             )
             self.appium.discovery = True
+            if warm.may_be_warm({}):
+                stack.enter_context(warm.launcher(self._bin / "device-agent"))
             yield
 
     async def run(self, block: Block) -> str:

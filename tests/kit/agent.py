@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import socket
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 _Socket = socket.socket
+Process = asyncio.subprocess.Process | warm.WarmProcess
 
 
 class AgentProcess:
@@ -47,7 +49,7 @@ class AgentProcess:
         self.notifications: list[str] = []
         self.log: list[str] = []
         self.write(config)
-        self.process: asyncio.subprocess.Process | warm.WarmProcess | None = None
+        self.process: Process | None = None
         self._readers: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
 
@@ -66,21 +68,25 @@ class AgentProcess:
         self.path.touch(mode=0o600)
         self.path.write_text(head + config)
 
-    async def start(self, environ: Mapping[str, str] | None = None, *, ready: bool = True) -> None:
-        """Start it, with these in its environment; returns when it has said READY=1."""
+    async def start(
+        self,
+        environ: Mapping[str, str] | None = None,
+        *,
+        ready: bool = True,
+        stderr: int = asyncio.subprocess.PIPE,
+    ) -> None:
+        """Start it, with these in its environment; returns when it has said READY=1.
+
+        Its log is what it says on stderr, where that is a pipe.
+        """
         self.notifications.clear()
         with contextlib.suppress(FileNotFoundError):
             self.notify_path.unlink()
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify.bind(str(self.notify_path))
         words = ("run", "--config", self.path)
-        told = {**os.environ, "NOTIFY_SOCKET": str(self.notify_path), **(environ or {})}
-        if not self.wrapper and warm.may_be_warm(environ or {}):
-            self.process = await warm.start(*words, environ=told)
-        else:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.wrapper, DEVICE_AGENT, *words, env=told, stderr=asyncio.subprocess.PIPE
-            )
+        more = {"NOTIFY_SOCKET": str(self.notify_path), **(environ or {})}
+        self.process = await begun(*words, environ=more, wrapper=self.wrapper, stderr=stderr)
         self._readers = [
             asyncio.create_task(self._read_log(self.process.stderr)),
             asyncio.create_task(self._read_notifications(notify)),
@@ -193,7 +199,8 @@ class AgentProcess:
         raise AssertionError(f"still pending: {rows}\n" + "\n".join(self.log[-20:]))
 
     async def _read_log(self, stream: asyncio.StreamReader | None) -> None:
-        assert stream is not None
+        if stream is None:
+            return
         async for line in stream:
             self.log.append(line.decode().rstrip())
             self._news.set()
@@ -223,31 +230,40 @@ class AgentProcess:
 
 async def cli(*arguments: str | Path, **environ: str) -> tuple[int, str, str]:
     """Run `device-agent ARGUMENTS`: (exit code, stdout, stderr)."""
-    if warm.may_be_warm(environ):
-        return await _warm_cli(*arguments, environ={**os.environ, **environ})
-    process = await asyncio.create_subprocess_exec(
-        DEVICE_AGENT,
-        *arguments,
-        env={**os.environ, **environ},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    async with asyncio.timeout(LIMIT):
+        process = await begun(*arguments, environ=environ, stdout=asyncio.subprocess.PIPE)
     code, out, err = await ended(process)
     return code, out.decode(), err.decode()
 
 
-async def ended(process: asyncio.subprocess.Process) -> tuple[int, bytes, bytes]:
+async def begun(
+    *arguments: str | Path,
+    environ: Mapping[str, str] = MappingProxyType({}),
+    wrapper: Sequence[str] = (),
+    stdin: int = asyncio.subprocess.DEVNULL,
+    stdout: int | None = None,
+    stderr: int = asyncio.subprocess.PIPE,
+    session: bool = False,
+) -> Process:
+    """`device-agent ARGUMENTS`, forked if it can be (see `warm`), with these in its environment."""
+    told = {**os.environ, **environ}
+    if not wrapper and warm.may_be_warm(environ):
+        return await warm.start(
+            *arguments, environ=told, stdin=stdin, stdout=stdout, stderr=stderr, session=session
+        )
+    return await asyncio.create_subprocess_exec(
+        *(*wrapper, DEVICE_AGENT, *arguments),
+        env=told,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        start_new_session=session,
+    )
+
+
+async def ended(process: Process) -> tuple[int, bytes, bytes]:
     """Wait until it ends: (exit code, stdout, stderr)."""
     async with asyncio.timeout(LIMIT):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out, err
-
-
-async def _warm_cli(*arguments: str | Path, environ: Mapping[str, str]) -> tuple[int, str, str]:
-    async with asyncio.timeout(LIMIT):
-        process = await warm.start(*arguments, environ=environ, stdout=True)
-        assert process.stdout is not None
-        assert process.stderr is not None
-        out, err = await asyncio.gather(process.stdout.read(), process.stderr.read())
-        return await process.wait(), out.decode(), err.decode()

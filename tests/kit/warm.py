@@ -5,7 +5,8 @@ times. Here one process per test worker imports it, and forks for each command t
 What comes of it is a process like any other: its own pid, streams, environment, directory, signals
 and exit code. What Python reads as it starts (and what is imported first) is not tried that way:
 `may_be_warm` sends those commands to the installed script, and so does COLD=1 in the environment.
-The commands of the docs, the terminals' and the packages' tests start the script, too.
+A process that forks can be started with variables for Python itself (`started`); there is then one
+for each set of them. The packages' tests start the script, and so do some of the terminals'.
 """
 
 from __future__ import annotations
@@ -14,29 +15,50 @@ import asyncio
 import atexit
 import contextlib
 import importlib
-import json
 import os
+import re
 import select
 import signal
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
 _REQUEST = 256 * 1024
 """Bytes, at most: the words and the environment."""
-_HARMLESS = {"NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "RUNTIME_DIRECTORY", "LOGNAME"}
+_HARMLESS = re.compile(
+    "NOTIFY_SOCKET|WATCHDOG_USEC|WATCHDOG_PID|RUNTIME_DIRECTORY|LOGNAME"
+    "|CREDENTIALS_DIRECTORY|TOKEN_[0-9]+|https?_proxy|no_proxy"
+)
 """These are read by the agent alone, and not as its modules are imported."""
+_LAUNCHER = """\
+#!{python} -IS
+import os, socket, sys
+pipe, told = os.pipe()
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as asked:
+    asked.connect({path!r})
+    words = (os.getcwdb(), b"%d" % len(sys.argv[1:]), *map(os.fsencode, sys.argv[1:]))
+    request = b"\\0".join((*words, *(b"%b=%b" % each for each in os.environb.items())))
+    socket.send_fds(asked, [request], [0, 1, 2, told])
+os.close(told)
+with open(pipe) as told:
+    told.readline()
+    status = os.waitstatus_to_exitcode(int(told.read()))
+if status < 0:
+    os.kill(os.getpid(), -status)
+sys.exit(status)
+"""
 
 
 def may_be_warm(environ: Mapping[str, str]) -> bool:
     """Whether a command with these beside the worker's own environment may be forked."""
-    return not os.environ.get("COLD") and environ.keys() <= _HARMLESS
+    return not os.environ.get("COLD") and all(map(_HARMLESS.fullmatch, environ))
 
 
 class WarmProcess:
@@ -44,6 +66,7 @@ class WarmProcess:
 
     def __init__(self, pid: int, status: asyncio.StreamReader) -> None:
         self.pid = pid
+        self.stdin: asyncio.StreamWriter | None = None
         self.stdout: asyncio.StreamReader | None = None
         self.stderr: asyncio.StreamReader | None = None
         self.returncode: int | None = None
@@ -54,65 +77,145 @@ class WarmProcess:
         if self.returncode is None:
             os.kill(self.pid, number)
 
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
     async def wait(self) -> int:
         """Wait for its end; the exit code, or the signal as a negative number."""
         return await asyncio.shield(self._ended)
+
+    async def communicate(self, given: bytes | None = None) -> tuple[bytes, bytes]:
+        """Give it that to read and no more, and wait for its end: what it says on its pipes."""
+        if self.stdin is not None and not self.stdin.is_closing():
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                self.stdin.write(given or b"")
+                await self.stdin.drain()
+            self.stdin.close()
+        out, err = await asyncio.gather(_all_of(self.stdout), _all_of(self.stderr))
+        await self.wait()
+        return out, err
 
     async def _until_ended(self, status: asyncio.StreamReader) -> int:
         self.returncode = os.waitstatus_to_exitcode(int(await status.read()))
         return self.returncode
 
 
-class _Parent:
-    """The process that forks; there is one for each process that runs tests."""
+async def _all_of(stream: asyncio.StreamReader | None) -> bytes:
+    return b"" if stream is None else await stream.read()
 
-    def __init__(self) -> None:
+
+class _Parent:
+    """A process that forks; there is one for each process that runs tests (and `started`)."""
+
+    def __init__(self, started: Mapping[str, str]) -> None:
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.kit.warm", str(theirs.fileno())],
             cwd=Path(__file__).parents[2],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
+            env={**os.environ, **started},
         )
         theirs.close()
         atexit.register(self._close)
 
-    def ask(self, request: bytes, descriptors: Sequence[int]) -> None:
-        """Have it fork."""
-        socket.send_fds(self._socket, [request], descriptors)
+    def ask(self, request: bytes, descriptors: Sequence[int], *, session: bool = False) -> None:
+        """Have it fork: a session of its own or not, and the request (see `_become`)."""
+        socket.send_fds(self._socket, [b"\1" if session else b"\0", request], descriptors)
 
     def _close(self) -> None:
         self._socket.close()
         self._process.wait(timeout=20)
 
 
-_parents: list[_Parent] = []
+_parents: dict[frozenset[tuple[str, str]], _Parent] = {}
+
+
+def _parent(started: Mapping[str, str] = MappingProxyType({})) -> _Parent:
+    key = frozenset(started.items())
+    if key not in _parents:
+        _parents[key] = _Parent(started)
+    return _parents[key]
 
 
 async def start(
-    *arguments: str | Path, environ: Mapping[str, str], stdout: bool = False
+    *arguments: str | bytes | Path,
+    environ: Mapping[str, str],
+    stdin: int = subprocess.DEVNULL,
+    stdout: int | None = None,
+    stderr: int = subprocess.PIPE,
+    session: bool = False,
+    started: Mapping[str, str] = MappingProxyType({}),
 ) -> WarmProcess:
-    """`device-agent ARGUMENTS` with exactly this environment; its stderr is a pipe."""
-    if not _parents:
-        _parents.append(_Parent())
-    pipes = {name: os.pipe() for name in ("status", "stderr", *(("stdout",) if stdout else ()))}
-    nowhere = os.open(os.devnull, os.O_RDONLY)
-    own_out = os.dup(pipes["stdout"][1] if stdout else 1)
-    given = [nowhere, own_out, pipes["stderr"][1], pipes["status"][1]]
-    request = {
-        "arguments": [os.fspath(each) for each in arguments],
-        "environ": dict(environ),
-        "directory": str(Path.cwd()),
-    }
+    """`device-agent ARGUMENTS` with exactly this environment.
+
+    Args:
+        arguments: its words.
+        environ: its environment.
+        stdin: DEVNULL, PIPE or a descriptor; so for the others.
+        stdout: None is the worker's.
+        stderr: what nobody reads is no pipe.
+        session: whether it leads a session and a group of its own.
+        started: what the process that it is forked from was started with, for Python itself.
+    """
+    status, told = os.pipe()
+    given, ours = [], dict[str, int]()
+    for name, number, wanted in (("stdin", 0, stdin), ("stdout", 1, stdout), ("stderr", 2, stderr)):
+        if wanted == subprocess.PIPE:
+            ends = os.pipe()
+            own, theirs = ends if number else reversed(ends)
+            ours[name] = own
+        elif wanted == subprocess.DEVNULL:
+            theirs = os.open(os.devnull, os.O_RDWR)
+        else:
+            theirs = os.dup(number if wanted is None else wanted)
+        given.append(theirs)
+    given.append(told)
+    words = [os.fsencode(each) for each in arguments]
+    variables = [os.fsencode(f"{name}={value}") for name, value in environ.items()]
+    request = [os.fsencode(Path.cwd()), str(len(words)).encode(), *words, *variables]
     try:
-        _parents[0].ask(json.dumps(request).encode(), given)
+        _parent(started).ask(b"\0".join(request), given, session=session)
     finally:
-        for descriptor in (nowhere, own_out, *(theirs for _, theirs in pipes.values())):
+        for descriptor in given:
             os.close(descriptor)
-    readers = {name: await _reading(ours) for name, (ours, _) in pipes.items()}
-    made = WarmProcess(int(await readers["status"].readline()), readers["status"])
-    made.stdout, made.stderr = readers.get("stdout"), readers["stderr"]
+    reader = await _reading(status)
+    made = WarmProcess(int(await reader.readline()), reader)
+    made.stdin = await _writing(ours["stdin"]) if "stdin" in ours else None
+    made.stdout = await _reading(ours["stdout"]) if "stdout" in ours else None
+    made.stderr = await _reading(ours["stderr"]) if "stderr" in ours else None
     return made
+
+
+@contextlib.contextmanager
+def launcher(path: Path) -> Iterator[None]:
+    """Inside, an executable for shells at this path has `device-agent` forked; it ends as it does.
+
+    What was forked is no child and not of the group of the shell: it is killed when the executable
+    is.
+    """
+    loop = asyncio.get_running_loop()
+    address = str(path.with_suffix(".socket"))
+
+    def forward() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            request, given, _, _ = socket.recv_fds(connection, _REQUEST, 4)
+        _parent().ask(request, given)
+        for descriptor in given:
+            os.close(descriptor)
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(address)
+        listening.listen()
+        path.write_text(_LAUNCHER.format(python=sys.executable, path=address))
+        path.chmod(0o755)
+        loop.add_reader(listening, forward)
+        try:
+            yield
+        finally:
+            loop.remove_reader(listening)
 
 
 async def _reading(descriptor: int) -> asyncio.StreamReader:
@@ -121,6 +224,14 @@ async def _reading(descriptor: int) -> asyncio.StreamReader:
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
     )
     return reader
+
+
+async def _writing(descriptor: int) -> asyncio.StreamWriter:
+    loop = asyncio.get_running_loop()
+    transport, protocol = await loop.connect_write_pipe(
+        lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader()), os.fdopen(descriptor, "wb")
+    )
+    return asyncio.StreamWriter(transport, protocol, None, loop)
 
 
 # --- in the process that forks ------------------------------------------------------------------
@@ -133,11 +244,18 @@ def _serve(asked: socket.socket) -> list[str]:
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     children: dict[int, int] = {}
+    poll = select.poll()
+    poll.register(asked, select.POLLIN)
+    poll.register(woken, select.POLLIN)
     while True:
-        ready, _, _ = select.select([asked.fileno(), woken], [], [])
+        ready = {descriptor for descriptor, _ in poll.poll()}
         if woken in ready:
             os.read(woken, 4096)
-            _tell_of_ends(children)
+            _tell_of_ends(children, poll)
+        for pid, told in children.items():
+            if told in ready:  # who would have been told has ended
+                poll.unregister(told)
+                os.kill(pid, signal.SIGKILL)
         if asked.fileno() not in ready:
             continue
         data, given, _, _ = socket.recv_fds(asked, _REQUEST, 4)
@@ -147,6 +265,7 @@ def _serve(asked: socket.socket) -> list[str]:
             for descriptor in given[:3]:
                 os.close(descriptor)
             children[pid] = given[3]
+            poll.register(given[3], 0)  # errors alone
             _write(given[3], f"{pid}\n")
             continue
         signal.set_wakeup_fd(-1)
@@ -154,15 +273,17 @@ def _serve(asked: socket.socket) -> list[str]:
         asked.close()
         for descriptor in (woken, wake, given[3], *children.values()):
             os.close(descriptor)
-        return _become(json.loads(data), given[:3])
+        return _become(data, given[:3])
 
 
-def _tell_of_ends(children: dict[int, int]) -> None:
+def _tell_of_ends(children: dict[int, int], poll: select.poll) -> None:
     while children:
         pid, status = os.waitpid(-1, os.WNOHANG)
         if not pid:
             return
         told = children.pop(pid)
+        with contextlib.suppress(KeyError):  # it was killed
+            poll.unregister(told)
         _write(told, f"{status}\n")
         os.close(told)
 
@@ -172,18 +293,27 @@ def _write(descriptor: int, text: str) -> None:
         os.write(descriptor, text.encode())
 
 
-def _become(request: dict[str, object], streams: list[int]) -> list[str]:
-    """Take on what was asked for; returns the words of the command."""
+def _become(request: bytes, streams: list[int]) -> list[str]:
+    """Take on what was asked for; returns the words of the command.
+
+    Args:
+        request: whether it gets a session; then, divided by zeros, the directory, the number of
+            words, these, and the environment.
+        streams: what shall be 0, 1 and 2.
+    """
     for number, descriptor in enumerate(streams):
         os.dup2(descriptor, number)
         os.close(descriptor)
     _open_streams()
-    environ, arguments = request["environ"], request["arguments"]
-    assert isinstance(environ, dict)
-    assert isinstance(arguments, list)
+    if request[0]:
+        os.setsid()
+    directory, count, *rest = request[1:].split(b"\0")
+    arguments = [os.fsdecode(each) for each in rest[: int(count)]]
     os.environ.clear()
-    os.environ.update(environ)
-    os.chdir(str(request["directory"]))
+    for each in rest[int(count) :]:
+        name, _, value = each.partition(b"=")
+        os.environb[name] = value
+    os.chdir(directory)
     sys.argv = [str(DEVICE_AGENT), *arguments]
     return arguments
 

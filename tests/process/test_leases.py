@@ -10,6 +10,7 @@ import pty
 import shutil
 import signal
 import sys
+from asyncio.subprocess import PIPE
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ import pytest
 
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.kit.agent import AgentProcess
+from tests.kit.agent import AgentProcess, begun
 from tests.kit.configs import only_adb
 from tests.kit.waiting import LIMIT
 from tests.kit.warm import DEVICE_AGENT
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.fakes.receiver import Receiver
+    from tests.kit.agent import Process
 
 
 class Lab:
@@ -75,18 +77,16 @@ tags = ["rack-1"]
         assert told(self.receiver) == ["Online", "Utilizing"]
 
     @asynccontextmanager
-    async def use(self, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def use(self, *arguments: str) -> AsyncIterator[Process]:
         """`device-agent use …` with pipes; killed at the end if it still runs."""
-        process = await asyncio.create_subprocess_exec(
-            DEVICE_AGENT,
+        process = await begun(
             "use",
             "--config",
             self.agent.path,
             *arguments,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,
+            stdin=PIPE,
+            stdout=PIPE,
+            session=True,
         )
         try:
             async with asyncio.timeout(3 * LIMIT):
@@ -108,7 +108,7 @@ def lab(place: Path, tmp_path: Path, receiver: Receiver) -> Lab:
 CAT = ("sh", "-c", "echo up; exec cat")
 
 
-async def until_up(process: asyncio.subprocess.Process) -> None:
+async def until_up(process: Process) -> None:
     """Its command runs, so `use` was told of its lease: the callback may come before that."""
     assert await line_of(process.stdout) == "up"
 

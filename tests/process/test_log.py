@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -50,6 +51,21 @@ def unread(path: Path) -> Iterator[None]:
     os.close(writer)
 
 
+def opened(stderr: str, fifo: Path) -> int | None:
+    """What a shell would have opened; None where there is none at all."""
+    match stderr:
+        case "2>&-":
+            return None
+        case "2> >(exec true)":
+            reader, writer = os.pipe()
+            os.close(reader)
+            return writer
+        case '2>"$FIFO"':
+            return os.open(fifo, os.O_WRONLY)
+        case _:
+            return os.open(stderr.removeprefix("2>"), os.O_WRONLY)
+
+
 @pytest.mark.parametrize("style", ["text", "journal", "json"])
 @pytest.mark.parametrize(
     "stderr", ["2>/dev/full", "2> >(exec true)", "2>&-", '2>"$FIFO"'], ids=ascii
@@ -57,9 +73,13 @@ def unread(path: Path) -> Iterator[None]:
 async def test_a_log_that_cannot_be_written_costs_no_transition(
     place: Path, receiver: Receiver, stderr: str, style: str
 ) -> None:
-    before = f"exec {stderr}; wait $! 2>/dev/null; " if "true" in stderr else f"exec {stderr}; "
-    wrapper = ("bash", "-c", before + 'exec "$@"', "bash")
-    with unread(place / "fifo"):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(unread(place / "fifo"))
+        writer = opened(stderr, place / "fifo")
+        if writer is not None:
+            stack.callback(os.close, writer)
+        # Without a stderr Python starts otherwise: that is for a shell to do.
+        wrapper = () if writer is not None else ("bash", "-c", 'exec 2>&-; exec "$@"', "bash")
         async with FakeAdbHost() as host:
             config = CONFIG.format(adb=host.address, url=receiver.url("/hook"))
             agent = AgentProcess(place, config, wrapper)
@@ -67,7 +87,7 @@ async def test_a_log_that_cannot_be_written_costs_no_transition(
             agent.path.write_text(agent.path.read_text().replace("[agent]\n", level))
             async with agent:
                 host.set(Listed("ce09"))
-                await agent.start({"FIFO": str(place / "fifo")})
+                await agent.start(stderr=asyncio.subprocess.PIPE if writer is None else writer)
                 await receiver.until(lambda: len(receiver.requests) == 1)
                 host.set(Listed("ce09", "unauthorized", transport_id=1))
                 await receiver.until(lambda: len(receiver.requests) == 2)

@@ -7,11 +7,13 @@ import grp
 import os
 import shutil
 import subprocess
+from asyncio.subprocess import PIPE
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.kit import warm
 from tests.kit.agent import AgentProcess, ended
 from tests.kit.configs import ONLY_ADB
 from tests.kit.waiting import LIMIT
@@ -74,11 +76,16 @@ async def agent(place: Path, receiver: Receiver) -> AsyncIterator[AgentProcess]:
 async def run(
     agent: AgentProcess, words: tuple[str | bytes, ...], environ: dict[str, str]
 ) -> tuple[int, bytes, bytes]:
+    """Forked from a process that was started in that environment; the first one is itself."""
+    script, *arguments = placed(agent, words)
+    if warm.may_be_warm({}) and words != COMMANDS[0]:
+        async with asyncio.timeout(LIMIT):
+            made = await warm.start(
+                *arguments, environ={**os.environ, **environ}, stdout=PIPE, started=environ
+            )
+        return await ended(made)
     process = await asyncio.create_subprocess_exec(
-        *placed(agent, words),
-        env={**os.environ, **environ},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
+        script, *arguments, env={**os.environ, **environ}, stdout=PIPE, stderr=PIPE
     )
     return await ended(process)
 

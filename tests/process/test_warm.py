@@ -40,7 +40,7 @@ async def test_it_has_the_environment_and_the_directory_that_it_was_given(
     (place / "here.toml").write_text("nonsense = 1\n")
     async with asyncio.timeout(LIMIT):
         process = await warm.start(
-            "check", environ={"DEVICE_AGENT_CONFIG": "here.toml"}, stdout=True
+            "check", environ={"DEVICE_AGENT_CONFIG": "here.toml"}, stdout=asyncio.subprocess.PIPE
         )
         assert process.stdout is not None
         assert process.stderr is not None
