@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import gc
 import os
 import tempfile
 from pathlib import Path
@@ -36,11 +38,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first: else one that was begun last is waited for with idle hands."""
     tests = Path(__file__).parent
 
-    def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(tests).as_posix() if item.path.is_relative_to(tests) else ""
+    @functools.cache
+    def place(path: Path) -> int:
+        name = path.relative_to(tests).as_posix() if path.is_relative_to(tests) else ""
         return next((n for n, each in enumerate(LONGEST) if name.startswith(each)), len(LONGEST))
 
-    items.sort(key=place)
+    items.sort(key=lambda item: place(item.path))
+
+
+def pytest_collection_finish() -> None:
+    """What was collected stays: no collection of garbage need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -69,6 +69,9 @@ class World:
 
     async def until_failed_once(self, callbacks: int) -> None:
         """Wait until the first attempts of that many callbacks have failed, and it is stored."""
+        await self.agent.until(
+            lambda: len(lines(self.agent, "callback.failed")) >= callbacks, "the first attempts"
+        )
         rows: list[dict[str, Any]] = []
         async with asyncio.timeout(LIMIT):
             while [row["attempts"] for row in rows] != [1] * callbacks:

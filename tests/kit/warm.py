@@ -14,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import gc
 import importlib
 import os
+import pkgutil
 import re
 import select
 import signal
@@ -337,7 +339,11 @@ def _main() -> NoReturn:
     asked = socket.socket(fileno=int(sys.argv[1]))
     # A worker that is interrupted closes the socket, and that ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    importlib.import_module("agent.cli.run")
+    for command in pkgutil.iter_modules(importlib.import_module("agent.cli").__path__):
+        importlib.import_module(f"agent.cli.{command.name}")
+    # Else a collection in a child writes into all that was imported, and has it copied.
+    gc.collect()
+    gc.freeze()
     arguments = _serve(asked)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cli = importlib.import_module("agent.cli")

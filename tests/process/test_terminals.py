@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import grp
 import os
 import shutil
@@ -165,11 +166,20 @@ PIPED: list[tuple[str, ...]] = [
 
 @pytest.mark.parametrize("to", ["| true", ">&-", ">/dev/full"])
 async def test_a_reader_that_goes_away_ends_a_command_without_a_word(
-    agent: AgentProcess, to: str
+    agent: AgentProcess, place: Path, to: str
 ) -> None:
+    with contextlib.ExitStack() as stack:
+        script = DEVICE_AGENT
+        if to != ">&-" and warm.may_be_warm({}):  # Python starts otherwise without a stdout
+            script = place / "device-agent"
+            stack.enter_context(warm.launcher(script))
+        await _nobody_reads(agent, to, script)
+
+
+async def _nobody_reads(agent: AgentProcess, to: str, script: Path) -> None:
     for words in PIPED if to == "| true" else PIPED[:3]:
         process = await asyncio.create_subprocess_exec(
-            *("bash", "-c", f'"$@" {to}', "bash", *placed(agent, words)),
+            *("bash", "-c", f'"$@" {to}', "bash", script, *placed(agent, words)[1:]),
             stderr=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.DEVNULL,
         )
