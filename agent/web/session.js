@@ -169,7 +169,7 @@ export function show(node, error) {
   fill(
     node,
     said(error),
-    problems.length > 0 && el("ul", {}, problems.map((each) => el("li", {}, each.message))),
+    problems.length > 1 && el("ul", {}, problems.map((each) => el("li", {}, each.message))),
   );
 }
 

@@ -1,7 +1,8 @@
 // Whether the agent does its work: what it says of itself, and what its doctor finds.
 
-import { ApiError, ask } from "../api.js";
-import { el, fill, put, say } from "../dom.js";
+import { act, errorLine } from "../act.js";
+import { ask } from "../api.js";
+import { el, fill, part, put, say } from "../dom.js";
 import { age, at, count, shape, size } from "../format.js";
 import { poll } from "../poll.js";
 import { session, show } from "../session.js";
@@ -19,13 +20,9 @@ const BY = { start: "at the start", request: "as asked for", edit: "after a chan
  */
 export function open(root) {
   const status = el("div", { class: "cards" }, el("p", { class: "dim" }, "Asking the agent …"));
-  const error = el("p", { class: "error", role: "alert" });
+  const error = errorLine();
   const reloadError = el("div", { class: "error", role: "alert" });
-  const reload = act("Reload the configuration", reloadError, async () => {
-    const { changed, needs_restart: restart } = await ask("POST", "v1/reload");
-    say(reloaded, `In force. ${changed.length ? `Changed: ${changed.join(", ")}.` : "Nothing changed."}${restart.length ? ` Needs a restart: ${restart.join(", ")}.` : ""}`);
-    void look.now();
-  });
+  const reload = el("button", { onclick: () => act(reload, reloadError, load) }, "Reload the configuration");
   const reloaded = el("p", { class: "dim", role: "status" });
   const findings = el("div", { "aria-live": "polite" });
   const doctorError = el("div", { class: "error", role: "alert" });
@@ -45,14 +42,25 @@ export function open(root) {
   const look = poll(EVERY, async (signal) => {
     try {
       const told = await ask("GET", "v1/status", undefined, signal);
-      fill(status, standing(told), sources(told), store(told), lastReload(told.reload));
+      part(status, told, () => [standing(told), sources(told), store(told), lastReload(told.reload)]);
       show(error, null);
-      if (session.mayChange) fill(sessions, who(await ask("GET", "v1/sessions", undefined, signal)));
-      else fill(sessions);
+      const signedIn = session.mayChange ? (await ask("GET", "v1/sessions", undefined, signal)).sessions : [];
+      // Not what changes with every request of theirs: a row stays while it is pressed.
+      part(sessions, signedIn.map((/** @type {Api.Session} */ { id, streams }) => [id, streams > 0]), () => [who(signedIn)]);
     } catch (failed) {
       if (!signal.aborted) show(error, failed);
     }
   });
+
+  async function load() {
+    say(reloaded, "");
+    try {
+      const { changed, needs_restart: restart } = await ask("POST", "v1/reload");
+      say(reloaded, `In force. ${changed.length ? `Changed: ${changed.join(", ")}.` : "Nothing changed."}${restart.length ? ` Needs a restart: ${restart.join(", ")}.` : ""}`);
+    } finally {
+      void look.now();
+    }
+  }
 
   async function doctor() {
     examine.disabled = true;
@@ -67,22 +75,18 @@ export function open(root) {
     say(examine, "Examine again");
   }
 
-  /** @param {Api.SessionList} told */
-  function who({ sessions: all }) {
+  /** @param {Api.Session[]} all */
+  function who(all) {
     if (!all.length) return null;
     return el(
       "section",
       { class: "card" },
       el("h2", {}, "Who is signed in"),
       el("ul", { class: "plain" }, all.map((one) => {
-        const failed = el("span", { class: "error", role: "alert" });
+        const failed = errorLine();
         const mine = one.id === session.asker.session?.id;
-        const end = mine ? null : act("End", failed, async () => {
-          await ask("DELETE", `v1/sessions/${encodeURIComponent(one.id)}`);
-          void look.now();
-        });
-        end?.setAttribute("data-key", one.id);
-        return el("li", {}, el("strong", {}, one.user || `uid ${one.uid}`), ` from ${one.address || "this host"}`, mine && " (this tab)", el("span", { class: "dim" }, ", last seen ", age(one.used_at, " ago")), " ", end, failed);
+        const end = !mine && el("button", { "data-key": one.id, onclick: (/** @type {any} */ { target }) => act(target, failed, () => ask("DELETE", `v1/sessions/${encodeURIComponent(one.id)}`)).then(look.now) }, "End");
+        return el("li", {}, el("strong", {}, one.user || `uid ${one.uid}`), ` from ${one.address || "this host"}`, mine && " (this tab)", el("span", { class: "dim" }, " since ", at(one.created_at), one.streams > 0 && ", looking now"), " ", end, failed);
       })),
     );
   }
@@ -97,30 +101,6 @@ export function open(root) {
       session.removeEventListener("change", changed);
     },
   };
-}
-
-/**
- * A button that does one thing at a time, for whoever may change things, and says what failed.
- *
- * @param {string} words
- * @param {Element} failed Where.
- * @param {() => Promise<void>} work
- */
-function act(words, failed, work) {
-  const button = el("button", { type: "button" }, words);
-  button.addEventListener("click", async () => {
-    if (!(await session.toChange())) return;
-    button.disabled = true;
-    show(failed, null);
-    try {
-      await work();
-    } catch (error) {
-      if (!(error instanceof ApiError)) console.error(error);
-      show(failed, error);
-    }
-    button.disabled = false;
-  });
-  return button;
 }
 
 /** @param {Api.Status} told */
