@@ -217,9 +217,9 @@ print(log.dropped())
 @pytest.mark.parametrize("style", ["text", "journal", "json"])
 @pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-", "2> >(exec true)", "2>&1"])
 def test_every_style_of_logging_survives(style: str, stderr: str) -> None:
-    command = f'"$0" -c "$1" {style} {stderr}'
-    if "true" in stderr:
-        command = f"exec {stderr}; wait $!; {command}"
+    command = f'"$0" -c "$1" {style}'
+    # Where the reader leaves, it must have left before anything is written.
+    command = f"exec {stderr}; wait $!; {command}" if "true" in stderr else f"{command} {stderr}"
     done = subprocess.run(
         ["bash", "-c", command, sys.executable, PROCESS],
         check=True,
