@@ -1,7 +1,7 @@
 // Whether the agent does its work: what it says of itself, and what its doctor finds.
 
 import { ApiError, ask } from "../api.js";
-import { el, fill, put, say } from "../dom.js";
+import { el, fill, order, put, say } from "../dom.js";
 import { age, at, count, shape, size } from "../format.js";
 import { poll } from "../poll.js";
 import { session, show } from "../session.js";
@@ -45,8 +45,11 @@ export function open(root) {
   const look = poll(EVERY, async (signal) => {
     try {
       const told = await ask("GET", "v1/status", undefined, signal);
-      fill(status, standing(told), sources(told), store(told), lastReload(told.reload));
+      // What is as it was stays, with the focus and what is selected in it.
+      const made = [standing(told), sources(told), store(told), lastReload(told.reload)];
+      order(status, made.map((card, i) => (status.children[i]?.isEqualNode(card) ? status.children[i] : card)));
       show(error, null);
+      if (sessions.querySelector(":disabled")) return;
       if (session.mayChange) fill(sessions, who(await ask("GET", "v1/sessions", undefined, signal)));
       else fill(sessions);
     } catch (failed) {
@@ -134,7 +137,7 @@ function standing(told) {
       ["Host", told.host],
       ["Version", told.version],
       ["Running for", age(told.since)],
-      ["Silences", told.silences ? el("a", { href: "#/devices?show=silenced" }, String(told.silences)) : "none"],
+      ["Silences", told.silences ? el("a", { href: "#/devices?state=silenced" }, String(told.silences)) : "none"],
     ]),
   );
 }
