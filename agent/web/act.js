@@ -46,12 +46,17 @@ export async function modal(title, parts, word, work, stays) {
   const line = errorLine();
   line.id = "modal-error";
   const button = el("button", { class: "main" }, word);
-  const box = el("dialog", { "aria-label": title, onclose: () => box.remove() });
+  // A key that is held down presses nothing in a dialog that it opened.
+  const held = (/** @type {KeyboardEvent} */ event) => event.repeat && event.key === "Enter" && event.preventDefault();
+  const leave = () => (stays || !button.disabled) && box.close();
+  const box = el("dialog", { "aria-label": title, onclose: () => box.remove(), onkeydown: held });
   const submit = async (/** @type {Event} */ event) => {
     event.preventDefault();
+    if (!stays) box.setAttribute("closedby", "none"); // what is under way is seen to its end
     if ((await act(button, line, work)) && !stays) box.close();
+    box.removeAttribute("closedby");
   };
-  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: () => box.close() }, stays ? "Close" : "Cancel"))));
+  box.append(el("form", { onsubmit: submit }, el("h2", {}, title), parts, line, el("div", { class: "acts" }, button, el("button", { type: "button", onclick: leave }, stays ? "Close" : "Cancel"))));
   document.body.append(box);
   box.showModal();
   if (stays) button.click();

@@ -53,13 +53,14 @@ export function learnClock(date) {
  * @param {unknown} [body] Sent as JSON.
  * @param {AbortSignal} [signal]
  * @param {number} [most] Milliseconds that its answer may take.
+ * @param {string} [token]
  * @returns {Promise<any>}
  * @throws {ApiError}
  */
-export async function ask(method, path, body, signal, most = LIMIT) {
+export async function ask(method, path, body, signal, most = LIMIT, token = sessionToken()) {
   /** @type {Record<string, string>} */
   const headers = { Accept: "application/json" };
-  const token = sessionToken();
+  if (!/^[ -~]*$/.test(token)) throw new ApiError(401, "bad_token", "this is not the token of [api] token");
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const limit = AbortSignal.timeout(most);

@@ -51,6 +51,7 @@ export function open(root, udid, go) {
       const got = await ask("GET", path, undefined, signal);
       if (got.udid !== udid) return go(got.udid);
       const older = moves.filter(({ id }) => !got.transitions.some((each) => each.id === id));
+      if (older.length === moves.length) older.length = 0; // between them some are not known
       if (!older.length) next = got.next;
       moves = [...got.transitions, ...older];
       [device, answered] = [got, now()];

@@ -25,20 +25,28 @@ class Live extends EventTarget {
 
   /** Begin to follow. */
   start() {
-    this.send = this.wire();
     const join = () => this.send({ token: sessionToken() });
+    this.send = this.wire(join);
     tokens.addEventListener("change", join);
     addEventListener("pagehide", () => this.send({ leave: true }));
     addEventListener("pageshow", (event) => event.persisted && join());
     join();
   }
 
-  wire() {
+  /** @param {() => void} join Done again where the worker does not come. */
+  wire(join) {
     const take = (/** @type {{news?: any, standing?: any}} */ message) => this.take(message);
-    if (!("SharedWorker" in globalThis)) return alone(take);
-    const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name: "device-agent" });
-    worker.port.onmessage = ({ data }) => take(data);
-    return (/** @type {object} */ message) => worker.port.postMessage(message);
+    try {
+      const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name: "device-agent" });
+      worker.port.onmessage = ({ data }) => take(data);
+      worker.addEventListener("error", () => {
+        this.send = alone(take);
+        join();
+      }, { once: true });
+      return (/** @type {object} */ message) => worker.port.postMessage(message);
+    } catch {
+      return alone(take); // browsers without, and settings that forbid them
+    }
   }
 
   /** @param {{news?: import("./stream.js").News, standing?: import("./stream.js").Standing}} message */

@@ -5,7 +5,6 @@ import { byId, el, fill, say } from "./dom.js";
 import { shape, tick } from "./format.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
-import { sessionToken } from "./token.js";
 import * as agent from "./views/agent.js";
 import * as deliveries from "./views/deliveries.js";
 import * as devices from "./views/devices.js";
@@ -40,7 +39,7 @@ function route() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?", 2);
   const [view, ...parts] = path.split("/");
   return {
-    view: view in VIEWS ? view : FIRST,
+    view: Object.hasOwn(VIEWS, view) ? view : FIRST,
     path: parts.filter(Boolean).map(decoded),
     query: new URLSearchParams(query),
   };
@@ -98,10 +97,9 @@ function showStanding() {
     fill(node, shape(sign), " ", word);
   }
   document.documentElement.classList.toggle("gone", live.standing === "gone");
-  if (live.standing === "live") {
-    void showHost();
-    if (sessionToken()) void session.look(); // an agent that was restarted knows no sessions
-  }
+  if (live.standing === "live") void showHost();
+  // An agent that was restarted knows no sessions; or who may read was changed.
+  if (live.standing === "live" || live.standing === "refused") void session.look();
   showBanner();
 }
 
@@ -157,17 +155,26 @@ function showBanner() {
   fill(banner, lines.map((line) => el("p", {}, shape("▲"), " ", line)));
 }
 
+/** @type {Api.DeviceTransition[]} What is not announced yet. */
+let told = [];
+let announcing = 0;
+
 /**
- * Say it to those who cannot see what changed.
+ * Say it to those who cannot see what changed, no faster than it is read out.
  *
  * @param {CustomEvent} event
  */
-function announce(event) {
-  const told = event.detail;
+function heard(event) {
+  told.push(...event.detail);
+  announcing ||= setTimeout(announce, 2000);
+}
+
+function announce() {
   const last = told[told.length - 1];
   const words = { online: "online", offline: "offline", utilizing: "in use", unplugged: "unplugged" };
   const text = told.length > 3 ? `${told.length} devices changed` : `${last.name} is ${words[/** @type {keyof typeof words} */ (last.to)]}`;
   say(byId("announce"), text);
+  [told, announcing] = [[], 0];
 }
 
 byId("sign").addEventListener("click", () => (session.mayChange ? session.leave() : session.toChange()));
@@ -176,7 +183,7 @@ for (const button of document.querySelectorAll("[data-close]")) {
   button.addEventListener("click", () => button.closest("dialog")?.close());
 }
 live.addEventListener("standing", showStanding);
-live.addEventListener("transitions", (event) => announce(/** @type {CustomEvent} */ (event)));
+live.addEventListener("transitions", (event) => heard(/** @type {CustomEvent} */ (event)));
 session.addEventListener("change", showWho);
 addEventListener("hashchange", ({ oldURL }) => {
   if (location.hash.startsWith("#code=")) {

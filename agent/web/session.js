@@ -45,6 +45,7 @@ class Session extends EventTarget {
     try {
       const { token } = await ask("POST", "v1/sessions", { code });
       this.keep(token);
+      this.note = "";
     } catch (error) {
       this.note = said(error);
     }
@@ -52,8 +53,11 @@ class Session extends EventTarget {
 
   /** Ask who this is. @returns {Promise<void>} */
   async look() {
+    const token = sessionToken();
     try {
-      this.asker = await ask("GET", "v1/sessions/current");
+      const asker = await ask("GET", "v1/sessions/current");
+      if (token !== sessionToken()) return; // another came meanwhile, and who that is is asked, too
+      this.asker = asker;
     } catch (error) {
       if (error instanceof ApiError && error.status === 401) {
         // The token was wrong and is forgotten by now; somebody without one is always answered.
@@ -92,25 +96,23 @@ class Session extends EventTarget {
   /** The token that was typed in: kept if the agent takes it. */
   async typed() {
     const field = /** @type {HTMLInputElement} */ (byId("sign-in-token"));
-    const before = sessionToken();
+    const button = /** @type {HTMLButtonElement} */ (byId("sign-in-form").querySelector("[type=submit]"));
     const given = field.value.trim();
     // A whole link of `device-agent ui` may be pasted, too.
     const code = /#code=([\w.~-]+)$/.exec(given)?.[1];
+    button.disabled = true; // so Enter does nothing either
     try {
-      if (code) {
-        const { token } = await ask("POST", "v1/sessions", { code });
-        this.keep(token);
-      } else {
-        this.keep(given);
-      }
-      const asker = await ask("GET", "v1/sessions/current");
+      const token = code ? (await ask("POST", "v1/sessions", { code })).token : given;
+      const asker = await ask("GET", "v1/sessions/current", undefined, undefined, undefined, token);
       if (!asker.may_change) throw new ApiError(401, "bad_token", "Type in the token, or paste the link.");
+      this.keep(token);
       this.asker = asker;
     } catch (error) {
-      this.keep(before);
       say(byId("sign-in-error"), said(error));
       field.focus();
       return;
+    } finally {
+      button.disabled = false;
     }
     field.value = "";
     dialog().close();
@@ -134,6 +136,7 @@ class Session extends EventTarget {
     }
     this.keep("");
     this.note = "";
+    this.asker = { ...this.asker, by: "nobody", may_change: false, session: null };
     await this.look();
   }
 }

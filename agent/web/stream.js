@@ -61,11 +61,13 @@ export class Stream {
    * @param {string} token
    */
   follow(token) {
-    const refused = this.standing === "refused" && token !== this.token;
+    const before = this.token;
     this.token = token;
     this.wanted = true;
     if (!this.running) void this.run();
-    else if (refused) this.waiting();
+    else if (token === before) return;
+    else if (this.standing === "refused") this.waiting();
+    else if (before) this.connection?.abort(LEFT); // whoever signs out is told no more
   }
 
   /** Nobody looks any more. */
@@ -180,6 +182,7 @@ export class Stream {
     } else if (kind === "device") {
       this.devices.set(told.udid, told);
       news.rows.push(told);
+      news.removed = news.removed.filter((udid) => udid !== told.udid);
     } else if (kind === "removed") {
       this.devices.delete(told.udid);
       news.rows = news.rows.filter((row) => row.udid !== told.udid);

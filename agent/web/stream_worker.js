@@ -7,7 +7,13 @@ const tabs = new Map();
 const stream = new Stream(
   new URL("../", self.location.href).href,
   (news) => tell({ news }),
-  (standing) => tell({ standing }),
+  (standing) => {
+    tell({ standing });
+    if (standing !== "refused") return;
+    // It is void, whatever tab still has it, or crashed with it: with another one all goes on.
+    for (const [tab, token] of tabs) if (token === stream.token) tabs.set(tab, "");
+    setTimeout(follow);
+  },
 );
 
 /** @param {unknown} message */
@@ -15,10 +21,11 @@ function tell(message) {
   for (const tab of tabs.keys()) tab.postMessage(message);
 }
 
-/** With the token that came last: any of them will do. */
+/** With the same token while a tab has it, else that which came last: any of them will do. */
 function follow() {
-  if (tabs.size === 0) stream.leave();
-  else stream.follow([...tabs.values()].filter(Boolean).pop() ?? "");
+  const all = [...tabs.values()];
+  if (all.length === 0) stream.leave();
+  else stream.follow(all.includes(stream.token) && stream.token ? stream.token : (all.filter(Boolean).pop() ?? ""));
 }
 
 /** @type {any} */ (self).onconnect = (/** @type {MessageEvent} */ event) => {

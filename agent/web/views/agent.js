@@ -2,7 +2,7 @@
 
 import { act, errorLine } from "../act.js";
 import { ask } from "../api.js";
-import { el, fill, part, put, say } from "../dom.js";
+import { el, fill, order, part, put, say } from "../dom.js";
 import { age, at, count, shape, size } from "../format.js";
 import { poll } from "../poll.js";
 import { session, show } from "../session.js";
@@ -42,7 +42,9 @@ export function open(root) {
   const look = poll(EVERY, async (signal) => {
     try {
       const told = await ask("GET", "v1/status", undefined, signal);
-      part(status, told, () => [standing(told), sources(told), store(told), lastReload(told.reload)]);
+      // What is as it was stays, with the focus and what is selected in it.
+      const made = [standing(told), sources(told), store(told), lastReload(told.reload)];
+      order(status, made.map((card, i) => (status.children[i]?.isEqualNode(card) ? status.children[i] : card)));
       show(error, null);
       const signedIn = session.mayChange ? (await ask("GET", "v1/sessions", undefined, signal)).sessions : [];
       // Not what changes with every request of theirs: a row stays while it is pressed.
@@ -114,7 +116,7 @@ function standing(told) {
       ["Host", told.host],
       ["Version", told.version],
       ["Running for", age(told.since)],
-      ["Silences", told.silences ? el("a", { href: "#/devices?show=silenced" }, String(told.silences)) : "none"],
+      ["Silences", told.silences ? el("a", { href: "#/devices?state=silenced" }, String(told.silences)) : "none"],
     ]),
   );
 }

@@ -72,13 +72,13 @@ export function open(root, route) {
   const most = el("p", { class: "dim" }, `The newest ${MOST}. Choose a time for those before.`);
   const heading = el("h2", { tabindex: -1 }, "Delivery");
   const close = el("a", { class: "button" }, "Close");
-  const again = el("button", { type: "button", onclick: () => act(again, fault, () => replay({ id })).then(look.now) }, "Replay");
+  const again = el("button", { type: "button", onclick: () => replayOne({ id }) }, "Replay");
   const fault = errorLine();
   const parts = el("div");
   const beside = el("div", { class: "beside" }, el("div", {}, table, empty, older, most), el("aside", { class: "drawer card", "aria-label": "One delivery" }, el("div", { class: "head" }, heading, el("span", { class: "end" }, again, " ", close)), fault, parts));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("button", { type: "button", class: "end", onclick: replayAll }, "Replay the dead …")), form, error, note, beside);
 
-  const filterOf = (/** @type {import("../main.js").Route} */ to) => Object.fromEntries([...to.query].filter(([name, value]) => name in fields && value));
+  const filterOf = (/** @type {import("../main.js").Route} */ to) => Object.fromEntries([...to.query].filter(([name, value]) => Object.hasOwn(fields, name) && value));
   let filter = filterOf(route);
   /** @type {Api.Delivery[]} */
   let shown = [];
@@ -158,12 +158,11 @@ export function open(root, route) {
   });
 
   async function more() {
-    older.disabled = true;
+    older.disabled = paged = true;
     const wanted = filter;
     try {
       const told = await page({ cursor: String(next), limit: STEP });
       if (wanted === filter) {
-        paged = true;
         shown.push(...told.deliveries);
         next = told.next;
         draw();
@@ -179,6 +178,9 @@ export function open(root, route) {
     const { replayed } = /** @type {Api.Replayed} */ (await ask("POST", "v1/deliveries/replay", which));
     say(note, replayed.length ? `${count(replayed.length, "callback")} will be sent again.` : "Nothing is sent again: it waits already, or its webhook is deleted.");
   }
+
+  /** @param {Record<string, string>} one What was pressed for, wherever the address leads meanwhile. */
+  const replayOne = (one) => act(again, fault, () => replay(one)).then(look.now);
 
   async function replayAll() {
     const which = { ...filter };

@@ -210,6 +210,7 @@ export function form(hook, done, verify) {
     await act(save, top, async () => {
       try {
         const saved = await ask(hook ? "PATCH" : "POST", `v1/webhooks${hook ? `/${hook.id}` : ""}`, changes());
+        if (signal.aborted) return; // somebody went elsewhere meanwhile
         ended.abort();
         done(saved);
       } catch (error) {

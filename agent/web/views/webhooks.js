@@ -55,6 +55,8 @@ export function open(root, route) {
   let open = null;
   let wanted = "";
   let asOf = "";
+  /** What is wanted could not be read, and may be by now. */
+  let again = false;
 
   const look = poll(3000, async (signal) => {
     try {
@@ -74,6 +76,7 @@ export function open(root, route) {
       empty.hidden = ids.length > 0;
       await open?.look(ids);
       show(error, null);
+      if (again) reopen();
     } catch (failed) {
       if (signal.aborted) return;
       show(error, failed);
@@ -117,9 +120,10 @@ export function open(root, route) {
     /** @param {string} value */
     async function flip(value) {
       const events = EVENTS.filter((_, index) => boxes[index].checked);
+      const enabled = boxes[4].checked; // before the list is told of anew
       await act(toggles, failed, async () => {
         if (!events.length) throw new ApiError(0, "", "At least one event stays on.");
-        hook = { ...hook, ...await ask("PATCH", `v1/webhooks/${id}`, value === "enabled" ? { enabled: boxes[4].checked } : { events }) };
+        hook = { ...hook, ...await ask("PATCH", `v1/webhooks/${id}`, value === "enabled" ? { enabled } : { events }) };
       });
       set();
       void look.now();
@@ -177,6 +181,7 @@ export function open(root, route) {
     wanted = now;
     open?.close();
     open = null;
+    again = false;
     show(missing, null);
     beside.classList.toggle("open", !!now);
     if (!now) {
@@ -194,17 +199,23 @@ export function open(root, route) {
       put(beside, open.node);
       /** @type {HTMLElement} */ (open.node.querySelector(hook ? "h2" : "input")).focus();
     } catch (failed) {
+      if (wanted !== now) return;
       beside.classList.remove("open");
+      again = failed instanceof ApiError && [0, 500, 502, 503, 504].includes(failed.status);
       show(missing, failed);
     }
+  }
+
+  function reopen() {
+    const path = [wanted];
+    if (!open) wanted = "";
+    void turn({ path });
   }
 
   /** Somebody else looks: what could not be read is asked for again. */
   function changed() {
     void look.now();
-    const path = [wanted];
-    if (!open) wanted = "";
-    void turn({ path });
+    reopen();
   }
 
   session.addEventListener("change", changed);
