@@ -86,6 +86,7 @@ const STANDING = {
   live: ["live", "●"],
   gone: ["agent not reached", "▲"],
   refused: ["sign in to look", "▲"],
+  held: ["no events", "▲"],
 };
 
 function showStanding() {
@@ -133,6 +134,9 @@ function showBanner() {
   const lines = [];
   if (live.standing === "gone") {
     lines.push("device-agent is not reached. What is shown is what it told last; the page goes on by itself when it is back.");
+  }
+  if (live.standing === "held") {
+    lines.push("device-agent answers, and its events do not come: does a proxy in between buffer /v1/events? What changes is not shown.");
   }
   if (!session.asker.may_read) {
     lines.push(

@@ -23,7 +23,7 @@ const LEFT = "left";
  * @property {Omit<Api.DeviceTransition, "callbacks">[]} transitions
  * @property {Api.Silence[] | null} silences null: as they were.
  * @property {string} reset Why some transitions were missed; "": none were.
- * @typedef {"connecting" | "live" | "gone" | "refused"} Standing
+ * @typedef {"connecting" | "live" | "gone" | "refused" | "held"} Standing `held`: the agent answers, its events do not come.
  */
 
 /** Follows `/v1/events` for as long as it is wanted. */
@@ -105,7 +105,7 @@ export class Stream {
   async connect() {
     this.connection = new AbortController();
     const { signal } = this.connection;
-    const watch = new Watch(this.base, this.connection);
+    const watch = new Watch(this.base, this.connection, () => this.set("held"));
     let opened = false;
     try {
       const response = await fetch(`${this.base}v1/events`, { headers: this.headers(), cache: "no-store", credentials: "omit", signal });
@@ -148,6 +148,7 @@ export class Stream {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      watch.any = true;
       watch.heard();
       const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
@@ -236,8 +237,11 @@ class Watch {
   /**
    * @param {string} base
    * @param {AbortController} connection
+   * @param {() => void} held The agent answers, and nothing ever came: a proxy keeps it back.
    */
-  constructor(base, connection) {
+  constructor(base, connection, held) {
+    this.held = held;
+    this.any = false;
     this.base = base;
     this.connection = connection;
     this.last = performance.now();
@@ -256,6 +260,7 @@ class Watch {
       const response = await fetch(`${this.base}-/healthy`, { cache: "no-store", credentials: "omit", signal: AbortSignal.timeout(ANSWER) });
       if (!response.ok) throw new Error(`HTTP ${response.status}`);
       this.heard();
+      if (!this.any && !this.connection.signal.aborted) this.held();
     } catch {
       if (performance.now() - this.last >= QUIET) this.connection.abort();
     } finally {

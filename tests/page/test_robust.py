@@ -344,3 +344,43 @@ async def test_many_changes_are_announced_together(lab: Lab, page: Page) -> None
     )
     assert said <= 2
     await expect(page.locator("#announce")).to_contain_text("devices changed")
+
+
+async def test_events_that_a_proxy_keeps_back_are_missed_aloud(
+    lab: Lab, make_window: MakeWindow
+) -> None:
+    window = await make_window(lab)
+    await window.context.add_init_script(NO_WORKERS)
+    page = await window.tab()
+    gate = asyncio.Event()
+    await later(page, "**/v1/events", gate)
+    await page.goto(lab.base)
+    await expect(page.locator("#banner")).to_contain_text(
+        "does a proxy in between buffer /v1/events", timeout=15_000
+    )
+    await expect(page.locator(".empty")).to_have_text("Waiting for the agent's events …")
+    gate.set()
+    await live(page)
+    await expect(page.locator("#banner")).to_be_empty()
+
+
+async def test_where_storage_is_forbidden_a_session_lasts_as_long_as_the_page(
+    lab: Lab, make_window: MakeWindow
+) -> None:
+    window = await make_window(lab)
+    await window.context.add_init_script(
+        "Object.defineProperty(globalThis, 'sessionStorage',"
+        " {get() { throw new DOMException('no', 'SecurityError'); }})"
+    )
+    page = await window.tab()
+    await lab.sign_in(page)
+    await live(page)
+    await expect(page.locator("#sign")).to_have_text("Sign out")
+
+
+async def test_the_focus_is_somewhere_when_the_row_is_not_there(lab: Lab, page: Page) -> None:
+    udid = lab.phones[0].udid
+    await page.goto(f"{lab.base}#/devices/{udid}?state=offline")
+    await expect(page.locator(".drawer").get_by_role("heading", name="Why")).to_be_visible()
+    await page.locator(".drawer").get_by_role("button", name="Close").press("Enter")
+    await expect(page.get_by_role("searchbox")).to_be_focused()

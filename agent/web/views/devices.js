@@ -16,7 +16,7 @@ const HELD = 5_000;
 const KINDS = Object.keys(STATES);
 const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", "Port", "Tags", "Host"];
 
-const EMPTY = { connecting: "Waiting for the agent …", live: "No phone is here.", gone: "Waiting for the agent …", refused: "Sign in to look." };
+const EMPTY = { connecting: "Waiting for the agent …", live: "No phone is here.", gone: "Waiting for the agent …", refused: "Sign in to look.", held: "Waiting for the agent's events …" };
 
 /** @param {Api.Device} device */
 const needs = ({ silence, state, flapping }) => !silence && (state === "offline" || flapping);
@@ -242,7 +242,10 @@ export function open(root, route) {
       const before = take(route);
       if (want.udid === before) return;
       if (want.udid) drawer.focus();
-      else rows.get(before)?.tr.querySelector("a")?.focus();
+      else {
+        const row = rows.get(before)?.tr;
+        (row?.isConnected ? row.querySelector("a") : search)?.focus();
+      }
     },
     close() {
       ended.abort();
