@@ -116,7 +116,7 @@ def test_a_key_that_only_the_agent_may_read_is_no_mistake_of_who_checks(pki: Pat
         try:
             config, problems, _ = check(path)
             with pytest.raises(ConfigError, match=r"3:1: api\.cert: .*LoadCredential="):
-                ConfigFile(path, {}).load()
+                ConfigFile(path, {"STATE_DIRECTORY": directory}).load()
         finally:
             os.seteuid(0)
         assert config is not None, problems

@@ -401,7 +401,8 @@ async def test_a_lease_survives_the_agents_death(
         assert (await agent.devices())[phone.serial]["holder"] == "bob"
         assert (await agent.api("POST", f"/v1/leases/{lease['id']}/renew"))[0] == 200
         assert (await agent.api("DELETE", f"/v1/leases/{lease['id']}"))[0] == 200
-        assert (await agent.devices())[phone.serial]["state"] == "online"
+        # Not before all that can tell of a use has: its last one is remembered over the restart.
+        await agent.until_device(phone.serial, "state", "online")
         assert told(receiver) == [(phone.serial, "Online"), (phone.serial, "Utilizing")]
 
 
