@@ -1,5 +1,6 @@
 // What the agent tells as it happens, for this tab. The views read it and listen to it.
 
+import { Stream } from "./stream.js"; // here, too: an agent that goes away just then is no reason to be without
 import { sessionToken, tokens } from "./token.js";
 
 /**
@@ -80,15 +81,8 @@ class Live extends EventTarget {
  * @param {(message: {news?: any, standing?: any}) => void} take
  */
 function alone(take) {
-  /** @type {Promise<import("./stream.js").Stream>} */
-  const made = import("./stream.js").then(
-    ({ Stream }) => new Stream(new URL("./", location.href).href, (news) => take({ news }), (standing) => take({ standing })),
-  );
-  return async (/** @type {{token?: string, leave?: boolean}} */ { token = "", leave }) => {
-    const stream = await made;
-    if (leave) stream.leave();
-    else stream.follow(token);
-  };
+  const stream = new Stream(new URL("./", location.href).href, (news) => take({ news }), (standing) => take({ standing }));
+  return (/** @type {{token?: string, leave?: boolean}} */ { token = "", leave }) => (leave ? stream.leave() : stream.follow(token));
 }
 
 /**

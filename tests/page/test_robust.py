@@ -255,6 +255,28 @@ async def test_without_shared_workers(lab: Lab, make_window: MakeWindow, script:
     await expect(page.locator("#announce")).to_contain_text("is unplugged")
 
 
+LATE = """globalThis.SharedWorker = class extends EventTarget {
+  port = new MessageChannel().port1;
+  constructor() { super(); globalThis.fail = () => this.dispatchEvent(new Event("error")); }
+}"""
+
+
+async def test_a_worker_that_fails_while_the_agent_is_away(
+    lab: Lab, make_window: MakeWindow
+) -> None:
+    """As one whose script the agent could not send any more."""
+    window = await make_window(lab)
+    window.allow(NOT_REACHED)
+    await window.context.add_init_script(LATE)
+    page = await window.tab(lab.base)
+    await expect(page.locator("#standing")).to_contain_text("connecting")
+    await lab.kill()
+    await page.evaluate("() => fail()")
+    await expect(page.locator("#standing")).to_contain_text("not reached")
+    await lab.start()
+    await live(page)
+
+
 @pytest.mark.parametrize("script", ["", NO_WORKERS])
 async def test_who_signs_out_is_told_no_more(
     make_lab: MakeLab, make_window: MakeWindow, script: str
