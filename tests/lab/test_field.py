@@ -111,7 +111,7 @@ def test_udevd_stopped_with_a_phone_that_only_it_sees(lab: Lab) -> None:
 def test_eighty_known_phones_at_once_are_not_offline_first(lab: Lab) -> None:
     """Some of them come to adb long after they came to udev: they are arriving."""
     serials = [f"KNOWN{number:03}" for number in range(1, 81)]
-    # adb lists some as `offline` while it shakes hands with all of them: that is no word on arriving.
+    # adb lists some as `offline` while it shakes hands with all: that is no word on arriving.
     lab.fresh(offline="20s", arrival="300s")
     lab.phones("plug_many", kind="android", count=80, prefix="KNOWN")
     lab.expect({serial: [ONLINE] for serial in serials}, 600)
