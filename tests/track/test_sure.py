@@ -212,9 +212,7 @@ def step(world: World, both: Both) -> None:
         both.each(lambda i: i.apply(observation))
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(30), pytest.param(range(30, 600), marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 600), marks=pytest.mark.long)])
 def test_whatever_is_seen_the_short_way_agrees_with_the_long_one(
     seeds: range, ways: Counter[str]
 ) -> None:
