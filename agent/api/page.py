@@ -92,7 +92,9 @@ def _file(path: Path) -> File:
 
 
 async def _serve(request: web.Request, name: str) -> web.Response:
-    file = (await in_thread(files, "read the page")).get(name)
+    if not files.cache_info().currsize:
+        await in_thread(files, "read the page")
+    file = files().get(name)
     if file is None:
         raise web.HTTPNotFound(text=f"the page has no file {name!r}")
     headers = {

@@ -3,13 +3,11 @@
 import { act, errorLine } from "./act.js";
 import { ask, now, query } from "./api.js";
 import { el, fill, part, say } from "./dom.js";
-import { age, at, stateOf, STATES } from "./format.js";
+import { age, at, CALLBACKS, stateOf, STATES } from "./format.js";
 import * as leases from "./lease.js";
 import { live } from "./live.js";
 import { show } from "./session.js";
 import * as silences from "./silence.js";
-
-const CALLBACK = { pending: "waiting", delivered: "delivered", dead: "given up", cancelled: "cancelled" };
 
 /**
  * @param {HTMLElement} root
@@ -141,6 +139,6 @@ function grounds({ readings: said, sightings, platform, model, port, tags, alias
 /** @param {Api.DeviceTransition} move */
 function moveOf({ at: when, from, to, reason, callbacks }) {
   const made = callbacks.map(({ id, webhook_name, state, attempts }) =>
-    el("a", { href: `#/deliveries/${encodeURIComponent(id)}`, "data-key": id }, `${webhook_name || "webhook gone"}: ${CALLBACK[state]}${state === "pending" && attempts ? ` after ${attempts}` : ""}`));
+    el("a", { href: `#/deliveries/${encodeURIComponent(id)}`, "data-key": id }, `${webhook_name || "webhook gone"}: ${CALLBACKS[state][0].toLowerCase()}${state === "pending" && attempts ? ` after ${attempts}` : ""}`));
   return el("li", {}, at(when), ` ${from ? `${STATES[from].word} → ` : ""}`, stateOf(to), el("span", { class: "dim" }, ` ${reason}`), made);
 }

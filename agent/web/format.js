@@ -11,6 +11,16 @@ export const STATES = {
   unplugged: { word: "Unplugged", shape: "○" },
 };
 
+/** How a callback stands: word, shape, and the state that it is coloured like. */
+export const CALLBACKS = { pending: ["Waiting", "◌", "utilizing"], delivered: ["Delivered", "●", "online"], dead: ["Dead", "▲", "offline"], cancelled: ["Cancelled", "○", "unplugged"] };
+
+/**
+ * A moment as a `datetime-local` field has it.
+ *
+ * @param {number} ms
+ */
+export const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+
 /**
  * A state by colour, shape and word.
  *

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, el, fill, say } from "./dom.js";
-import { shape, tick } from "./format.js";
+import { shape, STATES, tick } from "./format.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
 import * as agent from "./views/agent.js";
@@ -175,8 +175,7 @@ function heard(event) {
 
 function announce() {
   const last = told[told.length - 1];
-  const words = { online: "online", offline: "offline", utilizing: "in use", unplugged: "unplugged" };
-  const text = told.length > 3 ? `${told.length} devices changed` : `${last.name} is ${words[/** @type {keyof typeof words} */ (last.to)]}`;
+  const text = told.length > 3 ? `${told.length} devices changed` : `${last.name} is ${STATES[last.to].word.toLowerCase()}`;
   say(byId("announce"), text);
   [told, announcing] = [[], 0];
 }

@@ -3,7 +3,7 @@
 import { act, errorLine, field, modal } from "./act.js";
 import { ask, now } from "./api.js";
 import { el, say } from "./dom.js";
-import { at, count } from "./format.js";
+import { at, count, local } from "./format.js";
 import { live } from "./live.js";
 
 /**
@@ -37,8 +37,7 @@ export function begin(choices) {
   const option = (/** @type {string} */ value, text = value) => el("option", { value }, text);
   const what = el("select", { onchange: tell }, choices.map((each) => option(each, each === "all " ? "all devices" : each)));
   const time = el("select", { onchange: tell }, option("1800", "30 min"), option("7200", "2 h"), option("", "until …"));
-  const zone = new Date().getTimezoneOffset() * 60_000;
-  const ends = el("input", { type: "datetime-local", required: true, value: new Date(now() + 86_400_000 - zone).toISOString().slice(0, 16) });
+  const ends = el("input", { type: "datetime-local", required: true, value: local(now() + 86_400_000) });
   const until = field("Until", ends);
   const reason = el("input", { required: true, maxlength: 512, autofocus: true });
   const covered = el("p", { role: "status" });

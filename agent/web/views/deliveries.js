@@ -3,30 +3,25 @@
 import { act, errorLine, modal } from "../act.js";
 import { ask, query } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
-import { at, count, shape, stateOf, took, until } from "../format.js";
+import { at, CALLBACKS, count, local, shape, stateOf, took, until } from "../format.js";
 import { live } from "../live.js";
 import { poll } from "../poll.js";
 import { show } from "../session.js";
 
 export const title = "Deliveries";
 
-/** Word, shape and colour of each. */
-const STATES = { pending: ["Waiting", "◌", "utilizing"], delivered: ["Delivered", "●", "online"], dead: ["Dead", "▲", "offline"], cancelled: ["Cancelled", "○", "unplugged"] };
 /** Rows of a page, and the most that are shown: all of them are kept fresh. */
 const [STEP, MOST] = [100, 1000];
 
 /** @param {string} iso @returns {string} As a field has it. */
-const local = (iso) => {
-  const ms = Date.parse(iso);
-  return ms ? new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16) : "";
-};
+const inField = (iso) => (Date.parse(iso) ? local(Date.parse(iso)) : "");
 /** @param {string} value */
 const global = (value) => value && new Date(value).toISOString();
 
 /** @param {Api.Delivery} row What it is about, and how it stands. */
 function words({ udid, webhook_name: name, webhook_id: hook, state, status, error, due, attempts, device_state: told }) {
   const device = live.devices.get(udid)?.name;
-  const [word, sign, like] = STATES[state];
+  const [word, sign, like] = CALLBACKS[state];
   return [
     [el("a", { href: `#/devices/${encodeURIComponent(udid)}`, title: device }, el("bdi", {}, device ?? udid)), device && el("div", { class: "mono dim" }, udid)],
     name ? el("a", { href: `#/webhooks/${hook}` }, el("bdi", {}, name)) : `deleted webhook ${hook}`,
@@ -51,7 +46,7 @@ export function open(root, route) {
   const fields = {
     webhook: select({ "": "All webhooks" }),
     device: el("input", { type: "search", list: "known", placeholder: "Name or UDID" }),
-    state: select({ "": "Any state", pending: "Waiting", delivered: "Delivered", dead: "Dead", cancelled: "Cancelled" }),
+    state: select({ "": "Any state", ...Object.fromEntries(Object.entries(CALLBACKS).map(([state, [word]]) => [state, word])) }),
     time: select({ "": "Any time", "1h": "Last hour", "1d": "Last day", "7d": "Last week", range: "From … to …" }),
     since: when(),
     until: when(),
@@ -211,7 +206,7 @@ export function open(root, route) {
       say(empty, "Asking the agent …");
     }
     const aged = /^\d+[a-z]+$/.test(filter.since) && !filter.until;
-    const values = { webhook: "", device: "", state: "", ...filter, time: aged ? filter.since : filter.since || filter.until ? "range" : "", since: local(filter.since), until: local(filter.until) };
+    const values = { webhook: "", device: "", state: "", ...filter, time: aged ? filter.since : filter.since || filter.until ? "range" : "", since: inField(filter.since), until: inField(filter.until) };
     for (const [name, value] of Object.entries(values)) set(fields[name], value);
     ranged();
     const before = id;

@@ -1,5 +1,6 @@
 // Where each phone hangs on this host's USB: for somebody in front of the rack.
 
+import { errorLine } from "../act.js";
 import { ask } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
 import { age, at, count, shape, stateOf } from "../format.js";
@@ -33,7 +34,7 @@ const place = (/** @type {string} */ udid) => `${live.devices.get(udid)?.port} $
 export function open(root, route) {
   const field = el("input", { id: "find", type: "search", placeholder: "Name or UDID" });
   const hits = el("span", { role: "status" });
-  const error = el("p", { class: "error", role: "alert" });
+  const error = errorLine();
   const top = el("div", { role: "status" });
   const tree = el("ul", {}, el("li", { class: "empty" }, "Asking the agent …"));
   put(root, el("div", { class: "head" }, el("h1", {}, title), el("label", { for: "find", class: "end" }, "Find a phone"), field, hits), error, top, tree);
