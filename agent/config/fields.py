@@ -20,6 +20,7 @@ from agent.config.secret import MAX_URL, Kind, PrivateUrl, Secret
 from agent.config.values import (
     DURATION,
     MAX_ID,
+    check_broker,
     check_endpoint,
     check_header_name,
     check_header_value,
@@ -133,6 +134,11 @@ Url = Annotated[
     PrivateUrl,
     Field(json_schema_extra={"pattern": "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"}),
     AfterValidator(check_url),
+]
+BrokerUrl = Annotated[
+    PrivateUrl,
+    Field(json_schema_extra={"pattern": "^(nats|tls)://[^/?#]+/?$"}),
+    AfterValidator(check_broker),
 ]
 ProxyUrl = Annotated[
     PrivateUrl,

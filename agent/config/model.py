@@ -18,6 +18,7 @@ from pydantic import (
 from agent.config.fields import (
     SECRETS_SCHEMA,
     SERVERS_SCHEMA,
+    BrokerUrl,
     Duration,
     Endpoint,
     FilePath,
@@ -41,9 +42,11 @@ from agent.config.fields import (
 from agent.config.places import KeyPath
 from agent.config.secret import PrivateUrl, Secret, private_in
 from agent.config.values import (
+    check_fleet_host,
     check_hosts,
     check_listen,
     check_no_repeats,
+    check_no_repeats_unseen,
     check_servers,
     check_signing_secret,
     check_socket_path,
@@ -399,6 +402,49 @@ class Webhook(Section):
     ] = Field(default=(), description="Only phones of these platforms.")
 
 
+class FleetTls(Section):
+    """TLS towards the fleet's broker; files are PEM."""
+
+    ca: FilePath | None = Field(default=None, description="Trust these authorities only.")
+    cert: FilePath | None = Field(default=None, description="Client certificate, for mutual TLS.")
+    key: FilePath | None = Field(
+        default=None, description="Its private key, where that is not in the same file."
+    )
+
+
+class Fleet(Section):
+    """Many hosts on one NATS JetStream, with one hub that has them all."""
+
+    servers: Annotated[
+        tuple[BrokerUrl, ...],
+        Field(json_schema_extra={"uniqueItems": True}),
+        BeforeValidator(to_tuple),
+        AfterValidator(check_no_repeats_unseen),
+    ] = Field(
+        default=(), description="NATS servers, such as nats://10.0.0.7:4222. Empty: no fleet."
+    )
+    host: Annotated[str, AfterValidator(check_fleet_host)] = Field(
+        default="",
+        description="This host's name in the fleet. Empty: the host's own, up to its first dot.",
+    )
+    credentials: SecretValue | None = Field(
+        default=None,
+        description="What a NATS credentials file (.creds) holds. Default: user and password of "
+        "the URL, if any.",
+    )
+    tls: FleetTls = Field(default_factory=FleetTls, description="Own authorities, mutual TLS.")
+    role: Literal["agent", "hub"] = Field(
+        default="agent", description="agent: has phones. hub: has the agents, and no phones."
+    )
+    host_grace: PositiveDuration = Field(
+        default=60.0, description="Hub: silence after which a host is lost."
+    )
+    move_hold: Duration = Field(
+        default=10.0,
+        description="Hub: how long an unplugged phone may turn up at another host.",
+    )
+
+
 class Tables(Section):
     """The tables of the file."""
 
@@ -412,5 +458,6 @@ class Tables(Section):
     api: Api = Field(default_factory=Api)
     delivery: Delivery = Field(default_factory=Delivery)
     discovery: Discovery = Field(default_factory=Discovery)
+    fleet: Fleet = Field(default_factory=Fleet)
     devices: Annotated[tuple[DeviceEntry, ...], BeforeValidator(to_tuple)] = ()
     webhooks: Annotated[tuple[Webhook, ...], BeforeValidator(to_tuple)] = ()

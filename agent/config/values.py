@@ -249,6 +249,32 @@ def check_proxy(url: _Url) -> _Url:
     return url
 
 
+_FLEET_HOST = re.compile("[A-Za-z0-9_-]{1,63}")
+
+
+def check_fleet_host(name: str) -> str:
+    """One token of a NATS subject; or nothing."""
+    if name and not _FLEET_HOST.fullmatch(name):
+        raise ValueError("a host's name has up to 63 letters, digits, - and _ only: rack-3")
+    return name
+
+
+def check_broker(url: _Url) -> _Url:
+    """A NATS server's URL. No message shows it, for it can hold a password."""
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError("a URL holds no blanks, line breaks or control characters")
+    parts, host, port = _split_url(url)
+    if parts.scheme not in {"nats", "tls"}:
+        raise ValueError('must start with "nats://" or "tls://"')
+    if not host or not (is_host(host) or is_ip(host, 6)) or "\\" in parts.netloc:
+        raise ValueError("the URL names no host that can be looked up")
+    if port == 0:
+        raise ValueError("a URL's port is at least 1")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment:
+        raise ValueError("a NATS server's URL ends with its port: nats://10.0.0.7:4222")
+    return url
+
+
 def check_plugin_name(name: str) -> str:
     """As entry points are named: it is shown as a source's name."""
     if not re.fullmatch("[a-z0-9][a-z0-9_-]*", name):
@@ -258,10 +284,15 @@ def check_plugin_name(name: str) -> str:
 
 def check_servers(servers: tuple[Any, ...]) -> tuple[Any, ...]:
     """Each `url` once."""
-    urls = [server.url for server in servers]
-    if len(set(urls)) < len(urls):
-        raise ValueError("one URL stands twice")  # not shown, for it can hold a password
+    check_no_repeats_unseen(tuple(server.url for server in servers))
     return servers
+
+
+def check_no_repeats_unseen(urls: tuple[_T, ...]) -> tuple[_T, ...]:
+    """Each once; none is shown, for one can hold a password."""
+    if len(set(urls)) < len(urls):
+        raise ValueError("one URL stands twice")
+    return urls
 
 
 def toml_type(value: object) -> str:

@@ -117,7 +117,11 @@ def test_the_example_shows_every_key_with_its_default(header: str, model: type[B
 
 
 def test_the_example_shows_every_table() -> None:
-    assert {name for name, _ in blocks(EXAMPLE)} == {*Config.model_fields, "webhooks.tls"}
+    assert {name for name, _ in blocks(EXAMPLE)} == {
+        *Config.model_fields,
+        "fleet.tls",
+        "webhooks.tls",
+    }
     shown = [value for _, value in keys_shown("webhooks")["auth"]]
     assert [set(value) for value in shown if isinstance(value, dict)] == [
         set(BearerAuth.model_fields),

@@ -1,0 +1,227 @@
+"""What agents and hub say to each other: frozen records, and JSON of them. Pure.
+
+Versions live side by side: unknown keys are left alone, new ones have defaults, and what has
+another meaning gets another name (and `subjects.PREFIX` another number).
+Times named `*_ms` are the sender's wall clock, and never compared with anybody else's.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from typing import Annotated, Any, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from agent.errors import AgentError
+from agent.model import DeviceState, Platform, Visibility
+from agent.text import printable
+
+MOST: Final = 64 * 1024 * 1024
+"""Bytes of one message, unpacked, at most: 1,000 phones of 1 KB take one."""
+PACKED: Final = 256 * 1024
+"""Bytes from which on a message is packed (zlib); a broker takes 1 MB of one, by default."""
+T = TypeVar("T", bound="Word")
+
+
+class BadMessageError(AgentError):
+    """A message that is none of ours; the text says from which subject, and what is wrong."""
+
+
+def _to_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+_State = Annotated[DeviceState, Field(strict=False)]
+_Platform = Annotated[Platform, Field(strict=False)]
+_Visibility = Annotated[Visibility, Field(strict=False)]
+_Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
+_Texts = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
+_Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class Word(BaseModel):
+    """One message, or a part of one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
+
+
+class SilenceTold(Word):
+    """What keeps back a device's callbacks."""
+
+    id: str
+    reason: str = ""
+    left: float = Field(ge=0, allow_inf_nan=False)
+    """Seconds until it ends, when it was sent."""
+
+
+class DeviceTold(Word):
+    """One device as its agent has it."""
+
+    udid: Annotated[str, Field(min_length=1, max_length=512)]
+    platform: _Platform
+    state: _State
+    since_ms: int
+    """Of the state, by the agent's clock."""
+    event: _Number = 0
+    """Id of the transition that made the state; 0: none is stored any more."""
+    reason: str = ""
+    holder: str = ""
+    name: str = ""
+    """As the agent's callbacks carry it."""
+    model: str = ""
+    port: str = ""
+    usb: bool = True
+    """On that host's USB; false: reached over the network alone. Of an unplugged one: as it was."""
+    tags: _Texts = ()
+    visibility: _Visibility = Visibility.PRIVATE
+    flapping: bool = False
+    silence: SilenceTold | None = None
+
+
+class TransitionTold(Word):
+    """One row of an agent's log."""
+
+    host: _Host
+    epoch: _Number
+    id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    previous: _State | None = None
+    at_ms: int
+    device: DeviceTold
+    """With the state, reason and holder of the transition; all else as it is now."""
+
+
+class Heartbeat(Word):
+    """An agent lives; `last` is the id of its newest durable transition."""
+
+    host: _Host
+    epoch: _Number
+    instance: str
+    """Random, of the process."""
+    last: _Number
+    version: str = ""
+
+
+class LeaseTold(Word):
+    """A lease in force: the API's row of it."""
+
+    row: dict[str, Any]
+
+
+class HostSnapshot(Word):
+    """All that an agent has, at one moment: what every transition up to `through` has come to."""
+
+    host: _Host
+    epoch: _Number
+    instance: str
+    boot: str = ""
+    """Of the host's kernel (/proc/sys/kernel/random/boot_id)."""
+    through: _Number
+    version: str = ""
+    devices: Annotated[tuple[DeviceTold, ...], BeforeValidator(_to_tuple)] = ()
+    leases: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_to_tuple)] = ()
+    """Rows of the agent's API."""
+    silences: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_to_tuple)] = ()
+    """Likewise."""
+
+
+class Ack(Word):
+    """Of the hub: all up to `through` is on its disk."""
+
+    epoch: _Number
+    through: _Number
+
+
+class Since(Word):
+    """Of the hub: tell me your log anew, behind `after`."""
+
+    epoch: _Number
+    after: _Number
+    limit: Annotated[int, Field(ge=1, le=1000)] = 200
+
+
+class SinceAnswer(Word):
+    """The log's rows behind what was asked, in order, without a hole."""
+
+    epoch: _Number
+    """Another than was asked for: the store was made anew, its ids begin again."""
+    last: _Number
+    """Id of the newest durable transition."""
+    hole: bool = False
+    """The row that should be first is no longer there: take the snapshot instead."""
+    transitions: Annotated[tuple[TransitionTold, ...], BeforeValidator(_to_tuple)] = ()
+
+
+class Who(Word):
+    """Who else is called like this host?"""
+
+    instance: str
+
+
+class Holder(Word):
+    """I am."""
+
+    instance: str
+    holding: bool
+    """It has the name; false: it asks for it at this moment, too."""
+
+
+class Command(Word):
+    """Of the hub, for an operator: see `agent.fleet.commands` for the operations."""
+
+    op: str
+    args: dict[str, Any] = {}
+    caller: str = ""
+    """For the agent's log: who wants it."""
+
+
+class Answer(Word):
+    """What came of a command: `result`, or else the error that the agent's API would tell."""
+
+    result: Any = None
+    code: str = ""
+    message: str = ""
+
+
+class Done(Word):
+    """Of the active hub: these callbacks are final, by their message ids."""
+
+    hub: str
+    delivered: _Texts = ()
+    dead: _Texts = ()
+
+
+class HubBeat(Word):
+    """A hub lives; it hears this itself, or it is blind."""
+
+    hub: str
+    instance: str
+    number: _Number
+    active: bool = False
+
+
+def pack(word: Word) -> bytes:
+    """As it goes over the wire: JSON, packed where it is long."""
+    text = word.model_dump_json().encode()
+    return zlib.compress(text, 6) if len(text) > PACKED else text
+
+
+def unpack(kind: type[T], body: bytes, subject: str) -> T:
+    """Read it.
+
+    Raises:
+        BadMessageError: it is none.
+    """
+    try:
+        if body[:1] != b"{":
+            unpacker = zlib.decompressobj()
+            body = unpacker.decompress(body, MOST)
+            if unpacker.unconsumed_tail:
+                raise BadMessageError(f"a message on {printable(subject)} is over {MOST} bytes")
+        # Not `model_validate_json`: that one takes lone surrogates for a mistake of the whole.
+        return kind.model_validate(json.loads(body))
+    except (ValueError, zlib.error, RecursionError) as error:
+        why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise BadMessageError(
+            f"a message on {printable(subject)} is no {kind.__name__} of ours: {printable(why)}"
+        ) from None
