@@ -253,7 +253,6 @@ class Writer:
             self._note_untold(swept.untold)
         self._sweep_at = time.monotonic() + (_SWEEP_BUSY if more else _SWEEP_IDLE)
 
-
     def _note_untold(self, count: int) -> None:
         self.untold += count
         now = time.monotonic()

@@ -6,8 +6,6 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import pytest
-
 from agent.config import Delivery
 from agent.model import DeviceState
 from agent.store.files import STATE_NAME, connect
@@ -23,6 +21,8 @@ from tests.store.samples import device, transition
 if TYPE_CHECKING:
     import sqlite3
     from pathlib import Path
+
+    import pytest
 
     from agent.store import Store
 
