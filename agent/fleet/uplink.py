@@ -78,7 +78,7 @@ class Uplink:
         self._stored = asyncio.Event()
         """Transitions are stored that were not, since the log was last looked at."""
         self._session: Session | None = None
-        self._standing: Standing | None = None
+        self._standing = self._begin()
 
     @property
     def status(self) -> FleetStatus | None:
@@ -90,7 +90,9 @@ class Uplink:
         keys = ("servers", "host", "credentials", "tls", "role")
         before, self._fleet = self._fleet, fleet
         if any(getattr(before, key) != getattr(fleet, key) for key in keys):
+            self._standing = self._begin()
             self._reconfigured.set()
+            self._changed()
 
     def transition_stored(self) -> None:
         """The log has grown."""
@@ -110,12 +112,12 @@ class Uplink:
         """
         while True:
             self._reconfigured.clear()
-            if not is_on(self._fleet):
-                self._standing = None
+            standing = self._standing
+            if standing is None:
                 await self._leave()
                 await self._reconfigured.wait()
                 continue
-            follow = asyncio.ensure_future(self._follow(self._fleet))
+            follow = asyncio.ensure_future(self._follow(self._fleet, standing))
             again = asyncio.ensure_future(self._reconfigured.wait())
             try:
                 await asyncio.wait({follow, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -125,19 +127,23 @@ class Uplink:
                 again.cancel()
                 follow.cancel()
                 await asyncio.wait({follow})  # each of its steps is bounded
-                self._changed()
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _begin(self) -> Standing | None:
+        """Of a fleet that this agent was in before nothing is shown any more."""
+        if not is_on(self._fleet):
+            return None
+        return Standing(host_of(self._fleet), self._own.clock, self._changed)
 
     async def _leave(self) -> None:
         with suppress(StoreError):  # rows are kept a little longer
             if (await self._own.log.state()).acked is not None:
                 await self._own.log.leave()
 
-    async def _follow(self, fleet: Fleet) -> None:
+    async def _follow(self, fleet: Fleet, standing: Standing) -> None:
         """One connection after the other."""
         clock = self._own.clock
-        standing = self._standing = Standing(host_of(fleet), clock, self._changed)
         await self._join(standing)
         watch = asyncio.ensure_future(self._watch(standing))
         backoff, said = Backoff(clock), ""
