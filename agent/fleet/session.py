@@ -290,7 +290,8 @@ class Session:
             window.skip(found.first - 1)
             return True
         for row in found.rows:
-            window.begin(row.stored.id)
+            if not window.begin(row.stored.id):
+                continue
             task = asyncio.ensure_future(self._append_one(window, found.state.epoch, row))
             self._appends.add(task)
             task.add_done_callback(self._appends.discard)

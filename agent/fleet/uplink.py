@@ -22,6 +22,7 @@ from agent.fleet.claim import NameTakenError
 from agent.fleet.host import host_of
 from agent.fleet.link import LinkError
 from agent.fleet.standing import Standing
+from agent.tasks import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +180,9 @@ class Uplink:
             await session.run()
         except LinkError as error:
             return error
+        except Exception as error:  # of ours: told, and begun again by `Tasks`
+            standing.lost(f"internal error ({kind_of(error)}): see the log")
+            raise
         finally:
             self._session = None
             await session.close(LAST_WORDS)

@@ -5,25 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
 from agent.fleet import subjects
 from agent.fleet.nats_link import dial
 from agent.fleet.words import HostSnapshot, unpack
 from tests.fleet.agent_side import HOST, Hub, agent, fleet_of
-from tests.kit.broker import Broker
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
-
-@pytest.fixture
-async def broker(tmp_path: Path) -> AsyncIterator[Broker]:
-    made = await Broker(tmp_path / "broker").start()
-    yield made
-    made.close()
+    from tests.kit.broker import Broker
 
 
 def ids(hub: Hub) -> list[int]:
