@@ -100,6 +100,8 @@ class Uplink:
         self._stored.set()
         if self._session is not None:
             self._session.log_grew()
+            # The news of its devices came when that was not stored yet, and may be told already.
+            self._session.devices_changed()
 
     def devices_changed(self) -> None:
         """Devices, leases or silences may be others than the last snapshot says."""
