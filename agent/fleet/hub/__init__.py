@@ -1,0 +1,1 @@
+"""The other end of the fleet: one program that has all hosts, and sends their callbacks."""
