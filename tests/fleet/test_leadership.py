@@ -1,4 +1,4 @@
-"""Who may send: two hubs or three on clocks of their own, and a broker that does what brokers do."""
+"""Who may send: hubs on clocks of their own, and a broker that does what brokers do."""
 
 from __future__ import annotations
 

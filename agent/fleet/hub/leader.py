@@ -98,7 +98,7 @@ class Leader:
         """Take part for as long as the link is there; raises LinkError."""
         async with contextlib.AsyncExitStack() as stack:
             catching: asyncio.Task[None] | None = None
-            while not self._left:
+            while True:
                 entry = await link.get(subjects.HUB, subjects.LEADER)
                 if self._left:
                     return

@@ -14,9 +14,9 @@ What that stands on, all of it:
 - The clocks of two hosts differ in rate by less than a tenth: `valid` of the one has passed before
   `take` of the other. What they show is never compared.
 - A broker that forgets (its store was removed, its power failed) does not do so twice within
-  `take`, and not within `valid` of a takeover: what it forgot is a change like any other, and begins
-  the count anew, be it that nothing is there any more. Each value is another one, so that the same
-  revision of a bucket that was made anew is not taken for the old one.
+  `take`, and not within `valid` of a takeover: what it forgot is a change like any other, and
+  begins the count anew, be it that nothing is there any more. Each value is another one, so that
+  the same revision of a bucket that was made anew is not taken for the old one.
 
 And a takeover always comes: a hub that can look at the key every few seconds counts on, and one
 whose try may or may not have been taken sees its own value there, or the old one still.
@@ -169,7 +169,7 @@ class Leadership:
         return Try(self._value(released=False), found.revision if found else 0)
 
     def swapped(self, now: float, tried: Try, found: Found) -> None:
-        """The broker took it. (If it did not, or nobody knows: the next look tells.)"""
+        """The broker took it. Where it did not, or nobody knows, the next look tells."""
         self._looked_at, self._found, self._still = now, found, 0.0
         sent = self._sent.get(tried.value.beat)
         if sent is not None:
