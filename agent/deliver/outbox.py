@@ -60,7 +60,7 @@ class Outbox:
             org_id=self.org_of(webhook),
             message_id=message_id,
             created_ms=transition.at_ms,
-            host=self.host,
+            host=device.host or self.host,
         )
         return Callback(
             message_id,

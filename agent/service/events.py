@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from agent.store import Store, StoredTransition
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
 
 MAX_READERS = 1000
@@ -151,7 +151,7 @@ class Events:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         host: str,
         silences: Callable[[], list[SilenceRow]],
@@ -355,7 +355,7 @@ class Events:
 
     def _entry(self, stored: StoredTransition) -> _Entry:
         view = self._pipeline.views.one(stored.transition.udid)
-        return _Entry(stored, view, json.dumps(transition_row(stored, view)).encode())
+        return _Entry(stored, view, json.dumps(transition_row(stored, view, self._host)).encode())
 
     def _row_messages(self, reader: Reader) -> list[Message]:
         if reader.epoch != self._epoch:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.store import Store
     from agent.tasks import Tasks
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
@@ -111,7 +111,7 @@ class Health:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         poller: Poller,
         silences: Silences,

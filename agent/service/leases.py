@@ -12,7 +12,7 @@ from agent.usage.lease_queue import Candidate, Wish
 if TYPE_CHECKING:
     from agent.model import Lease
     from agent.service.devices import Devices
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
     from agent.usage.leases import Leases
 
@@ -115,12 +115,12 @@ class LeaseDesk:
         return await self._leases.ended(lease_id, limit)
 
 
-def candidates(pipeline: Pipeline) -> list[Candidate]:
+def candidates(pipeline: Tracker) -> list[Candidate]:
     """All devices, as leases choose among them."""
     return [_candidate(view) for view in pipeline.views.all()]
 
 
-def candidate(pipeline: Pipeline, udid: str) -> Candidate | None:
+def candidate(pipeline: Tracker, udid: str) -> Candidate | None:
     """One of them; None: there is no such device, or it is not shown."""
     view = pipeline.views.one(udid)
     return None if view is None else _candidate(view)

@@ -11,8 +11,8 @@ from agent.service.rows import Also, Time
 if TYPE_CHECKING:
     from agent.model import Silence
     from agent.service.devices import Devices
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
 
 
 class SilenceRow(TypedDict):
@@ -35,7 +35,7 @@ class SilenceRow(TypedDict):
 class SilenceDesk:
     """Finds the device meant and hands on. Methods raise SilenceError and its kinds."""
 
-    def __init__(self, silences: Silences, devices: Devices, pipeline: Pipeline) -> None:
+    def __init__(self, silences: Silences, devices: Devices, pipeline: Tracker) -> None:
         self._silences = silences
         self._devices = devices
         self._pipeline = pipeline

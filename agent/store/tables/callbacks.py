@@ -76,6 +76,8 @@ SET attempts = attempts + 1, state = new.column3, due_ms = new.column4, finished
 FROM (VALUES {rows}) AS new
 WHERE callbacks.id = new.column1 AND message_id = new.column2 AND +callbacks.state = 'pending'
 """
+_KNOWN: Final = "SELECT message_id FROM callbacks WHERE message_id IN ({marks})"
+_KNOWN_AT_ONCE: Final = 500
 _FINISH: Final = """
 UPDATE callbacks SET attempts = attempts + 1, state = ?3, due_ms = ?4, finished_ms = ?5
 WHERE id = ?1 AND message_id = ?2
@@ -220,6 +222,21 @@ def add(
         last += len(group)
     run(conn, _ADD, [_row(each) for group in stored for each in group])
     return stored
+
+
+def new(conn: sqlite3.Connection, callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
+    """Those of them whose message ids are not there yet, each once.
+
+    A hub makes the ids out of what it was told: what it is told again makes the same ones.
+    """
+    found = {each.message_id: each for each in callbacks}
+    ids = list(found)
+    for start in range(0, len(ids), _KNOWN_AT_ONCE):
+        chunk = ids[start : start + _KNOWN_AT_ONCE]
+        marks = ", ".join("?" * len(chunk))
+        for (known,) in conn.execute(_KNOWN.format(marks=marks), chunk).fetchall():
+            del found[known]
+    return tuple(found.values())
 
 
 def expire(conn: sqlite3.Connection, before_ms: int, limit: int) -> int:
