@@ -13,6 +13,7 @@ from agent.store.tables.backlog import Backlog
 from agent.store.tables.callbacks import Callbacks
 from agent.store.tables.deliveries import Deliveries
 from agent.store.tables.devices import Devices
+from agent.store.tables.elsewhere import Elsewhere
 from agent.store.tables.fleet import Fleet
 from agent.store.tables.leases import Leases
 from agent.store.tables.log import Log
@@ -100,6 +101,7 @@ class Store:
         self.leases = Leases(calls)
         self.silences = Silences(calls)
         self.fleet = Fleet(calls)
+        self.elsewhere = Elsewhere(calls, self.backlog, clock)
 
     @classmethod
     def open(

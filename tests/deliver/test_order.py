@@ -150,12 +150,12 @@ class SlowCallbacks:
         await self._callbacks.finish(*outcome)
         await self._dice.wait()
 
-    async def supersede(self, *lane: Any) -> int:
+    async def supersede(self, *lane: Any) -> list[str]:
         await self._dice.wait()
         self._may_refuse()
-        count = await self._callbacks.supersede(*lane)
+        skipped = await self._callbacks.supersede(*lane)
         await self._dice.wait(10)
-        return count
+        return skipped
 
 
 SHORT = range(12)
