@@ -154,8 +154,8 @@ class FleetWalk(Walk):
         self.follower = DoneFollower(
             self.store.elsewhere,
             "this",
-            lambda callbacks: self.dispatcher.notify(callbacks),
-            lambda lanes: self.dispatcher.settled(lanes),
+            lambda callbacks: self.dispatcher.notify(callbacks),  # noqa: PLW0108 - one that is to be made
+            lambda lanes: self.dispatcher.settled(lanes),  # noqa: PLW0108 - likewise
         )
         return Dispatcher(
             cast("Callbacks", self.slow),
