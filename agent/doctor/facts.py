@@ -272,6 +272,22 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """The fleet's broker, as far as one comes with the agent's own name and password."""
+
+    role: str
+    host: str
+    """What this host is called there, by the file."""
+    servers: str
+    error: str = ""
+    """Why nobody could sign in."""
+    taken: bool = False
+    """No agent runs here, and some other one has the name."""
+    took: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything, of one moment."""
 
@@ -284,5 +300,7 @@ class Facts:
     store: StoreFacts
     host: HostFacts
     reach: tuple[Reach, ...]
+    fleet: FleetFacts | None
+    """None: no fleet is configured."""
     user: User
     """The agent's; where none runs, the one it would run as."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.doctor.judges.android import judge_adb
+from agent.doctor.judges.fleet import judge_fleet
 from agent.doctor.judges.host import judge_clock, judge_disk, judge_sqlite, judge_store
 from agent.doctor.judges.ios import judge_usbmuxd
 from agent.doctor.judges.phones import judge_phones, judge_usage
@@ -46,6 +47,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_phones,
     judge_usage,
     judge_webhooks,
+    judge_fleet,
     judge_store,
     judge_sqlite,
     judge_disk,

@@ -15,6 +15,7 @@ from agent.doctor.facts import (
     AgentFacts,
     ConfigFacts,
     Facts,
+    FleetFacts,
     StoreFacts,
     UnitFacts,
     UsbFacts,
@@ -23,6 +24,7 @@ from agent.doctor.facts import (
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.android import look_at_adb
+from agent.doctor.gather.fleet import look_at_fleet
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import survived
@@ -61,7 +63,7 @@ async def gather(
     local = SourceName.ADB not in remote_bridges(used)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
     android, ios = used.android, used.ios
-    usb, adb, mux, store, reach = await asyncio.gather(
+    usb, adb, mux, store, reach, fleet = await asyncio.gather(
         survived(
             look_at_usb(enabled=used.usb.enabled),
             lambda why: UsbFacts(used.usb.enabled, udevd=True, netlink="", devices=None, error=why),
@@ -81,6 +83,10 @@ async def gather(
             ),
         ),
         reach_all(used.webhooks),
+        survived(
+            look_at_fleet(used.fleet, runs=agent.runs),
+            lambda why: FleetFacts(used.fleet.role, "", "", error=why),
+        ),
     )
     return Facts(
         agent,
@@ -99,6 +105,7 @@ async def gather(
         store,
         look_at_clock(),
         reach,
+        fleet,
         user,
     )
 

@@ -69,7 +69,9 @@ class LogSlice:
     rows: tuple[LogRow, ...]
     """In order, without a hole between them."""
     hole: bool
-    """What should be the first of them was deleted."""
+    """What should be the first of them was deleted; then there are none."""
+    first: int
+    """Id of the first row behind it that is there, hole or not; 0: none is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +146,8 @@ def _slice(conn: sqlite3.Connection, id_: int, limit: int) -> LogSlice:
     whole = [each for place, each in enumerate(found, start=id_ + 1) if each.id == place]
     known = devices.get(conn, {each.transition.udid for each in whole})
     rows = tuple(LogRow(each, known[each.transition.udid]) for each in whole)
-    return LogSlice(state(conn), rows, hole=bool(found) and not whole)
+    first = found[0].id if found else 0
+    return LogSlice(state(conn), rows, hole=bool(found) and not whole, first=first)
 
 
 def _snapshot(conn: sqlite3.Connection) -> LogSnapshot:
