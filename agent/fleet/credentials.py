@@ -10,9 +10,12 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import AgentError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _BLOCK: Final = r"-{3,}\s*BEGIN %s\s*-{3,}\s*([A-Za-z0-9_.=-]+)\s*-{3,}\s*END"
 _JWT: Final = re.compile(_BLOCK % "NATS USER JWT")
@@ -60,7 +63,7 @@ class Credentials:
         raw = bytes([_OF_USER]) + self._key().public_key().public_bytes_raw()
         return base64.b32encode(raw + _crc(raw)).decode().rstrip("=")
 
-    def _key(self):  # type: ignore[no-untyped-def] # noqa: ANN202 - its type is imported late
+    def _key(self) -> Ed25519PrivateKey:
         from cryptography.hazmat.primitives.asymmetric import (  # noqa: PLC0415 - only they need it
             ed25519,
         )

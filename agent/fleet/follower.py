@@ -185,7 +185,7 @@ class Follower:
         # Either asks whether all before it was taken: it was, for handlers are called at once.
         asked = raw.reply or raw.headers.get("Nats-Consumer-Stalled", "")
         if asked:
-            self._wire.send_later(asked)
+            self._wire.spawn(self._wire.send(asked, b""))
         last = raw.headers.get("Nats-Last-Consumer", "")
         if last.isdecimal() and int(last) != self._delivered:
             self._amiss.set()

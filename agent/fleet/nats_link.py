@@ -13,33 +13,26 @@ import contextlib
 import logging
 import random
 import re
+import secrets
+import socket
 import ssl
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+from urllib.parse import unquote, urlsplit
 
 import structlog
 
-from agent.address import host_port
 from agent.deliver.explain import os_words
-from agent.errors import SecretError
-from agent.fleet.credentials import Credentials, CredentialsError
-from agent.fleet.follower import Follower
+from agent.fleet.access import read_credentials, read_tls
+from agent.fleet.broker_link import BrokerLink
 from agent.fleet.host import host_of
-from agent.fleet.jetstream import JetStream, bucket_config, kv, stream_config
-from agent.fleet.link import (
-    Entry,
-    Handler,
-    Incoming,
-    Link,
-    LinkError,
-    NoAnswerError,
-    NobodyError,
-    Stream,
-)
+from agent.fleet.link import Link, LinkError, NoAnswerError, NobodyError
+from agent.fleet.why import CONNECTING, PlainError, why_not
 from agent.fleet.wire import Raw
 from agent.tasks import kind_of
 from agent.text import printable
 from agent.threads import in_thread
+from agent.wire.dial import dial_tcp
 
 try:
     import nats.errors
@@ -57,13 +50,13 @@ if TYPE_CHECKING:
 
     from nats.aio.msg import Msg
 
-    from agent.config.model import Fleet, FleetTls
+    from agent.config.model import Fleet
     from agent.config.secret import PrivateUrl
+    from agent.fleet.credentials import Credentials
 
+T = TypeVar("T")
 log = structlog.get_logger(__name__)
 
-CONNECTING: Final = 5.0
-"""Seconds for one server, from the look-up of its name to its answer."""
 READING: Final = 5.0
 """Seconds for files: credentials and certificates."""
 ROUND_TRIP: Final = 5.0
@@ -86,102 +79,64 @@ logging.getLogger("nats").setLevel(logging.CRITICAL + 1)
 
 async def dial(fleet: Fleet) -> Link:
     """Connect to one of the servers, tried in any order."""
-    credentials = (
-        await _read(partial(_credentials, fleet), "credentials") if fleet.credentials else None
-    )
+    credentials = await _read(partial(read_credentials, fleet.credentials), "credentials")
     problems: list[str] = []
     for url in random.sample(fleet.servers, len(fleet.servers)):
-        wanted = url.startswith("tls:") or fleet.tls.ca is not None or fleet.tls.cert is not None
-        context = await _read(partial(_tls, fleet.tls, full=wanted), "[fleet] tls")
+        encrypted = url.startswith("tls:") or bool(fleet.tls.ca or fleet.tls.cert)
+        context = await _read(partial(read_tls, fleet.tls, wanted=encrypted), "tls")
         try:
-            return await _connect(fleet, url, credentials, context, encrypted=wanted)
+            return await _connect(fleet, url, credentials, context, encrypted=encrypted)
         except LinkError as error:
             problems.append(str(error))
     raise LinkError("; ".join(problems) or "[fleet] servers is empty: there is nobody to dial")
 
 
-async def _read(work: Callable[[], Any], what: str) -> Any:
+async def _read(work: Callable[[], T], what: str) -> T:
     try:
         async with asyncio.timeout(READING):
-            return await in_thread(work, f"read {what}")
+            return await in_thread(work, f"read fleet's {what}")
     except TimeoutError:
         raise LinkError(
-            f"{what} not read within {READING:g} s: does the file system hang?"
+            f"[fleet] {what}: not read within {READING:g} s; does the file system hang?"
         ) from None
-
-
-def _credentials(fleet: Fleet) -> Credentials:
-    assert fleet.credentials is not None
-    try:
-        found = Credentials.parse(fleet.credentials.read())
-        found.sign("")
-    except SecretError as error:
-        raise LinkError(f"[fleet] credentials: {error}") from None
-    except CredentialsError as error:
-        raise LinkError(f"[fleet] credentials: {fleet.credentials} {error}") from None
-    except ImportError:
-        raise LinkError(
-            "[fleet] credentials need the package cryptography, which is not installed: pip "
-            "install 'device-agent[fleet]'"
-        ) from None
-    return found
-
-
-def _tls(tls: FleetTls, *, full: bool) -> ssl.SSLContext:
-    """Our side of TLS. Blocking; the system's authorities are read where TLS is wanted only."""
-    if not full:
-        return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except (OSError, ValueError) as error:
-        raise LinkError(
-            f"[fleet] tls.ca {tls.ca}: {os_words(error)}; it must be a PEM file"
-        ) from None
-    if tls.cert is not None:
-        try:
-            context.load_cert_chain(tls.cert, tls.key, password=_no_passphrase)
-        except (OSError, ValueError) as error:
-            files = f"tls.cert {tls.cert}" + (f", tls.key {tls.key}" if tls.key else "")
-            raise LinkError(f"[fleet] {files}: {os_words(error)}") from None
-    return context
-
-
-def _no_passphrase() -> str:
-    raise ValueError("the key has a passphrase; give the agent a key without one")
-
-
-class _PlainError(OSError):
-    """TLS is wanted, and the server offers none: nothing was told to it."""
 
 
 class _Socket(TcpTransport):
     """nats-py's, with a limit to each wait, and no word before TLS where that is wanted."""
 
-    def __init__(self, *, encrypted: bool, own_authorities: bool) -> None:
-        super().__init__()
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()  # type: ignore[no-untyped-call] # nats-py's types are partial
         self._encrypted = encrypted
-        self._own_authorities = own_authorities
         self._secure = False
         self.failure: Exception | None = None
+        """Why there is no connection."""
 
     def __bool__(self) -> bool:
         return True  # nats-py would make its own otherwise
 
-    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:
+    async def connect(self, uri: ParseResult, buffer_size: int, connect_timeout: int) -> None:  # noqa: ARG002 - the caller of all this limits the time
         """Connect; nats-py tries again, and need not."""
         if self.failure is not None:
             raise self.failure
         try:
-            await super().connect(uri, buffer_size, connect_timeout)
+            sock = await dial_tcp(uri.hostname or "", uri.port or 4222)
         except Exception as error:
             self.failure = error
             raise
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        reader, writer = await asyncio.open_connection(sock=sock, limit=buffer_size)
+        self._io_reader = self._bare_io_reader = reader
+        self._io_writer = self._bare_io_writer = writer
 
     async def connect_tls(
-        self, uri: Any, ssl_context: ssl.SSLContext, buffer_size: int, connect_timeout: int
+        self,
+        uri: str | ParseResult,
+        ssl_context: ssl.SSLContext,
+        buffer_size: int,
+        connect_timeout: int,
     ) -> None:
-        """Begin TLS; by the system's authorities where the operator named none."""
-        if not self._own_authorities and not ssl_context.get_ca_certs():
+        """Begin TLS, though it was not asked for; by the system's authorities then."""
+        if not self._encrypted:
             await in_thread(ssl_context.load_default_certs, "read authorities")
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
         self._secure = True
@@ -189,8 +144,8 @@ class _Socket(TcpTransport):
     def write(self, payload: bytes) -> None:
         """Hand it to the kernel, or keep it until that takes it."""
         if self._encrypted and not self._secure:
-            raise _PlainError
-        super().write(payload)
+            raise PlainError
+        super().write(payload)  # type: ignore[no-untyped-call] # likewise
 
     def writelines(self, payload: list[bytes]) -> None:
         """Likewise; nats-py also asks for nothing to be written."""
@@ -207,7 +162,7 @@ class _Socket(TcpTransport):
         """For what waits to go out, and no longer than it may take."""
         try:
             async with asyncio.timeout(CLOSING):
-                await super().wait_closed()
+                await super().wait_closed()  # type: ignore[no-untyped-call] # likewise
         except (TimeoutError, OSError):
             self.abort()
 
@@ -247,51 +202,62 @@ async def _connect(
     encrypted: bool,
 ) -> Link:
     where = url.bare
-    transport = _Socket(encrypted=encrypted, own_authorities=encrypted)
+    transport = _Socket(encrypted=encrypted)
     client = _Client(transport, credentials)
-    link = NatsLink(client, transport, where, f"_INBOX.{fleet.role}.{host_of(fleet)}")
-    options: dict[str, Any] = {}
-    if credentials is not None:
-        options["signature_cb"] = credentials.sign
-        if credentials.jwt:
-            options["user_jwt_cb"] = credentials.jwt.encode
+    host = host_of(fleet)
+    wire = NatsWire(client, transport, where, f"_INBOX.{fleet.role}.{host}")
     connecting = asyncio.ensure_future(
         client.connect(
-            servers=[str(url)],
-            name=f"device-agent {fleet.role} {host_of(fleet)}",
+            servers=[where],
+            name=f"device-agent {fleet.role} {host}",
             allow_reconnect=False,
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            connect_timeout=CONNECTING,  # type: ignore[arg-type] # it may be a fraction
-            ping_interval=PING_EVERY,  # type: ignore[arg-type] # likewise
+            connect_timeout=int(CONNECTING),
+            ping_interval=int(PING_EVERY),
             max_outstanding_pings=2,
             pending_size=0,
             flusher_queue_size=0,
             tls=context,
-            error_cb=link.on_error,
-            closed_cb=link.on_closed,
-            **options,
+            error_cb=wire.on_error,
+            closed_cb=wire.on_closed,
+            **_who(url, credentials),
         )
     )
     try:
-        done, _ = await asyncio.wait({connecting}, timeout=CONNECTING)
-        if not done:
-            raise LinkError(
-                f"{where} does not answer within {CONNECTING:g} s: is the address right, does it "
-                "run, does a firewall stand between, and is it a NATS server?"
-            )
-        if (error := connecting.exception()) is not None:
-            raise LinkError(_why_not(where, transport.failure or error, credentials))
+        await asyncio.wait({connecting}, timeout=CONNECTING)
+        error = connecting.exception() if connecting.done() else TimeoutError()
+        if error is not None:
+            raise LinkError(_failed(where, transport.failure or error, credentials))  # noqa: TRY301 - one clean-up for all
         if not client.is_connected:
-            raise LinkError(f"{where} closed the connection while we signed in: see its log")
+            raise LinkError(f"{where} closed the connection while we signed in: its log says why")  # noqa: TRY301 - likewise
         _check_version(client, where)
-        await link.open()
+        await wire.open()
     except BaseException:
         connecting.add_done_callback(partial(_discard, transport))
         connecting.cancel()
-        link.discard()
+        wire.discard()
         raise
-    return link
+    return BrokerLink(wire)
+
+
+def _failed(where: str, error: BaseException, credentials: Credentials | None) -> str:
+    said = str(error).removeprefix("nats: ") if isinstance(error, nats.errors.Error) else ""
+    return why_not(where, error, said, credentials=credentials is not None)
+
+
+def _who(url: PrivateUrl, credentials: Credentials | None) -> dict[str, Any]:
+    """How nats-py is told who we are; from the URL it would take it percent-encoded."""
+    if credentials is not None:
+        who: dict[str, Any] = {"signature_cb": credentials.sign}
+        if credentials.jwt:
+            who["user_jwt_cb"] = credentials.jwt.encode
+        return who
+    parts = urlsplit(url)
+    user, password = unquote(parts.username or ""), unquote(parts.password or "")
+    if parts.password is None:
+        return {"token": user} if user else {}
+    return {"user": user, "password": password}
 
 
 def _discard(transport: _Socket, connecting: asyncio.Future[None]) -> None:
@@ -313,57 +279,14 @@ def _check_version(client: Client, where: str) -> None:
         )
 
 
-def _why_not(where: str, error: BaseException, credentials: Credentials | None) -> str:  # noqa: PLR0911 - a table
-    match error:
-        case _PlainError():
-            return (
-                f"{where} offers no TLS, which is wanted: put 'tls {{ … }}' into the broker's "
-                "configuration, or take tls:// and [fleet] tls out of the agent's"
-            )
-        case ssl.SSLCertVerificationError():
-            return (
-                f"certificate of {where} refused: {os_words(error)}; [fleet] tls.ca names the "
-                "authority that signed it"
-            )
-        case ssl.SSLError():
-            return (
-                f"TLS with {where} failed: {os_words(error)}; does the broker want a client's "
-                "certificate ([fleet] tls.cert), or another one?"
-            )
-        case TimeoutError():
-            return (
-                f"{where} does not answer within {CONNECTING:g} s: is the address right, does it "
-                "run, does a firewall stand between, and is it a NATS server?"
-            )
-        case ConnectionRefusedError():
-            return f"{where} refuses connections: nothing listens there"
-        case OSError():
-            return f"cannot connect to {where}: {os_words(error)}"
-        case nats.errors.Error() if "authorization" in str(error).lower():
-            what = "credentials" if credentials is not None else "user and password of the URL"
-            return (
-                f"{where} does not let us in: it knows the {what} not, or wants others; see "
-                "'authorization' in its configuration, and [fleet] credentials or servers here"
-            )
-        case nats.errors.Error() if "'" in str(error):
-            return (
-                f"{where} does not let us in: {printable(str(error).removeprefix('nats: '), 200)}"
-            )
-        case _:
-            return (
-                f"what answers at {where} is no NATS server: is the port right? Clients of NATS "
-                "commonly have 4222"
-            )
-
-
-class NatsLink:
-    """One connection to one server; made by `dial`."""
+class NatsWire:
+    """One connection to one server: see `Wire`, whose methods these are."""
 
     def __init__(self, client: _Client, transport: _Socket, where: str, inbox: str) -> None:
         self._client = client
         self._transport = transport
         self._where = where
-        self._inbox = f"{inbox}.{random.randbytes(12).hex()}"
+        self._inbox = f"{inbox}.{secrets.token_hex(12)}"
         self._inboxes = 0
         self._asked: dict[str, tuple[str, asyncio.Future[Raw]]] = {}
         self._refused: dict[str, None] = {}
@@ -371,12 +294,9 @@ class NatsLink:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._closing: asyncio.Task[None] | None = None
         self._told = 0
-        self._jetstream = JetStream(self)
 
     def __repr__(self) -> str:
-        return f"<NatsLink: {self._where}>"
-
-    # The connection's own news.
+        return f"<connection to {self._where}>"
 
     async def open(self) -> None:
         """Hear answers."""
@@ -410,9 +330,9 @@ class NatsLink:
         error = self._client.last_error
         match error:
             case None | nats.errors.UnexpectedEOF():
-                why = "was closed by the broker"
+                why = "was closed by the broker: did it stop? Its log says why"
             case nats.errors.StaleConnectionError():
-                why = "is dead: the broker does not answer"
+                why = "is dead: a ping was not answered"
             case nats.errors.Error():
                 why = (
                     f"was ended by the broker: {printable(str(error).removeprefix('nats: '), 200)}"
@@ -440,11 +360,14 @@ class NatsLink:
         if self._lost.done():
             raise LinkError(self._lost.result())
 
-    def _spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it while there is the connection."""
+        if self._lost.done():
+            work.close()
+            return
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
-        return task
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
@@ -455,15 +378,15 @@ class NatsLink:
             self._lose(f"internal error ({kind_of(error)})")
             self._transport.abort()
 
-    # Below streams: see `wire.Wire`.
-
     def new_inbox(self) -> str:
+        """A subject below our own, which the broker need not let others hear."""
         self._inboxes += 1
         return f"{self._inbox}.{self._inboxes}"
 
     async def send(
         self, subject: str, body: bytes, reply: str = "", headers: Mapping[str, str] | None = None
     ) -> None:
+        """Hand it to the socket: nothing here waits, so calls keep their order."""
         self._check()
         if self._transport.waiting > ROOM:
             raise LinkError(f"{self._where} takes nothing: {ROOM >> 20} MiB wait to be sent")
@@ -477,13 +400,10 @@ class NatsLink:
         except (nats.errors.Error, OSError) as error:
             raise self._failed(error) from None
 
-    def send_later(self, subject: str) -> None:
-        if not self._lost.done():
-            self._spawn(self.send(subject, b""))
-
     async def ask(
         self, subject: str, body: bytes, limit: float, headers: Mapping[str, str] | None = None
     ) -> Raw:
+        """Send it, and wait for the first answer."""
         self._inboxes += 1
         token = str(self._inboxes)
         future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
@@ -507,6 +427,7 @@ class NatsLink:
             future.set_result(raw)
 
     async def hear(self, subject: str, handler: Callable[[Raw], None]) -> Callable[[], None]:
+        """Have what is published there; returns once the broker knows."""
         self._check()
 
         async def on_message(message: Msg) -> None:
@@ -523,8 +444,7 @@ class NatsLink:
             raise self._failed(error) from None
 
         def end() -> None:
-            if not self._lost.done():
-                self._spawn(self._unsubscribe(heard))
+            self.spawn(self._unsubscribe(heard))
 
         try:
             await self._barrier()
@@ -567,12 +487,12 @@ class NatsLink:
         self._lose(f"the connection to {self._where} was given up")
         self._transport.abort()
 
-    # See `link.Link`.
-
     async def lost(self) -> str:
+        """Return once it is."""
         return await asyncio.shield(self._lost)
 
     async def close(self) -> None:
+        """Flush, and end it."""
         if self._closing is None:
             self._closing = asyncio.get_running_loop().create_task(self._close())
         await asyncio.shield(self._closing)
@@ -590,64 +510,3 @@ class NatsLink:
         await asyncio.wait({ending}, timeout=2 * CLOSING)
         self._transport.abort()
         ending.add_done_callback(partial(_discard, self._transport))
-
-    async def publish(self, subject: str, body: bytes) -> None:
-        await self.send(subject, body)
-
-    async def subscribe(self, subject: str, handler: Handler) -> None:
-        await self.hear(subject, partial(self._hand_over, handler))
-
-    def _hand_over(self, handler: Handler, raw: Raw) -> None:
-        reply = partial(self.send, raw.reply) if raw.reply else None
-        handler(Incoming(raw.subject, raw.body, reply=reply))
-
-    async def request(self, subject: str, body: bytes, limit: float) -> bytes:
-        return (await self.ask(subject, body, limit)).body
-
-    async def make_stream(self, stream: Stream) -> None:
-        await self._jetstream.make(stream_config(stream))
-
-    async def make_bucket(self, bucket: str) -> None:
-        await self._jetstream.make(bucket_config(bucket))
-
-    async def append(self, subject: str, body: bytes, message_id: str) -> int:
-        return await self._jetstream.put_in(
-            f"message {message_id}", subject, body, {"Nats-Msg-Id": message_id}
-        )
-
-    async def follow(self, stream: str, subject: str, after: int, handler: Handler) -> None:
-        await self._begin(Follower(self, self._jetstream, stream, subject, after, handler))
-
-    async def _begin(self, follower: Follower) -> None:
-        await follower.begin()
-        self._check()
-        self._spawn(follower.run())
-
-    async def last_number(self, stream: str) -> tuple[str, int]:
-        info = await self._jetstream.info(stream)
-        last = (info.get("state") or {}).get("last_seq")
-        return str(info.get("created", "")), last if isinstance(last, int) else 0
-
-    async def get(self, bucket: str, key: str) -> Entry | None:
-        return (await self._jetstream.get(bucket, key))[0]
-
-    async def put(self, bucket: str, key: str, value: bytes) -> int:
-        return await self._jetstream.put_in(
-            f"key {key} of bucket {bucket}", kv(bucket, key), value, None
-        )
-
-    async def swap(self, bucket: str, key: str, value: bytes, revision: int) -> int | None:
-        return await self._jetstream.swap(bucket, key, value, revision)
-
-    async def watch(self, bucket: str, handler: Handler) -> None:
-        follower = Follower(
-            self,
-            self._jetstream,
-            f"KV_{bucket}",
-            f"$KV.{bucket}.>",
-            0,
-            handler,
-            last=True,
-            cut=f"$KV.{bucket}.",
-        )
-        await self._begin(follower)

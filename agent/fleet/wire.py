@@ -1,9 +1,11 @@
-"""What streams and buckets need of a connection, and the raw messages that come over it."""
+"""What a link needs of a connection, and the raw messages that come over it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
 
 
 class Raw(NamedTuple):
@@ -21,7 +23,16 @@ class Raw(NamedTuple):
 
 
 class Wire(Protocol):
-    """One connection, below streams. All of it raises LinkError."""
+    """One connection, without streams. All of it raises LinkError once it is lost."""
+
+    async def lost(self) -> str:
+        """See `Link`."""
+
+    async def close(self) -> None:
+        """See `Link`."""
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run it while there is the connection. LinkError ends it silently."""
 
     def new_inbox(self) -> str:
         """A subject that nobody else hears."""
@@ -31,13 +42,10 @@ class Wire(Protocol):
     ) -> None:
         """Hand it to the connection, at once and in order."""
 
-    def send_later(self, subject: str) -> None:
-        """Send an empty message; from within a handler."""
-
     async def ask(
         self, subject: str, body: bytes, limit: float, headers: Mapping[str, str] | None = None
     ) -> Raw:
-        """Send it, and wait for the first answer; NobodyError and NoAnswerError."""
+        """Send it, and wait for the first answer. Raises NobodyError and NoAnswerError, too."""
 
     async def hear(self, subject: str, handler: Callable[[Raw], None]) -> Callable[[], None]:
         """Have what is published there from now on; what it returns ends that."""

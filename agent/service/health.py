@@ -224,6 +224,7 @@ class Health:
             problems.append(f"store: was corrupt and set aside as {store.recovered_from}")
         if not self.reloaded.ok:
             problems.append(self.reloaded.problem())
+        problems += self._pipeline.problems
         problems += self._tasks.problems
         return problems
 
