@@ -56,6 +56,13 @@ class Box:
             self.rows or self.beat or self.glimpse or self.asked or self.working or self.dropped
         )
 
+    def take(self) -> Incoming:
+        """The row whose turn it is."""
+        message = self.rows.popleft()
+        self.size -= len(message.body)
+        self.went += 1
+        return message
+
 
 class Inbox:
     """All hosts'."""
