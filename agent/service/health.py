@@ -259,6 +259,7 @@ class Health:
             problems.append(f"fleet: {fleet.problem}")
         if not self.reloaded.ok:
             problems.append(self.reloaded.problem())
+        problems += self._pipeline.problems
         problems += self._tasks.problems
         return problems
 

@@ -117,6 +117,10 @@ class Tracker(Protocol):
     def waiting(self) -> AbstractSet[SourceName]:
         """The sources that have not said anything since the start."""
 
+    @property
+    def problems(self) -> list[str]:
+        """What else does not work, each in a line for operators."""
+
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""
 

@@ -1,1 +1,1 @@
-"""The other end of the fleet: one program that has all hosts, and sends their callbacks."""
+"""The hub: follows the agents instead of phones. Pure parts first, the shell around them last."""
