@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, Protocol, TypedDict
 
 from agent.clock import timestamp
 from agent.model import SilenceKind
@@ -30,6 +30,25 @@ class SilenceRow(TypedDict):
     ends: Time
     devices: Annotated[int, Also(minimum=0)]
     """How many of those that are shown it covers now."""
+
+
+class SilencesServed(Protocol):
+    """Silences as the API asks for them: `SilenceDesk`, or a hub's `FleetSilenceDesk`."""
+
+    @property
+    def now_ms(self) -> int:
+        """By the clock that silences end by."""
+
+    def rows(self) -> list[SilenceRow]:
+        """The silences in force, oldest first."""
+
+    async def add(
+        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
+    ) -> SilenceRow:
+        """Keep back what would be told of these devices, until then."""
+
+    async def end(self, silence_id: str, by: str) -> SilenceRow:
+        """End one before its time."""
 
 
 class SilenceDesk:
