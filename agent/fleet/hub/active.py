@@ -93,7 +93,7 @@ class ActiveHub:
         finally:
             for each in tasks:
                 each.cancel()
-            await asyncio.wait(tasks)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, link: Link | None) -> None:
         """The dispatcher has stopped: another hub may send at once, and knows what we have sent."""
