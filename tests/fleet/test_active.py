@@ -33,13 +33,33 @@ from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Sequence
     from pathlib import Path
 
     from agent.fleet.link import Link
     from agent.model import Callback
+    from agent.store import Elsewhere, Followed, Outcome, Settled
 
 FAST = Pace(renew=0.5, valid=1.0, take=1.5, again=1.1, look=0.1, step=0.3, retry=0.1)
+
+
+class SlowStore:
+    """The real one, which may take its time to make final what others have sent."""
+
+    def __init__(self, store: Elsewhere) -> None:
+        self._store = store
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.followed, self.recent = store.followed, store.recent
+
+    def settle(
+        self, outcomes: Sequence[Outcome], followed: Followed, then: Callable[[Settled], None]
+    ) -> asyncio.Future[Settled]:
+        async def later() -> Settled:
+            await self.goes_on.wait()
+            return await self._store.settle(outcomes, followed, then)
+
+        return asyncio.ensure_future(later())
 
 
 class Hub:
@@ -57,13 +77,14 @@ class Hub:
 
     def begin(self) -> None:
         self.store = open_store(self.directory)
+        self.slow = SlowStore(self.store.elsewhere)
         self.client = Client()
         clock = LoopClock()
         self.active = ActiveHub(
             self.name,
             hash(self.directory),
             self.directory,
-            self.store.elsewhere,
+            self.slow,
             # The dispatcher is still to be made.
             notify=lambda callbacks: self.dispatcher.notify(callbacks),  # noqa: PLW0108 - see above
             settled=lambda lanes: self.dispatcher.settled(lanes),  # noqa: PLW0108 - see above
@@ -307,8 +328,14 @@ async def test_it_opens_after_all_that_others_have_delivered(
         await sends.all_final(100)
         await eventually(lambda: not sends.active.teller._untold, "all is told")
         await sends.end()
+        other.slow.goes_on.clear()
         other.cut = False
-        await eventually(other.active.may_send, "a takeover")
+        await eventually(lambda: other.active.leader.leading == other.name, "a takeover")
+        await eventually(lambda: len(other.active.follower._heard) > 20)
+        assert not other.active.may_send(), "it has not read what was sent"
+        assert sorted(them.received) == sorted(each.message_id for each in them.made)
+        other.slow.goes_on.set()
+        await eventually(other.active.may_send, "its beginning")
         await other.all_final(100)
         them.check(0)
         sends.begin()
