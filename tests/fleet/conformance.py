@@ -1,4 +1,6 @@
-"""What every link must do, over whatever broker. A test module subclasses `LinkConformance`:
+"""What every link must do, over whatever broker.
+
+A test module subclasses `LinkConformance`:
 
 class TestMine(LinkConformance):
     @pytest.fixture
@@ -288,11 +290,10 @@ class LinkConformance:
     async def test_nothing_works_once_it_is_closed(self, link: Link) -> None:
         await link.make_stream(STREAM)
         await link.close()
-        for name, call in _calls(link).items():
+        for call in _calls(link).values():
             async with asyncio.timeout(LIMIT):
                 with pytest.raises(LinkError):
                     await call()
-                    pytest.fail(name)
 
     async def test_closing_ends_what_waits(self, link: Link, other: Link) -> None:
         heard = Heard()

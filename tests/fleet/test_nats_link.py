@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from agent.config.model import Fleet
 from agent.fleet.broker_link import BrokerLink
+from agent.fleet.host import host_of
 from agent.fleet.link import LinkError, NoAnswerError, Stream
 from agent.fleet.nats_link import NatsWire, dial
 from tests.fleet.conformance import BUCKET, STREAM, LinkConformance
@@ -22,9 +24,12 @@ from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
     from agent.fleet.link import Link
+
+    Serve = Callable[..., Awaitable[Broker]]
 
 SECRET = "hunter22"
 
@@ -91,9 +96,6 @@ async def serve(tmp_path: Path, binary: Path) -> AsyncIterator[Callable[..., Awa
     yield start
     for each in servers:
         each.close()
-
-
-Serve = "Callable[..., Awaitable[Broker]]"
 
 
 class _Dialer:
@@ -216,9 +218,13 @@ async def test_what_waits_to_be_sent_has_a_limit(serve: Serve) -> None:
     server = await serve()
     link = await dial(fleet(server.url))
     server.stop()
-    with pytest.raises(LinkError, match="takes nothing"):
+
+    async def much() -> None:
         for _ in range(1000):
             await link.publish("da.v1.hb.a", bytes(100_000))
+
+    with pytest.raises(LinkError, match="takes nothing"):
+        await much()
     await link.close()
 
 
@@ -311,7 +317,7 @@ async def test_a_reader_that_is_cut_off_knows_it(serve: Serve) -> None:
         await link.subscribe("da.v1.hb.a", Heard())
         losing = asyncio.ensure_future(link.lost())
         socket_of(link).pause_reading()
-        for _ in range(400):
+        for _ in range(150):  # more than both kernels' buffers, less than we let wait
             await other.publish("da.v1.hb.a", bytes(100_000))
         await eventually(lambda: "Slow Consumer" in server.log, "the server's line")
         socket_of(link).resume_reading()
@@ -491,17 +497,36 @@ async def test_nothing_is_told_without_tls_where_that_is_wanted(serve: Serve, pk
 # What is no broker of ours.
 
 
-async def _foreign(greeting: bytes, *, close: bool = False) -> asyncio.Server:
-    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError):
-            writer.write(greeting)
-            await writer.drain()
-            if not close:
-                await reader.read()
-            writer.close()
-            await writer.wait_closed()
+@contextlib.asynccontextmanager
+async def _served(
+    meet: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[int]:
+    """A server of another kind; its port."""
+    writers: list[asyncio.StreamWriter] = []
 
-    return await asyncio.start_server(meet, "127.0.0.1", 0)
+    async def met(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        with contextlib.suppress(OSError):
+            await meet(reader, writer)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(met, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for each in writers:
+        each.transport.abort()
+        with contextlib.suppress(OSError):
+            await each.wait_closed()
+
+
+def _foreign(greeting: bytes, *, close: bool = False) -> AbstractAsyncContextManager[int]:
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(greeting)
+        await writer.drain()
+        if not close:
+            await reader.read()
+
+    return _served(meet)
 
 
 @pytest.mark.parametrize(
@@ -517,19 +542,15 @@ async def _foreign(greeting: bytes, *, close: bool = False) -> asyncio.Server:
     ids=["ssh", "http", "nothing", "endless", "half", "other"],
 )
 async def test_something_else_answers(greeting: bytes, close: bool) -> None:
-    server = await _foreign(greeting, close=close)
-    port = server.sockets[0].getsockname()[1]
-    said = await refusal(f"nats://u:{SECRET}@127.0.0.1:{port}")
-    server.close()
+    async with _foreign(greeting, close=close) as port:
+        said = await refusal(f"nats://u:{SECRET}@127.0.0.1:{port}")
     assert f"nats://127.0.0.1:{port}" in said
     assert "no NATS server" in said or "closed the connection" in said
 
 
 async def test_nothing_answers() -> None:
-    server = await _foreign(b"")
-    port = server.sockets[0].getsockname()[1]
-    said = await refusal(f"nats://127.0.0.1:{port}")
-    server.close()
+    async with _foreign(b"") as port:
+        said = await refusal(f"nats://127.0.0.1:{port}")
     assert "does not answer" in said
 
 
@@ -539,12 +560,9 @@ async def test_an_old_server() -> None:
         while line := await reader.readline():
             if line == b"PING\r\n":
                 writer.write(b"PONG\r\n")
-        writer.close()
 
-    server = await asyncio.start_server(meet, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    said = await refusal(f"nats://127.0.0.1:{port}")
-    server.close()
+    async with _served(meet) as port:
+        said = await refusal(f"nats://127.0.0.1:{port}")
     assert "2.8" in said
     assert "2.9 or newer" in said
 
@@ -584,7 +602,7 @@ async def test_dialling_can_be_cancelled_at_each_step(serve: Serve) -> None:
         return int((await server.ask("/connz"))["num_connections"])
 
     async with asyncio.timeout(LIMIT):
-        while await connections():
+        while await connections():  # noqa: ASYNC110 - the server tells nobody
             await asyncio.sleep(0.01)
 
 
@@ -647,56 +665,56 @@ async def cluster(tmp_path: Path, binary: Path) -> AsyncIterator[Cluster]:
         made.close()
 
 
+async def _appended(link: Link, number: int) -> None:
+    """As often as it takes: it is taken once."""
+    async with asyncio.timeout(2 * LIMIT):
+        while True:
+            try:
+                await link.append("da.v1.t.a", b"%d" % number, f"a:1:{number}")
+            except LinkError:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
 async def test_three_servers_keep_three_copies(cluster: Cluster) -> None:
-    names = list(cluster.brokers)
     async with linked(*cluster.servers) as link:
         await link.make_stream(STREAM)
         await link.make_bucket(BUCKET)
         for name in (STREAM.name, f"KV_{BUCKET}"):
             assert (await api(link, f"STREAM.INFO.{name}"))["config"]["num_replicas"] == 3
+
+
+async def test_what_is_appended_outlives_its_leader(cluster: Cluster) -> None:
+    """Killed, then the next one stopped: heard is all of it, in order, once."""
+    async with linked(cluster["n1"].url) as link:
+        await link.make_stream(STREAM)
     leader = await cluster.leader(STREAM.name)
-    away = next(cluster[name] for name in names if cluster[name] is not leader)
+    away = next(each for each in cluster.brokers.values() if each is not leader)
     async with linked(away.url) as link, linked(away.url) as following:
         heard = Heard()
         await following.follow(STREAM.name, "da.v1.t.*", 0, heard)
-        sent = 0
-
-        async def append() -> None:
-            """Once more, as often as needed: it is taken once."""
-            nonlocal sent
-            async with asyncio.timeout(2 * LIMIT):
-                while True:
-                    try:
-                        await link.append("da.v1.t.a", b"%d" % sent, f"a:1:{sent}")
-                    except LinkError:
-                        await asyncio.sleep(0.05)
-                    else:
-                        sent += 1
-                        return
-
-        for _ in range(20):
-            await append()
+        for number in range(20):
+            await _appended(link, number)
         leader.kill()
-        for _ in range(20):
-            await append()
+        for number in range(20, 40):
+            await _appended(link, number)
         await leader.start()
         await cluster.ready()
         second = await cluster.leader(STREAM.name)
-        if second is not away:
-            second.stop()
-        for _ in range(20):
-            await append()
-        if second is not away:
-            second.go_on()
+        stopped = [second] if second is not away else []
+        for each in stopped:
+            each.stop()
+        for number in range(40, 60):
+            await _appended(link, number)
+        for each in stopped:
+            each.go_on()
         await heard.until(60)
-        assert heard.bodies == [b"%d" % n for n in range(60)]
+        assert heard.bodies == [b"%d" % number for number in range(60)]
 
 
 def test_it_says_what_to_install(tmp_path: Path) -> None:
     """Without nats-py."""
-    import subprocess  # noqa: PLC0415 - this one alone
-    import sys  # noqa: PLC0415 - likewise
-
     code = (
         "import sys; sys.modules['nats'] = None\n"
         "from agent.fleet.link import LinkError\n"
@@ -712,9 +730,6 @@ def test_it_says_what_to_install(tmp_path: Path) -> None:
 
 def test_a_host_has_a_name() -> None:
     """Ever."""
-    from agent.fleet.host import host_of  # noqa: PLC0415 - this one alone
-
     assert host_of(fleet(host="rack-3")) == "rack-3"
     assert host_of(fleet(host=""))
     assert "." not in host_of(fleet(host=""))
-    assert socket.gethostname()
