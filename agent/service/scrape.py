@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher
     from agent.service.attempts import Attempts
     from agent.service.health import Health
+    from agent.service.hosts import Hosts
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
@@ -54,6 +55,7 @@ class Scraper:
     silences: Silences
     poller: Poller
     health: Health
+    hosts: Hosts
     sessions: Sessions
     attempts: Attempts
     clock: Clock
@@ -106,6 +108,7 @@ class Scraper:
             silences=self.silences,
             health=self.health,
             fleet=self.health.fleet,
+            hosts=self.hosts,
             sessions=self.sessions,
             attempts=self.attempts,
             now_ms=self.clock.wall_ms(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.service.doctor import Doctor
     from agent.service.events import Events
     from agent.service.health import Health
+    from agent.service.hosts import Hosts
     from agent.service.leases import LeasesServed
     from agent.service.live import Live
     from agent.service.ports import Ports
@@ -37,6 +38,7 @@ class Services:
     devices: Devices
     device_page: DevicePage
     ports: Ports
+    hosts: Hosts
     events: Events
     webhooks: Webhooks
     editor: WebhookEditor

@@ -347,3 +347,66 @@ async def test_the_hubs_file_goes_first() -> None:
     assert (p.name, p.visibility, q.name, q.tags) == ("ours", "public", "q", ("x",))
     assert [each.udid for each in world.store.callbacks] == ["q"]
     assert world.hub.views.census().states == {("android", ONLINE): 2}
+
+
+async def test_who_is_back_is_no_heir_before_its_log_is_taken(world: World) -> None:
+    """What it told last is old."""
+    for name in "AB":
+        world.hosts[name].move("p", ONLINE, usb=False)
+    await world.flow()
+    assert world.owner("p") == "A"
+    world.hosts["B"].cut = True
+    await world.wait(LOST_AFTER + 8)
+    world.hosts["B"].move("p", UNPLUGGED)
+    world.hub.core.beat(world.hosts["B"].beat)
+    await world.done()
+    world.hosts["A"].move("p", UNPLUGGED)
+    await world.deliver("A", 2, 1)
+    assert world.owner("p") == "A"
+
+
+async def test_after_a_restart_a_hold_begins_anew(world: World) -> None:
+    for state in (ONLINE, UNPLUGGED):
+        world.hosts["A"].move("p", state)
+    await world.flow()
+    await world.wait(MOVE_HOLD - 2)
+    await world.restart()
+    world.hosts["A"].cut = True  # it need not be there for what it saw
+    world.hear_itself()
+    await world.wait(MOVE_HOLD - 2)
+    assert world.story("p") == [ONLINE]
+    await world.wait(4)
+    assert world.story("p") == [ONLINE, UNPLUGGED]
+
+
+async def test_webhooks_are_told_from_the_state_that_they_know(world: World) -> None:
+    """A session that began in a silence, and ends after it: a plain `online` is no news."""
+    host = world.hosts["A"]
+    host.move("p", OFFLINE)
+    await world.flow()
+    host.silence("p", 30.0)
+    host.move("p", UTILIZING)
+    await world.flow()
+    host.silence("p", None)
+    host.move("p", ONLINE)
+    await world.flow()
+    assert list(world.told("p")) == [OFFLINE, ONLINE]
+
+
+async def test_an_old_snapshot_ends_where_the_log_goes_on(world: World) -> None:
+    host = world.hosts["A"]
+    for udid in "pq":
+        host.move(udid, ONLINE)
+    await world.flow()
+    host.devices = {
+        udid: device.model_copy(update={"name": "new"}) for udid, device in host.devices.items()
+    }
+    world.hub.core.glimpse(host.snapshot)
+    assert world.hub.core.do()  # p
+    host.devices["q"] = host.devices["q"].model_copy(update={"name": "newer"})
+    for state in (OFFLINE, ONLINE):
+        host.move("q", state)
+    await world.flow()
+    word = world.hub.core.board.word("A", "q")
+    assert word is not None
+    assert word.device.event == 4

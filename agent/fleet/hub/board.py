@@ -236,7 +236,7 @@ class Board:
             if phone is not None:
                 yield self._settle(phone)
         for (serial, host), since in sorted(self._conflicts.items()):
-            if self.seen - since >= TWIN_AFTER:
+            if self._is_certain(host, since) and self._is_certain(self.phones[serial].owner, since):
                 told = self.word(host, serial)
                 assert told is not None
                 yield self._split(told)
@@ -418,6 +418,11 @@ class Board:
                 self._conflicts.setdefault((phone.serial, told.host), self.seen)
             else:
                 self._conflicts.pop((phone.serial, told.host), None)
+
+    def _is_certain(self, host: str, since: float) -> bool:
+        """Whether it has had the time to say otherwise, and was heard after that."""
+        known = self.hosts.get(host)
+        return known is not None and known.heard - since >= TWIN_AFTER and not known.lag
 
     def _sure(self, host: str) -> bool:
         known = self.hosts.get(host)

@@ -12,9 +12,10 @@ word counts:
     anything else                                         stays
 
 Only a host that is there, and whose log is taken, can be moved to like that: else nobody knows.
-Two hosts that both have it on USB, both alive, for `TWIN_AFTER` of seen time: it is two phones of
-one serial. The owner keeps the name, the other is `serial@host` from then on, as long as that host
-tells of it: it is always its own, and none of this applies to it.
+Two hosts that both have it on USB for `TWIN_AFTER` of seen time, and both were heard to live after
+that, with all that they had to say taken: it is two phones of one serial. The owner keeps the name,
+the other is `serial@host` from then on, as long as that host tells of it: it is always its own, and
+none of this applies to it.
 """
 
 from __future__ import annotations
