@@ -120,7 +120,7 @@ class Hub:
                     for each in (serving, lost):
                         each.cancel()
                     ended, _ = await asyncio.gather(serving, lost, return_exceptions=True)
-                    assert isinstance(ended, LinkError | asyncio.CancelledError), ended
+                    assert isinstance(ended, asyncio.CancelledError), ended
             except LinkError:
                 await asyncio.sleep(0.05)
             finally:

@@ -161,6 +161,9 @@ class DoneFollower:
         self._through = 0
         """Number of the last message that is taken in."""
         self._stream = 0
+        self._follow = 0
+        """Counts the times that a stream was begun to be followed; what an earlier one brings no
+        longer counts."""
         self._late: set[asyncio.Task[None]] = set()
         self.bad = 0
         """Messages that were none."""
@@ -201,7 +204,9 @@ class DoneFollower:
                 key: outcome._replace(number=0) for key, outcome in self._unknown.items()
             }
         self._heard.clear()
-        await link.follow(subjects.DONE, subjects.DONE_SUBJECT, self._through, self._hear)
+        self._follow += 1
+        hear = partial(self._hear, self._follow)
+        await link.follow(subjects.DONE, subjects.DONE_SUBJECT, self._through, hear)
         while True:
             await self._news.wait()
             self._news.clear()
@@ -227,7 +232,9 @@ class DoneFollower:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _hear(self, incoming: Incoming) -> None:
+    def _hear(self, follow: int, incoming: Incoming) -> None:
+        if follow != self._follow:
+            return
         try:
             done = unpack(Done, incoming.body, incoming.subject)
         except BadMessageError as error:
