@@ -37,7 +37,7 @@ def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None
     """Nobody listens."""
 
 
-def _tell_nobody(_state: CallbackState, _message_ids: Sequence[str]) -> None:
+def tell_nobody(_state: CallbackState, _message_ids: Sequence[str]) -> None:
     """There are no other hubs."""
 
 
@@ -70,7 +70,7 @@ class Dispatcher:
         held: int = HELD,
         on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
         may_send: Callable[[], bool] | None = None,
-        on_final: OnFinal = _tell_nobody,
+        on_final: OnFinal = tell_nobody,
     ) -> None:
         self._store = store
         self._outcomes = Outcomes(store, clock, on_final)
