@@ -255,7 +255,7 @@ async def _play(fleet: Fleet, board: Board) -> None:
     await one.until_device(PIXEL.serial, "state", "online")
     await board.expect_nothing(1.0)
     _say(
-        f"It is back. After {TAKEOVER:.0f} s without another that leads it tells all of it, in order."
+        f"It is back. After {TAKEOVER:.0f} s in which nobody else led, it tells all of it in order."
     )
     await fleet.hub.start()
     await board.expect((PIXEL, "Offline"), (PIXEL, "Online"))

@@ -42,6 +42,7 @@ def hub(
     urls: Sequence[str],
     webhooks: str,
     *,
+    host: str = "",
     host_grace: float,
     move_hold: float,
     source_grace: float,
@@ -51,7 +52,7 @@ def hub(
     """A hub of that fleet; `page`: it serves one. All times are in seconds."""
     place.mkdir(parents=True, exist_ok=True)
     config = (
-        f'[fleet]\nrole = "hub"\nservers = {servers(urls)}\n'
+        f'[fleet]\nrole = "hub"\nservers = {servers(urls)}\nhost = "{host}"\n'
         f'host_grace = "{host_grace * 1000:.0f}ms"\nmove_hold = "{move_hold * 1000:.0f}ms"\n'
         f'[hold]\nsource_grace = "{source_grace * 1000:.0f}ms"\n'
     )
