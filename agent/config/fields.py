@@ -69,6 +69,10 @@ def _to_secret(value: object, info: ValidationInfo) -> Secret:
     return Secret.parse(value, (info.context or {}).get("base"))
 
 
+def _to_secret_text(value: object, info: ValidationInfo) -> Secret:
+    return Secret.parse(value, (info.context or {}).get("base"), lines=True)
+
+
 class HeaderTable:
     """A table of name → secret in the file, pairs in the `Config` (dicts are not frozen)."""
 
@@ -122,6 +126,13 @@ SecretValue = Annotated[
     PlainSerializer(str, return_type=str),  # the place, never the value
     WithJsonSchema(_SECRET_SCHEMA),
 ]
+SecretText = Annotated[
+    Secret,
+    PlainValidator(_to_secret_text),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema(_SECRET_SCHEMA),
+]
+"""Likewise, of several lines."""
 _PluginName = Annotated[str, AfterValidator(check_plugin_name)]
 _HeaderName = Annotated[str, AfterValidator(check_header_name)]
 _HeaderValue = Annotated[SecretValue, AfterValidator(check_header_value)]

@@ -28,6 +28,7 @@ from agent.config.fields import (
     PluginTable,
     PositiveDuration,
     ProxyUrl,
+    SecretText,
     SecretValue,
     StateName,
     Text,
@@ -427,7 +428,7 @@ class Fleet(Section):
         default="",
         description="This host's name in the fleet. Empty: the host's own, up to its first dot.",
     )
-    credentials: SecretValue | None = Field(
+    credentials: SecretText | None = Field(
         default=None,
         description="What a NATS credentials file (.creds) holds. Default: user and password of "
         "the URL, if any.",

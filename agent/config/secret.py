@@ -52,18 +52,25 @@ class Secret:
     where: str = ""
     """Path, variable or credential name; "" for an inline one."""
     _value: str = ""
+    _lines: bool = False
+    """Whether it may have several."""
 
     @classmethod
-    def parse(cls, value: object, base: Path | None = None) -> Secret:
+    def parse(cls, value: object, base: Path | None = None, *, lines: bool = False) -> Secret:
         """From the configuration's string or table; a relative file is looked for under `base`.
 
         Raises ValueError, whose message holds nothing of the value.
+
+        Args:
+            value: the string or table.
+            base: a directory.
+            lines: whether it may have several.
         """
         if isinstance(value, cls):
             return value
         if isinstance(value, str):
-            _checked(value)
-            return cls(Kind.INLINE, "", value)
+            _checked(value, lines=lines)
+            return cls(Kind.INLINE, "", value, lines)
         if not isinstance(value, dict):
             raise ValueError(  # noqa: TRY004 -- pydantic collects ValueErrors only
                 'expected a string, or a table { file = "…" }, { env = "…" } or '
@@ -72,7 +79,7 @@ class Secret:
         kind, where = _place(value)
         if kind is Kind.FILE and base is not None:
             where = str(base / where)  # an absolute path stays what it is
-        return cls(kind, where)
+        return cls(kind, where, "", lines)
 
     def read(self, environ: Mapping[str, str] = os.environ) -> str:
         """The value, read anew from its place; one newline at its end is dropped.
@@ -100,7 +107,7 @@ class Secret:
                     )
                 value = self._read_file(Path(directory) / self.where, remedy)
         try:
-            _checked(value)
+            _checked(value, lines=self._lines)
         except ValueError as error:
             raise SecretError(f"{self} {error}") from None
         return value
@@ -148,11 +155,11 @@ def _non_blocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _checked(value: str) -> None:
+def _checked(value: str, *, lines: bool = False) -> None:
     """Raises ValueError unless it can be a key, a password or a header's value."""
     if not value:
         raise ValueError("is empty: give it a value")
-    if any(mark in value for mark in "\r\n\0"):
+    if any(mark in value for mark in ("\0" if lines else "\r\n\0")):
         raise ValueError("holds a line break or a NUL: a secret is one line")
 
 
