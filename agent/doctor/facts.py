@@ -79,6 +79,8 @@ class UnitFacts:
     """Whether systemd runs this machine."""
     properties: dict[str, str] = field(default_factory=dict)
     error: str = ""
+    name: str = "device-agent"
+    """For systemctl and journalctl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +274,19 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """How far one came towards the fleet's broker."""
+
+    hub: bool = False
+    """This one has the agents, and no phones of its own."""
+    servers: int = 0
+    """0: no fleet."""
+    error: str = ""
+    took: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything, of one moment."""
 
@@ -284,5 +299,6 @@ class Facts:
     store: StoreFacts
     host: HostFacts
     reach: tuple[Reach, ...]
+    fleet: FleetFacts
     user: User
     """The agent's; where none runs, the one it would run as."""

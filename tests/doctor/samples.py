@@ -11,6 +11,7 @@ from agent.doctor.facts import (
     AgentFacts,
     ConfigFacts,
     Facts,
+    FleetFacts,
     HostFacts,
     Listener,
     Node,
@@ -151,7 +152,7 @@ USB = UsbFacts(enabled=True, udevd=True, netlink="", devices=(device("1-1"), IPH
 
 def facts(**changed: Any) -> Facts:
     """Everything, with these parts instead."""
-    good = Facts(AGENT, UNIT, CONFIG, USB, ADB, USBMUX, STORE, HOST, (REACH,), USER)
+    good = Facts(AGENT, UNIT, CONFIG, USB, ADB, USBMUX, STORE, HOST, (REACH,), FleetFacts(), USER)
     return replace(good, **changed)
 
 

@@ -7,14 +7,16 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import pytest
 
 from agent.config import Ios
-from agent.doctor.facts import User
+from agent.config.model import Fleet
+from agent.doctor.facts import FleetFacts, User
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
+from agent.doctor.gather.fleet import reach_broker
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import in_thread, output_of, survived
@@ -24,6 +26,7 @@ from agent.model import UsbKind
 from tests.fakes.udev_dump import parse
 from tests.fakes.udev_sysfs import ADB, APPLE_MUX, KEYBOARD, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.kit.broker import Broker
 from tests.kit.store import open_store
 
 if TYPE_CHECKING:
@@ -264,11 +267,11 @@ def systemctl(tmp_path: Path, script: str) -> str:
 
 async def test_what_systemd_says(tmp_path: Path) -> None:
     script = 'echo "$@" >"$0.asked"; echo LoadState=loaded; echo StatusText=a=b'
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert found.booted
     assert found.properties == {"LoadState": "loaded", "StatusText": "a=b"}
     asked = (tmp_path / "systemctl.asked").read_text()
-    assert asked.startswith("show device-agent.service --property=LoadState,")
+    assert asked.startswith("show device-agent --property=LoadState,")
 
 
 @pytest.mark.parametrize(
@@ -279,13 +282,42 @@ async def test_what_systemd_says(tmp_path: Path) -> None:
     ],
 )
 async def test_systemd_in_trouble(tmp_path: Path, script: str, says: str) -> None:
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert says in found.error
 
 
 async def test_without_systemd(tmp_path: Path) -> None:
-    assert not (await ask_systemd("systemctl", tmp_path / "none")).booted
-    assert "cannot be run" in (await ask_systemd(str(tmp_path / "none"), tmp_path)).error
+    assert not (await ask_systemd("device-agent", "systemctl", tmp_path / "none")).booted
+    assert (
+        "cannot be run"
+        in (await ask_systemd("device-agent", str(tmp_path / "none"), tmp_path)).error
+    )
+
+
+# --- the fleet --------------------------------------------------------------------------------
+
+
+def fleet(url: str, role: Literal["agent", "hub"] = "agent") -> Fleet:
+    return Fleet.model_validate({"servers": [url], "role": role})
+
+
+async def test_the_broker_lets_us_in_or_does_not(tmp_path: Path) -> None:
+    broker = Broker(tmp_path, more='authorization {\n  user: "me"\n  password: "hush"\n}')
+    try:
+        await broker.start()
+        found = await reach_broker(fleet(broker.url.replace("//", "//me:hush@"), "hub"))
+        assert (found.hub, found.servers, found.error) == (True, 1, "")
+        assert found.took > 0
+        found = await reach_broker(fleet(broker.url.replace("//", "//me:wrong@")))
+        assert str(broker.port) in found.error
+        assert "wrong" not in found.error
+    finally:
+        broker.close()
+    assert str(broker.port) in (await reach_broker(fleet(broker.url))).error
+
+
+async def test_without_a_fleet_nobody_is_dialled() -> None:
+    assert await reach_broker(Fleet()) == FleetFacts()
 
 
 # --- the agent --------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from agent.doctor.facts import Facts, Listener, Node, Reach, UnitFacts, UsbFacts, User
+from agent.doctor.facts import Facts, FleetFacts, Listener, Node, Reach, UnitFacts, UsbFacts, User
 from agent.doctor.finding import EXIT_CODES, Finding, Verdict, worst
 from agent.doctor.judge import judge
 from agent.doctor.judges.phones import REMEDIES, remedy_of
@@ -133,6 +133,16 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "daemon-reload"),
     ("not at boot", facts(unit=unit(UnitFileState="disabled")), "unit", WARN,
      "not started at boot", "systemctl enable"),
+
+    ("a hub's unit", facts(agent=NO_AGENT, fleet=FleetFacts(hub=True, servers=1),
+     unit=replace(unit(ActiveState="inactive", SubState="dead"), name="device-agent-hub")),
+     "unit", FAIL, "inactive (dead)", "sudo systemctl start device-agent-hub"),
+    ("broker", facts(fleet=FleetFacts(servers=3, took=0.02)), "broker", OK,
+     "one of 3 servers, let in within 0.02 s", ""),
+    ("no broker", facts(fleet=FleetFacts(servers=1, error="nobody listens there")), "broker", FAIL,
+     "nobody listens there", "systemctl status nats-server"),
+    ("a hub alone", facts(fleet=FleetFacts(hub=True)), "broker", FAIL, "hears of no host",
+     "[fleet] servers"),
 
     ("good file", facts(), "file", OK, "agent.toml: 1 webhooks", ""),
     ("mistake", facts(config=replace(CONFIG, problems=(problem("bad"),))), "file", FAIL,
@@ -394,6 +404,13 @@ def test_every_verdict_has_its_exit_code_and_the_worst_counts() -> None:
     assert worst(some) is FAIL
     assert worst(some[::2]) is WARN
     assert worst([]) is OK
+
+
+def test_a_hub_is_not_asked_for_phones_of_its_own_nor_an_agent_for_a_fleet() -> None:
+    checks = {each.check for each in judge(facts(fleet=FleetFacts(hub=True, servers=1)))}
+    assert "broker" in checks
+    assert not checks & {"udevd", "adb server", "usbmuxd", "controller"}
+    assert "broker" not in {each.check for each in judge(facts())}
 
 
 @pytest.mark.parametrize("reason", [reason for reason, _ in REMEDIES])
