@@ -102,10 +102,10 @@ def _ip(*words: str, before: tuple[str, ...] = ()) -> None:
 class Field:
     """All of it; use inside `running`."""
 
-    def __init__(self, place: Path) -> None:
+    def __init__(self, place: Path, server: Path) -> None:
         self.place = place
         self.wire = Wire()
-        self.cluster = Cluster(place / "n")
+        self.cluster = Cluster(place / "n", server)
         for each in self.cluster.brokers.values():
             each.more = f'listen: "0.0.0.0:{each.port}"'
         self.receiver = ReceiverProcess(free_port(), place / "received")

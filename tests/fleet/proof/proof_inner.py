@@ -9,6 +9,7 @@ from pathlib import Path
 from tests.fleet.proof.field import Field
 from tests.fleet.proof.schedule import schedule
 from tests.fleet.proof.walk import Walk
+from tests.kit.broker import BUNDLED, packaged
 from tests.process.usb_inner import loopback
 
 __all__ = ["loopback"]  # the fixture that this module's test needs, too
@@ -18,14 +19,16 @@ CHANGES = int(os.environ.get("PROOF_CHANGES", "1000"))
 RATE = float(os.environ.get("PROOF_RATE", "20"))
 """Changes a second."""
 ROUNDS = int(os.environ.get("PROOF_ROUNDS", "1"))
+SERVER = os.environ.get("PROOF_SERVER", "bundled")
+"""Which nats-server: that of PyPI, or Debian's ("packaged")."""
 SHOWN = 10
 """Of what is wrong, at most."""
 
 
 async def test_nothing_is_lost_and_nothing_is_made_up() -> None:
-    print("seed", SEED)
+    print("seed", SEED, SERVER)
     with tempfile.TemporaryDirectory(prefix="da-") as name:
-        field = Field(Path(name))
+        field = Field(Path(name), packaged() if SERVER == "packaged" else BUNDLED)
         async with field.running():
             walk = Walk(field, SEED, CHANGES, RATE)
             verdict = await walk.run(schedule(SEED, ROUNDS))

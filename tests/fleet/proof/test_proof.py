@@ -22,15 +22,16 @@ NAME = "test_nothing_is_lost_and_nothing_is_made_up"
 
 @pytest.mark.netns
 @pytest.mark.parametrize(
-    ("seed", "changes", "rate", "rounds", "limit"),
+    ("seed", "server", "changes", "rate", "rounds", "limit"),
     [
-        pytest.param(15, 3_000, 20, 1, 600.0, marks=pytest.mark.fleet),
-        pytest.param(16, 10_000, 20, 3, 1800.0, marks=pytest.mark.long),
+        pytest.param(15, "bundled", 3_000, 20, 1, 600.0, marks=pytest.mark.fleet),
+        pytest.param(16, "packaged", 10_000, 20, 3, 1800.0, marks=pytest.mark.long),
     ],
     ids=["short", "long"],
 )
 def test_under_every_fault(
     seed: int,
+    server: str,
     changes: int,
     rate: float,
     rounds: int,
@@ -40,7 +41,7 @@ def test_under_every_fault(
 ) -> None:
     if os.environ.get("RANDOM"):
         seed = random.randrange(1, 10**6)
-    told = {"SEED": seed, "CHANGES": changes, "RATE": rate, "ROUNDS": rounds}
+    told = {"SEED": seed, "SERVER": server, "CHANGES": changes, "RATE": rate, "ROUNDS": rounds}
     for key, value in told.items():
         name = f"PROOF_{key}"
         monkeypatch.setenv(name, os.environ.get(name, str(value)))
