@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -308,6 +309,9 @@ async def _link(hub: AgentProcess) -> str:
 
 
 async def _demo(place: Path, *, once: bool) -> None:
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     board = Board()
     receiver = Receiver(board.take, SECRET)
     url = await receiver.start("127.0.0.1", 0)
@@ -337,7 +341,7 @@ def main(*, once: bool) -> None:
     """Show a fleet on this machine. Stays up until Ctrl-C."""
     with (
         tempfile.TemporaryDirectory(prefix="da-fleet-") as place,
-        contextlib.suppress(KeyboardInterrupt),
+        contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError),
     ):
         try:
             asyncio.run(_demo(Path(place), once=once))
