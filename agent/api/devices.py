@@ -6,8 +6,9 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from agent.api.request import SERVICES, BadRequestError
+from agent.api.request import SERVICES
 from agent.api.route import Route, Routes
+from agent.errors import BadRequestError
 from agent.service.device_page import DeviceDetail, DeviceTransitions, TransitionFilters
 from agent.service.devices import DeviceRow
 from agent.service.port_tree import PortsRow

@@ -13,8 +13,9 @@ import structlog
 from aiohttp import web
 
 from agent.api.caller import caller_of
-from agent.api.request import GRANT, LIMITS, SERVICES, BadRequestError
+from agent.api.request import GRANT, LIMITS, SERVICES
 from agent.api.route import Header, Route, Routes, Stream
+from agent.errors import BadRequestError
 from agent.model import Platform
 from agent.service.events import Selection, place_of
 from agent.service.rows import MessageId

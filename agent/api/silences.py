@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from aiohttp import web
 
-from agent.api.request import CALLER, SERVICES, BadRequestError, body_of, number_of, text_of
+from agent.api.request import CALLER, SERVICES, body_of, number_of, text_of
 from agent.api.route import Route, Routes
+from agent.errors import BadRequestError
 from agent.model import Platform, SilenceKind
 from agent.service.rows import Also, Time
 from agent.service.silences import SilenceRow

@@ -11,6 +11,8 @@ from agent.api.server import ApiServer
 from agent.deliver.dispatcher import Dispatcher
 from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
+from agent.fleet.own import Own
+from agent.fleet.uplink import Uplink
 from agent.service.attempts import Attempts
 from agent.service.deliveries import Deliveries
 from agent.service.device_page import DevicePage
@@ -86,6 +88,7 @@ class Parts:
     silences: Silences
     usage: CurrentUsage
     poller: Poller
+    uplink: Uplink
     services: Services
     api: ApiServer
 
@@ -172,7 +175,18 @@ def build(
     desk = LeaseDesk(leases, devices)
     silence_desk = SilenceDesk(silences, devices, pipeline)
     deliveries = Deliveries(live, store, dispatcher, devices, clock)
-    health = Health(pipeline, store, poller, silences, tasks, clock, host)
+    uplink = Uplink(
+        config.fleet,
+        Own(
+            log=store.log,
+            devices=pipeline.views,
+            leases=desk,
+            silences=silence_desk,
+            clock=clock,
+        ),
+        partial(subscribers.publish, Topic.FLEET),
+    )
+    health = Health(pipeline, store, poller, silences, lambda: uplink.status, tasks, clock, host)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
     services = Services(
@@ -221,6 +235,7 @@ def build(
         silences=silences,
         usage=usage,
         poller=poller,
+        uplink=uplink,
         services=services,
         api=ApiServer(services),
     )

@@ -197,6 +197,7 @@ class Reloader:
         dropped = parts.sources.drop(plan.sources)
         steps.do("devices", partial(self._reconfigure_devices, plan))
         steps.do("leases", partial(parts.leases.reconfigure, new.usage))
+        steps.do("fleet", partial(parts.uplink.reconfigure, new.fleet))
         steps.do("events", parts.services.events.refresh)
         steps.do("delivery", parts.ids.cancel_deleted)
         restarted = await steps.wait("sources", parts.sources.swap(plan.sources, dropped))

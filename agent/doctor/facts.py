@@ -94,6 +94,8 @@ class ConfigFacts:
     webhooks: int = 0
     changed_at: float = 0.0
     """The later of the two, in seconds since the epoch; 0: they are not there."""
+    hub: bool = False
+    """A fleet's hub: it has the agents, and no phones of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,13 +277,16 @@ class Reach:
 
 @dataclass(frozen=True, slots=True)
 class FleetFacts:
-    """How far one came towards the fleet's broker."""
+    """The fleet's broker, as far as one comes with the agent's own name and password."""
 
-    hub: bool = False
-    """This one has the agents, and no phones of its own."""
-    servers: int = 0
-    """0: no fleet."""
+    role: str
+    host: str
+    """What this host is called there, by the file."""
+    servers: str
     error: str = ""
+    """Why nobody could sign in."""
+    taken: bool = False
+    """No agent runs here, and some other one has the name."""
     took: float = 0.0
     """Seconds."""
 
@@ -299,6 +304,7 @@ class Facts:
     store: StoreFacts
     host: HostFacts
     reach: tuple[Reach, ...]
-    fleet: FleetFacts
+    fleet: FleetFacts | None
+    """None: no fleet is configured."""
     user: User
     """The agent's; where none runs, the one it would run as."""

@@ -39,7 +39,7 @@ OF_SOURCES: dict[SourceName, Judge] = {
 
 def judge_sources(facts: Facts) -> Iterable[Finding]:
     """Each of them; a hub has none."""
-    if not facts.fleet.hub:
+    if not facts.config.hub:
         for name in SourceName:
             yield from OF_SOURCES[name](facts)
 
@@ -52,10 +52,10 @@ JUDGES: tuple[Judge, ...] = (
     judge_config,
     judge_last_reload,
     judge_sources,
-    judge_fleet,
     judge_phones,
     judge_usage,
     judge_webhooks,
+    judge_fleet,
     judge_store,
     judge_sqlite,
     judge_disk,

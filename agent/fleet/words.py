@@ -167,12 +167,20 @@ class Holder(Word):
 
 
 class Command(Word):
-    """Of the hub, for an operator: see `agent.fleet.commands` for the operations."""
+    """Of the hub, for an operator: see `agent.fleet.operations`."""
 
     op: str
     args: dict[str, Any] = {}
     caller: str = ""
     """For the agent's log: who wants it."""
+    id: Annotated[str, Field(max_length=64)] = ""
+    """Random, for a `Cancel`."""
+
+
+class Cancel(Word):
+    """Of the hub: whoever wanted the command of that id waits for it no longer."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Answer(Word):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.deliver.stats import WebhookFigures, WebhookStats
+    from agent.fleet.standing import FleetStatus
     from agent.histogram import Tally
     from agent.service.attempts import Attempts
     from agent.service.health import Health
@@ -79,6 +80,8 @@ class Scene:
     leases: Leases
     silences: Silences
     health: Health
+    fleet: FleetStatus | None
+    """None: this agent is in no fleet."""
     sessions: Sessions
     attempts: Attempts
     now_ms: int
@@ -192,6 +195,18 @@ def _targets(scene: Scene) -> Iterable[Reading]:
 def _in_use(scene: Scene) -> Iterable[Reading]:
     for source in scene.usage:
         yield (source.source,), sum(target.sessions for target in source.targets)
+
+
+def _fleet(
+    kind: Kind, name: str, text: str, read: Callable[[FleetStatus, Scene], Value | None]
+) -> Metric:
+    """Of an agent that is in one; None: it has none now."""
+
+    def read_one(scene: Scene) -> Iterable[Reading]:
+        value = None if scene.fleet is None else read(scene.fleet, scene)
+        return [] if value is None else [((), value)]
+
+    return Metric(kind, f"{_PREFIX}fleet_{name}", text, (), read_one)
 
 
 def _hook_state(hook: Hook) -> str:
@@ -435,6 +450,51 @@ METRICS = (
         "store_free_bytes",
         "What is free on the store's file system; likewise.",
         lambda scene: scene.store.figures.free,
+    ),
+    # --- the fleet
+    _fleet(
+        "gauge",
+        "connected",
+        "1 while the fleet's broker is reached and this agent has its name; none of these where "
+        "it is in no fleet.",
+        lambda fleet, _: fleet.connected,
+    ),
+    _fleet(
+        "gauge",
+        "unacked_transitions",
+        "Transitions that wait here until a hub has stored them.",
+        lambda fleet, _: fleet.unacked,
+    ),
+    _fleet(
+        "gauge",
+        "last_ack_age_seconds",
+        "Since a hub last acknowledged any; none before the first time.",
+        lambda fleet, scene: _age(scene.now_ms, fleet.acked_ms) if fleet.acked_ms else None,
+    ),
+    _fleet(
+        "gauge",
+        "snapshot_bytes",
+        "Size of the last snapshot as it was sent; the broker takes 1 MB, unless it is told more.",
+        lambda fleet, _: fleet.snapshot_bytes,
+    ),
+    _fleet(
+        "counter",
+        "reconnects",
+        "Connections to the fleet's broker but for the first.",
+        lambda fleet, _: fleet.reconnects,
+    ),
+    _fleet(
+        "counter",
+        "bad_messages",
+        "Messages from the broker that were none of ours.",
+        lambda fleet, _: fleet.bad_messages,
+    ),
+    _fleet(
+        "counter",
+        "lost_transitions",
+        "Transitions that were deleted by age although no hub had acknowledged them: more than a "
+        "million waited.",
+        lambda _, scene: scene.store.figures.untold,
     ),
     # --- usage
     _one("gauge", "leases", "Leases in force.", lambda scene: len(scene.leases.all())),

@@ -105,6 +105,7 @@ class Scraper:
             leases=self.leases,
             silences=self.silences,
             health=self.health,
+            fleet=self.health.fleet,
             sessions=self.sessions,
             attempts=self.attempts,
             now_ms=self.clock.wall_ms(),

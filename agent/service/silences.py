@@ -52,7 +52,7 @@ class SilenceDesk:
         return [_row(silence, covered[silence.id]) for silence in silences]
 
     async def add(
-        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
+        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str, id_: str = ""
     ) -> SilenceRow:
         """Keep back what would be told of these devices, until then; see `Silences.add`.
 
@@ -61,7 +61,7 @@ class SilenceDesk:
         """
         if kind is SilenceKind.DEVICE:
             value = self._devices.udid(value)
-        return self._row_of(await self._silences.add(kind, value, reason, ends_ms, by))
+        return self._row_of(await self._silences.add(kind, value, reason, ends_ms, by, id_))
 
     async def end(self, silence_id: str, by: str) -> SilenceRow:
         """End one before its time."""

@@ -7,16 +7,16 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import pytest
 
 from agent.config import Ios
 from agent.config.model import Fleet
-from agent.doctor.facts import FleetFacts, User
+from agent.doctor.facts import User
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
-from agent.doctor.gather.fleet import reach_broker
+from agent.doctor.gather.fleet import look_at_fleet
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import in_thread, output_of, survived
@@ -26,8 +26,11 @@ from agent.model import UsbKind
 from tests.fakes.udev_dump import parse
 from tests.fakes.udev_sysfs import ADB, APPLE_MUX, KEYBOARD, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.fleet.agent_side import agent, fleet_of
 from tests.kit.broker import Broker
+from tests.kit.settings import section
 from tests.kit.store import open_store
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from agent.doctor.facts import UsbFacts, UsbmuxFacts
@@ -288,36 +291,8 @@ async def test_systemd_in_trouble(tmp_path: Path, script: str, says: str) -> Non
 
 async def test_without_systemd(tmp_path: Path) -> None:
     assert not (await ask_systemd("device-agent", "systemctl", tmp_path / "none")).booted
-    assert (
-        "cannot be run"
-        in (await ask_systemd("device-agent", str(tmp_path / "none"), tmp_path)).error
-    )
-
-
-# --- the fleet --------------------------------------------------------------------------------
-
-
-def fleet(url: str, role: Literal["agent", "hub"] = "agent") -> Fleet:
-    return Fleet.model_validate({"servers": [url], "role": role})
-
-
-async def test_the_broker_lets_us_in_or_does_not(tmp_path: Path) -> None:
-    broker = Broker(tmp_path, more='authorization {\n  user: "me"\n  password: "hush"\n}')
-    try:
-        await broker.start()
-        found = await reach_broker(fleet(broker.url.replace("//", "//me:hush@"), "hub"))
-        assert (found.hub, found.servers, found.error) == (True, 1, "")
-        assert found.took > 0
-        found = await reach_broker(fleet(broker.url.replace("//", "//me:wrong@")))
-        assert str(broker.port) in found.error
-        assert "wrong" not in found.error
-    finally:
-        broker.close()
-    assert str(broker.port) in (await reach_broker(fleet(broker.url))).error
-
-
-async def test_without_a_fleet_nobody_is_dialled() -> None:
-    assert await reach_broker(Fleet()) == FleetFacts()
+    found = await ask_systemd("device-agent", str(tmp_path / "none"), tmp_path)
+    assert "cannot be run" in found.error
 
 
 # --- the agent --------------------------------------------------------------------------------
@@ -400,3 +375,30 @@ async def test_a_command_is_killed_at_its_limit(tmp_path: Path) -> None:
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
     assert await output_of("sh", "-c", "echo a; echo b >&2; exit 3", limit=5.0) == (3, "a\nb\n")
+
+
+# --- the fleet --------------------------------------------------------------------------------
+
+
+async def test_the_fleets_broker(tmp_path: Path) -> None:
+    assert await look_at_fleet(section(Fleet), runs=False) is None
+    nowhere = await look_at_fleet(fleet_of("nats://127.0.0.1:1"), runs=False)
+    assert nowhere is not None
+    assert "nothing listens there" in nowhere.error
+    broker = await Broker(tmp_path / "broker").start()
+    try:
+        fleet = fleet_of(broker.url)
+        found = await look_at_fleet(fleet, runs=False)
+        assert found is not None
+        assert (found.error, found.taken, found.host) == ("", False, "rack-3")
+        assert found.servers == broker.url
+        async with agent(tmp_path / "a", fleet) as made:
+            await eventually(lambda: made.status.connected)
+            taken = await look_at_fleet(fleet, runs=False)
+            assert taken is not None
+            assert taken.taken
+            own = await look_at_fleet(fleet, runs=True)
+            assert own is not None
+            assert not own.taken
+    finally:
+        broker.close()

@@ -24,7 +24,7 @@ from agent.doctor.facts import (
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.android import look_at_adb
-from agent.doctor.gather.fleet import reach_broker
+from agent.doctor.gather.fleet import look_at_fleet
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import survived
@@ -64,8 +64,7 @@ async def gather(
     state_dir = _state_dir(used, agent, unit)
     local = SourceName.ADB not in remote_bridges(used)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
-    android, ios = used.android, used.ios
-    usb_on = used.usb.enabled
+    usb_on, android, ios = used.usb.enabled, used.android, used.ios
     if hub:  # none of these is looked at: the phones are the agents'
         usb_on = False
         android = android.model_copy(update={"enabled": False})
@@ -91,8 +90,8 @@ async def gather(
         ),
         reach_all(used.webhooks),
         survived(
-            reach_broker(used.fleet),
-            lambda why: FleetFacts(hub=hub, servers=len(used.fleet.servers), error=why),
+            look_at_fleet(used.fleet, runs=agent.runs),
+            lambda why: FleetFacts(used.fleet.role, "", "", error=why),
         ),
     )
     return Facts(
@@ -105,6 +104,7 @@ async def gather(
             f"{len(used.webhooks)} webhooks, {len(used.devices)} devices",
             len(used.webhooks),
             max(_changed(path), _changed(state_dir / MANAGED)),
+            hub=hub,
         ),
         usb,
         adb,

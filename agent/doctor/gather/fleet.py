@@ -1,4 +1,4 @@
-"""How far one comes towards the fleet's broker: in, and out again. Nothing is asked of it."""
+"""How far one comes towards the fleet's broker: signed in as the agent does, and one question."""
 
 from __future__ import annotations
 
@@ -7,32 +7,58 @@ import time
 from typing import TYPE_CHECKING
 
 from agent.doctor.facts import FleetFacts
-from agent.errors import AgentError
+from agent.fleet.host import host_of
+from agent.fleet.link import LinkError, NoAnswerError, NobodyError
+from agent.fleet.uplink import dial
 
 if TYPE_CHECKING:
     from agent.config.model import Fleet
+    from agent.fleet.link import Link
 
-LIMIT = 8.0
-"""Seconds for all servers."""
+LIMIT = 6.0
+"""Seconds for all of it."""
+WHO_LIMIT = 1.0
+"""Seconds for whoever has this host's name to say so."""
 
 
-async def reach_broker(fleet: Fleet) -> FleetFacts:
-    """As the agent or hub does it, with its own credentials; raises nothing."""
-    hub = fleet.role == "hub"
+async def look_at_fleet(fleet: Fleet, *, runs: bool) -> FleetFacts | None:
+    """None: no fleet is configured. Raises nothing that an operator would be told of.
+
+    Args:
+        fleet: the section.
+        runs: whether the agent does; it has the name then, or says why not.
+    """
     if not fleet.servers:
-        return FleetFacts(hub=hub)
-    count = len(fleet.servers)
-    began = time.monotonic()
+        return None
+    servers = ", ".join(url.bare for url in fleet.servers)
+    started = time.monotonic()
+    taken, error = False, ""
     try:
-        # Without a fleet nobody needs it.
-        from agent.fleet.nats_link import dial  # noqa: PLC0415
-
         async with asyncio.timeout(LIMIT):
             link = await dial(fleet)
-            took = time.monotonic() - began
-            await link.close()
+            took = time.monotonic() - started
+            try:
+                if not runs and fleet.role == "agent":
+                    taken = await _is_taken(link, fleet)
+            finally:
+                await link.close()
     except TimeoutError:
-        return FleetFacts(hub=hub, servers=count, error=f"no answer within {LIMIT:g} s")
-    except AgentError as error:
-        return FleetFacts(hub=hub, servers=count, error=str(error))
-    return FleetFacts(hub=hub, servers=count, took=took)
+        error = f"{servers}: not signed in within {LIMIT:g} s"
+    except LinkError as failure:
+        error = str(failure)
+    if error:
+        took = time.monotonic() - started
+    return FleetFacts(fleet.role, host_of(fleet), servers, error=error, taken=taken, took=took)
+
+
+async def _is_taken(link: Link, fleet: Fleet) -> bool:
+    # Pydantic's records: where there is a fleet.
+    from agent.fleet import subjects  # noqa: PLC0415 - see above
+    from agent.fleet.words import Who, pack  # noqa: PLC0415 - see above
+
+    subject = subjects.who(host_of(fleet))
+    try:
+        await link.request(subject, pack(Who(instance="doctor")), WHO_LIMIT)
+    except (NobodyError, NoAnswerError):
+        return False
+    return True

@@ -20,7 +20,7 @@ _AGENT = Section("Agent")
 _CONFIG = Section("Configuration")
 SHOWN = 5
 """Lines of one kind; the rest is counted."""
-_SOURCES = (*SourceName, "store", "reload")
+_SOURCES = (*SourceName, "store", "reload", "fleet")
 """What the agent complains of that has a check of its own."""
 TOUCHED = 5.0
 """Seconds that a file may be newer than its loading: an editor, a slow disk."""

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
+EPOCH = "epoch"
+FLEET_ACKED = "fleet_acked"
 
 
 def get(conn: sqlite3.Connection, key: str) -> int:
