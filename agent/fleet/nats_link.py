@@ -15,7 +15,6 @@ import random
 import re
 import secrets
 import socket
-import ssl
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -45,6 +44,7 @@ except ImportError as _missing:
     ) from _missing
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Coroutine, Mapping
     from urllib.parse import ParseResult
 
@@ -151,6 +151,9 @@ class _Socket(TcpTransport):
         """Likewise; nats-py also asks for nothing to be written."""
         if payload:
             self.write(b"".join(payload))
+
+    async def drain(self) -> None:
+        """Wait for nothing: nats-py would, for ever, while the broker is silent. See ROOM."""
 
     @property
     def waiting(self) -> int:

@@ -164,7 +164,10 @@ class Session:
         """See `agent.fleet.claim`."""
         await self._ask_who()
         await self._link.subscribe(subjects.who(self._host), self._on_who)
-        await self._link.subscribe(subjects.beat(self._host), self._on_beat)
+        try:
+            await self._link.subscribe(subjects.beat(self._host), self._on_beat)
+        except LinkError as error:  # permissions without it do, but for rare conflicts of names
+            log.warning("fleet.not_heard", reason=str(error))
         await self._ask_who()
         if self._contested.done():
             raise NameTakenError(self._host)
@@ -290,7 +293,8 @@ class Session:
             window.skip(found.first - 1)
             return True
         for row in found.rows:
-            window.begin(row.stored.id)
+            if not window.begin(row.stored.id):
+                continue
             task = asyncio.ensure_future(self._append_one(window, found.state.epoch, row))
             self._appends.add(task)
             task.add_done_callback(self._appends.discard)

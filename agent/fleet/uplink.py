@@ -22,6 +22,7 @@ from agent.fleet.claim import NameTakenError
 from agent.fleet.host import host_of
 from agent.fleet.link import LinkError
 from agent.fleet.standing import Standing
+from agent.tasks import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,6 +100,8 @@ class Uplink:
         self._stored.set()
         if self._session is not None:
             self._session.log_grew()
+            # The news of its devices came when that was not stored yet, and may be told already.
+            self._session.devices_changed()
 
     def devices_changed(self) -> None:
         """Devices, leases or silences may be others than the last snapshot says."""
@@ -179,6 +182,9 @@ class Uplink:
             await session.run()
         except LinkError as error:
             return error
+        except Exception as error:  # of ours: told, and begun again by `Tasks`
+            standing.lost(f"internal error ({kind_of(error)}): see the log")
+            raise
         finally:
             self._session = None
             await session.close(LAST_WORDS)

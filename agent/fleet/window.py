@@ -42,11 +42,16 @@ class Window:
         """A row was not taken and nothing is under way any more: `resume` after a pause."""
         return self._failed is not None and self.idle
 
-    def begin(self, id_: int) -> None:
-        """That row, the next one, goes now."""
-        assert id_ > self.position
+    def begin(self, id_: int) -> bool:
+        """Whether that row, the next one of those that were read, is to go now.
+
+        While they were read the hub may have got them, or an earlier one may have failed.
+        """
+        if id_ <= self.position or not self.room:
+            return False
         self.position = id_
         self._under_way.add(id_)
+        return True
 
     def skip(self, id_: int) -> None:
         """Nothing is there up to that id (any more)."""
@@ -68,7 +73,6 @@ class Window:
         self._failed = id_ if self._failed is None else min(id_, self._failed)
 
     def resume(self) -> None:
-        """Go on from the first row that was not taken."""
-        assert self.stalled
-        assert self._failed is not None
-        self.position, self._failed = self._failed - 1, None
+        """Go on from the first row that was not taken, if there still is one."""
+        if self._failed is not None and self.idle:
+            self.position, self._failed = self._failed - 1, None

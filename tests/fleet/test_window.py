@@ -20,6 +20,18 @@ def test_rows_go_in_order_as_many_at_a_time_as_there_is_room() -> None:
     assert (window.position, window.room) == (5, 1)
 
 
+def test_rows_that_the_hub_got_while_they_were_read_do_not_go() -> None:
+    window = Window(0, size=2)
+    window.acked(2)
+    assert [window.begin(id_) for id_ in (1, 2, 3, 4, 5)] == [False, False, True, True, False]
+    window.failed(3)
+    assert not window.begin(5)
+    window.done(4)
+    window.acked(3)  # while the next try was waited for
+    window.resume()
+    assert window.position == 4
+
+
 def test_what_the_broker_does_not_take_goes_again_with_all_behind_it() -> None:
     window = Window(0)
     for id_ in (1, 2, 3, 4):
@@ -61,7 +73,7 @@ def test_whatever_happens_every_row_gets_there() -> None:
             if choice < 0.5 and window.room and window.position < newest:
                 id_ = window.position + 1
                 assert id_ not in under_way
-                window.begin(id_)
+                assert window.begin(id_)
                 under_way.append(id_)
                 assert len(under_way) <= size
             elif choice < 0.9 and under_way:
