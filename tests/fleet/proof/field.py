@@ -200,6 +200,6 @@ class Field:
 
 async def _leads(process: AgentProcess) -> bool:
     async with asyncio.timeout(2):
-        _, answer = await process.api("GET", "/v1/status")
-    found: dict[str, Any] = answer.get("fleet") or {}
-    return bool(found.get("active"))
+        _, answer = await process.api("GET", "/v1/hosts")
+    found: dict[str, Any] = answer["hub"]
+    return bool(found["active"] and found["connected"])
