@@ -41,7 +41,10 @@ _FILES = (
         "/etc/device-agent/hub.toml",
         "That of a fleet's hub, device-agent-hub.service; its store: /var/lib/device-agent-hub.",
     ),
-    ("/usr/share/device-agent/nats.conf", "For a fleet's broker, a NATS server; nats-cluster.conf: three."),
+    (
+        "/usr/share/device-agent/nats.conf",
+        "For a fleet's broker, a NATS server; nats-cluster.conf: three.",
+    ),
     ("/var/lib/device-agent", "The store (state.db, state.db-wal) and adb's keys."),
     ("/run/device-agent/control.sock", "The API. For root and the group device-agent."),
     ("/opt/device-agent", "The program with its libraries."),
