@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.polled_source import SourceReport
@@ -75,7 +75,7 @@ class Scene:
     """What a scrape reads: the parts, and what would be dear to ask them once per metric."""
 
     live: Live
-    pipeline: Pipeline
+    pipeline: Tracker
     store: Store
     leases: Leases
     silences: Silences

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller
 
@@ -47,7 +47,7 @@ class Scraper:
     """Reads all parts, and writes what they say in Prometheus's text format."""
 
     live: Live
-    pipeline: Pipeline
+    pipeline: Tracker
     store: Store
     dispatcher: Dispatcher
     leases: Leases
