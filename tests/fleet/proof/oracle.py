@@ -1,9 +1,8 @@
 """What must hold whatever failed: nothing lost, nothing out of order, nothing made up. Pure.
 
-From what the agents' logs say and what the receiver was sent. The hub may do three things of its
-own with what it is told, at times that nobody knows beforehand, and nothing else:
+From what the agents' logs say and what the receiver was sent. The hub tells each transition of a
+phone's log, and may do two things of its own, at times that nobody knows beforehand:
 
-- an unplugged phone that turns up again within `move_hold` calls nobody back;
 - the phones of a host that is lost go offline, with a reason that says so;
 - once that host is heard again, they are what it tells.
 
@@ -129,8 +128,6 @@ def _judge_resident(
     for number, state in enumerate(log):
         ways = _while_lost(ways, last, sent, events)
         after = {way for at in ways for way in _steps(at, state, sent, events)}
-        if state is UNPLUGGED and number + 1 < len(log):
-            after |= ways  # it may be held until the next one
         if not after:
             return _stuck(ways, number, log, sent)
         ways, last = after, state
