@@ -222,9 +222,9 @@ class World:
             elif known.epoch != host.epoch:
                 self.hub.core.hole(name)
             else:
+                known.told_last(len(host.log))
                 for told in host.log[known.cursor :][:3]:
                     self.hub.core.row(told)
-                known.told_last(len(host.log))
             known.served()
             await self.done()
 

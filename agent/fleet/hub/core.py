@@ -145,6 +145,7 @@ class Core:
                 self._say_presence(host, before)
                 self._look_if(host, True)
         self._work.append(self.board.ripe())
+        self._commits.look_at_silences()
 
     def pay(self) -> None:
         """Tell what silences kept back that have ended."""

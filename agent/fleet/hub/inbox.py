@@ -41,7 +41,7 @@ class Box:
     glimpse: Incoming | None = None
     asked: deque[Asked] = field(default_factory=deque)
     working: Iterator[None] | None = None
-    """A snapshot that is half taken: nothing else of the host is, until it is whole."""
+    """An answer that is half taken: nothing else of the host is, until it is whole."""
     came: int = 0
     """Rows that came in, since the start."""
     went: int = 0
