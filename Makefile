@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium test-page screenshots lab \
+.PHONY: help run demo fleet-demo install uninstall deb test coverage test-long test-fleet test-packaging test-appium test-page screenshots lab \
 	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -21,6 +21,9 @@ run: setup ## Set up and run the agent in the foreground (CONFIG=config/agent.to
 demo: setup ## Set up and show simulated phones becoming callbacks
 	$(BIN)/device-agent demo
 
+fleet-demo: setup-dev ## The same of a fleet: three hosts, a broker, a hub, its page (ONCE=1: and end)
+	$(BIN)/python -m tests.fleet.demo $(if $(ONCE),--once)
+
 install: ## With sudo: install or upgrade, and start it under systemd (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/install
 
@@ -30,7 +33,7 @@ uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: thos
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
-SHORT := not long and not packaging and not appium and not lab and not page
+SHORT := not long and not packaging and not appium and not lab and not page and not fleet
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 # Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
@@ -48,6 +51,9 @@ coverage: setup-dev ## The same with every line and branch counted, in the agent
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long
+
+test-fleet: setup-dev ## A fleet of processes under every fault, five minutes of it (docs/fleet.md)
+	$(BIN)/pytest -n 0 -m fleet tests/fleet
 
 test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
 	$(BIN)/pytest -n 2 --dist loadfile -m packaging

@@ -46,10 +46,10 @@ _NO_JETSTREAM: Final = (
 
 
 class RefusedError(LinkError):
-    """JetStream answered with an error; `code` says which."""
+    """JetStream answered with an error; `number` says which, by JetStream."""
 
     def __init__(self, what: str, code: int, description: str) -> None:
-        self.code = code
+        self.number = code
         hint = _HINTS.get(code, "")
         super().__init__(f"{what}: {printable(description, 300)}" + (f"; {hint}" if hint else ""))
 
@@ -111,7 +111,7 @@ class JetStream:
         try:
             found = (await self.info(name)).get("config") or {}
         except RefusedError as error:
-            if error.code != NO_STREAM:
+            if error.number != NO_STREAM:
                 raise
             await self._with_replicas("CREATE", {**config, "num_replicas": REPLICAS}, 1)
             return
@@ -126,7 +126,7 @@ class JetStream:
         try:
             await self.call(what, f"STREAM.{verb}.{name}", config)
         except RefusedError as error:
-            if error.code not in _TOO_FEW_SERVERS or config["num_replicas"] == fallback:
+            if error.number not in _TOO_FEW_SERVERS or config["num_replicas"] == fallback:
                 raise
             await self.call(what, f"STREAM.{verb}.{name}", {**config, "num_replicas": fallback})
 
@@ -138,7 +138,7 @@ class JetStream:
                 what, f"STREAM.MSG.GET.KV_{bucket}", {"last_by_subj": kv(bucket, key)}
             )
         except RefusedError as error:
-            if error.code == NO_MESSAGE:
+            if error.number == NO_MESSAGE:
                 return None, 0
             raise
         try:
@@ -157,7 +157,7 @@ class JetStream:
         try:
             return await self.put_in(what, kv(bucket, key), value, headers)
         except RefusedError as error:
-            if error.code != _OTHER_REVISION:
+            if error.number != _OTHER_REVISION:
                 raise
         if revision == 0:
             # An operator may have deleted it: what then is there has a revision, and no value.

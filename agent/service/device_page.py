@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agent.model import Sighting
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
-    from agent.service.leases import LeaseDesk
+    from agent.service.leases import LeasesServed
     from agent.store import Store, StoredTransition
     from agent.track.tracker import Tracker
     from agent.track.views import Grounds
@@ -125,7 +125,7 @@ class DevicePage:
         pipeline: Tracker,
         store: Store,
         devices: Devices,
-        leases: LeaseDesk,
+        leases: LeasesServed,
         deliveries: Deliveries,
     ) -> None:
         self._pipeline = pipeline

@@ -55,15 +55,19 @@ class Selection:
     udids: frozenset[str] = frozenset()
     platforms: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+    """As their views name them: "", this one."""
 
     def fits(self, udid: str, view: DeviceView | None) -> bool:
         """Whether that device is meant; one that is no longer known only by its UDID."""
         if self.udids and udid not in self.udids:
             return False
         if view is None:
-            return not (self.platforms or self.tags)
-        return (not self.platforms or view.platform in self.platforms) and (
-            not self.tags or not self.tags.isdisjoint(view.tags)
+            return not (self.platforms or self.tags or self.hosts)
+        return (
+            (not self.platforms or view.platform in self.platforms)
+            and (not self.tags or not self.tags.isdisjoint(view.tags))
+            and (not self.hosts or view.host in self.hosts)
         )
 
 

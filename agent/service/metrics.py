@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from agent.deliver.stats import WebhookFigures, WebhookStats
     from agent.fleet.hub.status import HostStatus, HubStatus
+    from agent.fleet.standing import FleetStatus
     from agent.histogram import Tally
     from agent.service.attempts import Attempts
     from agent.service.health import Health
@@ -81,6 +82,8 @@ class Scene:
     leases: Leases
     silences: Silences
     health: Health
+    fleet: FleetStatus | None
+    """None: this agent is in no fleet."""
     hosts: Hosts
     sessions: Sessions
     attempts: Attempts
@@ -195,6 +198,18 @@ def _targets(scene: Scene) -> Iterable[Reading]:
 def _in_use(scene: Scene) -> Iterable[Reading]:
     for source in scene.usage:
         yield (source.source,), sum(target.sessions for target in source.targets)
+
+
+def _fleet(
+    kind: Kind, name: str, text: str, read: Callable[[FleetStatus, Scene], Value | None]
+) -> Metric:
+    """Of an agent that is in one; None: it has none now."""
+
+    def read_one(scene: Scene) -> Iterable[Reading]:
+        value = None if scene.fleet is None else read(scene.fleet, scene)
+        return [] if value is None else [((), value)]
+
+    return Metric(kind, f"{_PREFIX}fleet_{name}", text, (), read_one)
 
 
 def _hub(kind: Kind, name: str, text: str, read: Callable[[HubStatus], Value]) -> Metric:
@@ -467,6 +482,51 @@ METRICS = (
         "store_free_bytes",
         "What is free on the store's file system; likewise.",
         lambda scene: scene.store.figures.free,
+    ),
+    # --- the fleet
+    _fleet(
+        "gauge",
+        "connected",
+        "1 while the fleet's broker is reached and this agent has its name; none of these where "
+        "it is in no fleet.",
+        lambda fleet, _: fleet.connected,
+    ),
+    _fleet(
+        "gauge",
+        "unacked_transitions",
+        "Transitions that wait here until a hub has stored them.",
+        lambda fleet, _: fleet.unacked,
+    ),
+    _fleet(
+        "gauge",
+        "last_ack_age_seconds",
+        "Since a hub last acknowledged any; none before the first time.",
+        lambda fleet, scene: _age(scene.now_ms, fleet.acked_ms) if fleet.acked_ms else None,
+    ),
+    _fleet(
+        "gauge",
+        "snapshot_bytes",
+        "Size of the last snapshot as it was sent; the broker takes 1 MB, unless it is told more.",
+        lambda fleet, _: fleet.snapshot_bytes,
+    ),
+    _fleet(
+        "counter",
+        "reconnects",
+        "Connections to the fleet's broker but for the first.",
+        lambda fleet, _: fleet.reconnects,
+    ),
+    _fleet(
+        "counter",
+        "bad_messages",
+        "Messages from the broker that were none of ours.",
+        lambda fleet, _: fleet.bad_messages,
+    ),
+    _fleet(
+        "counter",
+        "lost_transitions",
+        "Transitions that were deleted by age although no hub had acknowledged them: more than a "
+        "million waited.",
+        lambda _, scene: scene.store.figures.untold,
     ),
     # --- a hub and its hosts
     _hub("gauge", "connected", "1 while a hub reaches its broker.", lambda hub: hub.connected),

@@ -107,6 +107,7 @@ class Scraper:
             leases=self.leases,
             silences=self.silences,
             health=self.health,
+            fleet=self.health.fleet,
             hosts=self.hosts,
             sessions=self.sessions,
             attempts=self.attempts,

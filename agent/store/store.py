@@ -13,8 +13,10 @@ from agent.store.tables.backlog import Backlog
 from agent.store.tables.callbacks import Callbacks
 from agent.store.tables.deliveries import Deliveries
 from agent.store.tables.devices import Devices
+from agent.store.tables.elsewhere import Elsewhere
 from agent.store.tables.fleet import Fleet
 from agent.store.tables.leases import Leases
+from agent.store.tables.log import Log
 from agent.store.tables.silences import Silences
 from agent.store.tables.transitions import Transitions
 from agent.store.tables.webhooks import Webhooks
@@ -48,6 +50,8 @@ class StoreFigures:
     """Bytes of the store's files, measured within the last minute."""
     free: int
     """Bytes that are free on their file system for the agent's user, measured likewise."""
+    untold: int
+    """Transitions deleted by age that the fleet's hub never acknowledged."""
 
 
 class Store:
@@ -89,6 +93,7 @@ class Store:
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
         self.transitions = Transitions(calls)
+        self.log = Log(calls)
         self.callbacks = Callbacks(calls, self.backlog, clock)
         self.attempts = Attempts(calls)
         self.deliveries = Deliveries(calls, self.backlog)
@@ -96,6 +101,7 @@ class Store:
         self.leases = Leases(calls)
         self.silences = Silences(calls)
         self.fleet = Fleet(calls)
+        self.elsewhere = Elsewhere(calls, self.backlog, clock)
 
     @classmethod
     def open(
@@ -161,6 +167,7 @@ class Store:
             failures=writer.failures,
             size=writer.space.used,
             free=writer.space.free,
+            untold=writer.untold,
         )
 
     def record(

@@ -20,7 +20,7 @@ from agent.fleet.hub.pipeline import Ears, FleetPipeline
 from agent.fleet.hub.stored import read
 from agent.fleet.nats_link import dial
 from agent.store import DeliveryQuery
-from tests.fleet.agent_side import AgentSide
+from tests.fleet.host_side import AgentSide
 from tests.fleet.world import CONFIG, OFFLINE, ONLINE, UNPLUGGED, UTILIZING, SimHost
 from tests.kit.broker import BUNDLED, Broker, packaged
 from tests.kit.store import open_store
@@ -60,6 +60,11 @@ class Side:
             and (mark.epoch, mark.cursor) == (each.host.epoch, len(each.host.log))
             for each in agents
         )
+
+
+async def _alone(_link: Link) -> None:
+    """No other hub is there."""
+    await asyncio.Event().wait()
 
 
 @asynccontextmanager
@@ -108,6 +113,7 @@ async def hub(
         kept.position,
         LoopClock(),
         lambda: active,
+        _alone,
         beat_every=0.1,
     )
     side = Side(pipeline, intake, store, sent)

@@ -713,6 +713,56 @@ async def test_what_is_appended_outlives_its_leader(cluster: Cluster) -> None:
         assert heard.bodies == [b"%d" % number for number in range(60)]
 
 
+async def test_copies_are_made_up_for(cluster: Cluster) -> None:
+    """A stream that is made while a server is away is there at once, and on all three later."""
+    cluster["n3"].kill()
+    async with linked(cluster["n1"].url) as link:
+
+        async def make() -> int:
+            await link.make_stream(STREAM)
+            info = await api(link, f"STREAM.INFO.{STREAM.name}")
+            return int(info["config"]["num_replicas"])
+
+        async with asyncio.timeout(2 * LIMIT):
+            while True:
+                try:
+                    assert await make() in {1, 3}
+                except LinkError:  # it may have been the leader
+                    await asyncio.sleep(0.05)
+                else:
+                    break
+        assert await link.append("da.v1.t.a", b"1", "a:1:1") == 1
+        await cluster["n3"].start()
+        await cluster.ready()
+        assert await make() == 3
+        assert (await link.last_number(STREAM.name))[1] == 1
+
+
+async def test_what_does_not_follow_leaves_nothing(serve: Serve) -> None:
+    server = await serve(
+        more=(
+            "authorization {\n  users: [\n    {user: u, password: p, permissions: {\n"
+            '      publish: {deny: ["$JS.API.CONSUMER.>"]}\n'
+            "    }}\n  ]\n}"
+        )
+    )
+    async with linked(f"nats://u:p@127.0.0.1:{server.port}") as link:
+
+        async def subscriptions() -> int:
+            (connection,) = (await server.ask("/connz"))["connections"]
+            return int(connection["subscriptions"])
+
+        before = await subscriptions()
+        await link.make_stream(STREAM)
+        for name in [STREAM.name, "NONE"] * 10:
+            with pytest.raises(LinkError):
+                await link.follow(name, "da.v1.t.*", 0, Heard())
+        await link.subscribe("da.v1.hb.a", Heard())
+        async with asyncio.timeout(LIMIT):
+            while await subscriptions() != before + 1:  # noqa: ASYNC110 - the server tells nobody
+                await asyncio.sleep(0.01)
+
+
 def test_it_says_what_to_install(tmp_path: Path) -> None:
     """Without nats-py."""
     code = (

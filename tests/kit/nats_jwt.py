@@ -33,12 +33,12 @@ class Key:
 
     @property
     def public(self) -> str:
-        """As NATS writes it: O…, A…, U…"""
+        """As NATS writes it, with O, A or U before it."""
         return _b32(bytes([self.kind]) + self.private.public_key().public_bytes_raw())
 
     @property
     def seed(self) -> str:
-        """Likewise: SU…"""
+        """Likewise, with S before that."""
         return _b32(
             bytes([_SEED | self.kind >> 5, (self.kind & 31) << 3])
             + self.private.private_bytes_raw()
@@ -66,7 +66,7 @@ class Operator:
     def __init__(self) -> None:
         self._key, self._account, self._system = Key(OPERATOR), Key(ACCOUNT), Key(ACCOUNT)
         limits = {"subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1}
-        limits |= {"wildcards": True, "conn": -1, "leaf": -1}  # type: ignore[dict-item] # so it is
+        limits |= {"wildcards": True, "conn": -1, "leaf": -1}
         claims = {"type": "account", "default_permissions": {"pub": {}, "sub": {}}}
         kept = {"mem_storage": -1, "disk_storage": -1, "streams": -1, "consumer": -1}
         account = self._key.issue(self._account, "lab", {**claims, "limits": {**limits, **kept}})

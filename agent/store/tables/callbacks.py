@@ -79,7 +79,9 @@ WHERE callbacks.id = new.column1 AND message_id = new.column2 AND +callbacks.sta
 _KNOWN: Final = "SELECT message_id FROM callbacks WHERE message_id IN ({marks})"
 _KNOWN_AT_ONCE: Final = 500
 _FINISH: Final = """
-UPDATE callbacks SET attempts = attempts + 1, state = ?3, due_ms = ?4, finished_ms = ?5
+UPDATE callbacks
+SET attempts = attempts + 1, due_ms = ?4, finished_ms = ?5,
+    state = CASE state WHEN 'delivered' THEN state ELSE ?3 END
 WHERE id = ?1 AND message_id = ?2
 """
 _COUNT_ATTEMPT: Final = (
@@ -92,7 +94,7 @@ WHERE id IN (
     SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3 AND id < (
         SELECT max(id) FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3
     ) ORDER BY id LIMIT ?4
-)
+) RETURNING message_id
 """
 EXPIRE: Final = """
 DELETE FROM callbacks WHERE id IN (
@@ -142,17 +144,18 @@ class Callbacks:
             partial(self._backlog.move, callback.webhook_id),
         )
 
-    def supersede(self, webhook_id: int, udid: str) -> asyncio.Future[int]:
-        """Cancel what one lane has pending, but for its newest; returns how many callbacks.
+    def supersede(self, webhook_id: int, udid: str) -> asyncio.Future[list[str]]:
+        """Cancel what one lane has pending, but for its newest; returns their message ids.
 
         At most a few thousand at once: to be asked for until nothing older is left.
         """
         now = self._clock.wall_ms()
 
-        def change(conn: sqlite3.Connection) -> int:
-            return conn.execute(SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS)).rowcount
+        def change(conn: sqlite3.Connection) -> list[str]:
+            rows = conn.execute(SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS))
+            return [message_id for (message_id,) in rows]
 
-        return self._access.change(change, lambda count: self._backlog.move(webhook_id, -count))
+        return self._access.change(change, lambda ids: self._backlog.move(webhook_id, -len(ids)))
 
 
 @dataclass(slots=True, eq=False)
