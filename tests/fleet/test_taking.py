@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from agent.errors import StoreError
 from agent.fleet import subjects
 from agent.fleet.hub.complaints import Complaints
 from agent.fleet.hub.hosts import Need
@@ -18,11 +17,7 @@ from agent.fleet.words import Word, pack
 from tests.fleet.world import OFFLINE, ONLINE, UNPLUGGED, UTILIZING, World
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from agent.fleet.hub.complaints import Complaints as Heard
-    from agent.model import Callback
-    from agent.store import FleetRow, Record
 
 
 def message(subject: str, word: Word | bytes, number: int = 0) -> Incoming:
@@ -120,6 +115,48 @@ async def test_what_ripens_waits_for_what_had_come(taker: Taker) -> None:
     assert (world.story("p"), world.owner("p")) == ([ONLINE], "B")
 
 
+async def test_a_disk_that_hung_makes_nobody_lost(taker: Taker) -> None:
+    """Nothing was taken for long, heartbeats neither; the hub heard itself all the time."""
+    world = taker.world
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    for _ in range(300):
+        world.clock.advance(2.0)
+        world.hub.seen.heard(world.clock.now, world.clock.now)
+        taker.taking.heard()
+        for name, host in world.hosts.items():
+            taker.inbox.beat(name, message(subjects.beat(name), host.beat))
+    await taker.all()
+    assert world.story("p") == [ONLINE]
+
+
+async def test_a_snapshot_that_is_half_taken_is_not_gone_by(taker: Taker) -> None:
+    """What is not told anew yet is old; and where the hub ends there, it is taken again."""
+    world = taker.world
+    host = world.hosts["A"]
+    for udid in "pq":
+        host.move(udid, ONLINE)
+    await world.flow()
+    host.cut = True
+    await world.wait(120)
+    assert (world.state("p"), world.state("q")) == (OFFLINE, OFFLINE)
+    host.move("p", UTILIZING)
+    host.move("q", OFFLINE)
+    host.begin_anew(empty=False)
+    world.hub.core.beat(host.beat)
+    steps = world.hub.core.whole(host.snapshot)
+    next(steps)
+    await world.done()
+    assert (world.story("p"), world.story("q")) == ([ONLINE, OFFLINE, UTILIZING], [ONLINE, OFFLINE])
+    assert world.hub.durable["A"].epoch != host.epoch
+    await world.restart()
+    host.cut = False
+    world.hear_itself()
+    await world.beat()
+    assert (world.story("p"), world.story("q")) == ([ONLINE, OFFLINE, UTILIZING], [ONLINE, OFFLINE])
+    assert world.hub.durable["A"].epoch == host.epoch
+
+
 async def test_the_stream_counts_as_read_to_before_the_first_that_waits(taker: Taker) -> None:
     host = taker.world.hosts["A"]
     for state in (ONLINE, OFFLINE, UTILIZING):
@@ -156,21 +193,15 @@ async def test_an_answer_is_taken_before_what_comes_behind_it(taker: Taker) -> N
     assert (taker.world.story("p"), taker.served) == ([ONLINE, OFFLINE, UTILIZING], ["A"])
 
 
-async def test_what_the_store_refuses_is_asked_for_anew(
-    taker: Taker, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_what_the_store_refuses_is_asked_for_anew(taker: Taker) -> None:
     world = taker.world
     host = world.hosts["A"]
     host.move("p", ONLINE)
     await world.flow()
-
-    async def refuse(_rows: Sequence[FleetRow], _records: Sequence[Record]) -> tuple[Callback, ...]:
-        raise StoreError("the store refused the change: so")
-
     host.move("p", OFFLINE)
-    with monkeypatch.context() as patch:
-        patch.setattr(world.store, "take", refuse)
-        await world.flow()
+    world.store.refuses = True
+    await world.flow()
+    world.store.refuses = False
     assert world.hub.commits.counts.lost == 1
     assert world.hub.durable["A"].cursor == 1
     assert world.hub.core.hosts["A"].need is Need.SNAPSHOT

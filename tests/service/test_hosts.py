@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
+import click
 import pytest
 
+from agent.cli.hosts import complaint, table
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.status import HostStatus, HubStatus
 from agent.model import DeviceState
@@ -78,29 +80,21 @@ def test_metrics() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hub", "code", "said"),
+    ("hub", "said"),
     [
-        (HUB, 0, ""),
-        (replace(HUB, active=False), 0, "this hub is a standby"),
-        (replace(HUB, blind=True, reason="refused"), 1, "the hub is blind, and decides nothing: r"),
-        (None, 1, "this agent is no hub"),
+        (HUB, ""),
+        (replace(HUB, active=False), "this hub is a standby: another one sends the callbacks"),
+        (replace(HUB, blind=True, reason="so"), "the hub is blind, and decides nothing: so"),
+        (None, 'this agent is no hub: [fleet] role = "hub" makes one'),
     ],
 )
-def test_the_command(
-    hub: HubStatus | None,
-    code: int,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    from agent.cli import hosts  # noqa: PLC0415 - as the command is loaded
+def test_what_is_said_of_the_hub(hub: HubStatus | None, said: str) -> None:
+    assert complaint(Hosts(None if hub is None else Fleet(hub)).rows()["hub"]) == said
 
-    answer = Hosts(None if hub is None else Fleet(hub)).rows()
-    monkeypatch.setattr(hosts, "ask", lambda *_: answer)
-    with pytest.raises(SystemExit) as caught:
-        hosts.command.main([], standalone_mode=True)
-    out, err = capsys.readouterr()
-    assert (caught.value.code, err.startswith(said), bool(err)) == (code, True, bool(said))
-    if hub is not None:
-        assert out.splitlines()[1].split() == ["A", "alive", "1", "s", "ago", "4", "3", "1.0"]
-        assert "\x1b[31m" not in out
+
+def test_the_table() -> None:
+    made = table(Hosts(Fleet()).rows()["hosts"])
+    first, second = made.splitlines()[1:]
+    assert click.unstyle(first).split() == ["A", "alive", "1", "s", "ago", "4", "3", "1.0"]
+    assert second.endswith("host B is lost: ?[31m")
+    assert table([]) == "no hosts"

@@ -130,11 +130,15 @@ class Host:
             self.caught_up, self.ends = False, beat.last
         self._look()
 
-    def begin(self, epoch: int, through: int) -> None:
-        """Its snapshot is taken: the log goes on behind that."""
+    def opened(self, epoch: int) -> None:
+        """Its snapshot is begun with: it is of that log, of which nothing counts as taken yet."""
         if epoch != self.epoch:
-            self.last = through
-        self.epoch, self.cursor = epoch, through
+            self.epoch, self.last = epoch, 0
+        self.caught_up, self.need = False, Need.SNAPSHOT
+
+    def begin(self, through: int) -> None:
+        """Its snapshot is taken: the log goes on behind that."""
+        self.cursor = through
         self.last = max(self.last, through)
         self._cursor_then = self._last_then = 0
         self._unsure = False

@@ -149,6 +149,13 @@ class Inbox:
         waiting = [box.rows[0].sequence for box in self.boxes.values() if box.rows]
         return min([newest, *(number - 1 for number in waiting)])
 
+    def beats(self) -> Iterator[tuple[str, Incoming]]:
+        """Take all heartbeats that wait."""
+        for host, box in self.boxes.items():
+            if (beat := box.beat) is not None:
+                box.beat = None
+                yield host, beat
+
     def watermarks(self) -> dict[str, int]:
         """How many rows of each host have come, of those that some wait."""
         return {host: box.came for host, box in self.boxes.items() if box.rows}

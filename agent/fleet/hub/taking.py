@@ -72,6 +72,8 @@ class Taking:
     def _step(self, end: float) -> bool:
         if self._tick is not None and self._inbox.passed(self._tick):
             self._tick = None
+            for name, beat in self._inbox.beats():
+                self._beat(name, beat)  # however long nothing was taken, who lives is not lost
             self._core.tick()
             return True
         if self._core.do():
