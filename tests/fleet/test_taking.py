@@ -11,6 +11,7 @@ from agent.fleet import subjects
 from agent.fleet.hub.complaints import Complaints
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.inbox import BYTES, ROWS, Asked, Inbox
+from agent.fleet.hub.stored import read
 from agent.fleet.hub.taking import TURN, Taking
 from agent.fleet.link import Incoming
 from agent.fleet.words import Word, pack
@@ -146,6 +147,7 @@ async def test_a_snapshot_that_is_half_taken_is_not_gone_by(taker: Taker) -> Non
     world.hub.core.beat(host.beat)
     steps = world.hub.core.whole(host.snapshot)
     next(steps)
+    world.hub.core.beat(host.beat)
     await world.done()
     assert (world.story("p"), world.story("q")) == ([ONLINE, OFFLINE, UTILIZING], [ONLINE, OFFLINE])
     assert world.hub.durable["A"].epoch != host.epoch
@@ -208,6 +210,8 @@ async def test_what_the_store_refuses_is_asked_for_anew(taker: Taker) -> None:
     await world.serve("A")
     assert world.hub.durable["A"].cursor == 2
     assert world.state("p") is OFFLINE
+    (told,) = read(world.store.rows.values()).told
+    assert told.device.event == 2
 
 
 async def test_a_store_that_was_made_anew_is_given_all(taker: Taker) -> None:
