@@ -3,7 +3,8 @@
 Starting Python and importing the agent takes half a second of CPU; the tests do it hundreds of
 times. Here one process per test worker imports it, and forks for each command that is asked for.
 What comes of it is a process like any other: its own pid, streams, environment, directory, signals
-and exit code. What Python reads as it starts (and what is imported first) is not tried that way:
+and exit code; it waits for its threads and clears up as Python does, up to the taking apart of
+modules. What Python reads as it starts (and what is imported first) is not tried that way:
 `may_be_warm` sends those commands to the installed script, and so does COLD=1 in the environment.
 A process that forks can be started with variables for Python itself (`started`); there is then one
 for each set of them. The packages' tests start the script, and so do some of the terminals'.
