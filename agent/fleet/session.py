@@ -48,7 +48,7 @@ BEAT_EVERY: Final = 5.0
 SNAPSHOT_EVERY: Final = 1.0
 """Seconds between two snapshots, at least."""
 SNAPSHOT_SHARE: Final = 0.05
-"""Of the time for making them, about: where thousands of phones change on and on, they are fewer."""
+"""Of all time, for making them: where thousands of phones change on and on, they are fewer."""
 SNAPSHOT_LATEST: Final = 5.0
 """Seconds between two snapshots, at most, for that."""
 ACK_EVERY: Final = 0.2
