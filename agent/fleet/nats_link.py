@@ -290,7 +290,6 @@ class NatsWire:
         self._transport = transport
         self._where = where
         self._inbox = f"{inbox}.{secrets.token_hex(12)}"
-        self._inboxes = 0
         self._asked: dict[str, tuple[str, asyncio.Future[Raw]]] = {}
         self._refused: dict[str, None] = {}
         self._lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -307,19 +306,22 @@ class NatsWire:
 
     async def on_error(self, error: Exception) -> None:
         """Of nats-py: whatever it has to complain of."""
+        if isinstance(error, nats.errors.SlowConsumerError):
+            self._tell("fleet.too_slow", f"messages on {printable(error.subject, 200)} are lost")
         match = _REFUSED.search(str(error).lower())
         if match is None:
             return  # it ends the connection, and is told then
         kind, subject = match.groups()
-        reason = self._not_allowed(kind, subject)
-        asking = [each for of, each in self._asked.values() if of.lower() == subject]
-        for each in asking:
-            if not each.done():
-                each.set_exception(LinkError(reason))
         if kind == "subscription":
             self._refused[subject] = None
-        elif not asking:
-            self._tell("fleet.not_allowed", reason)
+            return
+        # nats-py made small letters of it.
+        asking = [each for each in self._asked.values() if each[0].lower() == subject]
+        for full, future in asking:
+            if not future.done():
+                future.set_exception(LinkError(self._not_allowed(kind, full)))
+        if not asking:
+            self._tell("fleet.not_allowed", self._not_allowed(kind, subject))
 
     def _not_allowed(self, kind: str, subject: str) -> str:
         verb = "publish to" if kind == "publish" else "subscribe to"
@@ -383,8 +385,7 @@ class NatsWire:
 
     def new_inbox(self) -> str:
         """A subject below our own, which the broker need not let others hear."""
-        self._inboxes += 1
-        return f"{self._inbox}.{self._inboxes}"
+        return f"{self._inbox}.{secrets.token_hex(8)}"
 
     async def send(
         self, subject: str, body: bytes, reply: str = "", headers: Mapping[str, str] | None = None
@@ -407,8 +408,8 @@ class NatsWire:
         self, subject: str, body: bytes, limit: float, headers: Mapping[str, str] | None = None
     ) -> Raw:
         """Send it, and wait for the first answer."""
-        self._inboxes += 1
-        token = str(self._inboxes)
+        # Who was asked one thing knows of no other: agents may publish to inboxes of hubs.
+        token = secrets.token_hex(8)
         future: asyncio.Future[Raw] = asyncio.get_running_loop().create_future()
         self._asked[token] = subject, future
         try:

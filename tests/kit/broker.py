@@ -61,10 +61,10 @@ class Broker:
         more: further text of its configuration (TLS, users, …).
         name: its name.
         cluster: text of its `cluster` section.
-        size: how many servers that has.
+        size: how many servers it is one of.
         jetstream: whether it keeps anything.
-        config: a whole configuration instead of all that; `more`, `cluster` and `jetstream` are not
-            looked at. `{port}`, `{monitor}` and `{store}` in it are replaced.
+        config: a whole configuration instead of what all that comes to. In it `{port}`, `{monitor}`
+            and `{store}` are replaced.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Broker:
     def launch(self) -> None:
         """Start it, without waiting until it is ready."""
         assert not self.running, "it runs already"
-        path = self.place / "nats.conf"
+        path = self.place / "server.conf"
         path.write_text(self.config())
         with (self.place / "log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -171,7 +171,7 @@ class Broker:
         try:
             if (await self.ask("/healthz")).get("status") != "ok":
                 return False
-            if self._cluster and self._jetstream:
+            if self._size > 1 and self._jetstream:
                 meta = (await self.ask("/jsz")).get("meta_cluster") or {}
                 if not meta.get("leader") or meta.get("cluster_size", 0) < self._size:
                     return False
