@@ -211,6 +211,12 @@ class BusyError(AgentError):
     code = "busy"
 
 
+class HostUnreachableError(AgentError):
+    """A host of the fleet was to do something and does not answer; the message names it."""
+
+    code = "host_unreachable"
+
+
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""
 

@@ -26,10 +26,18 @@ class DeviceList(TypedDict):
     devices: list[DeviceRow]
 
 
-@routes.add(Route("GET", "/v1/devices", everything=True))
+class DeviceFilters(TypedDict, total=False):
+    """Which devices are listed."""
+
+    host: list[str]
+    """Only devices of this host; repeatable."""
+
+
+@routes.add(Route("GET", "/v1/devices", query=DeviceFilters, everything=True))
 async def list_devices(request: web.Request) -> DeviceList:
     """All devices, by UDID."""
-    return {"devices": request.app[SERVICES].devices.rows()}
+    rows, hosts = request.app[SERVICES].devices.rows(), request.query.getall("host", ())
+    return {"devices": [row for row in rows if row["host"] in hosts] if hosts else rows}
 
 
 @routes.add(

@@ -47,6 +47,8 @@ class EventFilters(TypedDict, total=False):
     """Only this platform; repeatable."""
     tag: list[str]
     """Only devices that bear this tag; repeatable."""
+    host: list[str]
+    """Only devices of this host; repeatable."""
     last_event_id: MessageId
     """As the header, for clients that cannot set it."""
 
@@ -174,10 +176,14 @@ def _selection(request: web.Request) -> Selection:
     for platform in query.getall("platform", ()):
         if platform not in set(Platform):
             raise BadRequestError(f"no platform {platform!r}: {', '.join(Platform)}")
+    hosts = set(query.getall("host", ()))
+    if devices.host in hosts:
+        hosts.add("")
     return Selection(
         frozenset(devices.udid(text) for text in query.getall("device", ())),
         frozenset(query.getall("platform", ())),
         frozenset(query.getall("tag", ())),
+        frozenset(hosts),
     )
 
 

@@ -64,8 +64,15 @@ class PlatformWish(_Wish):
 class HubWish(_Wish):
     """What hangs on a hub or a port, and what is plugged in there meanwhile."""
 
-    hub: Annotated[str, Also(pattern="^((usb)?[0-9]{1,4}|[0-9]{1,4}-[0-9]{1,3}([.][0-9]{1,3})*)$")]
-    """Its port path as devices show it, `1-4.2`; a bus, `usb1`."""
+    hub: Annotated[
+        str,
+        Also(
+            pattern="^([A-Za-z0-9_-]{1,63}/)?"
+            "((usb)?[0-9]{1,4}|[0-9]{1,4}-[0-9]{1,3}([.][0-9]{1,3})*)$"
+        ),
+    ]
+    """Its port path as devices show it, `1-4.2`; a bus, `usb1`. At a fleet's hub behind its host:
+    `rack-3/1-4.2`."""
 
 
 class AllWish(_Wish):

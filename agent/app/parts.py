@@ -20,6 +20,7 @@ from agent.service.devices import Devices
 from agent.service.doctor import Doctor
 from agent.service.events import Events
 from agent.service.health import Health
+from agent.service.hosts import Hosts
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.ports import Ports
 from agent.service.scrape import Scraper
@@ -187,6 +188,7 @@ def build(
         partial(subscribers.publish, Topic.FLEET),
     )
     health = Health(pipeline, store, poller, silences, lambda: uplink.status, tasks, clock, host)
+    hosts = Hosts(None)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
     services = Services(
@@ -194,6 +196,7 @@ def build(
         devices=devices,
         device_page=DevicePage(pipeline, store, devices, desk, deliveries),
         ports=Ports(pipeline, sources, host),
+        hosts=hosts,
         events=Events(pipeline, store, host, silence_desk.rows),
         webhooks=Webhooks(live, dispatcher, store.backlog, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
@@ -211,6 +214,7 @@ def build(
             silences=silences,
             poller=poller,
             health=health,
+            hosts=hosts,
             sessions=sessions,
             attempts=attempts,
             clock=clock,

@@ -197,6 +197,24 @@ class Done(Word):
     hub: str
     delivered: _Texts = ()
     dead: _Texts = ()
+    cancelled: _Texts = ()
+    """A newer one of the same device and webhook went out in their place."""
+
+
+class Leading(Word):
+    """Of the key `subjects.LEADER`: who sends. Each value ever set is another one."""
+
+    hub: str
+    instance: str
+    """Random, of the process."""
+    term: _Number
+    """Counts leaders."""
+    beat: _Number
+    """Counts what this instance has tried to set."""
+    place: str = ""
+    """Where its store is; see `agent.fleet.hub.leadership`."""
+    released: bool = False
+    """It has left: nobody needs to wait."""
 
 
 class HubBeat(Word):

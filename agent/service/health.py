@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from agent.fleet.standing import FleetStatus
     from agent.store import Store
     from agent.tasks import Tasks
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
@@ -136,7 +136,7 @@ class Health:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         poller: Poller,
         silences: Silences,
@@ -259,6 +259,7 @@ class Health:
             problems.append(f"fleet: {fleet.problem}")
         if not self.reloaded.ok:
             problems.append(self.reloaded.problem())
+        problems += self._pipeline.problems
         problems += self._tasks.problems
         return problems
 

@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.deliver.stats import WebhookFigures, WebhookStats
+    from agent.fleet.hub.status import HostStatus, HubStatus
     from agent.fleet.standing import FleetStatus
     from agent.histogram import Tally
     from agent.service.attempts import Attempts
     from agent.service.health import Health
+    from agent.service.hosts import Hosts
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.polled_source import SourceReport
@@ -75,13 +77,14 @@ class Scene:
     """What a scrape reads: the parts, and what would be dear to ask them once per metric."""
 
     live: Live
-    pipeline: Pipeline
+    pipeline: Tracker
     store: Store
     leases: Leases
     silences: Silences
     health: Health
     fleet: FleetStatus | None
     """None: this agent is in no fleet."""
+    hosts: Hosts
     sessions: Sessions
     attempts: Attempts
     now_ms: int
@@ -207,6 +210,35 @@ def _fleet(
         return [] if value is None else [((), value)]
 
     return Metric(kind, f"{_PREFIX}fleet_{name}", text, (), read_one)
+
+
+def _hub(kind: Kind, name: str, text: str, read: Callable[[HubStatus], Value]) -> Metric:
+    """Of a hub alone."""
+
+    def read_one(scene: Scene) -> Iterable[Reading]:
+        hub = scene.hosts.hub
+        return [] if hub is None else [((), read(hub))]
+
+    return Metric(kind, f"{_PREFIX}hub_{name}", text, (), read_one)
+
+
+def _host(name: str, text: str, read: Callable[[HostStatus], Value | None]) -> Metric:
+    """Of each host that a hub follows; None: it has none now."""
+
+    def read_all(scene: Scene) -> Iterable[Reading]:
+        for host in scene.hosts.all():
+            value = read(host)
+            if value is not None:
+                yield (host.host,), value
+
+    return Metric("gauge", f"{_PREFIX}host_{name}", text, ("host",), read_all)
+
+
+def _host_devices(scene: Scene) -> Iterable[Reading]:
+    devices = scene.hosts.devices()
+    for host in scene.hosts.all():
+        for state in DeviceState:
+            yield (host.host, str(state)), devices.get((host.host, state), 0)
 
 
 def _hook_state(hook: Hook) -> str:
@@ -495,6 +527,56 @@ METRICS = (
         "Transitions that were deleted by age although no hub had acknowledged them: more than a "
         "million waited.",
         lambda _, scene: scene.store.figures.untold,
+    ),
+    # --- a hub and its hosts
+    _hub("gauge", "connected", "1 while a hub reaches its broker.", lambda hub: hub.connected),
+    _hub(
+        "gauge",
+        "blind",
+        "1 while a hub does not hear itself through the broker, and decides nothing.",
+        lambda hub: hub.blind,
+    ),
+    _hub(
+        "gauge",
+        "active",
+        "1 where a hub sends callbacks, 0 where it is a standby.",
+        lambda hub: hub.active,
+    ),
+    _hub(
+        "counter",
+        "bad_messages",
+        "Messages to a hub that were none of ours.",
+        lambda hub: hub.bad_messages,
+    ),
+    _hub(
+        "counter",
+        "dropped_messages",
+        "Messages that came faster than a hub could take them, and were asked for again.",
+        lambda hub: hub.dropped,
+    ),
+    _hub(
+        "counter",
+        "moves",
+        "Phones that went from one host to another.",
+        lambda hub: hub.moves,
+    ),
+    _host("up", "1 while a hub hears a host.", lambda host: host.presence == "alive"),
+    _host(
+        "lag_transitions",
+        "Transitions that a host is known to have, and the hub has not.",
+        lambda host: host.lag,
+    ),
+    _host(
+        "heartbeat_age_seconds",
+        "Since a host was heard last, while the hub was not blind; none before the first time.",
+        lambda host: host.silent,
+    ),
+    _many(
+        "gauge",
+        "host_devices",
+        "Devices that a hub shows as a host's, by state.",
+        ("host", "state"),
+        _host_devices,
     ),
     # --- usage
     _one("gauge", "leases", "Leases in force.", lambda scene: len(scene.leases.all())),

@@ -2,7 +2,8 @@
 
 Carried over: webhook ids first (they may never be given twice), devices, leases, silences, and
 the callbacks that are pending or dead, with their ids. History (transitions, delivered callbacks,
-attempts) stays in the file that was set aside.
+attempts) stays in the file that was set aside. So does what a hub knows of its fleet: without it
+the hub asks every host for all that it has, which mends what else was lost.
 """
 
 from __future__ import annotations

@@ -49,6 +49,8 @@ class DeviceView:
     """What keeps back its callbacks now."""
     told: DeviceState | None
     """The state that webhooks go by: the one before, where a silence kept something back."""
+    host: str = ""
+    """Of the agent that follows it; "": this host."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ _IDENTITY: Final = {
     "shared": bool,
     "ways": str,
     "debt": str,
+    "host": str,
 }
 """The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
 

@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
     from agent.store.tables.table import Access
 
-_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions "
+_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder, host FROM transitions "
 BEYOND_LAST: Final = 1 << 62
 """Above every id."""
 _AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
 _ADD: Final = """
-INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
+INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host) VALUES {rows}
 """
 EXPIRE: Final = """
 DELETE FROM transitions WHERE id IN (
@@ -87,14 +87,14 @@ def _one(found: list[StoredTransition]) -> StoredTransition | None:
     return found[0] if found else None
 
 
-def _read(row: tuple[int, str, str | None, str, str, int, str]) -> StoredTransition:
-    id_, udid, previous, state, reason, at_ms, holder = row
+def _read(row: tuple[Any, ...]) -> StoredTransition:
+    id_, udid, previous, state, *told = row
     try:
         before = None if previous is None else DeviceState(previous)
         after = DeviceState(state)
     except ValueError as error:
         raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
-    return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
+    return StoredTransition(id_, Transition(udid, before, after, *told))
 
 
 def _row(transition: Transition) -> tuple[Any, ...]:
@@ -105,4 +105,5 @@ def _row(transition: Transition) -> tuple[Any, ...]:
         transition.reason,
         transition.at_ms,
         transition.holder,
+        transition.host,
     )

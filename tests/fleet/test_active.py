@@ -1,0 +1,397 @@
+"""Two hubs over a real broker, each with its store and its dispatcher, and one receiver.
+
+What both make of the agents' logs is given to both, as their pipelines would, sooner or later. Time
+goes ten times as fast for who leads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from agent.clock import LoopClock
+from agent.deliver.client import Client
+from agent.deliver.dispatcher import Dispatcher
+from agent.fleet.hub import done
+from agent.fleet.hub.active import ActiveHub
+from agent.fleet.hub.leader import seconds
+from agent.fleet.hub.leadership import Pace
+from agent.fleet.link import LinkError
+from agent.fleet.nats_link import dial
+from agent.model import CallbackState
+from agent.store import DeliveryQuery
+from tests.fakes.receiver import Receiver, after, answer
+from tests.fleet.agent_side import fleet_of
+from tests.kit.broker import Broker
+from tests.kit.deliver import make_callback, make_record, make_webhook, settings
+from tests.kit.seed import seed
+from tests.kit.store import open_store
+from tests.kit.waiting import LIMIT, eventually
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+    from pathlib import Path
+
+    from agent.fleet.link import Link
+    from agent.model import Callback
+    from agent.store import Elsewhere, Followed, Outcome, Settled
+
+FAST = Pace(renew=0.5, valid=1.0, take=1.5, again=1.1, look=0.1, step=0.3, retry=0.1)
+
+
+class SlowStore:
+    """The real one, which may take its time to make final what others have sent."""
+
+    def __init__(self, store: Elsewhere) -> None:
+        self._store = store
+        self.goes_on = asyncio.Event()
+        self.goes_on.set()
+        self.followed, self.recent = store.followed, store.recent
+
+    def settle(
+        self, outcomes: Sequence[Outcome], followed: Followed, then: Callable[[Settled], None]
+    ) -> asyncio.Future[Settled]:
+        async def later() -> Settled:
+            await self.goes_on.wait()
+            return await self._store.settle(outcomes, followed, then)
+
+        return asyncio.ensure_future(later())
+
+
+class Hub:
+    """One process's part: store, dispatcher, and what decides whether it sends."""
+
+    def __init__(self, name: str, directory: Path, broker: Broker, receiver: Receiver) -> None:
+        self.name = name
+        self.directory = directory
+        self.fleet = fleet_of(broker.url)
+        self.url = receiver.url()
+        self.stopped_by = 0.0
+        """Its clock's seconds in which it was stopped and did nothing."""
+        self.cut = False
+        self.begin()
+
+    def begin(self) -> None:
+        self.store = open_store(self.directory)
+        self.slow = SlowStore(self.store.elsewhere)
+        self.client = Client()
+        clock = LoopClock()
+        self.active = ActiveHub(
+            self.name,
+            hash(self.directory),
+            self.directory,
+            self.slow,
+            # The dispatcher is still to be made.
+            notify=lambda callbacks: self.dispatcher.notify(callbacks),  # noqa: PLW0108 - see above
+            settled=lambda lanes: self.dispatcher.settled(lanes),  # noqa: PLW0108 - see above
+            opened=lambda: self.dispatcher.opened(),  # noqa: PLW0108 - see above
+            now=lambda: seconds() + self.stopped_by,
+            pace=FAST,
+        )
+        self.dispatcher = Dispatcher(
+            self.store.callbacks,
+            self.client,
+            webhooks={1: make_webhook(self.url)},
+            settings=settings(concurrency=4),
+            clock=clock,
+            may_send=self.active.may_send,
+            on_final=self.active.final,
+        )
+        self.link: Link | None = None
+        self.task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self.dispatcher.start()
+        while True:
+            if self.cut:
+                await asyncio.sleep(0.05)
+                continue
+            try:
+                self.link = await dial(self.fleet)
+                serving = asyncio.create_task(self.active.serve(self.link))
+                lost = asyncio.create_task(self.link.lost())
+                try:
+                    await asyncio.wait({serving, lost}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for each in (serving, lost):
+                        each.cancel()
+                    ended, _ = await asyncio.gather(serving, lost, return_exceptions=True)
+                    assert isinstance(ended, LinkError | asyncio.CancelledError), ended
+            except LinkError:
+                await asyncio.sleep(0.05)
+            finally:
+                if self.link is not None:
+                    await self.link.close()
+                    self.link = None
+
+    async def take(self, *callbacks: Callback) -> None:
+        """Its pipeline made these."""
+        for callback in callbacks:
+            stored = await self.store.record(make_record(callback.udid), None, [callback])
+            self.active.made(stored)
+
+    async def cut_off(self) -> None:
+        """The network to the broker is gone."""
+        self.cut = True
+        if self.link is not None:
+            await self.link.close()
+
+    async def states(self) -> dict[str, CallbackState]:
+        rows = await self.store.deliveries.find(DeliveryQuery(limit=100_000))
+        return {row.callback.message_id: row.state for row in rows}
+
+    async def all_final(self, count: int) -> None:
+        async with asyncio.timeout(LIMIT):
+            while True:
+                states = await self.states()
+                if len(states) == count and set(states.values()) == {CallbackState.DELIVERED}:
+                    return
+                await asyncio.sleep(0.02)
+
+    async def end(self, *, leave: bool = False) -> None:
+        """In order (`leave`), or as if it were killed."""
+        if leave:
+            await self.dispatcher.stop(LIMIT)
+            await self.active.leave(self.link)
+        self.task.cancel()
+        await asyncio.wait({self.task})
+        if not leave:
+            await self.dispatcher.stop(0)
+        await self.client.close()
+        await self.store.close()
+
+
+class World:
+    def __init__(self, broker: Broker, receiver: Receiver, hubs: list[Hub]) -> None:
+        self.broker = broker
+        self.receiver = receiver
+        self.hubs = hubs
+        self.made: list[Callback] = []
+
+    def make(self, count: int, phones: int = 5) -> list[Callback]:
+        fresh = [make_callback(udid=f"phone {n % phones}") for n in range(count)]
+        self.made += fresh
+        return fresh
+
+    def sending(self) -> list[Hub]:
+        return [hub for hub in self.hubs if hub.active.may_send()]
+
+    async def active(self) -> tuple[Hub, Hub]:
+        """Who sends, and who does not."""
+        await eventually(self.sending, "a hub that sends")
+        (sends,) = self.sending()
+        (other,) = [hub for hub in self.hubs if hub is not sends]
+        return sends, other
+
+    @property
+    def received(self) -> list[str]:
+        return [each.headers["webhook-id"] for each in self.receiver.requests]
+
+    def check(self, most_repeated: int) -> None:
+        """Nothing lost, each lane in order, and little repeated."""
+        received = self.received
+        assert set(received) == {each.message_id for each in self.made}
+        assert len(received) - len(set(received)) <= most_repeated
+        for udid in {each.udid for each in self.made}:
+            lane = [each.message_id for each in self.made if each.udid == udid]
+            first = list(dict.fromkeys(each for each in received if each in set(lane)))
+            assert first == lane
+
+
+@asynccontextmanager
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    broker = await Broker(tmp_path / "broker").start()
+    receiver = await Receiver().start()
+    hubs = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        hubs.append(Hub(name, tmp_path / name, broker, receiver))
+    try:
+        yield World(broker, receiver, hubs)
+    finally:
+        for hub in hubs:
+            await hub.end()
+        await receiver.close()
+        broker.close()
+
+
+async def test_one_sends_and_the_other_knows_all_of_it(tmp_path: Path) -> None:
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(60)
+        await other.take(*fresh)
+        assert them.received == []
+        await sends.take(*fresh)
+        await sends.all_final(60)
+        await other.all_final(60)
+        them.check(0)
+        assert other.dispatcher.stats()[1].lanes == 0
+        assert await other.store.backlog.sizes() in ({}, {1: 0})
+        assert (sends.active.leader.leading, other.active.leader.leading) == (sends.name,) * 2
+
+
+async def test_a_hub_that_is_stopped_sends_nothing_before_it_noticed(tmp_path: Path) -> None:
+    """Its clock goes on while it is stopped; then it follows, and repeats nothing."""
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        old = them.make(20)
+        for hub in them.hubs:
+            await hub.take(*old)
+        await other.all_final(20)
+        sends.stopped_by += 40.0  # SIGSTOP, SIGCONT: nothing of it ran in between
+        assert not sends.active.may_send()
+        new = them.make(20)
+        await sends.take(*new)
+        assert len(them.received) == 20
+        # While it was stopped the other one took over.
+        await sends.cut_off()
+        await other.take(*new)
+        await eventually(other.active.may_send, "a takeover")
+        await other.all_final(40)
+        sends.cut = False
+        await sends.all_final(40)
+        assert not sends.active.may_send()
+        them.check(0)
+
+
+async def test_a_takeover_repeats_what_was_under_way_alone(tmp_path: Path) -> None:
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(200)
+        for hub in (other, sends):
+            await hub.take(*fresh[:100])
+        await sends.all_final(100)
+        holding = asyncio.Event()
+        them.receiver.default = after(holding)
+        for hub in (other, sends):
+            await hub.take(*fresh[100:])
+        await them.receiver.until(lambda: them.receiver.open >= 4)
+        await sends.end()  # killed, with four attempts under way
+        holding.set()
+        them.receiver.default = answer(200)
+        await other.all_final(200)
+        them.check(4)
+        sends.begin()
+        await sends.all_final(200)
+        them.check(4)
+
+
+async def test_who_leaves_in_order_lets_the_other_one_send_at_once(tmp_path: Path) -> None:
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(30)
+        for hub in (sends, other):
+            await hub.take(*fresh)
+        await sends.end(leave=True)
+        began = asyncio.get_running_loop().time()
+        await eventually(other.active.may_send, "a takeover")
+        assert asyncio.get_running_loop().time() - began < FAST.take
+        await other.all_final(30)
+        them.check(0)
+        sends.begin()
+
+
+async def test_what_was_delivered_before_it_is_made_here_is_not_sent(tmp_path: Path) -> None:
+    """The standby is behind with a host's log; it is even begun anew meanwhile."""
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(50)
+        await sends.take(*fresh)
+        await sends.all_final(50)
+        await eventually(lambda: other.active.follower.remembered == 50)
+        await other.end()
+        other.begin()
+        await eventually(lambda: other.active.follower.remembered == 50)
+        await sends.end(leave=True)
+        await eventually(other.active.may_send, "a takeover")
+        await other.take(*fresh)
+        await other.all_final(50)
+        assert other.active.follower.remembered == 0
+        them.check(0)
+        sends.begin()
+
+
+async def test_it_opens_after_all_that_others_have_delivered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        monkeypatch.setattr(done, "AT_ONCE", 3)
+        fresh = them.make(100)
+        await other.take(*fresh)
+        await other.cut_off()  # it hears nothing of what is delivered
+        await sends.take(*fresh)
+        await sends.all_final(100)
+        await eventually(lambda: not sends.active.teller._untold, "all is told")
+        await sends.end()
+        other.slow.goes_on.clear()
+        other.cut = False
+        await eventually(lambda: other.active.leader.leading == other.name, "a takeover")
+        await eventually(lambda: len(other.active.follower._heard) > 20)
+        assert not other.active.may_send(), "it has not read what was sent"
+        assert sorted(them.received) == sorted(each.message_id for each in them.made)
+        other.slow.goes_on.set()
+        await eventually(other.active.may_send, "its beginning")
+        await other.all_final(100)
+        them.check(0)
+        sends.begin()
+
+
+async def test_a_broker_that_forgets_everything_loses_nothing(tmp_path: Path) -> None:
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(40)
+        for hub in (sends, other):
+            await hub.take(*fresh[:20])
+        await other.all_final(20)
+        await them.broker.restart(wipe=True)
+        for hub in (other, sends):
+            await hub.take(*fresh[20:])
+        await them.active()
+        for hub in (sends, other):
+            await hub.all_final(40)
+        them.check(0)
+
+
+@pytest.mark.parametrize("number", range(2))
+async def test_any_history_loses_nothing_and_keeps_the_order(tmp_path: Path, number: int) -> None:
+    chance = random.Random(seed(number))
+    async with world(tmp_path) as them:
+        repeated = 0
+        fresh = them.make(600)
+        left = {hub.name: list(fresh) for hub in them.hubs}
+        while any(left.values()):
+            for hub in them.hubs:
+                some = left[hub.name][: chance.randrange(30)]
+                del left[hub.name][: len(some)]
+                await hub.take(*some)
+            assert len(them.sending()) <= 1
+            hub = chance.choice(them.hubs)
+            roll = chance.random()
+            if roll < 0.1:
+                hub.stopped_by += chance.choice((0.5, 4))
+                repeated += 8
+            elif roll < 0.2:
+                await hub.cut_off()
+                repeated += 8
+            elif roll < 0.5:
+                hub.cut = False
+            elif roll < 0.6:
+                # Killed: what was not told yet, too, is sent again.
+                repeated += 8 + len(hub.active.teller._untold)
+                await hub.end()
+                hub.begin()
+            elif roll < 0.65:
+                them.broker.stop()
+                await asyncio.sleep(chance.random() * 2)
+                them.broker.go_on()
+            await asyncio.sleep(chance.random() * 0.3)
+        for hub in them.hubs:
+            hub.cut = False
+        for hub in them.hubs:
+            await hub.all_final(600)
+        them.check(repeated)
