@@ -16,6 +16,7 @@ import pytest
 from agent.clock import LoopClock
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
+from agent.fleet import subjects
 from agent.fleet.hub import done
 from agent.fleet.hub.active import ActiveHub
 from agent.fleet.hub.leader import seconds
@@ -354,6 +355,28 @@ async def test_a_broker_that_forgets_everything_loses_nothing(tmp_path: Path) ->
         await them.active()
         for hub in (sends, other):
             await hub.all_final(40)
+        them.check(0)
+
+
+async def test_a_stream_that_is_deleted_is_made_anew_and_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(done, "CHECK", 0.2)
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(40)
+        await sends.take(*fresh[:20])
+        await sends.all_final(20)
+        await eventually(lambda: other.active.follower.remembered == 20)
+        await other.end()
+        assert sends.link is not None
+        await sends.link.request(f"$JS.API.STREAM.DELETE.{subjects.DONE}", b"", 5.0)
+        await sends.take(*fresh[20:])
+        await sends.all_final(40)
+        other.begin()
+        await other.take(*fresh)
+        await other.all_final(40)
+        assert sends.active.may_send()
         them.check(0)
 
 
