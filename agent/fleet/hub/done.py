@@ -20,7 +20,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.fleet import subjects
-from agent.fleet.link import LinkError, Stream
+from agent.fleet.link import LinkError, NoAnswerError, Stream
 from agent.fleet.words import BadMessageError, Done, pack, unpack
 from agent.model import CallbackState
 from agent.store import Followed, Outcome
@@ -310,6 +310,9 @@ async def watch(link: Link, stream: str) -> None:
     """Raises LinkError once it is no longer that stream."""
     while True:
         await asyncio.sleep(CHECK)
-        now, _ = await link.last_number(subjects.DONE)
+        try:
+            now, _ = await link.last_number(subjects.DONE)
+        except NoAnswerError:
+            continue
         if now != stream:
             raise LinkError(f"stream {subjects.DONE} of the broker was made anew")
