@@ -54,9 +54,9 @@ def command(
 ) -> None:
     """Hold the device UDID while COMMAND runs: its state is `utilizing` meanwhile.
 
-    COMMAND finds the UDID in $DEVICE_AGENT_UDID, the lease's id in $DEVICE_AGENT_LEASE, the device's
-    host in $DEVICE_AGENT_HOST and, for an Android device, $ANDROID_SERIAL set. Signals are passed on to it, and its exit code is this
-    command's. When this process ends, however it does, so does the lease.
+    COMMAND finds the UDID in $DEVICE_AGENT_UDID, the lease's id in $DEVICE_AGENT_LEASE, its host in
+    $DEVICE_AGENT_HOST and, for an Android device, $ANDROID_SERIAL set. Signals are passed on to it,
+    and its exit code is this command's. When this process ends, however it does, so does the lease.
     """
     udid, run = (None, words) if wish["any_"] else (words[0], words[1:])
     if not run:

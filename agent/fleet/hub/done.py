@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = Stream(
     subjects.DONE, (subjects.DONE_SUBJECT,), max_age=7 * 86_400.0, max_bytes=256 * 1024 * 1024
 )
-BATCH: Final = 0.1
+BATCH: Final = 0.02
 """Seconds for which outcomes are gathered into one message."""
 AT_ONCE: Final = 500
 """Callbacks of one message at most, and of one transaction about."""
