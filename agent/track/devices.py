@@ -210,6 +210,16 @@ class Devices:
             if device.facts.platform is not None and BRIDGE_OF[device.facts.platform] is source
         }
 
+    def had_left(self, serial: str, place: str) -> bool:
+        """Whether one of that serial, which udev saw, is known to be gone from that place."""
+        mine = [self._devices[udid] for udid in self.ports.at(place)]
+        return any(
+            each.facts.serial == serial
+            and not each.told
+            and SourceName.UDEV in each.facts.ways.split()
+            for each in mine
+        )
+
     def aliases(self, udid: str) -> tuple[str, ...]:
         """What else the device is called: its serial in every spelling, its addresses, its place.
 

@@ -91,6 +91,7 @@ class Identities:
         answered = self._sightings.answered(observation)
         if answered is not None:
             self._aside.discard((source, answered.address))
+            self._sightings.come_back(answered)
         touched = self._take(observation) | self._begin()
         watched = self.sources.watched
         left = source is SourceName.UDEV and isinstance(observation, (Gone, Snapshot))
@@ -198,9 +199,11 @@ class Identities:
 
     def _take_back(self, key: Key) -> set[str]:
         """The source sees it no more. A phone that udev alone sees now is no more its bridge's."""
-        owner = self.devices.owner.get(key)
+        device = self.devices.get(self.devices.owner.get(key))
+        if key[0] is SourceName.UDEV and device is not None:
+            at = self._sightings.at_port(self._sightings[key].port)
+            self._sightings.leave_over(each for each in device.members if each in at)
         touched = self._drop(key)
-        device = self.devices.get(owner)
         if device is not None and device.by_udev is not None:
             ways = device.facts.ways.split()
             kept = {way for way in ways if way.partition("-")[0] in self.sources.down}
@@ -225,6 +228,11 @@ class Identities:
         if self._begun or not self.sources.all_spoke:
             return set()
         self._begun = True
+        self._sightings.leave_over(
+            key
+            for key in self._sightings.all_keys()
+            if self.devices.had_left(self._sightings.serial(key), self._place(key))
+        )
         return self._regroup(self._sightings.all_keys())
 
     def _regroup(self, keys: Iterable[Key]) -> set[str]:
@@ -309,8 +317,20 @@ class Identities:
             device = self.devices[owner]
             left = device.left_usb
             owner = None if device.makeshift else owner
-        serial, port = self._sightings.serial(key), self._sightings.port_of(sighting)
-        return Seen(key, sighting, serial, port, owner, left)
+        return Seen(
+            key,
+            sighting,
+            self._sightings.serial(key),
+            self._sightings.port_of(sighting),
+            owner,
+            left=left or self._sightings.is_left_over(key),
+            holds=owner is not None and self.devices.ports.last(self._place(key)) == owner,
+        )
+
+    def _place(self, key: Key) -> str:
+        """What its port is remembered by."""
+        port = self._sightings.port_of(self._sightings[key])
+        return lasting_place(self._sightings.path(port), port)
 
     def _release(self, key: Key, new: str | None = None, serial: str = "") -> set[str]:
         """Take the sighting from the device that it was of; it is of `new` now, with that serial.

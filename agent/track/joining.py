@@ -50,7 +50,9 @@ class Seen:
     owner: str | None
     """Whose it is by now, where that is decided."""
     left: bool = False
-    """udev saw its phone leave: if it is still listed, that is an old list."""
+    """udev saw its phone leave, or leave that port: if it is still listed, that is an old list."""
+    holds: bool = False
+    """Its phone is the one that hung last at its port."""
     displaced: bool = False
     """udev sees somebody else where its source says that it hangs."""
 
@@ -125,11 +127,13 @@ class Group:
         """Whether that row of adb may be of what udev sees at its port."""
         if not row.serial and not self.lacks(SourceName.ADB):
             return False
+        if len({each.sighting.platform for each in [*self.seen, row]} - {None}) > 1:
+            return False  # adb lists no iPhone
         if not row.left:
             return self.fits(row.serial)
         # Its phone left: it has come back in a mode that tells no serial, or it is another one.
         if any(each.sighting.usb in MUTE_MODES for each in self.seen):
-            return bool(row.serial)
+            return bool(row.serial) and row.holds
         return bool(self.serial) == bool(row.serial) and self.fits(row.serial)
 
     def fits(self, serial: str) -> bool:
