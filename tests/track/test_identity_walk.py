@@ -501,9 +501,7 @@ async def test_every_phone_is_one_device_all_the_way(seeds: range) -> None:
             raise AssertionError(f"seed {seed}: {error}") from None
 
 
-@pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 400), marks=pytest.mark.long)]
-)
+@pytest.mark.parametrize("seeds", [range(40), pytest.param(range(40, 400), marks=pytest.mark.long)])
 async def test_every_phone_is_one_device_also_while_adb_lists_where_it_hung(seeds: range) -> None:
     for seed in seeds:
         try:
