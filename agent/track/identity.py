@@ -4,7 +4,7 @@ What is seen (`sightings`) is grouped by what it says alone (`joining`), and eac
 device (`naming`, where the rules stand), of those that are known (`devices`). An observation that
 may change whose a sighting is has that decided anew, for it and for all that it may concern; one
 that only says something new of the same phone does not. What a source said is dropped when it goes
-down; the device stays known.
+down; the device stays known. All of it is one file, for each step needs what the others hold.
 """
 
 from __future__ import annotations

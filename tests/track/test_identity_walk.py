@@ -79,7 +79,7 @@ class Phone:
     named: bool = False
     """Whether it was seen in a mode that says who it is, since it came."""
     seen: bool = False
-    """Whether udev told of it, since it came."""
+    """Whether udev told of it and its serial, since it came."""
 
     @property
     def there(self) -> bool:
@@ -272,10 +272,11 @@ class Bench:
         )
 
     def note_seen(self) -> None:
-        """What udev has told of by now."""
+        """What udev has told of by now, in a mode that says who it is."""
         for phone in self.phones:
             if phone.place is not None:
-                phone.seen |= self.devpath(phone.place) in self.told[UDEV]
+                told = self.told[UDEV].get(self.devpath(phone.place))
+                phone.seen |= told is not None and told.serial == phone.serial.replace(" ", "_")
 
     def is_left_behind(self, phone: Phone) -> bool:
         """Whether adb may list it where it hung, and one can tell that this is an old list.
