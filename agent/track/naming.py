@@ -271,7 +271,8 @@ class Naming:
         ]
         same = [facts.udid for facts in old if facts.port == group.port]
         if same or exact:
-            return same[0] if same else None
+            # Of two that had it one had it before a reboot: if one has left, it is that one.
+            return max(same, key=lambda udid: self._devices[udid].told, default=None)
         alike = digits(group.port)
         same = [facts.udid for facts in old if not facts.path and digits(facts.port) == alike]
         return same[0] if len(same) == 1 else None
