@@ -73,6 +73,10 @@ class Sightings:
         local = sighting.source not in self._sources.remote and not sighting.network
         return sighting.port if local else ""
 
+    def is_of_here(self, sighting: Sighting) -> bool:
+        """Whether udev of this host would see that phone."""
+        return sighting.source not in self._sources.remote and not is_away(sighting)
+
     def path(self, port: str, default: str = "") -> str:
         """The lasting path of that port, where udev has shown it."""
         return self._paths.get(port, default)
@@ -138,8 +142,10 @@ class Sightings:
                 self._left_over.add((self._serial[key], port))
 
     def come_back(self, answered: Sighting) -> None:
-        """Its phone has just answered there."""
-        self._left_over.discard((serial_of(answered), self.port_of(answered)))
+        """Its phone has just answered there; what has another one there is an old list."""
+        serial, port = serial_of(answered), self.port_of(answered)
+        self._left_over.discard((serial, port))
+        self.leave_over(key for key in self.at_port(port) if self._serial[key] != serial)
 
     def is_left_over(self, key: Key) -> bool:
         """Whether udev saw its phone leave its port, and it has not become ready since."""

@@ -97,7 +97,8 @@ class Sure:
                 return None
         for each in mine:
             sighting = self._sightings[each]
-            if sighting.network or sighting.usb in _ODD or each in aside:
+            odd = sighting.network or sighting.usb in _ODD
+            if odd or each in aside or self._sightings.is_left_over(each):
                 return None
             if platform is not None and sighting.platform not in {None, platform}:
                 return None
