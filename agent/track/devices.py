@@ -159,9 +159,10 @@ class Identity:
             self.leave()
         if answered is not None and answered in self.members.values():
             self.left_usb = False
-        if watched and not self.left_usb and self.ready:
-            self.beyond_udev = True
-            self.note_ways(set(self.facts.ways.split()) - {SourceName.UDEV})
+        if self.ready and not self.on_usb and not self.left_usb:
+            self.beyond_udev |= watched
+            if self.by_ways(SourceName.UDEV):
+                self.note_ways(set(self.facts.ways.split()) - {SourceName.UDEV})
 
 
 class Devices:

@@ -100,10 +100,11 @@ class Identities:
             self._sightings.come_back(answered)
         touched = self._take(observation)
         self._weigh(touched)
-        begun = self._begin()  # whoever udev's first word left out has left by then
-        self._weigh(begun)
+        if begun := self._begin():  # whoever udev's first word left out has left by then
+            self._weigh(begun)
+            touched |= begun
         self._answered = None
-        return touched | begun
+        return touched
 
     def _weigh(self, touched: Iterable[str]) -> None:
         """What udev's word on them is worth by now."""
@@ -251,6 +252,8 @@ class Identities:
         old, first = self._old_rows, self.sources.watched and not self._compared
         self._compared |= first
         for key in self._sightings.all_keys() if first else keys:
+            if key[0] is SourceName.UDEV:
+                continue
             new = key not in self.devices.owner and self._sightings.get(key) is not self._answered
             if (first and old.had_left(key)) or (new and old.is_elsewhere(key)):
                 self._sightings.leave_over([key])

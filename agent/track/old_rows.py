@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.model import SourceName
+from agent.model import SourceName, UsbKind
 from agent.track.devices import lasting_place
 from agent.track.joining import MUTE_MODES
 
@@ -84,9 +84,10 @@ class OldRows:
         return self._sightings.port_of(sighting), self._sightings.serial(key)
 
     def _on_udev(self, serial: str) -> set[str]:
-        """Where udev sees phones of that serial."""
-        alike = self._sightings.with_serial(serial)
-        return {self._sightings[key].port for key in alike if key[0] is SourceName.UDEV}
+        """Where udev sees phones of that serial; a thing makes no clash."""
+        alike = (key for key in self._sightings.with_serial(serial) if key[0] is SourceName.UDEV)
+        seen = (self._sightings[key] for key in alike)
+        return {sighting.port for sighting in seen if sighting.usb is not UsbKind.OTHER}
 
     def _is_mute_at(self, place: str) -> bool:
         """Whether what udev sees there is in a mode that does not say who it is."""

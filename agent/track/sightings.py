@@ -149,11 +149,14 @@ class Sightings:
 
     def is_left_over(self, key: Key) -> bool:
         """Whether udev saw its phone leave its port, and it has not become ready since."""
-        place = self._serial[key], self.port_of(self[key])
-        return key[0] is not SourceName.UDEV and place in self._left_over
+        if not self._left_over or key[0] is SourceName.UDEV:
+            return False
+        return (self._serial[key], self.port_of(self[key])) in self._left_over
 
     def _unlist(self, old: Sighting) -> None:
         """It was taken back: without another row of that phone there nothing is left over."""
+        if not self._left_over:
+            return
         serial, port = place = serial_of(old), self.port_of(old)
         if place in self._left_over:
             rows = self.with_serial(serial) & self.at_port(port)

@@ -468,3 +468,12 @@ async def test_one_that_answered_elsewhere_and_went_is_not_there_for_its_old_row
         told(h, Gone(ADB, "ce09#4"), Gone(ADB, "ce09#1"))
         h.wait(60)
         assert shown(h)["ce09"][0] is UNPLUGGED
+
+
+async def test_a_modem_with_the_phones_serial_makes_no_old_row_of_it(tmp_path: Path) -> None:
+    modem = replace(usb(ANYBODYS, "1-4"), platform=None, usb=UsbKind.OTHER)
+    async with house(tmp_path, HOOK) as h:
+        h.see(modem, adb(ANYBODYS, "1-1", Bridge.NOT_READY))
+        told(h, Gone(ADB, ANYBODYS))
+        h.wait(60)
+        assert shown(h) == {}
