@@ -37,7 +37,7 @@ def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None
     """Nobody listens."""
 
 
-def _tell_nobody(_state: CallbackState, _message_ids: Sequence[str]) -> None:
+def tell_nobody(_state: CallbackState, _message_ids: Sequence[str]) -> None:
     """There are no other hubs."""
 
 
@@ -70,7 +70,7 @@ class Dispatcher:
         held: int = HELD,
         on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
         may_send: Callable[[], bool] | None = None,
-        on_final: OnFinal = _tell_nobody,
+        on_final: OnFinal = tell_nobody,
     ) -> None:
         self._store = store
         self._outcomes = Outcomes(store, clock, on_final)
@@ -97,6 +97,12 @@ class Dispatcher:
         shared = self._shared
         now = shared.clock.monotonic()
         return shared.running and all(now < deadline for deadline in shared.deadlines.values())
+
+    @property
+    def sends(self) -> bool:
+        """Whether it is this one that sends now; of several hubs one does."""
+        may_send = self._shared.may_send
+        return may_send is None or may_send()
 
     async def start(self) -> None:
         """Take in what is pending in the store, and begin. Raises StoreError.

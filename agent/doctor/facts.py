@@ -79,6 +79,8 @@ class UnitFacts:
     """Whether systemd runs this machine."""
     properties: dict[str, str] = field(default_factory=dict)
     error: str = ""
+    name: str = "device-agent"
+    """For systemctl and journalctl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class ConfigFacts:
     webhooks: int = 0
     changed_at: float = 0.0
     """The later of the two, in seconds since the epoch; 0: they are not there."""
+    hub: bool = False
+    """A fleet's hub: it has the agents, and no phones of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,14 @@ OF_SOURCES: dict[SourceName, Judge] = {
 }
 """A judge for each device source."""
 
+
+def judge_sources(facts: Facts) -> Iterable[Finding]:
+    """Each of them; a hub has none."""
+    if not facts.config.hub:
+        for name in SourceName:
+            yield from OF_SOURCES[name](facts)
+
+
 JUDGES: tuple[Judge, ...] = (
     judge_agent,
     judge_descriptors,
@@ -43,7 +51,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_unit,
     judge_config,
     judge_last_reload,
-    *(OF_SOURCES[name] for name in SourceName),
+    judge_sources,
     judge_phones,
     judge_usage,
     judge_webhooks,

@@ -91,13 +91,18 @@ class Follower:
             self._after = 0  # another stream of that name: its numbers begin again
         self._made = made
         inbox = self._wire.new_inbox()
-        self._end = await self._wire.hear(inbox, partial(self._take, self._life))
+        end = await self._wire.hear(inbox, partial(self._take, self._life))
         name = f"da-{secrets.token_hex(8)}"
-        await self._jetstream.call(
-            f"stream {self._stream} cannot be followed",
-            f"CONSUMER.CREATE.{self._stream}.{name}.{self._subject}",
-            {"stream_name": self._stream, "config": self._config(name, inbox)},
-        )
+        try:
+            await self._jetstream.call(
+                f"stream {self._stream} cannot be followed",
+                f"CONSUMER.CREATE.{self._stream}.{name}.{self._subject}",
+                {"stream_name": self._stream, "config": self._config(name, inbox)},
+            )
+        except BaseException:
+            end()
+            raise
+        self._end = end
         self._heard = asyncio.get_running_loop().time()
 
     def _config(self, name: str, inbox: str) -> dict[str, Any]:

@@ -81,6 +81,17 @@ def test_a_file_that_is_no_secret(tmp_path: Path, content: bytes, says: str) -> 
     assert caught.value.__suppress_context__ or caught.value.__context__ is None
 
 
+def test_several_lines_where_they_are_allowed(tmp_path: Path) -> None:
+    text = "--BEGIN--\r\nhunter2\n--END--"
+    (tmp_path / "creds").write_bytes(text.encode() + b"\n")
+    for value in (text, {"file": str(tmp_path / "creds")}, {"env": "CREDS"}):
+        secret = Secret.parse(value, lines=True)
+        assert secret.read({"CREDS": text}) == text
+        assert "hunter2" not in repr(secret)
+    with pytest.raises(ValueError, match="NUL"):
+        Secret.parse("hunter2\0", lines=True)
+
+
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "loop").symlink_to("loop")

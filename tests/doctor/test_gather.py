@@ -270,11 +270,11 @@ def systemctl(tmp_path: Path, script: str) -> str:
 
 async def test_what_systemd_says(tmp_path: Path) -> None:
     script = 'echo "$@" >"$0.asked"; echo LoadState=loaded; echo StatusText=a=b'
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert found.booted
     assert found.properties == {"LoadState": "loaded", "StatusText": "a=b"}
     asked = (tmp_path / "systemctl.asked").read_text()
-    assert asked.startswith("show device-agent.service --property=LoadState,")
+    assert asked.startswith("show device-agent --property=LoadState,")
 
 
 @pytest.mark.parametrize(
@@ -285,13 +285,14 @@ async def test_what_systemd_says(tmp_path: Path) -> None:
     ],
 )
 async def test_systemd_in_trouble(tmp_path: Path, script: str, says: str) -> None:
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert says in found.error
 
 
 async def test_without_systemd(tmp_path: Path) -> None:
-    assert not (await ask_systemd("systemctl", tmp_path / "none")).booted
-    assert "cannot be run" in (await ask_systemd(str(tmp_path / "none"), tmp_path)).error
+    assert not (await ask_systemd("device-agent", "systemctl", tmp_path / "none")).booted
+    found = await ask_systemd("device-agent", str(tmp_path / "none"), tmp_path)
+    assert "cannot be run" in found.error
 
 
 # --- the agent --------------------------------------------------------------------------------

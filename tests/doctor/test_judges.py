@@ -141,6 +141,12 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("not at boot", facts(unit=unit(UnitFileState="disabled")), "unit", WARN,
      "not started at boot", "systemctl enable"),
 
+    ("a hub's unit", facts(agent=NO_AGENT, config=replace(CONFIG, hub=True),
+     unit=replace(unit(ActiveState="inactive", SubState="dead"), name="device-agent-hub")),
+     "unit", FAIL, "inactive (dead)", "sudo systemctl start device-agent-hub"),
+    ("a hub alone", facts(config=replace(CONFIG, hub=True)), "broker", FAIL, "hears of no host",
+     "[fleet]"),
+
     ("good file", facts(), "file", OK, "agent.toml: 1 webhooks", ""),
     ("mistake", facts(config=replace(CONFIG, problems=(problem("bad"),))), "file", FAIL,
      "agent.toml:3:1: bad", "device-agent check"),
@@ -421,6 +427,13 @@ def test_every_verdict_has_its_exit_code_and_the_worst_counts() -> None:
     assert worst(some) is FAIL
     assert worst(some[::2]) is WARN
     assert worst([]) is OK
+
+
+def test_a_hub_is_not_asked_for_phones_of_its_own_nor_an_agent_for_a_fleet() -> None:
+    checks = {each.check for each in judge(facts(config=replace(CONFIG, hub=True)))}
+    assert "broker" in checks
+    assert not checks & {"udevd", "adb server", "usbmuxd", "controller"}
+    assert "broker" not in {each.check for each in judge(facts())}
 
 
 @pytest.mark.parametrize("reason", [reason for reason, _ in REMEDIES])

@@ -193,7 +193,7 @@ class FleetWalk(Walk):
             self.endpoint.sent[lane].append(row.rowid)
         FleetWalk.number += 1
         word = Done(hub="other", delivered=tuple(each.message_id for each in rows))
-        self.follower._hear(Incoming(subjects.DONE_SUBJECT, pack(word), FleetWalk.number))
+        self.follower._hear(0, Incoming(subjects.DONE_SUBJECT, pack(word), FleetWalk.number))
         await self.follower._take()
 
     async def end(self) -> None:

@@ -26,7 +26,8 @@ def known(cursor: int) -> Host:
     """One that was heard, and whose log is taken that far."""
     host = Host("A")
     host.beat(beat(cursor), 0.0)
-    host.begin(EPOCH, cursor)
+    host.opened(EPOCH)
+    host.begin(cursor)
     host.beat(beat(cursor), 0.0)
     return host
 
@@ -52,7 +53,9 @@ def test_a_host_that_is_new_or_begins_anew_is_asked_for_all() -> None:
     assert host.judge(EPOCH, 1) is Verdict.STRANGE
     host.beat(beat(3), 0.0)
     assert (host.need, host.caught_up) == (Need.SNAPSHOT, False)
-    host.begin(EPOCH, 3)
+    host.opened(EPOCH)
+    assert not host.caught_up
+    host.begin(3)
     assert (host.need, host.caught_up, host.cursor) == (Need.NOTHING, True, 3)
     host.beat(beat(1, epoch=EPOCH + 1), 5.0)
     assert (host.need, host.caught_up) == (Need.SNAPSHOT, False)

@@ -62,6 +62,11 @@ class Side:
         )
 
 
+async def _alone(_link: Link) -> None:
+    """No other hub is there."""
+    await asyncio.Event().wait()
+
+
 @asynccontextmanager
 async def running(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """These, until the end; one that fails fails the test."""
@@ -108,6 +113,7 @@ async def hub(
         kept.position,
         LoopClock(),
         lambda: active,
+        _alone,
         beat_every=0.1,
     )
     side = Side(pipeline, intake, store, sent)

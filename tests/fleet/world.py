@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.config import parse
 from agent.deliver.outbox import Outbox
+from agent.errors import StoreError
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.pipeline import Ears, FleetPipeline
 from agent.fleet.hub.seen_time import BEAT_EVERY
@@ -52,10 +53,13 @@ class MemoryStore:
     """That made a transition, in order."""
     callbacks: list[Callback] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
+    refuses: bool = False
 
     async def take(
         self, rows: Sequence[FleetRow], records: Sequence[Record]
     ) -> tuple[Callback, ...]:
+        if self.refuses:
+            raise StoreError("the store refused the change: so")
         for row in rows:
             if row.said:
                 self.rows[row.host, row.udid] = row
@@ -222,9 +226,9 @@ class World:
             elif known.epoch != host.epoch:
                 self.hub.core.hole(name)
             else:
+                known.told_last(len(host.log))
                 for told in host.log[known.cursor :][:3]:
                     self.hub.core.row(told)
-                known.told_last(len(host.log))
             known.served()
             await self.done()
 

@@ -18,6 +18,12 @@ def judge_fleet(facts: Facts) -> Iterator[Finding]:
     """Nothing where none is configured."""
     fleet = facts.fleet
     if fleet is None:
+        if facts.config.hub:
+            yield _FLEET.fail(
+                "broker",
+                "the hub has none, so it hears of no host",
+                'set servers = ["nats://…:4222"] in [fleet] (docs/fleet.md)',
+            )
         return
     if fleet.error:
         yield _FLEET.fail("broker", fleet.error, _remedy(fleet.error))

@@ -9,22 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
+from agent.errors import StoreError
 from agent.fleet import subjects
 from agent.fleet.hub.done import STREAM, DoneFollower, Teller, watch
-from agent.fleet.hub.leader import Leader, place_of, seconds
+from agent.fleet.hub.leader import LEAVE_LIMIT, Leader, place_of, seconds
 from agent.fleet.hub.leadership import Pace
 from agent.fleet.link import LinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from pathlib import Path
 
     from agent.fleet.hub.done import DoneStore
     from agent.fleet.link import Link
     from agent.model import Callback, CallbackState
     from agent.store import LaneHead
+
+log = structlog.get_logger(__name__)
+
+RETRY: Final = 0.5
+"""Seconds after which what the broker did not do is tried again."""
 
 
 class ActiveHub:
@@ -75,29 +84,55 @@ class ActiveHub:
         self.follower.made(callbacks)
 
     async def serve(self, link: Link) -> None:
-        """Take part for as long as the link is there; raises LinkError, StoreError."""
+        """Take part on that link; for ever, to be cancelled once it is lost.
+
+        What the broker does not do is tried again: a stream that has no leader for a moment ends no
+        connection, which others use, too.
+        """
+        await _together(self._again(link, self._lead), self._again(link, self._share))
+
+    async def _again(self, link: Link, work: Callable[[Link], Awaitable[None]]) -> None:
+        said = ""
+        while not self.leader.left:
+            try:
+                await work(link)
+            except (LinkError, StoreError) as error:
+                if str(error) != said:
+                    said = str(error)
+                    log.warning("hub.turn_failed", error=said, hint="it is tried again")
+                await asyncio.sleep(RETRY)
+
+    async def _lead(self, link: Link) -> None:
         await link.make_bucket(subjects.HUB)
+        await self.leader.serve(link)
+
+    async def _share(self, link: Link) -> None:
         await link.make_stream(STREAM)
         stream, _ = await link.last_number(subjects.DONE)
-        parts = (
+        await _together(
             self.follower.serve(link, stream),
-            self.teller.serve(link, stream),
-            self.leader.serve(link),
+            # By itself: whoever follows anew does so beside the one that did on this link.
+            self._again(link, partial(self.teller.serve, stream=stream)),
             watch(link, stream),
         )
-        tasks = [asyncio.create_task(part) for part in parts]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for each in done:
-                each.result()
-        finally:
-            for each in tasks:
-                each.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def leave(self, link: Link | None) -> None:
         """The dispatcher has stopped: another hub may send at once, and knows what we have sent."""
         if link is not None:
-            with contextlib.suppress(LinkError):
-                await self.teller.flush(link)
+            with contextlib.suppress(LinkError, TimeoutError):
+                async with asyncio.timeout(LEAVE_LIMIT):
+                    await self.teller.flush(link)
         await self.leader.leave(link)
+
+
+async def _together(*works: Coroutine[Any, Any, None]) -> None:
+    """All of them; the first error ends the others."""
+    tasks = [asyncio.create_task(work) for work in works]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        for each in done:
+            each.result()
+    finally:
+        for each in tasks:
+            each.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -108,6 +108,8 @@ class Board:
     hosts: dict[str, Host] = field(default_factory=dict)
     phones: dict[str, Phone] = field(default_factory=dict)
     dirty: dict[tuple[str, str], None] = field(default_factory=dict)
+    touched: dict[str, None] = field(default_factory=dict)
+    """Phones whose hosts tell of them no more."""
     seen: float = 0.0
     now_ms: int = 0
     """Wall clock, for the ends of silences."""
@@ -296,6 +298,7 @@ class Board:
         self._conflicts.pop((serial, host), None)
         self.dirty[host, serial] = None
         phone = self.phones.get(told.key)
+        self.touched[told.key] = None
         return [] if phone is None else self._settle(phone)
 
     def _owners_word(self, phone: Phone) -> Told | None:

@@ -11,13 +11,13 @@ from agent.fleet.hub.pipeline import Ears, FleetPipeline
 from agent.fleet.hub.stored import read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from agent.clock import Clock
     from agent.config import Config
     from agent.deliver.outbox import Outbox
     from agent.fleet.hub.status import HostStatus, HubStatus
-    from agent.fleet.link import Dial
+    from agent.fleet.link import Dial, Link
     from agent.model import DeviceRecord, DeviceState
     from agent.store import FleetRow, Store
 
@@ -57,6 +57,7 @@ def build(
     ears: Ears,
     dial: Dial,
     active: Callable[[], bool],
+    beside: Callable[[Link], Awaitable[None]],
 ) -> Hub:
     """Put it together; nothing of it runs yet.
 
@@ -70,9 +71,10 @@ def build(
         ears: who is told of what.
         dial: connects to the broker.
         active: whether this hub is the one that sends, and acknowledges.
+        beside: what else runs for as long as a link is there.
     """
     kept = read(rows)
     pipeline = FleetPipeline(config, records, kept, store, outbox, clock, ears)
     name = host_of(config.fleet)
-    intake = Intake(pipeline, config.fleet, name, dial, kept.position, clock, active)
+    intake = Intake(pipeline, config.fleet, name, dial, kept.position, clock, active, beside)
     return Hub(pipeline, intake)

@@ -20,7 +20,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.fleet import subjects
-from agent.fleet.link import LinkError, Stream
+from agent.fleet.link import LinkError, NoAnswerError, Stream
 from agent.fleet.words import BadMessageError, Done, pack, unpack
 from agent.model import CallbackState
 from agent.store import Followed, Outcome
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = Stream(
     subjects.DONE, (subjects.DONE_SUBJECT,), max_age=7 * 86_400.0, max_bytes=256 * 1024 * 1024
 )
-BATCH: Final = 0.1
+BATCH: Final = 0.02
 """Seconds for which outcomes are gathered into one message."""
 AT_ONCE: Final = 500
 """Callbacks of one message at most, and of one transaction about."""
@@ -161,6 +161,9 @@ class DoneFollower:
         self._through = 0
         """Number of the last message that is taken in."""
         self._stream = 0
+        self._follow = 0
+        """Counts the times that a stream was begun to be followed; what an earlier one brings no
+        longer counts."""
         self._late: set[asyncio.Task[None]] = set()
         self.bad = 0
         """Messages that were none."""
@@ -201,7 +204,9 @@ class DoneFollower:
                 key: outcome._replace(number=0) for key, outcome in self._unknown.items()
             }
         self._heard.clear()
-        await link.follow(subjects.DONE, subjects.DONE_SUBJECT, self._through, self._hear)
+        self._follow += 1
+        hear = partial(self._hear, self._follow)
+        await link.follow(subjects.DONE, subjects.DONE_SUBJECT, self._through, hear)
         while True:
             await self._news.wait()
             self._news.clear()
@@ -227,7 +232,9 @@ class DoneFollower:
 
     # --- inside ----------------------------------------------------------------------------
 
-    def _hear(self, incoming: Incoming) -> None:
+    def _hear(self, follow: int, incoming: Incoming) -> None:
+        if follow != self._follow:
+            return
         try:
             done = unpack(Done, incoming.body, incoming.subject)
         except BadMessageError as error:
@@ -303,6 +310,9 @@ async def watch(link: Link, stream: str) -> None:
     """Raises LinkError once it is no longer that stream."""
     while True:
         await asyncio.sleep(CHECK)
-        now, _ = await link.last_number(subjects.DONE)
+        try:
+            now, _ = await link.last_number(subjects.DONE)
+        except NoAnswerError:
+            continue
         if now != stream:
             raise LinkError(f"stream {subjects.DONE} of the broker was made anew")

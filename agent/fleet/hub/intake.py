@@ -31,7 +31,7 @@ from agent.fleet.words import Ack, HubBeat, pack
 from agent.track.telling import say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from agent.clock import Clock
     from agent.config.model import Fleet
@@ -67,6 +67,7 @@ class Intake:
         position: how far the stream was read, as the store has it.
         clock: of the process.
         active: whether this hub is the one that acknowledges.
+        beside: what else runs for as long as a link is there; raises LinkError to end it.
         beat_every: seconds between two own heartbeats.
     """
 
@@ -79,6 +80,7 @@ class Intake:
         position: Position | None,
         clock: Clock,
         active: Callable[[], bool],
+        beside: Callable[[Link], Awaitable[None]],
         beat_every: float = BEAT_EVERY,
     ) -> None:
         self._pipeline = pipeline
@@ -88,10 +90,13 @@ class Intake:
         self._position = position
         self._clock = clock
         self._active = active
+        self._beside = beside
         self._beat_every = beat_every
         self.instance = secrets.token_hex(8)
         self.link: Link | None = None
         """The connection that there is, for whoever asks a host for something."""
+        self.heard = asyncio.Event()
+        """The hub has heard itself, once at least."""
         self._complaints = Complaints(clock)
         self._inbox = Inbox(MOST_HOSTS)
         self._asking = Asking(pipeline.core, self._answered, self._complaints)
@@ -178,7 +183,12 @@ class Intake:
         self._pipeline.reason = ""
         work = [
             asyncio.ensure_future(each)
-            for each in (self._beat(link), self._take(link), self._acknowledge(link))
+            for each in (
+                self._beat(link),
+                self._take(link),
+                self._acknowledge(link),
+                self._beside(link),
+            )
         ]
         lost = asyncio.ensure_future(link.lost())
         changed = asyncio.ensure_future(self._changed.wait())
@@ -277,6 +287,7 @@ class Intake:
         now = self._clock.monotonic()
         if sent_at is not None and self._pipeline.seen.heard(sent_at, now):
             self._heard_at = now
+            self.heard.set()
             self._taking.heard()
             self._wake.set()
 

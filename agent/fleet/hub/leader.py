@@ -78,7 +78,8 @@ class Leader:
         self._now = now
         self._pace = pace
         self._told = False
-        self._left = False
+        self.left = False
+        """It stops, and takes no part any more."""
 
     def may_send(self) -> bool:
         """Whether an attempt may begin at this very moment."""
@@ -100,7 +101,7 @@ class Leader:
             catching: asyncio.Task[None] | None = None
             while True:
                 entry = await link.get(subjects.HUB, subjects.LEADER)
-                if self._left:
+                if self.left:
                     return
                 self._leadership.seen(self._now(), _found(entry))
                 tried = self._leadership.wants(self._now())
@@ -119,7 +120,7 @@ class Leader:
 
     async def leave(self, link: Link | None) -> None:
         """The hub stops, and nothing of it is under way any more: another one may send at once."""
-        self._left = True
+        self.left = True
         tried = self._leadership.leave()
         self._tell()
         if tried is None or link is None:
