@@ -5,11 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
-_HEAVY = "import sys, agent.app.app; print([m for m in ('nats', 'agent.fleet.words') if m in sys.modules])"
+_LOADED = (
+    "import sys, agent.app.app;"
+    "print([name for name in ('nats', 'agent.fleet.words') if name in sys.modules])"
+)
 
 
 def test_an_agent_loads_neither_nats_nor_what_hubs_and_agents_say() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", _HEAVY], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
