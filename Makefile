@@ -35,17 +35,18 @@ deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhone
 
 SHORT := not long and not packaging and not appium and not lab and not page and not fleet
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
-BY_FILE := --dist loadfile --no-loadscope-reorder
+# Six workers keep two cores busy: most tests wait for real parts most of their time.
+BY_FILE := -n 6 --dist loadfile --no-loadscope-reorder
 # Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
 test test-long coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	$(BIN)/pytest $(BY_FILE) -m "$(SHORT)"
 
 coverage: setup-dev ## The same with every line and branch counted, in the agents that tests start, too
 	rm -rf build/coverage && mkdir -p build/coverage
 	@# Tests that count objects or imports, or give up rights, may fail under it; make test judges.
-	-$(BIN)/coverage run -m pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	-$(BIN)/coverage run -m pytest $(BY_FILE) -m "$(SHORT)"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 

@@ -217,6 +217,12 @@ class HostUnreachableError(AgentError):
     code = "host_unreachable"
 
 
+class StandbyError(AgentError):
+    """Another hub of the fleet sends at this moment."""
+
+    code = "standby"
+
+
 class StartError(AgentError):
     """The agent cannot start: a port or socket in use, a directory not writable."""
 

@@ -97,7 +97,8 @@ class Parts:
     silences: Silences
     usage: CurrentUsage
     poller: Poller
-    uplink: Uplink
+    uplink: Uplink | None
+    """To its fleet's hub; None: it is one."""
     services: Services
     api: ApiServer
 
@@ -215,18 +216,29 @@ def build(
         desk, silence_desk = desks.leases, desks.silences
         subscribers.subscribe(Topic.DEVICE, desks.leases.changed)
     deliveries = Deliveries(live, store, dispatcher, devices, clock)
-    uplink = Uplink(
-        config.fleet,
-        Own(
-            log=store.log,
-            devices=pipeline.views,
-            leases=own_desk,
-            silences=own_silences,
-            clock=clock,
-        ),
-        partial(subscribers.publish, Topic.FLEET),
+    uplink = None
+    if own is not None:
+        uplink = Uplink(
+            config.fleet,
+            Own(
+                log=store.log,
+                devices=own.views,
+                leases=own_desk,
+                silences=own_silences,
+                clock=clock,
+            ),
+            partial(subscribers.publish, Topic.FLEET),
+        )
+    health = Health(
+        pipeline,
+        store,
+        poller,
+        silences,
+        lambda: None if uplink is None else uplink.status,
+        tasks,
+        clock,
+        host,
     )
-    health = Health(pipeline, store, poller, silences, lambda: uplink.status, tasks, clock, host)
     hosts = Hosts(None if hub is None else hub.hub)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()

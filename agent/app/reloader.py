@@ -202,9 +202,9 @@ class Reloader:
         dropped = parts.sources.drop(plan.sources)
         steps.do("devices", partial(self._reconfigure_devices, plan))
         steps.do("leases", partial(parts.leases.reconfigure, new.usage))
-        if parts.hub is None:
+        if parts.uplink is not None:
             steps.do("fleet", partial(parts.uplink.reconfigure, new.fleet))
-        else:
+        if parts.hub is not None:
             steps.do("fleet", partial(parts.hub.hub.reconfigure, new))
         steps.do("events", parts.services.events.refresh)
         steps.do("delivery", parts.ids.cancel_deleted)

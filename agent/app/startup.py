@@ -101,7 +101,7 @@ class Startup:
         stack.callback(self._garbage.give_back)
         parts.tasks.finish("start", partial(self._first_look, until))
         parts.tasks.keep("garbage", self._garbage.watch)
-        if parts.hub is None:
+        if parts.uplink is not None:
             parts.tasks.keep("fleet", parts.uplink.run)
         stack.push_async_callback(self._end_background)
         stack.callback(self._fall_silent)

@@ -44,10 +44,11 @@ class Subscriptions:
         subscribe(Topic.STORE, self._store)
         subscribe(Topic.SESSION, lambda _: parts.api.end_unlawful())
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
-        # Of a phone that comes and goes it hears once a turn, and tells once a second.
-        subscribe(Topic.TRANSITION, lambda _: parts.uplink.transition_stored())
-        for topic in (Topic.DEVICE, Topic.LEASE, Topic.SILENCE):
-            subscribe(topic, lambda _: parts.uplink.devices_changed())
+        if (uplink := parts.uplink) is not None:
+            subscribe(Topic.TRANSITION, lambda _: uplink.transition_stored())
+            # Of a phone that comes and goes it hears once a turn, and tells once a second.
+            for topic in (Topic.DEVICE, Topic.LEASE, Topic.SILENCE):
+                subscribe(topic, lambda _: uplink.devices_changed())
         subscribe(Topic.FLEET, lambda _: self._lifecycle.status_soon())
         publish(Topic.STORE)  # it may have been made anew since it was opened
 

@@ -14,9 +14,10 @@ from agent.cli.table import columns
 from agent.text import elapsed
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-    from agent.service.hosts import HostList, HostRow
+    from agent.service.hosts import HostList, HostRow, HubRow
 
 _HEADINGS = ("HOST", "STATE", "HEARD", "DEVICES", "LAG", "VERSION", "PROBLEM")
 _COLOURS = {"alive": "green", "unheard": "yellow", "lost": "red", "gone": "red"}
@@ -32,21 +33,33 @@ def command(config_path: Path, *, as_json: bool) -> None:
     hub is blind, or this agent is no hub.
     """
     answer: HostList = ask(config_path, "GET", "/v1/hosts")
-    hub, rows = answer["hub"], answer["hosts"]
+    hub = answer["hub"]
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     elif hub is not None:
-        colours = [_COLOURS.get(row["state"]) for row in rows]
-        table = columns(_HEADINGS, [_cells(row) for row in rows], 1, colours)
-        click.echo(table if rows else "no hosts")
-    if hub is None:
-        echo_err('this agent is no hub: [fleet] role = "hub" makes one')
-    elif hub["blind"]:
-        why = printable(hub["reason"] or "the broker gives back none of its heartbeats")
-        echo_err(f"the hub is blind, and decides nothing: {why}")
-    elif not hub["active"]:
-        echo_err("this hub is a standby: another one sends the callbacks")
+        click.echo(table(answer["hosts"]))
+    said = complaint(hub)
+    if said:
+        echo_err(said)
     sys.exit(1 if hub is None or hub["blind"] else 0)
+
+
+def table(rows: Sequence[HostRow]) -> str:
+    """A line for each."""
+    if not rows:
+        return "no hosts"
+    colours = [_COLOURS[row["state"]] for row in rows]
+    return columns(_HEADINGS, [_cells(row) for row in rows], 1, colours)
+
+
+def complaint(hub: HubRow | None) -> str:
+    """What is to be said of the hub; "": nothing."""
+    if hub is None:
+        return 'this agent is no hub: [fleet] role = "hub" makes one'
+    if hub["blind"]:
+        why = printable(hub["reason"] or "the broker gives back none of its heartbeats")
+        return f"the hub is blind, and decides nothing: {why}"
+    return "" if hub["active"] else "this hub is a standby: another one sends the callbacks"
 
 
 def _cells(row: HostRow) -> tuple[str, ...]:

@@ -98,6 +98,12 @@ class Dispatcher:
         now = shared.clock.monotonic()
         return shared.running and all(now < deadline for deadline in shared.deadlines.values())
 
+    @property
+    def sends(self) -> bool:
+        """Whether it is this one that sends now; of several hubs one does."""
+        may_send = self._shared.may_send
+        return may_send is None or may_send()
+
     async def start(self) -> None:
         """Take in what is pending in the store, and begin. Raises StoreError.
 

@@ -1,8 +1,8 @@
 """The wire between agents and hub, as they see it; `nats_link` is the one that there is.
 
 A link is one connection, used once: where it is lost, nothing of it is mended, and whoever needs
-one dials anew (`redial`). Handlers are called on the event loop's thread, in the order in which
-messages came in, must not block and must not raise.
+one dials anew. Handlers are called on the event loop's thread, each with its messages in the order
+in which they came in; they must not block and must not raise.
 """
 
 from __future__ import annotations
@@ -106,7 +106,8 @@ class Link(Protocol):
         """Hear what a stream has of a subject, from behind number `after` on (0: from its first).
 
         In order, without acknowledgements. A message may be missing where the broker lost it or we
-        were too slow. Where the broker ends it, it is begun anew behind the last one heard.
+        were too slow. Where the broker ends it, it is begun anew behind the last one heard; where
+        the stream was made anew, from its first.
         """
 
     async def last_number(self, stream: str) -> tuple[str, int]:

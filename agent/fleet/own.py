@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from agent.clock import Clock
-    from agent.model import Platform, SilenceKind
+    from agent.model import Platform, Sighting, SilenceKind
     from agent.store.tables.log import LogSlice, LogSnapshot, LogState
-    from agent.track.views import DeviceView, Grounds
+    from agent.track.views import DeviceView
 
     Row = Mapping[str, object]
     """As the agent's API answers it."""
@@ -46,8 +46,8 @@ class DevicesShown(Protocol):
     def one(self, udid: str) -> DeviceView | None:
         """One device; None: none that is shown."""
 
-    def grounds(self, udid: str) -> Grounds:
-        """What the state of a device that is shown stands on."""
+    def seen(self, udid: str) -> tuple[Sighting, ...]:
+        """What each source sees now of a device that is shown."""
 
 
 class LeasesAsked(Protocol):

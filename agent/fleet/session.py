@@ -15,7 +15,7 @@ from agent.fleet.backoff import Backoff, sleep
 from agent.fleet.claim import NameTakenError, loses_to, yields_to
 from agent.fleet.commands import Commands
 from agent.fleet.link import LinkError, NoAnswerError, NobodyError
-from agent.fleet.telling import device_told, is_shown, transition_told
+from agent.fleet.telling import device_told, transition_told
 from agent.fleet.window import Window
 from agent.fleet.words import (
     Ack,
@@ -29,6 +29,7 @@ from agent.fleet.words import (
     pack,
     unpack,
 )
+from agent.model import Visibility
 from agent.tasks import kind_of
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ BEAT_EVERY: Final = 5.0
 """Seconds."""
 SNAPSHOT_EVERY: Final = 1.0
 """Seconds between two snapshots, at least."""
+SNAPSHOT_SHARE: Final = 0.05
+"""Of all time, for making them: where thousands of phones change on and on, they are fewer."""
+SNAPSHOT_LATEST: Final = 5.0
+"""Seconds between two snapshots, at most, for that."""
 ACK_EVERY: Final = 0.2
 """Seconds between two acknowledgements that are stored, at least: the last one stands for all."""
 WHO_LIMIT: Final = 0.5
@@ -230,9 +235,13 @@ class Session:
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            began = self._own.clock.monotonic()
             wait = SNAPSHOT_EVERY
             try:
-                body = await asyncio.to_thread(pack, await self._snapshot())
+                snapshot = await self._snapshot()
+                took = self._own.clock.monotonic() - began
+                wait = min(max(wait, took / SNAPSHOT_SHARE), SNAPSHOT_LATEST)
+                body = await asyncio.to_thread(pack, snapshot)
                 await self._link.put(subjects.HOSTS, self._host, body)
             except (LinkError, StoreError) as error:
                 self._standing.stream(str(error))
@@ -248,10 +257,11 @@ class Session:
         found = await self._own.log.snapshot()
         self._saw(found.state)
         devices: list[DeviceTold] = []
-        shown = [each for each in found.devices if is_shown(each[0], self._own.devices)]
-        for number, (record, event) in enumerate(shown, start=1):
+        for number, (record, event) in enumerate(found.devices, start=1):
             now_ms = self._own.clock.wall_ms()
-            devices.append(device_told(record, event, self._own.devices, now_ms))
+            told = device_told(record, event, self._own.devices, now_ms)
+            if told.visibility is not Visibility.IGNORE:
+                devices.append(told)
             if number % SLICE == 0:
                 await asyncio.sleep(0)
         return HostSnapshot(

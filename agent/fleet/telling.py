@@ -15,11 +15,6 @@ if TYPE_CHECKING:
     from agent.track.views import DeviceView
 
 
-def is_shown(record: DeviceRecord, devices: DevicesShown) -> bool:
-    """Whether anybody is to see that device."""
-    return devices.one(record.udid) is not None
-
-
 def device_told(record: DeviceRecord, event: int, devices: DevicesShown, now_ms: int) -> DeviceTold:
     """A device as it is stored; who is not shown (any more) is told as `ignore`."""
     view = devices.one(record.udid)
@@ -91,7 +86,7 @@ def _silence(view: DeviceView, now_ms: int) -> SilenceTold | None:
 
 def _usb(record: DeviceRecord, devices: DevicesShown) -> bool:
     """Seen over USB now; of one that nobody sees: when it was seen last."""
-    sightings = devices.grounds(record.udid).sightings
+    sightings = devices.seen(record.udid)
     if sightings and record.state is not DeviceState.UNPLUGGED:
         return any(not each.network for each in sightings)
     return _on_usb(record.ways.split())

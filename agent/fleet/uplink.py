@@ -94,6 +94,7 @@ class Uplink:
             self._standing = self._begin()
             self._reconfigured.set()
             self._changed()
+        self.devices_changed()  # their names and tags stand in the same file
 
     def transition_stored(self) -> None:
         """The log has grown."""

@@ -151,6 +151,10 @@ class Views:
             tuple(sorted(members, key=lambda each: (each.source, each.address))),
         )
 
+    def seen(self, udid: str) -> tuple[Sighting, ...]:
+        """What each source sees now of one device that is known."""
+        return tuple(self._devices[udid].members.values())
+
     def udids(self) -> list[str]:
         """Of every device that is shown, sorted."""
         return [udid for udid in sorted(self._devices.udids) if self._roster.shown(udid)]

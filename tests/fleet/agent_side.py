@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
     from agent.fleet.link import Dial, Incoming, Link
     from agent.fleet.standing import FleetStatus
+    from agent.model import Sighting
     from agent.store import Store
-    from agent.track.views import DeviceView, Grounds
+    from agent.track.views import DeviceView
 
 HOST = "rack-3"
 PHONES = 7
@@ -60,7 +61,7 @@ class Nothing:
     def one(self, udid: str) -> DeviceView | None:
         """None."""
 
-    def grounds(self, udid: str) -> Grounds:
+    def seen(self, udid: str) -> tuple[Sighting, ...]:
         raise AssertionError(udid)
 
     def rows(self) -> list[dict[str, object]]:

@@ -99,6 +99,11 @@ class LinkConformance:
         for number in range(3):
             await link.publish("da.v1.hb.a", b"%d" % number)
         await heard.until(3)
+        await link.make_stream(STREAM)
+        await link.follow(STREAM.name, "da.v1.t.*", 0, fails)
+        for number in range(3):
+            await link.append("da.v1.t.a", b"%d" % number, f"a:1:{number}")
+        await heard.until(6)
 
     # Asking.
 

@@ -8,161 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
+import sys
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.clock import LoopClock
-from agent.deliver.client import Client
-from agent.deliver.dispatcher import Dispatcher
+from agent.fleet import subjects
 from agent.fleet.hub import done
-from agent.fleet.hub.active import ActiveHub
-from agent.fleet.hub.leader import seconds
-from agent.fleet.hub.leadership import Pace
-from agent.fleet.link import LinkError
 from agent.fleet.nats_link import dial
-from agent.model import CallbackState
-from agent.store import DeliveryQuery
+from agent.fleet.words import Leading, unpack
 from tests.fakes.receiver import Receiver, after, answer
 from tests.fleet.agent_side import fleet_of
+from tests.fleet.hub_side import FAST, Hub, callbacks
 from tests.kit.broker import Broker
-from tests.kit.deliver import make_callback, make_record, make_webhook, settings
+from tests.kit.deliver import make_callback
 from tests.kit.seed import seed
-from tests.kit.store import open_store
-from tests.kit.waiting import LIMIT, eventually
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from agent.fleet.link import Link
     from agent.model import Callback
-    from agent.store import Elsewhere, Followed, Outcome, Settled
-
-FAST = Pace(renew=0.5, valid=1.0, take=1.5, again=1.1, look=0.1, step=0.3, retry=0.1)
-
-
-class SlowStore:
-    """The real one, which may take its time to make final what others have sent."""
-
-    def __init__(self, store: Elsewhere) -> None:
-        self._store = store
-        self.goes_on = asyncio.Event()
-        self.goes_on.set()
-        self.followed, self.recent = store.followed, store.recent
-
-    def settle(
-        self, outcomes: Sequence[Outcome], followed: Followed, then: Callable[[Settled], None]
-    ) -> asyncio.Future[Settled]:
-        async def later() -> Settled:
-            await self.goes_on.wait()
-            return await self._store.settle(outcomes, followed, then)
-
-        return asyncio.ensure_future(later())
-
-
-class Hub:
-    """One process's part: store, dispatcher, and what decides whether it sends."""
-
-    def __init__(self, name: str, directory: Path, broker: Broker, receiver: Receiver) -> None:
-        self.name = name
-        self.directory = directory
-        self.fleet = fleet_of(broker.url)
-        self.url = receiver.url()
-        self.stopped_by = 0.0
-        """Its clock's seconds in which it was stopped and did nothing."""
-        self.cut = False
-        self.begin()
-
-    def begin(self) -> None:
-        self.store = open_store(self.directory)
-        self.slow = SlowStore(self.store.elsewhere)
-        self.client = Client()
-        clock = LoopClock()
-        self.active = ActiveHub(
-            self.name,
-            hash(self.directory),
-            self.directory,
-            self.slow,
-            # The dispatcher is still to be made.
-            notify=lambda callbacks: self.dispatcher.notify(callbacks),  # noqa: PLW0108 - see above
-            settled=lambda lanes: self.dispatcher.settled(lanes),  # noqa: PLW0108 - see above
-            opened=lambda: self.dispatcher.opened(),  # noqa: PLW0108 - see above
-            now=lambda: seconds() + self.stopped_by,
-            pace=FAST,
-        )
-        self.dispatcher = Dispatcher(
-            self.store.callbacks,
-            self.client,
-            webhooks={1: make_webhook(self.url)},
-            settings=settings(concurrency=4),
-            clock=clock,
-            may_send=self.active.may_send,
-            on_final=self.active.final,
-        )
-        self.link: Link | None = None
-        self.task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        await self.dispatcher.start()
-        while True:
-            if self.cut:
-                await asyncio.sleep(0.05)
-                continue
-            try:
-                self.link = await dial(self.fleet)
-                serving = asyncio.create_task(self.active.serve(self.link))
-                lost = asyncio.create_task(self.link.lost())
-                try:
-                    await asyncio.wait({serving, lost}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    for each in (serving, lost):
-                        each.cancel()
-                    ended, _ = await asyncio.gather(serving, lost, return_exceptions=True)
-                    assert isinstance(ended, asyncio.CancelledError), ended
-            except LinkError:
-                await asyncio.sleep(0.05)
-            finally:
-                if self.link is not None:
-                    await self.link.close()
-                    self.link = None
-
-    async def take(self, *callbacks: Callback) -> None:
-        """Its pipeline made these."""
-        for callback in callbacks:
-            stored = await self.store.record(make_record(callback.udid), None, [callback])
-            self.active.made(stored)
-
-    async def cut_off(self) -> None:
-        """The network to the broker is gone."""
-        self.cut = True
-        if self.link is not None:
-            await self.link.close()
-
-    async def states(self) -> dict[str, CallbackState]:
-        rows = await self.store.deliveries.find(DeliveryQuery(limit=100_000))
-        return {row.callback.message_id: row.state for row in rows}
-
-    async def all_final(self, count: int) -> None:
-        async with asyncio.timeout(LIMIT):
-            while True:
-                states = await self.states()
-                if len(states) == count and set(states.values()) == {CallbackState.DELIVERED}:
-                    return
-                await asyncio.sleep(0.02)
-
-    async def end(self, *, leave: bool = False) -> None:
-        """In order (`leave`), or as if it were killed."""
-        if leave:
-            await self.dispatcher.stop(LIMIT)
-            await self.active.leave(self.link)
-        self.task.cancel()
-        await asyncio.wait({self.task})
-        if not leave:
-            await self.dispatcher.stop(0)
-        await self.client.close()
-        await self.store.close()
 
 
 class World:
@@ -191,6 +61,10 @@ class World:
     def received(self) -> list[str]:
         return [each.headers["webhook-id"] for each in self.receiver.requests]
 
+    def has(self, count: int) -> bool:
+        """Whether so many have come."""
+        return len(set(self.received)) >= count
+
     def check(self, most_repeated: int) -> None:
         """Nothing lost, each lane in order, and little repeated."""
         received = self.received
@@ -209,7 +83,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     hubs = []
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-        hubs.append(Hub(name, tmp_path / name, broker, receiver))
+        hubs.append(Hub(name, tmp_path / name, broker.url, receiver.url()))
     try:
         yield World(broker, receiver, hubs)
     finally:
@@ -357,6 +231,28 @@ async def test_a_broker_that_forgets_everything_loses_nothing(tmp_path: Path) ->
         them.check(0)
 
 
+async def test_a_stream_that_is_deleted_is_made_anew_and_told_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(done, "CHECK", 0.2)
+    async with world(tmp_path) as them:
+        sends, other = await them.active()
+        fresh = them.make(40)
+        await sends.take(*fresh[:20])
+        await sends.all_final(20)
+        await eventually(lambda: other.active.follower.remembered == 20)
+        await other.end()
+        assert sends.link is not None
+        await sends.link.request(f"$JS.API.STREAM.DELETE.{subjects.DONE}", b"", 5.0)
+        await sends.take(*fresh[20:])
+        await sends.all_final(40)
+        other.begin()
+        await other.take(*fresh)
+        await other.all_final(40)
+        assert sends.active.may_send()
+        them.check(0)
+
+
 @pytest.mark.parametrize("number", range(2))
 async def test_any_history_loses_nothing_and_keeps_the_order(tmp_path: Path, number: int) -> None:
     chance = random.Random(seed(number))
@@ -395,3 +291,41 @@ async def test_any_history_loses_nothing_and_keeps_the_order(tmp_path: Path, num
         for hub in them.hubs:
             await hub.all_final(600)
         them.check(repeated)
+
+
+async def test_processes_that_are_stopped_and_continued(tmp_path: Path) -> None:
+    """SIGSTOP of whoever sends, again and again, for longer than it may lead."""
+    count, stops = 900, 4
+    broker = await Broker(tmp_path / "broker").start()
+    receiver = await Receiver().start()
+    link = await dial(fleet_of(broker.url))
+    processes = {}
+    try:
+        for name in ("a", "b"):
+            (tmp_path / name).mkdir()
+            argv = (name, tmp_path / name, broker.url, receiver.url(), str(count))
+            processes[name] = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.fleet.hub_side", *argv
+            )
+        them = World(broker, receiver, [])
+        them.made = callbacks(count)
+        for stop in range(1, stops + 1):
+            share = count * stop // (stops + 1)
+            await receiver.until(partial(them.has, share))
+            entry = await link.get(subjects.HUB, subjects.LEADER)
+            assert entry is not None
+            process = processes[unpack(Leading, entry.value, "").hub]
+            process.send_signal(signal.SIGSTOP)
+            before = len(set(them.received))
+            await receiver.until(partial(them.has, min(before + 21, count)))
+            process.send_signal(signal.SIGCONT)
+        await receiver.until(partial(them.has, count))
+        # Four at once may be under way, and as many are not told yet.
+        them.check(stops * 40)
+    finally:
+        for process in processes.values():
+            process.kill()
+            await process.wait()
+        await link.close()
+        await receiver.close()
+        broker.close()

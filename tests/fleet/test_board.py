@@ -254,10 +254,12 @@ async def test_a_hidden_phone_makes_no_transition(world: World) -> None:
     host = world.hosts["A"]
     host.move("p", ONLINE)
     await world.flow()
+    assert world.hub.views.by_host() == {("A", ONLINE): 1}
     hidden = host.devices.pop("p")
     world.hub.core.glimpse(host.snapshot)
     await world.wait(60)
     assert (world.story("p"), world.hub.views.all()) == ([ONLINE], [])
+    assert world.hub.views.census().states == {}
     host.devices["p"] = hidden
     world.hub.core.glimpse(host.snapshot)
     await world.done()
@@ -406,7 +408,9 @@ async def test_an_old_snapshot_ends_where_the_log_goes_on(world: World) -> None:
     host.devices["q"] = host.devices["q"].model_copy(update={"name": "newer"})
     for state in (OFFLINE, ONLINE):
         host.move("q", state)
-    await world.flow()
+    for told in host.log[2:]:
+        world.hub.core.row(told)
+    await world.done()
     word = world.hub.core.board.word("A", "q")
     assert word is not None
     assert word.device.event == 4

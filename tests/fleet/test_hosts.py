@@ -26,7 +26,8 @@ def known(cursor: int) -> Host:
     """One that was heard, and whose log is taken that far."""
     host = Host("A")
     host.beat(beat(cursor), 0.0)
-    host.begin(EPOCH, cursor)
+    host.opened(EPOCH)
+    host.begin(cursor)
     host.beat(beat(cursor), 0.0)
     return host
 
@@ -52,7 +53,9 @@ def test_a_host_that_is_new_or_begins_anew_is_asked_for_all() -> None:
     assert host.judge(EPOCH, 1) is Verdict.STRANGE
     host.beat(beat(3), 0.0)
     assert (host.need, host.caught_up) == (Need.SNAPSHOT, False)
-    host.begin(EPOCH, 3)
+    host.opened(EPOCH)
+    assert not host.caught_up
+    host.begin(3)
     assert (host.need, host.caught_up, host.cursor) == (Need.NOTHING, True, 3)
     host.beat(beat(1, epoch=EPOCH + 1), 5.0)
     assert (host.need, host.caught_up) == (Need.SNAPSHOT, False)
@@ -68,6 +71,19 @@ def test_what_a_heartbeat_tells_of_may_be_on_its_way_until_the_next() -> None:
     assert host.need is Need.LOG
     for id_ in (6, 7, 8):
         host.took(id_)
+    assert (host.need, host.lag) == (Need.NOTHING, 0)
+
+
+def test_a_log_of_which_rows_were_dropped_is_asked_for_whatever_comes_meanwhile() -> None:
+    host = known(5)
+    host.behind()
+    assert host.judge(EPOCH, 6) is Verdict.TAKE
+    host.took(6)
+    assert host.need is Need.LOG
+    host.told_last(8)
+    host.took(7)
+    assert host.need is Need.LOG
+    host.took(8)
     assert (host.need, host.lag) == (Need.NOTHING, 0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.fleet.telling import device_told, is_shown, transition_told
+from agent.fleet.telling import device_told, transition_told
 from agent.fleet.words import TransitionTold, pack, unpack
 from agent.model import DeviceRecord, DeviceState, Gone, Platform, SilenceKind, Visibility
 from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, adb, far, house, usb
@@ -85,6 +85,5 @@ async def test_how_a_phone_is_connected(tmp_path: Path) -> None:
 async def test_who_is_not_shown_is_told_as_such(tmp_path: Path) -> None:
     async with house(tmp_path) as made:
         record = DeviceRecord("gone", Platform.IOS, DeviceState.UNPLUGGED, 5, ways="usbmux-network")
-        assert not is_shown(record, made.pipeline.views)
         told = device_told(record, 3, made.pipeline.views, 0)
         assert (told.visibility, told.name, told.usb) == (Visibility.IGNORE, "gone", False)

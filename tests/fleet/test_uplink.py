@@ -6,16 +6,18 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
+from structlog.testing import capture_logs
+
 from agent.fleet import subjects
 from agent.fleet.nats_link import dial
 from agent.fleet.words import Heartbeat, HostSnapshot, unpack
 from tests.fleet.agent_side import HOST, Hub, agent, fleet_of
+from tests.fleet.test_nats_conf import configuration, joined
+from tests.kit.broker import BUNDLED, Broker
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from tests.kit.broker import Broker
 
 
 def ids(hub: Hub) -> list[int]:
@@ -242,6 +244,30 @@ async def test_two_that_both_hold_the_name_hear_each_other(broker: Broker, tmp_p
         await eventually(lambda: made.status.connected, limit=60)
         assert made.status.reconnects == 1
     await deaf.close()
+
+
+async def test_the_permissions_that_come_along_do_for_all_of_it(tmp_path: Path) -> None:
+    text = configuration(BUNDLED).replace("rack-1", HOST)
+    server = await Broker(tmp_path / "broker", config=text).start()
+    fleet = joined(server.port, user=HOST)
+    try:
+        hub = await Hub(joined(server.port, user="hub", host="hub-1", role="hub")).start()
+        with capture_logs() as logs:
+            async with agent(tmp_path / "a", fleet) as made, agent(tmp_path / "b", fleet) as other:
+                await eventually(lambda: made.status.refused or other.status.refused)
+                first = other if made.status.refused else made
+                await eventually(lambda: first.status.connected and hub.snapshots)
+                await first.happen(3)
+                await eventually(lambda: first.status.unacked == 0 and hub.cursor == 3)
+                await hub.snapshot()
+                answer = await hub.command("phone.explode")
+                assert answer.code == "bad_request"
+                assert first.status.snapshot_bytes
+        events = {entry["event"] for entry in logs}
+        assert events <= {"fleet.connected", "fleet.not_connected"}, logs
+        await hub.stop()
+    finally:
+        server.close()
 
 
 # --- the configuration ------------------------------------------------------------------------

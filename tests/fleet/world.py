@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from agent.config import parse
 from agent.deliver.outbox import Outbox
+from agent.errors import StoreError
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.pipeline import Ears, FleetPipeline
 from agent.fleet.hub.seen_time import BEAT_EVERY
@@ -20,7 +21,7 @@ from agent.model import DeviceState, Platform
 from tests.kit.clock import StubClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent.model import Callback, DeviceRecord
     from agent.store import FleetRow, Record
@@ -52,10 +53,13 @@ class MemoryStore:
     """That made a transition, in order."""
     callbacks: list[Callback] = field(default_factory=list)
     ids: set[str] = field(default_factory=set)
+    refuses: bool = False
 
     async def take(
         self, rows: Sequence[FleetRow], records: Sequence[Record]
     ) -> tuple[Callback, ...]:
+        if self.refuses:
+            raise StoreError("the store refused the change: so")
         for row in rows:
             if row.said:
                 self.rows[row.host, row.udid] = row
@@ -167,9 +171,9 @@ class World:
         self.store = MemoryStore()
         self.sent: list[Callback] = []
         self.changed: set[str] = set()
-        self.hub = self._hub()
+        self.hub = self.make_hub([], [])
 
-    def _hub(self) -> FleetPipeline:
+    def make_hub(self, records: Iterable[DeviceRecord], rows: Iterable[FleetRow]) -> FleetPipeline:
         config = parse(self.text, "test.toml")
         webhooks = {w.id or 0: w for w in config.webhooks}
         ears = Ears(
@@ -179,8 +183,8 @@ class World:
         )
         return FleetPipeline(
             config,
-            list(self.store.devices.values()),
-            read(self.store.rows.values()),
+            records,
+            read(rows),
             self.store,
             Outbox(webhooks, config.org_of, "hub"),
             self.clock,
@@ -198,7 +202,7 @@ class World:
 
     async def restart(self) -> None:
         """The hub begins again with what is stored."""
-        self.hub = self._hub()
+        self.hub = self.make_hub(list(self.store.devices.values()), self.store.rows.values())
         await self.done()
 
     async def beat(self, *names: str) -> None:
@@ -222,9 +226,9 @@ class World:
             elif known.epoch != host.epoch:
                 self.hub.core.hole(name)
             else:
+                known.told_last(len(host.log))
                 for told in host.log[known.cursor :][:3]:
                     self.hub.core.row(told)
-                known.told_last(len(host.log))
             known.served()
             await self.done()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.config import Delivery
 from agent.model import DeviceState
-from agent.store.files import STATE_NAME, connect
+from agent.store.files import STATE_NAME, connect, create
 from agent.store.migrate import migrate, scripts
 from agent.store.retention import SLICE, sweep
 from agent.store.tables import log as log_table
@@ -118,6 +118,16 @@ async def test_a_snapshot_is_what_the_log_has_come_to(tmp_path: Path) -> None:
         ("c", 0),
     ]
     await store.close()
+
+
+def test_a_snapshot_looks_at_one_transition_of_each_device(tmp_path: Path) -> None:
+    create(tmp_path / STATE_NAME)
+    conn = connect(tmp_path / STATE_NAME)
+    plan = [row[3] for row in conn.execute("EXPLAIN QUERY PLAN " + log_table.EVENTS)]
+    conn.close()
+    assert "SEARCH t USING INTEGER PRIMARY KEY (rowid=?)" in plan
+    assert "SEARCH transitions USING COVERING INDEX transitions_of_device (udid=?)" in plan
+    assert [step for step in plan if step.startswith("SCAN")] == ["SCAN d"]
 
 
 def _ids(conn: sqlite3.Connection) -> list[int]:

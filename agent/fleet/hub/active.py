@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -16,7 +17,7 @@ import structlog
 from agent.errors import StoreError
 from agent.fleet import subjects
 from agent.fleet.hub.done import STREAM, DoneFollower, Teller, watch
-from agent.fleet.hub.leader import Leader, place_of, seconds
+from agent.fleet.hub.leader import LEAVE_LIMIT, Leader, place_of, seconds
 from agent.fleet.hub.leadership import Pace
 from agent.fleet.link import LinkError
 
@@ -110,15 +111,17 @@ class ActiveHub:
         stream, _ = await link.last_number(subjects.DONE)
         await _together(
             self.follower.serve(link, stream),
-            self.teller.serve(link, stream),
+            # By itself: whoever follows anew does so beside the one that did on this link.
+            self._again(link, partial(self.teller.serve, stream=stream)),
             watch(link, stream),
         )
 
     async def leave(self, link: Link | None) -> None:
         """The dispatcher has stopped: another hub may send at once, and knows what we have sent."""
         if link is not None:
-            with contextlib.suppress(LinkError):
-                await self.teller.flush(link)
+            with contextlib.suppress(LinkError, TimeoutError):
+                async with asyncio.timeout(LEAVE_LIMIT):
+                    await self.teller.flush(link)
         await self.leader.leave(link)
 
 

@@ -35,9 +35,9 @@ from typing import TYPE_CHECKING, Final
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.message_ids import Cause
 from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
-from agent.fleet.hub.stored import Quiet, Told, clean
+from agent.fleet.hub.stored import Quiet, Told, clean, fit
 from agent.model import DeviceState
-from agent.text import whole
+from agent.track.silence_book import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -108,6 +108,8 @@ class Board:
     hosts: dict[str, Host] = field(default_factory=dict)
     phones: dict[str, Phone] = field(default_factory=dict)
     dirty: dict[tuple[str, str], None] = field(default_factory=dict)
+    touched: dict[str, None] = field(default_factory=dict)
+    """Phones whose hosts tell of them no more."""
     seen: float = 0.0
     now_ms: int = 0
     """Wall clock, for the ends of silences."""
@@ -255,12 +257,12 @@ class Board:
         elif (before.device.event, before.device.state) == (device.event, device.state):
             told.used = before.used
         if silence is not None:
-            ends_ms = self.now_ms + round(silence.left * 1000)
+            ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
             if old is not None and old.id == silence.id:
                 # It is told time and again; each on its way took a while.
                 ends_ms = old.ends_ms if abs(old.ends_ms - ends_ms) <= SAME_END_MS else ends_ms
-            told.silence = Quiet(silence.id, whole(silence.reason), ends_ms)
+            told.silence = Quiet(fit(silence.id), fit(silence.reason), ends_ms)
         return told
 
     def _keep(self, told: Told) -> None:
@@ -296,6 +298,7 @@ class Board:
         self._conflicts.pop((serial, host), None)
         self.dirty[host, serial] = None
         phone = self.phones.get(told.key)
+        self.touched[told.key] = None
         return [] if phone is None else self._settle(phone)
 
     def _owners_word(self, phone: Phone) -> Told | None:

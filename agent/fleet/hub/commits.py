@@ -57,6 +57,8 @@ class Entry:
     record: DeviceRecord
     debt: Debt | None = None
     flapping: bool = False
+    stored: bool = True
+    """Or about to be; else the store refused it."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,9 @@ class FleetCommits:
         self._refused = refused
         self._batch = _Batch()
         self._owing: set[str] = set()
+        """Devices of which something was kept back."""
+        self._due: set[str] = set()
+        """Of them, those that may be silenced no more."""
         self._under_way: set[asyncio.Future[tuple[Callback, ...]]] = set()
 
     def restore(self, records: Iterable[DeviceRecord]) -> None:
@@ -143,6 +148,10 @@ class FleetCommits:
                 self._transition(decision)
             else:
                 self._keep(decision)
+            if decision.key in self._owing and not self.is_silenced(decision.told):
+                self._due.add(decision.key)
+        while self._board.touched:
+            self._changed(self._board.touched.popitem()[0])
 
     def mark(self, mark: Mark) -> None:
         """A host's log is taken that far."""
@@ -152,9 +161,14 @@ class FleetCommits:
         """So far the broker's stream was read."""
         self._batch.position = position
 
+    def look_at_silences(self) -> None:
+        """Some may have ended by now."""
+        self._due |= self._owing
+
     def pay(self) -> None:
         """What was kept back of devices that nothing silences any more is told."""
-        for key in sorted(self._owing):
+        due, self._due = sorted(self._due), set()
+        for key in due:
             entry, word = self.entries[key], self._board.of(key)
             phone = self._board.phones[key]
             if entry.debt is None:
@@ -215,16 +229,17 @@ class FleetCommits:
         debt = None if entry is None else entry.debt
         at_ms = self._clock.wall_ms()
         silenced = self.is_silenced(word)
-        record = self._record(decision, at_ms)
+        owed = debt_after(debt, decision.previous, decision.state, silenced=silenced)
+        record = self._record(decision, at_ms, owed)
         transition = Transition(
             key, decision.previous, decision.state, record.reason, at_ms, record.holder, word.host
         )
         callbacks: Sequence[Callback] = ()
         if not silenced:
-            told = replace(transition, previous=last_told(debt, decision.previous))
+            before = last_told(debt, decision.previous)
+            told = transition if debt is None else replace(transition, previous=before)
             callbacks = self._callbacks(told, decision.cause)
-        debt = debt_after(debt, decision.previous, decision.state, silenced=silenced)
-        self._put(record, debt, word, transition, callbacks)
+        self._put(record, owed, word, transition, callbacks)
         self.counts.transitions[decision.state] += 1
         say(
             log.info,
@@ -242,9 +257,10 @@ class FleetCommits:
         """No transition: its row may be another one."""
         entry = self.entries.get(decision.key)
         since_ms = self._clock.wall_ms() if entry is None else entry.record.since_ms
-        record = self._record(decision, since_ms)
-        if entry is None or entry.record != replace(record, debt=entry.record.debt):
-            self._put(record, None if entry is None else entry.debt, decision.told, None, ())
+        debt = None if entry is None else entry.debt
+        record = self._record(decision, since_ms, debt)
+        if entry is None or entry.record != record or not entry.stored:
+            self._put(record, debt, decision.told, None, ())
         else:
             entry.flapping = decision.told.device.flapping
             self._changed(decision.key)
@@ -262,7 +278,7 @@ class FleetCommits:
         )
         callbacks = self._callbacks(told, self._board.cause(word, "silence"))
         self._owing.discard(key)
-        self._put(record, None, word, None, callbacks)
+        self._put(replace(record, debt=""), None, word, None, callbacks)
         say(
             log.info,
             "device.told_after_silence",
@@ -273,7 +289,7 @@ class FleetCommits:
             callbacks=len(callbacks),
         )
 
-    def _record(self, decision: Decision, at_ms: int) -> DeviceRecord:
+    def _record(self, decision: Decision, at_ms: int, debt: Debt | None) -> DeviceRecord:
         word, known = decision.told.device, self.entries.get(decision.key)
         before = None if known is None else known.record
         reason, holder = decision.reason, decision.holder
@@ -289,6 +305,7 @@ class FleetCommits:
             reason=(before.reason if before else "") if reason is None else reason,
             holder=(before.holder if before else "") if holder is None else holder,
             serial=word.udid if word.udid != decision.key else "",
+            debt=stored_debt(debt),
             host=decision.told.host,
         )
 
@@ -300,7 +317,6 @@ class FleetCommits:
         transition: Transition | None,
         callbacks: Sequence[Callback],
     ) -> None:
-        record = replace(record, debt=stored_debt(debt))
         self.entries[record.udid] = Entry(record, debt, word.device.flapping)
         if debt is not None:
             self._owing.add(record.udid)
@@ -345,6 +361,9 @@ class FleetCommits:
                 callbacks_lost=lost,
                 error=str(error),
             )
+            for each in batch.records:
+                self.entries[each.device.udid].stored = False
+            self._board.dirty |= dict.fromkeys(dirty)
             self._refused(hosts)
             return
         if any(each.transition is not None for each in batch.records):

@@ -106,11 +106,12 @@ class Core:
             behind=host.cursor,
             new_log=anew or host.epoch is None,
         )
-        host.begin(snapshot.epoch, snapshot.through)
+        host.opened(snapshot.epoch)
         for decisions in self.board.snapshot(snapshot, anew=anew):
             self._at_now()
             self._commits.enter(decisions)
             yield
+        host.begin(snapshot.through)
         self._mark(host)
         self.latest[host.name] = snapshot
         self._look_if(host, caught_up is not host.caught_up)
@@ -145,6 +146,7 @@ class Core:
                 self._say_presence(host, before)
                 self._look_if(host, True)
         self._work.append(self.board.ripe())
+        self._commits.look_at_silences()
 
     def pay(self) -> None:
         """Tell what silences kept back that have ended."""
@@ -181,11 +183,11 @@ class Core:
         ]
 
     def marks(self) -> list[Mark]:
-        """Where each log is."""
+        """Where each log is, but for those that are taken anew."""
         return [
             Mark(host.name, host.epoch, host.cursor)
             for host in self.hosts.values()
-            if host.epoch is not None
+            if host.epoch is not None and host.need is not Need.SNAPSHOT
         ]
 
     # --- inside -----------------------------------------------------------------------------
@@ -201,9 +203,10 @@ class Core:
         if not other:
             return
         self._work.append(self.board.look(host.name))
-        for phone in self.board.phones.values():
-            if phone.owner == host.name:
-                self._changed(phone.key)
+        for serial in self.board.of_host(host.name):
+            told = self.board.word(host.name, serial)
+            if told is not None:
+                self._changed(told.key)
 
     def _refresh(self, host: Host) -> None:
         """What its last snapshot says of its devices, where it is of just this moment of its log.

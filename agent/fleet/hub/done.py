@@ -20,7 +20,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.fleet import subjects
-from agent.fleet.link import LinkError, Stream
+from agent.fleet.link import LinkError, NoAnswerError, Stream
 from agent.fleet.words import BadMessageError, Done, pack, unpack
 from agent.model import CallbackState
 from agent.store import Followed, Outcome
@@ -37,7 +37,7 @@ log = structlog.get_logger(__name__)
 STREAM: Final = Stream(
     subjects.DONE, (subjects.DONE_SUBJECT,), max_age=7 * 86_400.0, max_bytes=256 * 1024 * 1024
 )
-BATCH: Final = 0.1
+BATCH: Final = 0.02
 """Seconds for which outcomes are gathered into one message."""
 AT_ONCE: Final = 500
 """Callbacks of one message at most, and of one transaction about."""
@@ -310,6 +310,9 @@ async def watch(link: Link, stream: str) -> None:
     """Raises LinkError once it is no longer that stream."""
     while True:
         await asyncio.sleep(CHECK)
-        now, _ = await link.last_number(subjects.DONE)
+        try:
+            now, _ = await link.last_number(subjects.DONE)
+        except NoAnswerError:
+            continue
         if now != stream:
             raise LinkError(f"stream {subjects.DONE} of the broker was made anew")

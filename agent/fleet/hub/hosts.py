@@ -21,10 +21,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from agent.text import shortened, whole
 
 if TYPE_CHECKING:
     from agent.fleet.words import Heartbeat
+
+VERSION: Final = 40
+"""Characters."""
 
 
 class Verdict(StrEnum):
@@ -79,6 +84,8 @@ class Host:
     """At the heartbeat before."""
     _last_then: int = 0
     """What that told of."""
+    _unsure: bool = False
+    """Rows of it were dropped here: how far its log goes is to be asked."""
     ends: int = 0
     """Its `last` at the first heartbeat since it was not alive; caught up once that is taken."""
 
@@ -107,7 +114,11 @@ class Host:
     def beat(self, beat: Heartbeat, seen: float) -> None:
         """It lives."""
         first = self.presence is not Presence.ALIVE
-        self.presence, self.heard, self.version = Presence.ALIVE, seen, beat.version
+        self.presence, self.heard, self.version = (
+            Presence.ALIVE,
+            seen,
+            shortened(whole(beat.version), VERSION),
+        )
         self.beats += 1
         restarted = beat.instance != self.instance
         self.instance = beat.instance
@@ -128,13 +139,18 @@ class Host:
             self.caught_up, self.ends = False, beat.last
         self._look()
 
-    def begin(self, epoch: int, through: int) -> None:
-        """Its snapshot is taken: the log goes on behind that."""
+    def opened(self, epoch: int) -> None:
+        """Its snapshot is begun with: it is of that log, of which nothing counts as taken yet."""
         if epoch != self.epoch:
-            self.last = through
-        self.epoch, self.cursor = epoch, through
+            self.epoch, self.last = epoch, 0
+        self.caught_up, self.need = False, Need.SNAPSHOT
+
+    def begin(self, through: int) -> None:
+        """Its snapshot is taken: the log goes on behind that."""
+        self.cursor = through
         self.last = max(self.last, through)
         self._cursor_then = self._last_then = 0
+        self._unsure = False
         self.need = Need.NOTHING
         self._look()
 
@@ -145,6 +161,7 @@ class Host:
     def told_last(self, last: int) -> None:
         """Its newest row has that id, whatever was believed."""
         self.last = max(last, self.cursor)
+        self._unsure = False
 
     def forget(self) -> None:
         """What was taken of it was not stored: all of it is to be asked for anew."""
@@ -157,12 +174,11 @@ class Host:
 
     def behind(self) -> None:
         """Something that it sent was dropped here."""
+        self._unsure = True
         self._ask(Need.LOG)
 
     def served(self) -> None:
         """What it was asked for came."""
-        if self.need is Need.LOG and self.cursor >= self.last:
-            self.need = Need.NOTHING
         self._look()
 
     def age(self, seen: float, host_grace: float, source_grace: float) -> bool:
@@ -185,5 +201,5 @@ class Host:
         known = self.epoch is not None and self.need is not Need.SNAPSHOT
         alive = self.presence is Presence.ALIVE
         self.caught_up = alive and known and self.cursor >= self.ends
-        if self.need is Need.LOG and self.cursor >= self.last:
+        if self.need is Need.LOG and self.cursor >= self.last and not self._unsure:
             self.need = Need.NOTHING

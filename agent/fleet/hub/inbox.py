@@ -41,7 +41,7 @@ class Box:
     glimpse: Incoming | None = None
     asked: deque[Asked] = field(default_factory=deque)
     working: Iterator[None] | None = None
-    """A snapshot that is half taken: nothing else of the host is, until it is whole."""
+    """An answer that is half taken: nothing else of the host is, until it is whole."""
     came: int = 0
     """Rows that came in, since the start."""
     went: int = 0
@@ -148,6 +148,13 @@ class Inbox:
         """The stream's number up to which everything was taken, where it was read to `newest`."""
         waiting = [box.rows[0].sequence for box in self.boxes.values() if box.rows]
         return min([newest, *(number - 1 for number in waiting)])
+
+    def beats(self) -> Iterator[tuple[str, Incoming]]:
+        """Take all heartbeats that wait."""
+        for host, box in self.boxes.items():
+            if (beat := box.beat) is not None:
+                box.beat = None
+                yield host, beat
 
     def watermarks(self) -> dict[str, int]:
         """How many rows of each host have come, of those that some wait."""

@@ -14,6 +14,7 @@ from agent.fleet.hub.roster import FleetRoster
 from agent.fleet.hub.seen_time import BLIND, SeenTime
 from agent.fleet.hub.status import HostStatus
 from agent.fleet.hub.views import FleetViews
+from agent.text import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from agent.deliver.outbox import Outbox
     from agent.fleet.hub.commits import Entry, Taker
     from agent.fleet.hub.stored import Kept, Mark
+    from agent.fleet.words import HostSnapshot
     from agent.model import Callback, DeviceRecord, SourceName
 
 
@@ -63,7 +65,7 @@ class FleetPipeline:
     ) -> None:
         records = list(records)
         self._clock = clock
-        self._changed = ears.changed
+        self._ears = ears
         self._stopped = False
         self.durable: dict[str, Mark] = {mark.host: mark for mark in kept.marks}
         """How far each host's log is on this disk."""
@@ -89,12 +91,12 @@ class FleetPipeline:
             clock,
             ears.notify,
             ears.stored,
-            ears.changed,
+            self._changed,
             self._durable,
             self._refused,
         )
         self.commits.restore(records)
-        self.core = Core(board, self.commits, self.seen, clock, ears.changed)
+        self.core = Core(board, self.commits, self.seen, clock, self._changed)
         self.views = FleetViews(board, self.commits, self.roster)
 
     # --- as a tracker -----------------------------------------------------------------------
@@ -121,14 +123,14 @@ class FleetPipeline:
         if self.blind:
             silent = f"no own heartbeat in {BLIND:g} s"
             return [f"fleet: the hub is blind, and decides nothing: {self.reason or silent}"]
-        return [f"fleet: {one.problem}" for one in self.hosts() if one.problem]
+        told = (_problem(host, self.seen.seconds) for _, host in sorted(self.core.hosts.items()))
+        return [f"fleet: {each}" for each in told if each]
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""
-        before = set(self.views.udids())
         self.core.board.policy = _policy(config)
         self.roster.reconfigure(config)
-        for udid in before | set(self.views.udids()):
+        for udid in self.roster.udids():
             self._changed(udid)
 
     def silences_changed(self) -> None:
@@ -141,6 +143,13 @@ class FleetPipeline:
     def store_again(self) -> None:
         """Store all that is known anew: the store was made anew, and may not know it."""
         self.commits.again(self.core.marks())
+
+    async def first_derived(self) -> None:
+        """Return at once: what is stored counts until the hub hears of something else."""
+
+    def told(self, host: str) -> HostSnapshot | None:
+        """All that a host said last: its leases and silences, too; None: nothing yet."""
+        return self.core.latest.get(host)
 
     def stop(self) -> None:
         """Decide nothing more, whatever is said from now on: the hub stops."""
@@ -170,13 +179,7 @@ class FleetPipeline:
         ]
 
     def _status(self, host: Host, devices: int) -> HostStatus:
-        silent = self.seen.seconds - host.heard
-        problem = ""
-        if host.presence in {Presence.LOST, Presence.GONE}:
-            problem = (
-                f"host {host.name} is lost: no heartbeat for {silent:.0f} s; does its agent run, "
-                "and reach the broker?"
-            )
+        seen = self.seen.seconds
         return HostStatus(
             host.name,
             host.presence,
@@ -184,10 +187,10 @@ class FleetPipeline:
             host.epoch,
             host.cursor,
             host.lag,
-            silent if host.beats else None,
+            seen - host.heard if host.beats else None,
             host.version,
             devices,
-            problem,
+            _problem(host, seen),
         )
 
     def _durable(self, marks: Sequence[Mark]) -> None:
@@ -196,12 +199,25 @@ class FleetPipeline:
             self.acks[mark.host] = None
         self.on_durable()
 
+    def _changed(self, udid: str) -> None:
+        self.views.changed(udid)
+        self._ears.changed(udid)
+
     def _refused(self, hosts: Iterable[str]) -> None:
         self.core.forget(hosts)
 
 
 def _nobody() -> None:
     """Nobody hears."""
+
+
+def _problem(host: Host, seen: float) -> str:
+    if host.presence not in {Presence.LOST, Presence.GONE}:
+        return ""
+    return (
+        f"host {host.name} is lost: no heartbeat for {elapsed(seen - host.heard)}; does its agent "
+        "run, and reach the broker?"
+    )
 
 
 def _policy(config: Config) -> Policy:

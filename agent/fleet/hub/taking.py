@@ -9,7 +9,7 @@ from agent.fleet.hub.hosts import Verdict
 from agent.fleet.words import BadMessageError, Heartbeat, HostSnapshot, TransitionTold
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from agent.fleet.hub.complaints import Complaints
     from agent.fleet.hub.inbox import Asked, Box, Inbox
@@ -72,6 +72,8 @@ class Taking:
     def _step(self, end: float) -> bool:
         if self._tick is not None and self._inbox.passed(self._tick):
             self._tick = None
+            for name, beat in self._inbox.beats():
+                self._beat(name, beat)  # however long nothing was taken, who lives is not lost
             self._core.tick()
             return True
         if self._core.do():
@@ -97,7 +99,7 @@ class Taking:
                 box.working = None
                 self._have_served(name)
         elif box.asked:
-            self._answered(name, box, box.asked.popleft())
+            box.working = self._answer(box.asked.popleft())
         elif box.rows:
             self._row(name, box.take())
         elif box.dropped:
@@ -127,14 +129,14 @@ class Taking:
         if snapshot is not None and self._is_of(name, snapshot.host, message):
             self._core.glimpse(snapshot)
 
-    def _answered(self, name: str, box: Box, answer: Asked) -> None:
+    def _answer(self, answer: Asked) -> Iterator[None]:
+        """What a host answered, a step at a time."""
         if answer.snapshot is not None:
-            box.working = self._core.whole(answer.snapshot)
-            return
+            yield from self._core.whole(answer.snapshot)
         for told in answer.rows:
             if self._core.row(told) not in {Verdict.TAKE, Verdict.REPEAT}:
-                break
-        self._have_served(name)
+                return
+            yield
 
     def _have_served(self, name: str) -> None:
         if name in self._core.hosts:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.fleet.hub.hosts import Presence
-from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage
+from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage, Visibility
 from agent.track.hanging import Where
 from agent.track.silence_book import covered, last_told
 from agent.track.views import Census, DeviceView, Grounds
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from agent.usage.base import Phone
 
 
+class _Kind(NamedTuple):
+    """What devices are counted by."""
+
+    host: str
+    platform: Platform
+    state: DeviceState
+    flapping: bool
+
+
 class FleetViews:
     """Looks at the board and what is stored; changes nothing. See `track.tracker.TrackedViews`."""
 
@@ -30,29 +39,39 @@ class FleetViews:
         self._commits = commits
         self._entries = commits.entries
         self._roster = roster
+        self._counted: dict[str, _Kind] = {}
+        """As what each device that is shown is in `_counts`: 10,000 of them take long to count."""
+        self._counts: Counter[_Kind] = Counter()
+        self._quiet: set[str] = set()
+        """Of them, those that are silenced, or were."""
+        self._uncounted = set(self._entries)
 
     def all(self) -> list[DeviceView]:
         """Every device that is shown; by UDID."""
         return [view for udid in self._roster.udids() if (view := self.one(udid)) is not None]
 
+    def changed(self, udid: str) -> None:
+        """It is to be counted anew."""
+        self._uncounted.add(udid)
+
     def census(self) -> Census:
         """How many devices are shown in which state."""
+        self._count()
         states: Counter[tuple[Platform | None, DeviceState]] = Counter()
-        flapping = silenced = 0
-        for udid, entry in self._entries.items():
-            if self._roster.shown(udid):
-                states[entry.record.platform, entry.record.state] += 1
-                flapping += entry.flapping
-                word = self._board.of(udid)
-                silenced += word is not None and self._commits.is_silenced(word)
-        return Census(dict(states), flapping, silenced)
+        flapping = 0
+        for each, count in self._counts.items():
+            states[each.platform, each.state] += count
+            flapping += count if each.flapping else 0
+        words = map(self._board.of, self._quiet)
+        silenced = sum(word is not None and self._commits.is_silenced(word) for word in words)
+        return Census({key: count for key, count in states.items() if count}, flapping, silenced)
 
     def by_host(self) -> dict[tuple[str, DeviceState], int]:
         """How many devices each host has in which state, of those that are shown."""
+        self._count()
         found: Counter[tuple[str, DeviceState]] = Counter()
-        for udid, entry in self._entries.items():
-            if self._roster.shown(udid):
-                found[entry.record.host, entry.record.state] += 1
+        for each, count in self._counts.items():
+            found[each.host, each.state] += count
         return dict(found)
 
     def covered(self, silences: Sequence[Silence]) -> dict[str, int]:
@@ -62,9 +81,12 @@ class FleetViews:
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID; None: none that is shown."""
-        if not self._roster.shown(udid):
+        entry, word = self._entries.get(udid), self._board.of(udid)
+        if entry is None or word is None:
             return None
-        entry, device, word = self._entries[udid], self._roster.device(udid), self._board.of(udid)
+        device = self._roster.device(udid)
+        if device.visibility is Visibility.IGNORE:
+            return None
         record = entry.record
         return DeviceView(
             udid,
@@ -117,6 +139,23 @@ class FleetViews:
     def owner(self, _source: SourceName, _address: str) -> str:
         """Nobody's: the hub sees nothing itself."""
         return ""
+
+    def _count(self) -> None:
+        while self._uncounted:
+            udid = self._uncounted.pop()
+            before = self._counted.pop(udid, None)
+            if before is not None:
+                self._counts[before] -= 1
+            self._quiet.discard(udid)
+            if not self._roster.shown(udid):
+                continue
+            entry, word = self._entries[udid], self._board.of(udid)
+            record = entry.record
+            kind = _Kind(record.host, record.platform, record.state, entry.flapping)
+            self._counted[udid] = kind
+            self._counts[kind] += 1
+            if word is not None and word.silence is not None:
+                self._quiet.add(udid)
 
     def _reason(self, reason: str, host: str, udid: str) -> str:
         """With what is under way."""

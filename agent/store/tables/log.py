@@ -31,9 +31,10 @@ UPDATE meta SET value = CASE key
 END WHERE key IN ('epoch', 'fleet_acked')
 """
 _NEWEST: Final = "SELECT coalesce(max(id), 0) FROM transitions"
-# The newest transition of a device, where that is what made its state.
-_EVENT: Final = """
-SELECT id FROM transitions WHERE id = (SELECT max(id) FROM transitions WHERE udid = ?) AND state = ?
+# The newest transition of each device, where that is what made its state.
+EVENTS: Final = """
+SELECT d.udid, t.id FROM devices AS d CROSS JOIN transitions AS t
+ON t.id = (SELECT max(id) FROM transitions WHERE udid = d.udid) WHERE t.state = d.state
 """
 
 
@@ -151,11 +152,9 @@ def _slice(conn: sqlite3.Connection, id_: int, limit: int) -> LogSlice:
 
 
 def _snapshot(conn: sqlite3.Connection) -> LogSnapshot:
-    told = []
-    for device in devices.all_of(conn):
-        row = conn.execute(_EVENT, (device.udid, device.state.value)).fetchone()
-        told.append((device, row[0] if row else 0))
-    return LogSnapshot(state(conn), tuple(told))
+    events = dict(conn.execute(EVENTS).fetchall())
+    told = tuple((device, events.get(device.udid, 0)) for device in devices.all_of(conn))
+    return LogSnapshot(state(conn), told)
 
 
 def _join(conn: sqlite3.Connection) -> LogState:
