@@ -26,7 +26,7 @@ def fleet(machine: Machine) -> Machine:
     machine.run("apt-get", "update", "-qq", network=True)
     machine.sh(commands("fleet-broker"), network=True)
     text = machine.text(BROKER)
-    hub, host = users(text)
+    hub, host, *_ = users(text)
     machine.write(BROKER, text.replace(hub[1], PASSWORD).replace(host[1], PASSWORD))
     machine.run("systemctl", "restart", "nats-server")
     url = "nats://{}:" + PASSWORD + "@127.0.0.1:4222"
