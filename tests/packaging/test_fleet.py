@@ -73,7 +73,7 @@ def test_a_wrong_password_is_said_and_hurts_nobody_else(fleet: Machine) -> None:
     before = fleet.text(CONFIG)
     fleet.write(CONFIG, before.replace(PASSWORD, "wrong"))
     fleet.run("systemctl", "reload", "device-agent")
-    fleet.until(f"{STATUS} | grep 'does not let us in'")
+    fleet.until(f"{STATUS} | grep 'does not let us in'", limit=60)
     assert fleet.unit("ActiveState") == "active"
     assert json.loads(fleet.run("device-agent", "devices", "--json").output) == {"devices": []}
     fleet.write(CONFIG, before)
