@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from agent.cli.common import AgentClient
 from agent.model import Platform
 from agent.sources.simulated import Phone
 from tests.kit.broker import Broker
@@ -58,6 +60,18 @@ class Fleet:
                 if what(rows):
                     return rows
                 await asyncio.sleep(0.05)
+
+    async def told(self, kind: str) -> dict[str, Any]:
+        """The first message of that kind that the hub's followers hear."""
+        async with (
+            asyncio.timeout(LIMIT),
+            AgentClient(self.hub.socket) as client,
+            contextlib.aclosing(client.events([], "", silence=LIMIT)) as messages,
+        ):
+            async for event in messages:
+                if event.kind == kind:
+                    return dict(event.data)
+        raise AssertionError("it was not told")
 
 
 @asynccontextmanager
@@ -149,11 +163,13 @@ async def test_a_host_that_is_away_is_an_error_at_once(place: Path, tmp_path: Pa
 async def test_silences_of_all_hosts(place: Path, tmp_path: Path) -> None:
     async with fleet(place, tmp_path) as them:
         words = ("silence", "add", "--for", "1h", "--reason", "cables")
+        told = asyncio.create_task(them.told("silences"))
         id_ = (await them.cli(*words, "--all")).strip()
         (row,) = await them.until(
             "silences", lambda rows: [each["devices"] for each in rows] == [3]
         )
         assert row["id"] == id_
+        assert [each["id"] for each in (await told)["silences"]] == [id_]
         for each in them.racks.values():
             (there,) = (await each.api("GET", "/v1/silences"))[1]["silences"]
             assert (there["id"], there["reason"]) == (id_, "cables")
