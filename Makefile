@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo install uninstall deb test coverage test-long test-packaging test-appium test-page screenshots lab \
+.PHONY: help run demo fleet-demo install uninstall deb test coverage test-long test-fleet test-packaging test-appium test-page screenshots lab \
 	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -21,6 +21,9 @@ run: setup ## Set up and run the agent in the foreground (CONFIG=config/agent.to
 demo: setup ## Set up and show simulated phones becoming callbacks
 	$(BIN)/device-agent demo
 
+fleet-demo: setup-dev ## The same of a fleet: three hosts, a broker, a hub, its page (ONCE=1: and end)
+	$(BIN)/python -m tests.fleet.demo $(if $(ONCE),--once)
+
 install: ## With sudo: install or upgrade, and start it under systemd (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/install
 
@@ -30,24 +33,28 @@ uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: thos
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
-SHORT := not long and not packaging and not appium and not lab and not page
+SHORT := not long and not packaging and not appium and not lab and not page and not fleet
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
-BY_FILE := --dist loadfile --no-loadscope-reorder
+# Six workers keep two cores busy: most tests wait for real parts most of their time.
+BY_FILE := -n 6 --dist loadfile --no-loadscope-reorder
 # Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
 test test-long coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	$(BIN)/pytest $(BY_FILE) -m "$(SHORT)"
 
 coverage: setup-dev ## The same with every line and branch counted, in the agents that tests start, too
 	rm -rf build/coverage && mkdir -p build/coverage
 	@# Tests that count objects or imports, or give up rights, may fail under it; make test judges.
-	-$(BIN)/coverage run -m pytest -n 4 $(BY_FILE) -m "$(SHORT)"
+	-$(BIN)/coverage run -m pytest $(BY_FILE) -m "$(SHORT)"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
 	$(BIN)/pytest -n 4 -m long
+
+test-fleet: setup-dev ## A fleet of processes under every fault, five minutes of it (docs/fleet.md)
+	$(BIN)/pytest -n 0 -m fleet tests/fleet
 
 test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
 	$(BIN)/pytest -n 2 --dist loadfile -m packaging

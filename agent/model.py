@@ -231,6 +231,8 @@ class Device:
     visibility: Visibility = Visibility.PRIVATE
     aliases: tuple[str, ...] = ()
     """What else it is called: its serial, where twins share one; its address on the network."""
+    host: str = ""
+    """Of the agent that follows it; "": this one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +246,8 @@ class Transition:
     reason: str
     at_ms: int
     holder: str = ""
+    host: str = ""
+    """Of the agent that followed it then; "": this one's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,8 @@ class DeviceRecord:
     """How it was seen since it last came: `adb udev`, `adb-network`."""
     debt: str = ""
     """What webhooks are owed of it for the time of a silence (`track.silence_book.Debt`)."""
+    host: str = ""
+    """At the hub: of the agent that it belongs to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,6 +54,8 @@ class Topic(StrEnum):
     """Which silences there are: `Silences.all`; of no device."""
     STORE = "store"
     """How the store does: `Store.health`."""
+    FLEET = "fleet"
+    """What is wrong with this agent's place in its fleet: `Uplink.status`."""
     SESSION = "session"
     """Which browsers may change things: `Sessions`."""
     TASK = "task"

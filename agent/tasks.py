@@ -84,13 +84,14 @@ class Tasks:
         return kept(
             name,
             work,
-            partial(self._tell, name),
+            partial(self.tell, name),
             for_ever=for_ever,
             healthy=self._healthy,
             first=self._first,
         )
 
-    def _tell(self, name: str, why: str) -> None:
+    def tell(self, name: str, why: str) -> None:
+        """Why that work is not done just now; "": it is. For what `kept` runs elsewhere."""
         if why == self._failing.get(name, ""):
             return
         if why:

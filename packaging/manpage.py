@@ -37,6 +37,14 @@ _FILES = (
         "/var/lib/device-agent/webhooks.toml",
         "The webhooks made over the API. The agent writes it. Readable by its user alone.",
     ),
+    (
+        "/etc/device-agent/hub.toml",
+        "That of a fleet's hub, device-agent-hub.service; its store: /var/lib/device-agent-hub.",
+    ),
+    (
+        "/usr/share/device-agent/nats.conf",
+        "For a fleet's broker, a NATS server; nats-cluster.conf: three.",
+    ),
     ("/var/lib/device-agent", "The store (state.db, state.db-wal) and adb's keys."),
     ("/run/device-agent/control.sock", "The API. For root and the group device-agent."),
     ("/opt/device-agent", "The program with its libraries."),

@@ -28,6 +28,8 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("agent")
+# Thousands of tests are collected, by each worker, and none of them is garbage.
+gc.disable()
 
 
 LONGEST = ("process/", "docs/", "redaction/", "faults/", "store/", "sources/", "api/", "deliver/")
@@ -50,6 +52,7 @@ def pytest_collection_finish() -> None:
     """What was collected stays: no collection of garbage need look at it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

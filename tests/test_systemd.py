@@ -1,4 +1,4 @@
-"""The unit file, as systemd itself judges it."""
+"""The unit files, as systemd itself judges them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,26 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parent.parent / "systemd" / "device-agent.service"
+UNITS = Path(__file__).parent.parent / "systemd"
+LIMITS = {"device-agent": 18, "device-agent-hub": 13}
+"""How exposed each may be, in tenths: the hub needs no devices."""
+
+
+@pytest.fixture(params=LIMITS)
+def unit(request: pytest.FixtureRequest) -> str:
+    """Each unit."""
+    return str(request.param)
 
 
 @pytest.fixture
-def analyze(tmp_path: Path) -> Path:
+def analyze(tmp_path: Path, unit: str) -> Path:
     """A copy of the unit whose command exists here; skipped where systemd's tools are not."""
     if shutil.which("systemd-analyze") is None:
         if os.environ.get("CI"):
             pytest.fail("CI must have systemd-analyze")
         pytest.skip("systemd-analyze is not installed")
-    copy = tmp_path / UNIT.name
-    text = UNIT.read_text()
+    copy = tmp_path / f"{unit}.service"
+    text = (UNITS / copy.name).read_text()
     assert "/opt/device-agent/bin/device-agent" in text
     copy.write_text(text.replace("/opt/device-agent/bin/device-agent", "/bin/true"))
     return copy
@@ -37,9 +45,10 @@ def test_systemd_finds_nothing_wrong(analyze: Path) -> None:
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
-def test_the_sandbox_is_tight(analyze: Path) -> None:
+def test_the_sandbox_is_tight(analyze: Path, unit: str) -> None:
+    limit = f"--threshold={LIMITS[unit]}"
     done = subprocess.run(
-        ["systemd-analyze", "security", "--offline=yes", "--threshold=18", analyze],
+        ["systemd-analyze", "security", "--offline=yes", limit, analyze],
         capture_output=True,
         text=True,
         check=False,
@@ -47,13 +56,12 @@ def test_the_sandbox_is_tight(analyze: Path) -> None:
     assert done.returncode == 0, done.stdout[-300:]
 
 
-def test_who_mounts_the_sockets_directory_keeps_it_over_restarts() -> None:
+def test_who_mounts_the_sockets_directory_keeps_it_over_restarts(unit: str) -> None:
     """A bind mount of it in a container would show the removed one for ever."""
-    said = dict(
-        line.split("=", 1) for line in UNIT.read_text().splitlines() if line.startswith("Runtime")
-    )
+    text = (UNITS / f"{unit}.service").read_text()
+    said = dict(line.split("=", 1) for line in text.splitlines() if line.startswith("Runtime"))
     assert said == {
-        "RuntimeDirectory": "device-agent",
+        "RuntimeDirectory": unit,
         "RuntimeDirectoryMode": "0750",
         "RuntimeDirectoryPreserve": "yes",
     }
@@ -70,7 +78,7 @@ def test_the_user_is_made_without_a_word_against_the_distribution(
         (tmp_path / name).mkdir(parents=True)
     places = tmp_path / "usr/lib/sysusers.d"
     (places / "basic.conf").write_text(theirs)
-    shutil.copy(UNIT.parent / "device-agent.sysusers.conf", places / "device-agent.conf")
+    shutil.copy(UNITS / "device-agent.sysusers.conf", places / "device-agent.conf")
     done = subprocess.run(
         ["systemd-sysusers", f"--root={tmp_path}"], capture_output=True, text=True, check=False
     )

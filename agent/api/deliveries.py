@@ -6,8 +6,9 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from agent.api.request import SERVICES, BadRequestError, body_of, text_of
+from agent.api.request import SERVICES, body_of, text_of
 from agent.api.route import Route, Routes
+from agent.errors import BadRequestError
 from agent.service.deliveries import DeliveryDetail, DeliveryList, ListFilters, ReplayFilters
 
 routes = Routes(

@@ -6,8 +6,9 @@ from typing import TypedDict
 
 from aiohttp import web
 
-from agent.api.request import SERVICES, BadRequestError
+from agent.api.request import SERVICES
 from agent.api.route import Route, Routes
+from agent.errors import BadRequestError
 from agent.service.device_page import DeviceDetail, DeviceTransitions, TransitionFilters
 from agent.service.devices import DeviceRow
 from agent.service.port_tree import PortsRow
@@ -25,10 +26,18 @@ class DeviceList(TypedDict):
     devices: list[DeviceRow]
 
 
-@routes.add(Route("GET", "/v1/devices", everything=True))
+class DeviceFilters(TypedDict, total=False):
+    """Which devices are listed."""
+
+    host: list[str]
+    """Only devices of this host; repeatable."""
+
+
+@routes.add(Route("GET", "/v1/devices", query=DeviceFilters, everything=True))
 async def list_devices(request: web.Request) -> DeviceList:
     """All devices, by UDID."""
-    return {"devices": request.app[SERVICES].devices.rows()}
+    rows, hosts = request.app[SERVICES].devices.rows(), request.query.getall("host", ())
+    return {"devices": [row for row in rows if row["host"] in hosts] if hosts else rows}
 
 
 @routes.add(

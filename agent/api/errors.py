@@ -7,15 +7,16 @@ from typing import Annotated, NotRequired, TypedDict
 
 from aiohttp import web
 
-from agent.api.request import BadRequestError
 from agent.errors import (
     AgentError,
+    BadRequestError,
     BusyError,
     CannotWriteError,
     ChangeRefusedError,
     ConfigError,
     DeviceHeldError,
     EditError,
+    HostUnreachableError,
     IdTakenError,
     LeaseError,
     LeasesOffError,
@@ -23,6 +24,7 @@ from agent.errors import (
     ProvisionedError,
     QueueFullError,
     SilenceError,
+    StandbyError,
     StartError,
     UnknownDeliveryError,
     UnknownDeviceError,
@@ -51,29 +53,33 @@ class ErrorRow(TypedDict):
     error: ErrorShown
 
 
-_CODES: tuple[tuple[type[AgentError], int, str], ...] = (
-    (UnknownDeviceError, 404, "unknown_device"),
-    (UnknownLeaseError, 404, "unknown_lease"),
-    (UnknownSilenceError, 404, "unknown_silence"),
-    (UnknownWebhookError, 404, "unknown_webhook"),
-    (UnknownDeliveryError, 404, "unknown_delivery"),
-    (UnknownSessionError, 404, "unknown_session"),
-    (DeviceHeldError, 409, "device_held"),
-    (LeasesOffError, 403, "leases_off"),
-    (QueueFullError, 503, "queue_full"),
-    (BusyError, 503, "busy"),
-    (NoDoctorError, 404, "no_doctor"),
-    (LeaseError, 400, "bad_lease"),
-    (SilenceError, 400, "bad_silence"),
-    (BadRequestError, 400, "bad_request"),
-    (EditError, 400, "bad_edit"),
-    (CannotWriteError, 409, "cannot_write"),
-    (ProvisionedError, 409, "provisioned"),
-    (IdTakenError, 409, "id_taken"),
-    (UnusableError, 422, "unusable"),
-    (StartError, 422, "unusable"),  # an address that is not free, found by a reload
-    (AgentError, 500, "failed"),
+_STATUSES: tuple[tuple[type[AgentError], int], ...] = (
+    (UnknownDeviceError, 404),
+    (UnknownLeaseError, 404),
+    (UnknownSilenceError, 404),
+    (UnknownWebhookError, 404),
+    (UnknownDeliveryError, 404),
+    (UnknownSessionError, 404),
+    (DeviceHeldError, 409),
+    (LeasesOffError, 403),
+    (QueueFullError, 503),
+    (BusyError, 503),
+    (HostUnreachableError, 503),
+    (StandbyError, 503),
+    (NoDoctorError, 404),
+    (LeaseError, 400),
+    (SilenceError, 400),
+    (BadRequestError, 400),
+    (EditError, 400),
+    (CannotWriteError, 409),
+    (ProvisionedError, 409),
+    (IdTakenError, 409),
+    (ConfigError, 422),
+    (UnusableError, 422),
+    (StartError, 422),  # an address that is not free, found by a reload
+    (AgentError, 500),
 )
+"""The first that fits; the code is the error's own."""
 _HTTP_CODES = {408: "too_slow", 413: "too_large"}
 """Of aiohttp's, where its own words are no help: `request_entity_too_large`."""
 
@@ -100,9 +106,13 @@ def answer_to(error: AgentError | web.HTTPException, request: web.Request) -> we
         return _answer_to_http(error, request)
     if isinstance(error, ConfigError):
         problems = problem_rows(error.problems, sent=isinstance(error, ChangeRefusedError))
-        return error_answer(422, "bad_config", str(error), problems)
-    status, code = next((s, c) for kind, s, c in _CODES if isinstance(error, kind))
-    return error_answer(status, code, str(error))
+        return error_answer(status_of(error), error.code, str(error), problems)
+    return error_answer(status_of(error), error.code, str(error))
+
+
+def status_of(error: AgentError) -> int:
+    """The HTTP status that an error is answered with."""
+    return next(status for kind, status in _STATUSES if isinstance(error, kind))
 
 
 def _answer_to_http(error: web.HTTPException, request: web.Request) -> web.Response:

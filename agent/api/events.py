@@ -13,8 +13,9 @@ import structlog
 from aiohttp import web
 
 from agent.api.caller import caller_of
-from agent.api.request import GRANT, LIMITS, SERVICES, BadRequestError
+from agent.api.request import GRANT, LIMITS, SERVICES
 from agent.api.route import Header, Route, Routes, Stream
+from agent.errors import BadRequestError
 from agent.model import Platform
 from agent.service.events import Selection, place_of
 from agent.service.rows import MessageId
@@ -46,6 +47,8 @@ class EventFilters(TypedDict, total=False):
     """Only this platform; repeatable."""
     tag: list[str]
     """Only devices that bear this tag; repeatable."""
+    host: list[str]
+    """Only devices of this host; repeatable."""
     last_event_id: MessageId
     """As the header, for clients that cannot set it."""
 
@@ -173,10 +176,14 @@ def _selection(request: web.Request) -> Selection:
     for platform in query.getall("platform", ()):
         if platform not in set(Platform):
             raise BadRequestError(f"no platform {platform!r}: {', '.join(Platform)}")
+    hosts = set(query.getall("host", ()))
+    if devices.host in hosts:
+        hosts.add("")
     return Selection(
         frozenset(devices.udid(text) for text in query.getall("device", ())),
         frozenset(query.getall("platform", ())),
         frozenset(query.getall("tag", ())),
+        frozenset(hosts),
     )
 
 

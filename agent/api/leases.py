@@ -20,13 +20,12 @@ from agent.api.request import (
     CALLER,
     SERVICES,
     STOPPING,
-    BadRequestError,
     body_of,
     number_of,
     text_of,
 )
 from agent.api.route import Route, Routes, Stream
-from agent.errors import UnknownLeaseError
+from agent.errors import BadRequestError, UnknownLeaseError
 from agent.model import Platform
 from agent.service.leases import LeaseRow
 from agent.service.rows import Also, Time

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from agent.errors import AgentError
+from agent.errors import BadRequestError
 from agent.text import whole
 
 if TYPE_CHECKING:
@@ -46,10 +46,6 @@ def allow(request: web.Request, grant: Grant) -> None:
     request[GRANT] = grant
     if grant.session is not None and CALLER in request:
         request[CALLER] = request[CALLER].with_session(grant.session)
-
-
-class BadRequestError(AgentError):
-    """The request's body makes no sense; the message says what was expected."""
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from agent.api import (
     deliveries,
     devices,
     events,
+    hosts,
     leases,
     own,
     page,
@@ -39,7 +40,18 @@ log = structlog.get_logger(__name__)
 
 MATTERS = tuple(
     each.routes
-    for each in (devices, events, leases, silences, webhooks, deliveries, sessions, own, page)
+    for each in (
+        devices,
+        hosts,
+        events,
+        leases,
+        silences,
+        webhooks,
+        deliveries,
+        sessions,
+        own,
+        page,
+    )
 )
 _LASTING = {
     (served.route.method, served.route.shown)

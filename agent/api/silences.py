@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired, TypedDict
 
 from aiohttp import web
 
-from agent.api.request import CALLER, SERVICES, BadRequestError, body_of, number_of, text_of
+from agent.api.request import CALLER, SERVICES, body_of, number_of, text_of
 from agent.api.route import Route, Routes
+from agent.errors import BadRequestError
 from agent.model import Platform, SilenceKind
 from agent.service.rows import Also, Time
 from agent.service.silences import SilenceRow
@@ -63,8 +64,15 @@ class PlatformWish(_Wish):
 class HubWish(_Wish):
     """What hangs on a hub or a port, and what is plugged in there meanwhile."""
 
-    hub: Annotated[str, Also(pattern="^((usb)?[0-9]{1,4}|[0-9]{1,4}-[0-9]{1,3}([.][0-9]{1,3})*)$")]
-    """Its port path as devices show it, `1-4.2`; a bus, `usb1`."""
+    hub: Annotated[
+        str,
+        Also(
+            pattern="^([A-Za-z0-9_-]{1,63}/)?"
+            "((usb)?[0-9]{1,4}|[0-9]{1,4}-[0-9]{1,3}([.][0-9]{1,3})*)$"
+        ),
+    ]
+    """Its port path as devices show it, `1-4.2`; a bus, `usb1`. At a fleet's hub behind its host:
+    `rack-3/1-4.2`."""
 
 
 class AllWish(_Wish):

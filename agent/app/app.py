@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from agent.app.hub_stored import hub_stored
 from agent.app.lifecycle import Lifecycle
 from agent.app.parts import Outside, Parts, build
 from agent.app.reloader import Reloader
@@ -184,7 +185,16 @@ class App:
         records = await store.devices.all()
         silences = await store.silences.all()
         parts = build(
-            live, clock, self._tasks, self._subscribers, store, ids, records, silences, outside
+            live,
+            clock,
+            self._tasks,
+            self._subscribers,
+            store,
+            ids,
+            records,
+            silences,
+            await hub_stored(config, store),
+            outside,
         )
         stack.push_async_callback(parts.senders.close)
         self._parts = parts

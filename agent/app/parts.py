@@ -8,9 +8,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.api.server import ApiServer
-from agent.deliver.dispatcher import Dispatcher
+from agent.deliver.dispatcher import Dispatcher, tell_nobody
 from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
+from agent.fleet.own import Own
+from agent.fleet.uplink import Uplink
 from agent.service.attempts import Attempts
 from agent.service.deliveries import Deliveries
 from agent.service.device_page import DevicePage
@@ -18,6 +20,7 @@ from agent.service.devices import Devices
 from agent.service.doctor import Doctor
 from agent.service.events import Events
 from agent.service.health import Health
+from agent.service.hosts import Hosts
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.ports import Ports
 from agent.service.scrape import Scraper
@@ -39,17 +42,22 @@ from agent.usage.registry import STRENGTH
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
 
+    from agent.app.hub import HubSide
+    from agent.app.hub_stored import HubStored
     from agent.app.webhook_ids import WebhookIds
     from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
-    from agent.model import DeviceRecord, Silence, SourceName
+    from agent.model import DeviceRecord, Observation, Silence, SourceName
     from agent.service.doctor import Examine
+    from agent.service.leases import LeasesServed
     from agent.service.live import Live
     from agent.service.reload import Reloaded
+    from agent.service.silences import SilencesServed
     from agent.store import Store
     from agent.subscribers import Subscribers
     from agent.tasks import Tasks
+    from agent.track.tracker import Tracker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,18 +88,24 @@ class Parts:
     ids: WebhookIds
     senders: Senders
     dispatcher: Dispatcher
-    pipeline: Pipeline
+    pipeline: Tracker
+    own: Pipeline | None
+    """The same, where it is this host's own phones that are followed; None: the agent is a hub."""
+    hub: HubSide | None
     sources: Supervisor
     leases: Leases
     silences: Silences
     usage: CurrentUsage
     poller: Poller
+    uplink: Uplink | None
+    """To its fleet's hub; None: it is one."""
     services: Services
     api: ApiServer
 
     def use(self, udid: str) -> None:
         """Have a device derived by all that is known of who uses it."""
-        self.pipeline.use(udid, self.usage.reading(udid))
+        if self.own is not None:
+            self.own.use(udid, self.usage.reading(udid))
 
     def outbox(self, config: Config, webhooks: Mapping[int, Webhook]) -> Outbox:
         """Callbacks by these webhooks."""
@@ -107,13 +121,38 @@ def build(
     ids: WebhookIds,
     records: list[DeviceRecord],
     stored_silences: list[Silence],
+    stored_hub: HubStored | None,
     outside: Outside,
 ) -> Parts:
-    """Put them together; `live` has its webhooks by then, and `records` are the stored devices."""
+    """Put them together; `live` has its webhooks by then, and `records` are the stored devices.
+
+    With `stored_hub` it is a hub: its sources, its usage and its own silences have nothing to do.
+    """
     config = live.config
     senders = Senders()
+    outbox = _outbox(config, live.webhooks)
+    hub = None
+    if stored_hub is not None:
+        from agent.app.hub import HubSide  # noqa: PLC0415 - a host without a fleet loads none of it
+
+        hub = HubSide(
+            config,
+            records,
+            stored_hub,
+            store,
+            lambda: dispatcher,
+            outbox,
+            clock,
+            subscribers,
+        )
     dispatcher = Dispatcher(
-        store.callbacks, senders, webhooks=live.webhooks, settings=config.delivery, clock=clock
+        store.callbacks,
+        senders,
+        webhooks=live.webhooks,
+        settings=config.delivery,
+        clock=clock,
+        may_send=None if hub is None else hub.active.may_send,
+        on_final=tell_nobody if hub is None else hub.active.final,
     )
 
     def recheck(source: SourceName) -> Awaitable[None] | None:
@@ -128,24 +167,24 @@ def build(
     silences = Silences(
         stored_silences, store.silences, clock, partial(subscribers.publish, Topic.SILENCE)
     )
-    commits = Commits(
-        store,
-        _outbox(config, live.webhooks),
-        dispatcher.notify,
-        partial(subscribers.publish, Topic.TRANSITION),
-    )
-    pipeline = Pipeline(
-        config,
-        records,
-        silences,
-        commits,
-        clock,
-        recheck,
-        outside.seen,
-        subscribers.publisher(Topic.DEVICE),
-        renamed,
-    )
-    sources = Supervisor(pipeline.observe)
+    own = None
+    if hub is None:
+        commits = Commits(
+            store, outbox, dispatcher.notify, partial(subscribers.publish, Topic.TRANSITION)
+        )
+        own = Pipeline(
+            config,
+            records,
+            silences,
+            commits,
+            clock,
+            recheck,
+            outside.seen,
+            subscribers.publisher(Topic.DEVICE),
+            renamed,
+        )
+    pipeline: Tracker = _the_one(own, hub)
+    sources = Supervisor(_ignore if own is None else own.observe)
     leases = Leases(
         store.leases,
         subscribers.publisher(Topic.LEASE),
@@ -169,10 +208,38 @@ def build(
     )
     host = socket.gethostname()
     devices = Devices(pipeline, host)
-    desk = LeaseDesk(leases, devices)
-    silence_desk = SilenceDesk(silences, devices, pipeline)
+    own_desk, own_silences = LeaseDesk(leases, devices), SilenceDesk(silences, devices, pipeline)
+    desk: LeasesServed = own_desk
+    silence_desk: SilencesServed = own_silences
+    if hub is not None:
+        desks = hub.desks(devices)
+        desk, silence_desk = desks.leases, desks.silences
+        subscribers.subscribe(Topic.DEVICE, desks.leases.changed)
     deliveries = Deliveries(live, store, dispatcher, devices, clock)
-    health = Health(pipeline, store, poller, silences, tasks, clock, host)
+    uplink = None
+    if own is not None:
+        uplink = Uplink(
+            config.fleet,
+            Own(
+                log=store.log,
+                devices=own.views,
+                leases=own_desk,
+                silences=own_silences,
+                clock=clock,
+            ),
+            partial(subscribers.publish, Topic.FLEET),
+        )
+    health = Health(
+        pipeline,
+        store,
+        poller,
+        silences,
+        lambda: None if uplink is None else uplink.status,
+        tasks,
+        clock,
+        host,
+    )
+    hosts = Hosts(None if hub is None else hub.hub)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
     services = Services(
@@ -180,6 +247,7 @@ def build(
         devices=devices,
         device_page=DevicePage(pipeline, store, devices, desk, deliveries),
         ports=Ports(pipeline, sources, host),
+        hosts=hosts,
         events=Events(pipeline, store, host, silence_desk.rows),
         webhooks=Webhooks(live, dispatcher, store.backlog, senders, clock),
         editor=WebhookEditor(outside.file, live, outside.edited),
@@ -197,6 +265,7 @@ def build(
             silences=silences,
             poller=poller,
             health=health,
+            hosts=hosts,
             sessions=sessions,
             attempts=attempts,
             clock=clock,
@@ -216,14 +285,29 @@ def build(
         senders=senders,
         dispatcher=dispatcher,
         pipeline=pipeline,
+        own=own,
+        hub=hub,
         sources=sources,
         leases=leases,
         silences=silences,
         usage=usage,
         poller=poller,
+        uplink=uplink,
         services=services,
         api=ApiServer(services),
     )
+
+
+def _the_one(own: Pipeline | None, hub: HubSide | None) -> Tracker:
+    """Who follows phones."""
+    if own is not None:
+        return own
+    assert hub is not None
+    return hub.pipeline
+
+
+def _ignore(_observation: Observation) -> None:
+    """A hub has no sources."""
 
 
 def _outbox(config: Config, webhooks: Mapping[int, Webhook]) -> Outbox:

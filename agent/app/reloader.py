@@ -143,6 +143,11 @@ class Reloader:
         parts, setting = self._parts, self._setting
         old = parts.live.config
         new = await _read(setting.load, "the file, or one that it names,")
+        if new.is_hub is not old.is_hub:
+            was, is_ = ("a hub", "none") if old.is_hub else ("no hub", "one")
+            raise UnusableError(
+                f"[fleet] role and servers make {is_} of what was started as {was}: restart it"
+            )
         usage = usage_plans_of(new, parts.pipeline.roster.find, parts.clock)
         sources = setting.plans(new, sources_of(new), setting.state_dir)
         socket_path = new.socket_path(setting.environ)
@@ -197,6 +202,10 @@ class Reloader:
         dropped = parts.sources.drop(plan.sources)
         steps.do("devices", partial(self._reconfigure_devices, plan))
         steps.do("leases", partial(parts.leases.reconfigure, new.usage))
+        if parts.uplink is not None:
+            steps.do("fleet", partial(parts.uplink.reconfigure, new.fleet))
+        if parts.hub is not None:
+            steps.do("fleet", partial(parts.hub.hub.reconfigure, new))
         steps.do("events", parts.services.events.refresh)
         steps.do("delivery", parts.ids.cancel_deleted)
         restarted = await steps.wait("sources", parts.sources.swap(plan.sources, dropped))

@@ -72,6 +72,8 @@ class Startup:
         parts.silences.begin()
         usage = usage_plans_of(config, parts.pipeline.roster.find, parts.clock)
         self._assume_last_use(usage)
+        if parts.hub is not None:
+            stack.push_async_callback(parts.hub.close)
         stack.push_async_callback(parts.dispatcher.stop, STOP_LIMIT * 0.3)
         stack.push_async_callback(parts.leases.close, STOP_LIMIT * 0.1)
         stack.push_async_callback(self._close_pipeline)
@@ -90,13 +92,17 @@ class Startup:
         stack.push_async_callback(parts.sources.close)
         plans = setting.plans(config, sources_of(config), setting.state_dir)
         parts.sources.start(plans)
+        if parts.hub is not None:
+            parts.hub.begin(partial(parts.tasks.tell, "fleet"))
         if not plans:
             self._seen.set()
-        limit = config.agent.start_limit if plans else 0.0
+        limit = config.agent.start_limit if plans or parts.hub is not None else 0.0
         until = asyncio.get_running_loop().time() + limit
         stack.callback(self._garbage.give_back)
         parts.tasks.finish("start", partial(self._first_look, until))
         parts.tasks.keep("garbage", self._garbage.watch)
+        if parts.uplink is not None:
+            parts.tasks.keep("fleet", parts.uplink.run)
         stack.push_async_callback(self._end_background)
         stack.callback(self._fall_silent)
 
@@ -119,13 +125,16 @@ class Startup:
             async with asyncio.timeout_at(until):
                 await self._seen.wait()
                 await parts.poller.first_round()
+                if parts.hub is not None:
+                    await parts.hub.heard()
         parts.usage.confirm()  # where the time was up before, too: nobody else would
         # By all that is known of usage, what is still to be told, too: else a phone in use would be
         # online for a moment, and call back.
-        for udid in parts.pipeline.roster.udids():
-            parts.use(udid)
-        parts.pipeline.start_deriving()
-        await parts.pipeline.first_derived()
+        if parts.own is not None:
+            for udid in parts.pipeline.roster.udids():
+                parts.use(udid)
+            parts.own.start_deriving()
+            await parts.own.first_derived()
         self._garbage.take_over()
         self._lifecycle.ready()
         log.info(

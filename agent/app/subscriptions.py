@@ -44,6 +44,12 @@ class Subscriptions:
         subscribe(Topic.STORE, self._store)
         subscribe(Topic.SESSION, lambda _: parts.api.end_unlawful())
         subscribe(Topic.TASK, lambda _: self._lifecycle.status_soon())
+        if (uplink := parts.uplink) is not None:
+            subscribe(Topic.TRANSITION, lambda _: uplink.transition_stored())
+            # Of a phone that comes and goes it hears once a turn, and tells once a second.
+            for topic in (Topic.DEVICE, Topic.LEASE, Topic.SILENCE):
+                subscribe(topic, lambda _: uplink.devices_changed())
+        subscribe(Topic.FLEET, lambda _: self._lifecycle.status_soon())
         publish(Topic.STORE)  # it may have been made anew since it was opened
 
     def _device(self, udid: str) -> None:

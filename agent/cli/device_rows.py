@@ -23,10 +23,11 @@ _COLOURS = {
     "offline": "yellow",
     "unplugged": "bright_black",
 }
-_HEADINGS = ("NAME", "UDID", "PLATFORM", "STATE", "SINCE", "PORT", "TAGS", "WHY")
+_HEADINGS = ("NAME", "UDID", "PLATFORM", "STATE", "SINCE", "HOST", "PORT", "TAGS", "WHY")
 _SHRINK = (
-    *((0, 24), (7, 32), (6, 16), (0, 16), (7, 24), (6, 8)),
-    *((2, 0), (6, 0), (7, 12), (5, 0), (0, 8), (7, 0), (1, 13), (4, 0), (0, 0), (1, 1), (3, 1)),
+    *(("NAME", 24), ("WHY", 32), ("TAGS", 16), ("NAME", 16), ("WHY", 24), ("TAGS", 8)),
+    *(("HOST", 12), ("PLATFORM", 0), ("TAGS", 0), ("WHY", 12), ("PORT", 0), ("NAME", 8)),
+    *(("WHY", 0), ("HOST", 0), ("UDID", 13), ("SINCE", 0), ("NAME", 0), ("UDID", 1), ("STATE", 1)),
 )
 """Which column gives up how much room, in turn; a UDID, which is copied, and the state last."""
 _SHOWN = 10
@@ -34,7 +35,13 @@ _SHOWN = 10
 
 
 def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
-    """The rows under headings, in columns; states coloured. `room`: of the terminal."""
+    """The rows under headings, in columns; states coloured. `room`: of the terminal.
+
+    Their hosts are shown where there are several.
+    """
+    several = len({row["host"] for row in rows}) > 1
+    headings = [each for each in _HEADINGS if several or each != "HOST"]
+    shrink = [(headings.index(each), wide) for each, wide in _SHRINK if each in headings]
     cells = [
         (
             row["name"],
@@ -42,6 +49,7 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
             row["platform"] or "",
             row["state"] + ("~" if row["flapping"] else ""),
             since(row["since"], now),
+            *((row["host"],) if several else ()),
             row["port"],
             ",".join(row["tags"]),
             " ".join(filter(None, (*_silenced(row, now), *_why(row)))),
@@ -49,7 +57,7 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
         for row in rows
     ]
     colours = [_COLOURS.get(row["state"]) for row in rows]
-    return columns(_HEADINGS, cells, 3, colours, room=room, shrink=_SHRINK)
+    return columns(headings, cells, 3, colours, room=room, shrink=shrink)
 
 
 def _why(row: DeviceRow) -> Iterator[str]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--state", "states", multiple=True, help="Only devices in this state; repeatable.")
 @click.option("--platform", type=PLATFORM, help="Only this platform.")
 @click.option("--tag", "tags", multiple=True, help="Only devices with this tag; repeatable.")
+@click.option("--host", "hosts", multiple=True, help="At a hub: only this host's; repeatable.")
 @click.argument("named", metavar="[DEVICE]...", nargs=-1)
 def command(
     config_path: Path,
@@ -35,6 +36,7 @@ def command(
     states: tuple[str, ...],
     platform: str | None,
     tags: tuple[str, ...],
+    hosts: tuple[str, ...],
     named: tuple[str, ...],
 ) -> None:
     """Show the devices, their states, and why; DEVICE is a UDID or a name.
@@ -44,7 +46,7 @@ def command(
     JSON object. An agent that restarts is waited for, and what was missed meanwhile is told.
     """
     named = tuple(map(typed, named))
-    filters = Filters(named, states, platform, tuple(map(typed, tags)))
+    filters = Filters(named, states, platform, tuple(map(typed, tags)), tuple(map(typed, hosts)))
     if watch:
         from agent.cli.watch import watch as stay  # noqa: PLC0415 - most calls do not stay
 

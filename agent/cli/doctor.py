@@ -54,7 +54,7 @@ def command(config_path: Path, is_json: bool, bundle: Path | None) -> None:
     socket = socket_for(config or _whereabouts(config_path), config_path)
 
     async def work() -> tuple[Facts, str]:
-        log = support.journal() if bundle is not None else asyncio.sleep(0, "")
+        log = support.journal(config or Config()) if bundle is not None else asyncio.sleep(0, "")
         return await asyncio.gather(gather(config_path, checked, socket), log)
 
     facts, log = asyncio.run(work())

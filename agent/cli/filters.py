@@ -20,12 +20,15 @@ class Filters:
     states: tuple[str, ...] = ()
     platform: str | None = None
     tags: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
+    """Of a fleet's devices."""
 
     def fit(self, row: DeviceRow | TransitionRow, *states: str | None) -> bool:
         """Whether that row, or that transition between those states, is to be shown."""
         return (
             (not self.states or any(state in self.states for state in states))
             and (self.platform is None or row["platform"] == self.platform)
+            and (not self.hosts or row["host"] in self.hosts)
             and (not self.tags or not set(self.tags).isdisjoint(row["tags"]))
             and (not self.named or any(_is_called(row, text) for text in self.named))
         )

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agent.api.leases import LeaseRequest
     from agent.service.leases import LeaseRow
 
-_HEADINGS = ("ID", "UDID", "HOLDER", "PURPOSE", "SINCE", "EXPIRES", "TAKEN FROM")
+_HEADINGS = ("ID", "UDID", "HOST", "HOLDER", "PURPOSE", "SINCE", "EXPIRES", "TAKEN FROM")
 
 
 @click.group()
@@ -114,10 +114,12 @@ def list_(config_path: Path, *, as_json: bool) -> None:
         click.echo("no leases")
         return
     now = time.time()
+    several = len({row["host"] for row in rows}) > 1
     cells = [
         (
             row["id"],
             row["udid"],
+            *((row["host"],) if several else ()),
             row["holder"],
             row["purpose"],
             since(row["since"], now),
@@ -126,4 +128,5 @@ def list_(config_path: Path, *, as_json: bool) -> None:
         )
         for row in rows
     ]
-    click.echo(columns(_HEADINGS, cells, 0, [None] * len(cells)))
+    headings = [each for each in _HEADINGS if several or each != "HOST"]
+    click.echo(columns(headings, cells, 0, [None] * len(cells)))

@@ -67,7 +67,11 @@ class Moment(click.ParamType[datetime]):
 @click.option("--device", metavar="UDID", help="One device.")
 @click.option("--tag", help="The devices that bear a tag.")
 @click.option("--platform", type=PLATFORM, help="The devices of a platform.")
-@click.option("--hub", metavar="PORT", help="What hangs on a hub or port: 1-4.2, usb1.")
+@click.option(
+    "--hub",
+    metavar="PORT",
+    help="What hangs on a hub or port: 1-4.2, usb1; of a fleet, HOST/1-4.2.",
+)
 @click.option("--all", "all_", is_flag=True, help="Every device.")
 @click.option("--for", "lasts", type=Seconds(), help="How long: 30m, 8h, 2d.")
 @click.option("--until", type=Moment(), help="Its end: 18:00, 2026-01-31T18:00.")

@@ -54,9 +54,9 @@ def command(
 ) -> None:
     """Hold the device UDID while COMMAND runs: its state is `utilizing` meanwhile.
 
-    COMMAND finds the UDID in $DEVICE_AGENT_UDID, the lease's id in $DEVICE_AGENT_LEASE and, for an
-    Android device, $ANDROID_SERIAL set. Signals are passed on to it, and its exit code is this
-    command's. When this process ends, however it does, so does the lease.
+    COMMAND finds the UDID in $DEVICE_AGENT_UDID, the lease's id in $DEVICE_AGENT_LEASE, its host in
+    $DEVICE_AGENT_HOST and, for an Android device, $ANDROID_SERIAL set. Signals are passed on to it,
+    and its exit code is this command's. When this process ends, however it does, so does the lease.
     """
     udid, run = (None, words) if wish["any_"] else (words[0], words[1:])
     if not run:
@@ -94,7 +94,11 @@ async def _take(
 
 def _environ(lease: LeaseRow) -> dict[str, str]:
     udid = lease["udid"]
-    result = {"DEVICE_AGENT_UDID": udid, "DEVICE_AGENT_LEASE": lease["id"]}
+    result = {
+        "DEVICE_AGENT_UDID": udid,
+        "DEVICE_AGENT_LEASE": lease["id"],
+        "DEVICE_AGENT_HOST": lease["host"],
+    }
     if (
         lease["platform"] == "android" and "@" not in udid
     ):  # of two phones with one serial adb knows none

@@ -95,6 +95,7 @@ async def _follow(path: Path, filters: Filters, view: View) -> None:
     query = [("tag", tag) for tag in filters.tags]
     if filters.platform:
         query.append(("platform", filters.platform))
+    query += [("host", host) for host in filters.hosts]
     last_id = ""
     seen = away = False
     async with AgentClient(path) as client:

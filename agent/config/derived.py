@@ -70,9 +70,14 @@ class Config(Tables):
         """What the file says of that phone; an iOS UDID in any spelling. Constant time."""
         return self._by_udid.get(listed_key(udid))
 
+    @property
+    def is_hub(self) -> bool:
+        """Whether it makes a hub of the agent: that has agents, and no phones of its own."""
+        return self.fleet.role == "hub" and bool(self.fleet.servers)
+
     def watches(self, platform: Platform) -> bool:
         """Whether its section, which bears its name, is turned on."""
-        return bool(getattr(self, platform).enabled)
+        return bool(getattr(self, platform).enabled) and not self.is_hub
 
     def state_dir(self, environ: Mapping[str, str]) -> Path:
         """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""

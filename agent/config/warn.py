@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from agent.address import is_loopback, split_host_port
 from agent.config.mistakes import QUOTE, Mistake, placed
-from agent.config.model import Api, DeviceEntry, Tls, UsageServer, Webhook
+from agent.config.model import Api, DeviceEntry, Fleet, Tls, UsageServer, Webhook
 from agent.config.warn_files import exposed_files
 from agent.model import CALLING, Platform
 from agent.text import printable
@@ -30,6 +30,7 @@ def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
         *exposed_files(config, document),
         *_idle_webhooks(config),
         *_repeated_urls(config),
+        *_fleet(config),
     ]
     return placed(found, document)
 
@@ -178,6 +179,38 @@ def _repeated_urls(config: Config) -> Iterator[Mistake]:
                 f"webhook '{printable(other.name, QUOTE)}' has the same URL: "
                 + ("it is called twice" if twice else "one with the events of both would do"),
             )
+
+
+def _fleet(config: Config) -> Iterator[Mistake]:
+    fleet, usual = config.fleet, Fleet()
+    changed = [
+        key for key in type(fleet).model_fields if getattr(fleet, key) != getattr(usual, key)
+    ]
+    idle: tuple[str, ...] = ()
+    why = ""
+    if not fleet.servers:
+        idle, why = tuple(changed), "servers names no broker"
+    elif fleet.role == "agent":
+        idle, why = ("host_grace", "move_hold"), 'only a hub (role = "hub") reads it'
+    for key in idle:
+        if key in changed:
+            yield Mistake(("fleet", key), f"has no effect, for {why}")
+    for index, url in enumerate(fleet.servers):
+        parts = urlsplit(url)
+        clear = parts.scheme == "nats" and fleet.tls == usual.tls
+        if clear and "@" in parts.netloc and not is_loopback(parts.hostname or ""):
+            yield Mistake(
+                ("fleet", "servers", index),
+                f"the password travels unencrypted to {parts.hostname}: use tls://, or credentials",
+            )
+    if fleet.servers and fleet.role == "hub":
+        for index, webhook in enumerate(config.webhooks):
+            if webhook.id is None:
+                yield Mistake(
+                    ("webhooks", index),
+                    "has no id: two hubs that stand in for each other would give it different "
+                    "ones, and call back twice: set id",
+                )
 
 
 def _normal(url: str) -> str:

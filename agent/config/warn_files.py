@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from agent.config.derived import Config
     from agent.config.document import Document
     from agent.config.documents import Documents
+    from agent.config.model import FleetTls, Tls
     from agent.config.places import KeyPath
 
 _SECRET_NAME = re.compile("auth|cookie|key|pass|secret|sign|token", re.IGNORECASE)
@@ -28,11 +29,13 @@ def exposed_files(config: Config, documents: Documents) -> Iterator[Mistake]:
     for path, secret in config.secrets():
         if isinstance(secret, Secret) and secret.kind is Kind.FILE:
             yield from _file_warnings(path, Path(secret.where), secret=True)
-    for index, webhook in enumerate(config.webhooks):
+    sections: list[tuple[KeyPath, Tls | FleetTls]] = [
+        (("webhooks", index, "tls"), webhook.tls) for index, webhook in enumerate(config.webhooks)
+    ]
+    for section, tls in [*sections, (("fleet", "tls"), config.fleet.tls)]:
         for key in ("ca", "cert", "key"):
-            if (named := getattr(webhook.tls, key)) is not None:
-                path = ("webhooks", index, "tls", key)
-                yield from _file_warnings(path, Path(named), secret=key == "key")
+            if (named := getattr(tls, key)) is not None:
+                yield from _file_warnings((*section, key), Path(named), secret=key == "key")
     if config.api.cert is not None:
         # That they are there, and a pair, is no warning: `pair`.
         key = "cert" if config.api.key is None else "key"

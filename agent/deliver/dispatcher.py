@@ -18,15 +18,16 @@ from agent.deliver.shared import Shared
 from agent.deliver.worker import Worker
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from agent.clock import Clock
     from agent.config import Delivery, Webhook
+    from agent.deliver.outcomes import OnFinal
     from agent.deliver.policy import Decision
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookFigures, WebhookStats
-    from agent.model import Attempt, Callback
-    from agent.store import Callbacks
+    from agent.model import Attempt, Callback, CallbackState
+    from agent.store import Callbacks, LaneHead
 
 HELD: Final = 4096
 """Callbacks in memory from which on lanes leave theirs in the store."""
@@ -34,6 +35,10 @@ HELD: Final = 4096
 
 def _ignore(_callback: Callback, _attempt: Attempt, _decision: Decision) -> None:
     """Nobody listens."""
+
+
+def tell_nobody(_state: CallbackState, _message_ids: Sequence[str]) -> None:
+    """There are no other hubs."""
 
 
 class Dispatcher:
@@ -49,6 +54,9 @@ class Dispatcher:
         held: see HELD.
         on_attempt: told of every attempt and its decision, before they are durable; must be quick
             and must not raise.
+        may_send: asked at the moment in which an attempt is to begin: no, while another hub sends.
+            None: there is none.
+        on_final: told of callbacks that are final, once that is durable; likewise.
     """
 
     def __init__(
@@ -61,9 +69,11 @@ class Dispatcher:
         clock: Clock,
         held: int = HELD,
         on_attempt: Callable[[Callback, Attempt, Decision], None] = _ignore,
+        may_send: Callable[[], bool] | None = None,
+        on_final: OnFinal = tell_nobody,
     ) -> None:
         self._store = store
-        self._outcomes = Outcomes(store, clock)
+        self._outcomes = Outcomes(store, clock, on_final)
         self._shared = Shared(
             store=store,
             sender=sender,
@@ -72,6 +82,8 @@ class Dispatcher:
             settings=settings,
             clock=clock,
             on_attempt=on_attempt,
+            may_send=may_send,
+            on_final=on_final,
         )
         self._webhooks = dict(webhooks)
         self._workers: dict[int, Worker] = {}
@@ -85,6 +97,12 @@ class Dispatcher:
         shared = self._shared
         now = shared.clock.monotonic()
         return shared.running and all(now < deadline for deadline in shared.deadlines.values())
+
+    @property
+    def sends(self) -> bool:
+        """Whether it is this one that sends now; of several hubs one does."""
+        may_send = self._shared.may_send
+        return may_send is None or may_send()
 
     async def start(self) -> None:
         """Take in what is pending in the store, and begin. Raises StoreError.
@@ -123,6 +141,18 @@ class Dispatcher:
                 self._worker(callback.webhook_id).take(callback)
             else:
                 self._early.setdefault((callback.webhook_id, callback.udid), callback.created_ms)
+
+    def opened(self) -> None:
+        """It may send from now on (`may_send`): what is ready goes out."""
+        for worker in self._workers.values():
+            worker.pump()
+
+    def settled(self, lanes: Iterable[LaneHead]) -> None:
+        """Others have made callbacks of these final, and that is durable; see `Store.elsewhere`."""
+        for lane in lanes:
+            worker = self._workers.get(lane.webhook_id)
+            if worker is not None:
+                worker.settled(lane.udid, lane.rowid, lane.created_ms)
 
     def reconfigure(self, webhooks: Mapping[int, Webhook], settings: Delivery) -> None:
         """Swap webhooks and settings.

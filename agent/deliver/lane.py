@@ -87,6 +87,10 @@ class Lane:
     """Rowid of its head, or of the last one, as far as known."""
     oldest_ms: int = 0
     """When its head was created; until the head is loaded, that of the last one."""
+    busy: bool = False
+    """Its turn has come, and is not over."""
+    doubtful: bool = False
+    """What a load that is under way finds may be final already."""
 
     def take(self, callback: Callback, *, room: bool) -> None:
         """A callback of this lane is durable; without room it is left to the store."""
@@ -108,10 +112,14 @@ class Lane:
     def load(self) -> int:
         """It holds nothing, and the store is about to be asked for its first … callbacks."""
         self.seen = 0
+        self.doubtful = False
         return FEWEST if self.lanes.memory.full else PREFETCH
 
     def loaded(self, rows: Sequence[Callback], limit: int) -> None:
         """These are the lane's first, `limit` were asked for."""
+        if self.doubtful:
+            self.more = True  # to be loaded anew
+            return
         self.queue.extend(rows)
         self._count(len(rows))
         if rows:
@@ -203,10 +211,12 @@ class Lanes:
         if lane is None:
             head, created_ms = self.parked.pop(udid)
             lane = self.active[udid] = Lane(self, udid, more=True, head=head, oldest_ms=created_ms)
+        lane.busy = True
         return lane
 
     def go_on(self, lane: Lane) -> bool:
         """A busy lane is ready again; False: nothing of it is pending, it is forgotten."""
+        lane.busy = False
         if lane.queue:
             lane.oldest_ms = lane.queue[0].created_ms
             self.ready.append(lane.udid)
@@ -261,6 +271,35 @@ class Lanes:
             return False
         self._wake(udid)
         return True
+
+    def settle(self, udid: str, head: int, created_ms: int) -> None:
+        """Some of its rows were made final by others, which is durable.
+
+        Args:
+            udid: of the lane.
+            head: its first row that is pending still; 0: none is, but for those not notified yet.
+            created_ms: when that was made.
+        """
+        lane = self.active.get(udid)
+        if lane is not None:
+            lane.drop()
+            lane.doubtful = True
+            if lane.busy:
+                return
+            del self.active[udid]
+            self.parked[udid] = (lane.head, lane.oldest_ms)
+        if udid in self.parked:
+            if head:
+                self.parked[udid] = (head, created_ms)
+            else:
+                del self.parked[udid]
+                self.ready.remove(udid)
+        elif udid in self.waiting:
+            due, _, _, asked = self.waiting[udid]
+            if head:
+                self.waiting[udid] = (due, head, created_ms, asked)
+            else:
+                del self.waiting[udid]
 
     def drop(self) -> None:
         """Hold nothing: the store knows."""

@@ -38,21 +38,37 @@ class Outbox:
     host: str
     """This host's name, for payloads that carry it."""
 
-    def make(self, transition: Transition, device: Device) -> Made:
-        """A callback for every webhook that wants it; a mistake in one costs that one alone."""
+    def make(
+        self,
+        transition: Transition,
+        device: Device,
+        message_id: Callable[[int], str] = lambda _: new_message_id(),
+    ) -> Made:
+        """A callback for every webhook that wants it; a mistake in one costs that one alone.
+
+        `message_id`: of the one for the webhook of that id.
+        """
         callbacks, failed = [], []
         for webhook_id, webhook in self.webhooks.items():
             try:
                 if wants(webhook, device, transition.state):
-                    callbacks.append(self._callback(transition, device, webhook_id, webhook))
+                    callbacks.append(
+                        self._callback(
+                            transition, device, webhook_id, webhook, message_id(webhook_id)
+                        )
+                    )
             except Exception as error:  # noqa: BLE001 - told by the caller
                 failed.append((webhook.name, error))
         return Made(tuple(callbacks), tuple(failed))
 
     def _callback(
-        self, transition: Transition, device: Device, webhook_id: int, webhook: Webhook
+        self,
+        transition: Transition,
+        device: Device,
+        webhook_id: int,
+        webhook: Webhook,
+        message_id: str,
     ) -> Callback:
-        message_id = new_message_id()
         body, headers = render(
             transition,
             device,
@@ -60,7 +76,7 @@ class Outbox:
             org_id=self.org_of(webhook),
             message_id=message_id,
             created_ms=transition.at_ms,
-            host=self.host,
+            host=device.host or self.host,
         )
         return Callback(
             message_id,

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from agent.errors import StoreError
+from agent.model import CallbackState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from agent.clock import Clock
     from agent.deliver.policy import Decision
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     from agent.store import Callbacks
 
     Done = Callable[[BaseException | None], None]
+    OnFinal = Callable[[CallbackState, Sequence[str]], None]
+    """Told of the message ids of callbacks that are final, once that is durable; must be quick and
+    must not raise."""
 
 log = structlog.get_logger(__name__)
 
@@ -29,9 +33,10 @@ STORE_RETRY: Final = 5.0
 class Outcomes:
     """Those on their way into the store. Nothing waits for one: who handed it over is called."""
 
-    def __init__(self, store: Callbacks, clock: Clock) -> None:
+    def __init__(self, store: Callbacks, clock: Clock, on_final: OnFinal) -> None:
         self._store = store
         self._clock = clock
+        self._on_final = on_final
         self._closed = False
         self.under_way: set[asyncio.Future[Any]] = set()
 
@@ -63,6 +68,8 @@ class Outcomes:
             return
         error = stored.exception()
         if not isinstance(error, StoreError):
+            if error is None and decision.state is not CallbackState.PENDING:
+                self._on_final(decision.state, (callback.message_id,))
             done(error)
             return
         # Sending on without the outcome would break order or repeat for ever.

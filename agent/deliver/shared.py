@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Delivery
     from agent.deliver.lane import Lane, Memory
-    from agent.deliver.outcomes import Outcomes
+    from agent.deliver.outcomes import OnFinal, Outcomes
     from agent.deliver.policy import Answer, Decision
     from agent.deliver.sender import Sender
     from agent.model import Attempt, Callback
@@ -37,6 +37,10 @@ class Shared:
     """Of now: a reload changes them."""
     clock: Clock
     on_attempt: Callable[[Callback, Attempt, Decision], None]
+    may_send: Callable[[], bool] | None
+    """Of several hubs one sends: asked when an attempt is to begin, by a clock that has not stood
+    still while the process did. None: there are no others."""
+    on_final: OnFinal
     starts: Starts = field(default_factory=Starts)
     running: bool = False
     clock_offset: int = 0
@@ -44,6 +48,11 @@ class Shared:
     tasks: set[asyncio.Task[None]] = field(default_factory=set)
     deadlines: dict[Lane, float] = field(default_factory=dict)
     """When the attempts under way must have ended."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether an attempt may begin at this moment; those under way end as they began."""
+        return self.running and (self.may_send is None or self.may_send())
 
     def decide(self, callback: Callback, answer: Answer, now: int) -> Decision:
         """What to do after this attempt."""

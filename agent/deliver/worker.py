@@ -29,7 +29,7 @@ from agent.deliver.outcomes import STORE_RETRY
 from agent.deliver.policy import LONGEST, Dead, Delivered, Paused, Retry
 from agent.deliver.stats import Counts, WebhookStats
 from agent.errors import StoreError
-from agent.model import Attempt
+from agent.model import Attempt, CallbackState
 
 if TYPE_CHECKING:
     from agent.config import Webhook
@@ -123,6 +123,11 @@ class Worker:
         self._arm()
         self._probe_in(delay)
 
+    def settled(self, udid: str, head: int, created_ms: int) -> None:
+        """Of a lane something was made final by others; its first pending row, 0: there is none."""
+        self.lanes.settle(udid, head, created_ms)
+        self._arm()
+
     def swap(self, webhook: Webhook | None) -> None:
         """This one is in force now; None: hold what is pending.
 
@@ -160,7 +165,7 @@ class Worker:
     def _next(self) -> Lane | None:
         """The lane whose turn it is, with a slot taken for it; None if there is no lane or slot."""
         shared, breaker = self._shared, self.breaker
-        if not self.lanes.ready or self._webhook is None or breaker.paused or not shared.running:
+        if not self.lanes.ready or self._webhook is None or breaker.paused or not shared.is_open:
             return None
         concurrency = shared.settings.concurrency
         if (
@@ -245,7 +250,7 @@ class Worker:
             if (
                 webhook is None
                 or breaker.paused
-                or not shared.running
+                or not shared.is_open
                 or self._in_flight > breaker.slots(shared.settings.concurrency)
             ):
                 return None
@@ -261,10 +266,10 @@ class Worker:
                 # All that came while its elder failed: one of them is the newest.
                 skipped = await shared.store.supersede(self._id, lane.udid)
                 lane.drop()
-                self.counts.superseded += skipped
-                log.info(
-                    "callback.superseded", webhook_id=self._id, udid=lane.udid, skipped=skipped
-                )
+                shared.on_final(CallbackState.CANCELLED, skipped)
+                count = len(skipped)
+                self.counts.superseded += count
+                log.info("callback.superseded", webhook_id=self._id, udid=lane.udid, skipped=count)
                 continue
             if not begins:
                 begins = True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from agent import __version__
 from agent.doctor.gather.limit import output_of
-from agent.doctor.gather.unit import UNIT
+from agent.doctor.gather.unit import unit_of
 from agent.doctor.judges.usb import topology
 from agent.doctor.redact import private_texts, shown, without
 from agent.doctor.report import as_json, header, page
@@ -32,17 +32,17 @@ JOURNAL_LINES = 1000
 JOURNAL_LIMIT = 5.0
 """Seconds to read them."""
 _PACKAGES = (
-    "adbutils", "aiohttp", "click", "prometheus-client", "pydantic", "pymobiledevice3", "pyudev",
-    "standardwebhooks", "structlog",
+    "adbutils", "aiohttp", "click", "nats-py", "prometheus-client", "pydantic", "pymobiledevice3",
+    "pyudev", "standardwebhooks", "structlog",
 )  # fmt: skip
 
 
-async def journal() -> str:
-    """The unit's last lines; why not, where they cannot be read."""
+async def journal(config: Config) -> str:
+    """Its unit's last lines; why not, where they cannot be read."""
     try:
         _, out = await output_of(
             "journalctl",
-            f"--unit={UNIT}",
+            f"--unit={unit_of(config)}",
             f"--lines={JOURNAL_LINES}",
             "--no-pager",
             "--output=short-iso",

@@ -79,6 +79,8 @@ class UnitFacts:
     """Whether systemd runs this machine."""
     properties: dict[str, str] = field(default_factory=dict)
     error: str = ""
+    name: str = "device-agent"
+    """For systemctl and journalctl."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class ConfigFacts:
     webhooks: int = 0
     changed_at: float = 0.0
     """The later of the two, in seconds since the epoch; 0: they are not there."""
+    hub: bool = False
+    """A fleet's hub: it has the agents, and no phones of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +276,22 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True)
+class FleetFacts:
+    """The fleet's broker, as far as one comes with the agent's own name and password."""
+
+    role: str
+    host: str
+    """What this host is called there, by the file."""
+    servers: str
+    error: str = ""
+    """Why nobody could sign in."""
+    taken: bool = False
+    """No agent runs here, and some other one has the name."""
+    took: float = 0.0
+    """Seconds."""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """Everything, of one moment."""
 
@@ -284,5 +304,7 @@ class Facts:
     store: StoreFacts
     host: HostFacts
     reach: tuple[Reach, ...]
+    fleet: FleetFacts | None
+    """None: no fleet is configured."""
     user: User
     """The agent's; where none runs, the one it would run as."""

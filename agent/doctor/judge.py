@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.doctor.judges.android import judge_adb
+from agent.doctor.judges.fleet import judge_fleet
 from agent.doctor.judges.host import judge_clock, judge_disk, judge_sqlite, judge_store
 from agent.doctor.judges.ios import judge_usbmuxd
 from agent.doctor.judges.phones import judge_phones, judge_usage
@@ -35,6 +36,14 @@ OF_SOURCES: dict[SourceName, Judge] = {
 }
 """A judge for each device source."""
 
+
+def judge_sources(facts: Facts) -> Iterable[Finding]:
+    """Each of them; a hub has none."""
+    if not facts.config.hub:
+        for name in SourceName:
+            yield from OF_SOURCES[name](facts)
+
+
 JUDGES: tuple[Judge, ...] = (
     judge_agent,
     judge_descriptors,
@@ -42,10 +51,11 @@ JUDGES: tuple[Judge, ...] = (
     judge_unit,
     judge_config,
     judge_last_reload,
-    *(OF_SOURCES[name] for name in SourceName),
+    judge_sources,
     judge_phones,
     judge_usage,
     judge_webhooks,
+    judge_fleet,
     judge_store,
     judge_sqlite,
     judge_disk,

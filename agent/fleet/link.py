@@ -106,8 +106,8 @@ class Link(Protocol):
         """Hear what a stream has of a subject, from behind number `after` on (0: from its first).
 
         In order, without acknowledgements. A message may be missing where the broker lost it or we
-        were too slow. Where the broker ends it, it is begun anew behind the last one heard; a
-        stream that was made anew is heard from its first.
+        were too slow. Where the broker ends it, it is begun anew behind the last one heard; where
+        the stream was made anew, from its first.
         """
 
     async def last_number(self, stream: str) -> tuple[str, int]:

@@ -167,12 +167,20 @@ class Holder(Word):
 
 
 class Command(Word):
-    """Of the hub, for an operator: see `agent.fleet.commands` for the operations."""
+    """Of the hub, for an operator: see `agent.fleet.operations`."""
 
     op: str
     args: dict[str, Any] = {}
     caller: str = ""
     """For the agent's log: who wants it."""
+    id: Annotated[str, Field(max_length=64)] = ""
+    """Random, for a `Cancel`."""
+
+
+class Cancel(Word):
+    """Of the hub: whoever wanted the command of that id waits for it no longer."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Answer(Word):
@@ -189,6 +197,24 @@ class Done(Word):
     hub: str
     delivered: _Texts = ()
     dead: _Texts = ()
+    cancelled: _Texts = ()
+    """A newer one of the same device and webhook went out in their place."""
+
+
+class Leading(Word):
+    """Of the key `subjects.LEADER`: who sends. Each value ever set is another one."""
+
+    hub: str
+    instance: str
+    """Random, of the process."""
+    term: _Number
+    """Counts leaders."""
+    beat: _Number
+    """Counts what this instance has tried to set."""
+    place: str = ""
+    """Where its store is; see `agent.fleet.hub.leadership`."""
+    released: bool = False
+    """It has left: nobody needs to wait."""
 
 
 class HubBeat(Word):

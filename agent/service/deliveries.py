@@ -10,7 +10,7 @@ import structlog
 
 from agent.clock import timestamp
 from agent.config import parse_duration
-from agent.errors import StoreError, UnknownDeliveryError
+from agent.errors import StandbyError, StoreError, UnknownDeliveryError
 from agent.model import CallbackState, DeviceState
 from agent.service.rows import Also, Cursor, Time, cursor_of, iso, limit_of
 from agent.store import DeliveryQuery
@@ -177,6 +177,7 @@ class Deliveries:
 
         Raises:
             ValueError, UnknownWebhookError, UnknownDeviceError: as `page`.
+            StandbyError: another hub sends.
             StoreError: in the middle of it; says how many will be sent.
         """
         if "id" not in query:
@@ -184,6 +185,11 @@ class Deliveries:
         wanted = self._query(query, ReplayFilters)
         if "limit" not in query:
             wanted = replace(wanted, limit=ALL)
+        if not self._dispatcher.sends:
+            raise StandbyError(
+                "this hub sends nothing now, another one does, or none does yet: ask for it there "
+                "(`device-agent status` at each says which)"
+            )
         ids: list[str] = []
         again = self._store.deliveries.revive(
             wanted, lambda: self._live.webhooks, self._dispatcher.notify

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from agent.model import Sighting
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
-    from agent.service.leases import LeaseDesk
+    from agent.service.leases import LeasesServed
     from agent.store import Store, StoredTransition
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import Grounds
 
 SHOWN: Final = 50
@@ -122,10 +122,10 @@ class DevicePage:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         devices: Devices,
-        leases: LeaseDesk,
+        leases: LeasesServed,
         deliveries: Deliveries,
     ) -> None:
         self._pipeline = pipeline
@@ -191,7 +191,12 @@ class DevicePage:
         rows: list[DeviceTransitionRow] = []
         for one in stored:
             moved = one.transition.at_ms, one.transition.state
-            rows.append({**transition_row(one, view), "callbacks": callbacks.get(moved, [])})
+            rows.append(
+                {
+                    **transition_row(one, view, self._devices.host),
+                    "callbacks": callbacks.get(moved, []),
+                }
+            )
             await slices.let_go()
         return {"transitions": rows, "next": _next(stored) if more else None}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from agent.store import StoredTransition
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
 
 _FEW = 5
@@ -77,6 +77,8 @@ class TransitionRow(_Move):
     tags: list[str]
     reason: str
     holder: str
+    host: str
+    """Of the agent that followed it then."""
 
 
 class Devices:
@@ -87,18 +89,18 @@ class Devices:
         host: this one's name.
     """
 
-    def __init__(self, pipeline: Pipeline, host: str) -> None:
+    def __init__(self, pipeline: Tracker, host: str) -> None:
         self._pipeline = pipeline
-        self._host = host
+        self.host = host
 
     def rows(self) -> list[DeviceRow]:
         """Rows of `/v1/devices`, by UDID."""
-        return [device_row(view, self._host) for view in self._pipeline.views.all()]
+        return [device_row(view, self.host) for view in self._pipeline.views.all()]
 
     def row(self, udid: str) -> DeviceRow | None:
         """One device's, by its exact UDID; None: there is none that is shown."""
         view = self._pipeline.views.one(udid)
-        return None if view is None else device_row(view, self._host)
+        return None if view is None else device_row(view, self.host)
 
     def platform(self, udid: str) -> Platform | None:
         """`android` or `ios`; None: it was never seen."""
@@ -149,7 +151,7 @@ def _called(view: DeviceView) -> str:
 
 
 def device_row(view: DeviceView, host: str) -> DeviceRow:
-    """One device's row, at that host."""
+    """One device's row; `host`: this one."""
     silence = view.silence
     return {
         "udid": view.udid,
@@ -168,12 +170,12 @@ def device_row(view: DeviceView, host: str) -> DeviceRow:
         if silence is None
         else {"id": silence.id, "reason": silence.reason, "ends": timestamp(silence.ends_ms)},
         "told": view.told,
-        "host": host,
+        "host": view.host or host,
     }
 
 
-def transition_row(stored: StoredTransition, view: DeviceView | None) -> TransitionRow:
-    """One transition's row; name, platform and tags are those of now."""
+def transition_row(stored: StoredTransition, view: DeviceView | None, host: str) -> TransitionRow:
+    """One transition's row; name, platform and tags are those of now. `host`: this one."""
     transition = stored.transition
     return {
         "id": str(Place(stored.id, transition.at_ms)),
@@ -186,4 +188,5 @@ def transition_row(stored: StoredTransition, view: DeviceView | None) -> Transit
         "to": transition.state,
         "reason": transition.reason,
         "holder": transition.holder,
+        "host": transition.host or host,
     }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 
     from agent.store import Store, StoredTransition
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
 
 MAX_READERS = 1000
@@ -55,15 +55,19 @@ class Selection:
     udids: frozenset[str] = frozenset()
     platforms: frozenset[str] = frozenset()
     tags: frozenset[str] = frozenset()
+    hosts: frozenset[str] = frozenset()
+    """As their views name them: "", this one."""
 
     def fits(self, udid: str, view: DeviceView | None) -> bool:
         """Whether that device is meant; one that is no longer known only by its UDID."""
         if self.udids and udid not in self.udids:
             return False
         if view is None:
-            return not (self.platforms or self.tags)
-        return (not self.platforms or view.platform in self.platforms) and (
-            not self.tags or not self.tags.isdisjoint(view.tags)
+            return not (self.platforms or self.tags or self.hosts)
+        return (
+            (not self.platforms or view.platform in self.platforms)
+            and (not self.tags or not self.tags.isdisjoint(view.tags))
+            and (not self.hosts or view.host in self.hosts)
         )
 
 
@@ -151,7 +155,7 @@ class Events:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         host: str,
         silences: Callable[[], list[SilenceRow]],
@@ -355,7 +359,7 @@ class Events:
 
     def _entry(self, stored: StoredTransition) -> _Entry:
         view = self._pipeline.views.one(stored.transition.udid)
-        return _Entry(stored, view, json.dumps(transition_row(stored, view)).encode())
+        return _Entry(stored, view, json.dumps(transition_row(stored, view, self._host)).encode())
 
     def _row_messages(self, reader: Reader) -> list[Message]:
         if reader.epoch != self._epoch:

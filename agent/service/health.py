@@ -14,13 +14,14 @@ from agent.store import SQLITE_VERSION
 from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from agent.clock import Clock
+    from agent.fleet.standing import FleetStatus
     from agent.store import Store
     from agent.tasks import Tasks
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.polled_source import SourceReport
     from agent.usage.poller import Poller
@@ -93,6 +94,28 @@ class StoreRow(TypedDict):
     """Bytes on its file system."""
 
 
+class FleetRow(TypedDict):
+    """How this agent stands in its fleet."""
+
+    host: str
+    """What it is called there."""
+    state: Literal["connected", "refused", "lost"]
+    """`refused`: another agent has its name. `lost`: the broker cannot be reached, or not yet."""
+    since: Time
+    """Since when it is connected, or is not."""
+    error: str
+    """What failed last, also where it works again."""
+    unacked: int
+    """Transitions that no hub is known to have stored: they wait here."""
+    acked: Time | None
+    """When the hub last acknowledged any; null: not since the start."""
+    snapshot_bytes: int
+    """Of the last snapshot, as it was sent."""
+    reconnects: int
+    bad_messages: int
+    """From the broker, and none of ours."""
+
+
 class StatusRow(HealthRow):
     """What works and what does not."""
 
@@ -103,6 +126,8 @@ class StatusRow(HealthRow):
     usage: list[UsageRow]
     """Each usage source that is polled."""
     store: StoreRow
+    fleet: FleetRow | None
+    """Null: this agent is in no fleet."""
     host: str
 
 
@@ -111,10 +136,11 @@ class Health:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        pipeline: Tracker,
         store: Store,
         poller: Poller,
         silences: Silences,
+        fleet: Callable[[], FleetStatus | None],
         tasks: Tasks,
         clock: Clock,
         host: str,
@@ -124,6 +150,7 @@ class Health:
         self._poller = poller
         self._silences = silences
         self._store = store
+        self._fleet = fleet
         self._tasks = tasks
         self.started_ms = self.loaded_ms = clock.wall_ms()
         """Of the agent, and of the configuration in force."""
@@ -139,6 +166,11 @@ class Health:
         self._reloaded = reloaded
         if reloaded.in_force:
             self.loaded_ms = reloaded.at_ms
+
+    @property
+    def fleet(self) -> FleetStatus | None:
+        """How this agent stands in its fleet; None: it is in none."""
+        return self._fleet()
 
     @property
     def ready(self) -> bool:
@@ -168,6 +200,7 @@ class Health:
             "sources": [self._source_row(name, missed) for name in SourceName],
             "usage": usage,
             "store": self._store_row(),
+            "fleet": _fleet_row(self.fleet),
             "host": self._host,
         }
 
@@ -222,8 +255,11 @@ class Health:
             problems.append(f"store: {store.dropped} changes were lost: memory was full")
         if store.recovered_from:
             problems.append(f"store: was corrupt and set aside as {store.recovered_from}")
+        if (fleet := self.fleet) is not None and fleet.problem:
+            problems.append(f"fleet: {fleet.problem}")
         if not self.reloaded.ok:
             problems.append(self.reloaded.problem())
+        problems += self._pipeline.problems
         problems += self._tasks.problems
         return problems
 
@@ -238,6 +274,23 @@ class Health:
             for name, reason in self._pipeline.down.items()
             if not row_of(name).rests or row_of(name).platform in here
         }
+
+
+def _fleet_row(fleet: FleetStatus | None) -> FleetRow | None:
+    if fleet is None:
+        return None
+    state: Literal["connected", "refused", "lost"] = "connected" if fleet.connected else "lost"
+    return {
+        "host": fleet.host,
+        "state": "refused" if fleet.refused else state,
+        "since": timestamp(fleet.since_ms),
+        "error": fleet.error,
+        "unacked": fleet.unacked,
+        "acked": iso(fleet.acked_ms),
+        "snapshot_bytes": fleet.snapshot_bytes,
+        "reconnects": fleet.reconnects,
+        "bad_messages": fleet.bad_messages,
+    }
 
 
 def _usage_row(source: SourceReport) -> UsageRow:

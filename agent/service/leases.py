@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 from agent.clock import timestamp
 from agent.model import DeviceState, Platform
@@ -12,7 +12,7 @@ from agent.usage.lease_queue import Candidate, Wish
 if TYPE_CHECKING:
     from agent.model import Lease
     from agent.service.devices import Devices
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
     from agent.usage.leases import Leases
 
@@ -31,6 +31,48 @@ class LeaseRow(TypedDict):
     expires: Time
     taken_from: str
     """Whose it was, and why it was taken; empty: it was free."""
+    host: str
+    """Of the agent that gave it."""
+
+
+class LeasesServed(Protocol):
+    """Leases as the API asks for them: `LeaseDesk`, or a hub's `FleetLeaseDesk`."""
+
+    def rows(self) -> list[LeaseRow]:
+        """The leases in force, oldest first."""
+
+    def of(self, udid: str) -> LeaseRow | None:
+        """The lease in force on that device, by its exact UDID."""
+
+    async def acquire(
+        self,
+        device: str | None,
+        holder: str,
+        purpose: str,
+        ttl: float,
+        *,
+        platform: Platform | None = None,
+        tags: tuple[str, ...] = (),
+        wait: float = 0.0,
+        steal: str = "",
+        caller: str = "",
+    ) -> LeaseRow:
+        """Give a lease on a device, by whatever names it; None: on whichever fits."""
+
+    async def renew(self, lease_id: str) -> LeaseRow:
+        """Let a lease last another TTL."""
+
+    async def release(self, lease_id: str, why: str = ..., caller: str = ...) -> LeaseRow:
+        """End a lease."""
+
+    def tie(self, lease_id: str) -> LeaseRow:
+        """Let it last until `untie`."""
+
+    async def untie(self, lease_id: str, *, stopping: bool) -> None:
+        """End it, unless it ended already, or it is the agent that stops."""
+
+    async def ended(self, lease_id: str, limit: float) -> str | None:
+        """Why it ended, within `limit` seconds; None: it is still in force."""
 
 
 class LeaseDesk:
@@ -108,6 +150,7 @@ class LeaseDesk:
             "ttl": lease.ttl,
             "expires": timestamp(lease.expires_ms),
             "taken_from": lease.taken,
+            "host": self._devices.host,
         }
 
     async def ended(self, lease_id: str, limit: float) -> str | None:
@@ -115,12 +158,12 @@ class LeaseDesk:
         return await self._leases.ended(lease_id, limit)
 
 
-def candidates(pipeline: Pipeline) -> list[Candidate]:
+def candidates(pipeline: Tracker) -> list[Candidate]:
     """All devices, as leases choose among them."""
     return [_candidate(view) for view in pipeline.views.all()]
 
 
-def candidate(pipeline: Pipeline, udid: str) -> Candidate | None:
+def candidate(pipeline: Tracker, udid: str) -> Candidate | None:
     """One of them; None: there is no such device, or it is not shown."""
     view = pipeline.views.one(udid)
     return None if view is None else _candidate(view)

@@ -25,14 +25,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agent.deliver.stats import WebhookFigures, WebhookStats
+    from agent.fleet.hub.status import HostStatus, HubStatus
+    from agent.fleet.standing import FleetStatus
     from agent.histogram import Tally
     from agent.service.attempts import Attempts
     from agent.service.health import Health
+    from agent.service.hosts import Hosts
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.track.views import Census
     from agent.usage.leases import Leases
     from agent.usage.polled_source import SourceReport
@@ -74,11 +77,14 @@ class Scene:
     """What a scrape reads: the parts, and what would be dear to ask them once per metric."""
 
     live: Live
-    pipeline: Pipeline
+    pipeline: Tracker
     store: Store
     leases: Leases
     silences: Silences
     health: Health
+    fleet: FleetStatus | None
+    """None: this agent is in no fleet."""
+    hosts: Hosts
     sessions: Sessions
     attempts: Attempts
     now_ms: int
@@ -192,6 +198,47 @@ def _targets(scene: Scene) -> Iterable[Reading]:
 def _in_use(scene: Scene) -> Iterable[Reading]:
     for source in scene.usage:
         yield (source.source,), sum(target.sessions for target in source.targets)
+
+
+def _fleet(
+    kind: Kind, name: str, text: str, read: Callable[[FleetStatus, Scene], Value | None]
+) -> Metric:
+    """Of an agent that is in one; None: it has none now."""
+
+    def read_one(scene: Scene) -> Iterable[Reading]:
+        value = None if scene.fleet is None else read(scene.fleet, scene)
+        return [] if value is None else [((), value)]
+
+    return Metric(kind, f"{_PREFIX}fleet_{name}", text, (), read_one)
+
+
+def _hub(kind: Kind, name: str, text: str, read: Callable[[HubStatus], Value]) -> Metric:
+    """Of a hub alone."""
+
+    def read_one(scene: Scene) -> Iterable[Reading]:
+        hub = scene.hosts.hub
+        return [] if hub is None else [((), read(hub))]
+
+    return Metric(kind, f"{_PREFIX}hub_{name}", text, (), read_one)
+
+
+def _host(name: str, text: str, read: Callable[[HostStatus], Value | None]) -> Metric:
+    """Of each host that a hub follows; None: it has none now."""
+
+    def read_all(scene: Scene) -> Iterable[Reading]:
+        for host in scene.hosts.all():
+            value = read(host)
+            if value is not None:
+                yield (host.host,), value
+
+    return Metric("gauge", f"{_PREFIX}host_{name}", text, ("host",), read_all)
+
+
+def _host_devices(scene: Scene) -> Iterable[Reading]:
+    devices = scene.hosts.devices()
+    for host in scene.hosts.all():
+        for state in DeviceState:
+            yield (host.host, str(state)), devices.get((host.host, state), 0)
 
 
 def _hook_state(hook: Hook) -> str:
@@ -435,6 +482,101 @@ METRICS = (
         "store_free_bytes",
         "What is free on the store's file system; likewise.",
         lambda scene: scene.store.figures.free,
+    ),
+    # --- the fleet
+    _fleet(
+        "gauge",
+        "connected",
+        "1 while the fleet's broker is reached and this agent has its name; none of these where "
+        "it is in no fleet.",
+        lambda fleet, _: fleet.connected,
+    ),
+    _fleet(
+        "gauge",
+        "unacked_transitions",
+        "Transitions that wait here until a hub has stored them.",
+        lambda fleet, _: fleet.unacked,
+    ),
+    _fleet(
+        "gauge",
+        "last_ack_age_seconds",
+        "Since a hub last acknowledged any; none before the first time.",
+        lambda fleet, scene: _age(scene.now_ms, fleet.acked_ms) if fleet.acked_ms else None,
+    ),
+    _fleet(
+        "gauge",
+        "snapshot_bytes",
+        "Size of the last snapshot as it was sent; the broker takes 1 MB, unless it is told more.",
+        lambda fleet, _: fleet.snapshot_bytes,
+    ),
+    _fleet(
+        "counter",
+        "reconnects",
+        "Connections to the fleet's broker but for the first.",
+        lambda fleet, _: fleet.reconnects,
+    ),
+    _fleet(
+        "counter",
+        "bad_messages",
+        "Messages from the broker that were none of ours.",
+        lambda fleet, _: fleet.bad_messages,
+    ),
+    _fleet(
+        "counter",
+        "lost_transitions",
+        "Transitions that were deleted by age although no hub had acknowledged them: more than a "
+        "million waited.",
+        lambda _, scene: scene.store.figures.untold,
+    ),
+    # --- a hub and its hosts
+    _hub("gauge", "connected", "1 while a hub reaches its broker.", lambda hub: hub.connected),
+    _hub(
+        "gauge",
+        "blind",
+        "1 while a hub does not hear itself through the broker, and decides nothing.",
+        lambda hub: hub.blind,
+    ),
+    _hub(
+        "gauge",
+        "active",
+        "1 where a hub sends callbacks, 0 where it is a standby.",
+        lambda hub: hub.active,
+    ),
+    _hub(
+        "counter",
+        "bad_messages",
+        "Messages to a hub that were none of ours.",
+        lambda hub: hub.bad_messages,
+    ),
+    _hub(
+        "counter",
+        "dropped_messages",
+        "Messages that came faster than a hub could take them, and were asked for again.",
+        lambda hub: hub.dropped,
+    ),
+    _hub(
+        "counter",
+        "moves",
+        "Phones that went from one host to another.",
+        lambda hub: hub.moves,
+    ),
+    _host("up", "1 while a hub hears a host.", lambda host: host.presence == "alive"),
+    _host(
+        "lag_transitions",
+        "Transitions that a host is known to have, and the hub has not.",
+        lambda host: host.lag,
+    ),
+    _host(
+        "heartbeat_age_seconds",
+        "Since a host was heard last, while the hub was not blind; none before the first time.",
+        lambda host: host.silent,
+    ),
+    _many(
+        "gauge",
+        "host_devices",
+        "Devices that a hub shows as a host's, by state.",
+        ("host", "state"),
+        _host_devices,
     ),
     # --- usage
     _one("gauge", "leases", "Leases in force.", lambda scene: len(scene.leases.all())),

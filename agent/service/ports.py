@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from agent.service.port_tree import PhoneAtPort, PortsRow
     from agent.sources.supervisor import Supervisor
     from agent.sources.usb_reading import Reading
-    from agent.track.pipeline import Pipeline
+    from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
 
 
 class Ports:
     """Reads the pipeline's views and what udev has told of all USB; asks no device and no disk."""
 
-    def __init__(self, pipeline: Pipeline, sources: Supervisor, host: str) -> None:
+    def __init__(self, pipeline: Tracker, sources: Supervisor, host: str) -> None:
         self._pipeline = pipeline
         self._sources = sources
         self._host = host

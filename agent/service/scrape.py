@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from agent.deliver.dispatcher import Dispatcher
     from agent.service.attempts import Attempts
     from agent.service.health import Health
+    from agent.service.hosts import Hosts
     from agent.service.live import Live
     from agent.service.sessions import Sessions
     from agent.store import Store
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
     from agent.usage.leases import Leases
     from agent.usage.poller import Poller
 
@@ -47,13 +48,14 @@ class Scraper:
     """Reads all parts, and writes what they say in Prometheus's text format."""
 
     live: Live
-    pipeline: Pipeline
+    pipeline: Tracker
     store: Store
     dispatcher: Dispatcher
     leases: Leases
     silences: Silences
     poller: Poller
     health: Health
+    hosts: Hosts
     sessions: Sessions
     attempts: Attempts
     clock: Clock
@@ -105,6 +107,8 @@ class Scraper:
             leases=self.leases,
             silences=self.silences,
             health=self.health,
+            fleet=self.health.fleet,
+            hosts=self.hosts,
             sessions=self.sessions,
             attempts=self.attempts,
             now_ms=self.clock.wall_ms(),

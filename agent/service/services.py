@@ -18,13 +18,14 @@ if TYPE_CHECKING:
     from agent.service.doctor import Doctor
     from agent.service.events import Events
     from agent.service.health import Health
-    from agent.service.leases import LeaseDesk
+    from agent.service.hosts import Hosts
+    from agent.service.leases import LeasesServed
     from agent.service.live import Live
     from agent.service.ports import Ports
     from agent.service.reload import Reloaded
     from agent.service.scrape import Scraper
     from agent.service.sessions import Sessions
-    from agent.service.silences import SilenceDesk
+    from agent.service.silences import SilencesServed
     from agent.service.webhook_editor import WebhookEditor
     from agent.service.webhooks import Webhooks
 
@@ -37,12 +38,13 @@ class Services:
     devices: Devices
     device_page: DevicePage
     ports: Ports
+    hosts: Hosts
     events: Events
     webhooks: Webhooks
     editor: WebhookEditor
     deliveries: Deliveries
-    leases: LeaseDesk
-    silences: SilenceDesk
+    leases: LeasesServed
+    silences: SilencesServed
     health: Health
     doctor: Doctor
     scraper: Scraper

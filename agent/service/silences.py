@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, Protocol, TypedDict
 
 from agent.clock import timestamp
 from agent.model import SilenceKind
@@ -11,8 +11,8 @@ from agent.service.rows import Also, Time
 if TYPE_CHECKING:
     from agent.model import Silence
     from agent.service.devices import Devices
-    from agent.track.pipeline import Pipeline
     from agent.track.silences import Silences
+    from agent.track.tracker import Tracker
 
 
 class SilenceRow(TypedDict):
@@ -32,10 +32,29 @@ class SilenceRow(TypedDict):
     """How many of those that are shown it covers now."""
 
 
+class SilencesServed(Protocol):
+    """Silences as the API asks for them: `SilenceDesk`, or a hub's `FleetSilenceDesk`."""
+
+    @property
+    def now_ms(self) -> int:
+        """By the clock that silences end by."""
+
+    def rows(self) -> list[SilenceRow]:
+        """The silences in force, oldest first."""
+
+    async def add(
+        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
+    ) -> SilenceRow:
+        """Keep back what would be told of these devices, until then."""
+
+    async def end(self, silence_id: str, by: str) -> SilenceRow:
+        """End one before its time."""
+
+
 class SilenceDesk:
     """Finds the device meant and hands on. Methods raise SilenceError and its kinds."""
 
-    def __init__(self, silences: Silences, devices: Devices, pipeline: Pipeline) -> None:
+    def __init__(self, silences: Silences, devices: Devices, pipeline: Tracker) -> None:
         self._silences = silences
         self._devices = devices
         self._pipeline = pipeline
@@ -52,7 +71,7 @@ class SilenceDesk:
         return [_row(silence, covered[silence.id]) for silence in silences]
 
     async def add(
-        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
+        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str, id_: str = ""
     ) -> SilenceRow:
         """Keep back what would be told of these devices, until then; see `Silences.add`.
 
@@ -61,7 +80,7 @@ class SilenceDesk:
         """
         if kind is SilenceKind.DEVICE:
             value = self._devices.udid(value)
-        return self._row_of(await self._silences.add(kind, value, reason, ends_ms, by))
+        return self._row_of(await self._silences.add(kind, value, reason, ends_ms, by, id_))
 
     async def end(self, silence_id: str, by: str) -> SilenceRow:
         """End one before its time."""

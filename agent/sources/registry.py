@@ -109,4 +109,6 @@ def plans_of(config: Config, names: Iterable[SourceName], state_dir: Path) -> So
 
 
 def _on(config: Config) -> Iterable[Row[Any]]:
+    if config.is_hub:
+        return ()
     return (row for row in ROWS if row.section(config).enabled)

@@ -16,6 +16,7 @@ from agent.store import files, recovery
 from agent.store.commit import Outcome, UncertainCommitError, commit
 from agent.store.faults import CorruptError, Trouble, explain, primary_code, trouble
 from agent.store.lock import DirectoryLock, prepare
+from agent.store.tables import log as transition_log
 from agent.store.tables import meta
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Database:
 
     def _connect(self, *, create: bool) -> sqlite3.Connection:
         recovery.tidy(self.path)
+        wal_lost = False
         if not self.path.exists():
             if not create:
                 # Its disk is away, say: an empty store in its place would hide that.
@@ -78,12 +80,15 @@ class Database:
             files.create(self.path)
         elif files.wal_is_garbage(self.path):
             self.recovered_from = str(recovery.set_wal_aside(self.path))
+            wal_lost = True
         try:
             self._conn = files.open_existing(self.path)
         except (CorruptError, sqlite3.Error) as error:
             if trouble(error) is not Trouble.CORRUPT:
                 raise
             self._conn = self._replace(error)
+        if wal_lost:
+            transition_log.begin_anew(self._conn)
         return self._conn
 
     def _replace(self, error: Exception) -> sqlite3.Connection:

@@ -34,6 +34,7 @@ TABLES = (
     "attempts",
     "leases",
     "silences",
+    "fleet",
 )
 _WAL_LIMIT = 16 * 1024 * 1024
 _WAL_HEADER = 32

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.store.commit import roll_back
-from agent.store.tables import callbacks, transitions
+from agent.store.tables import callbacks, log, transitions
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,20 +16,32 @@ _FREE_PAGES_KEPT = 1_024
 """Free pages below this (4 MiB) are kept for reuse; above, a quarter of the file may be free."""
 
 
-def sweep(conn: sqlite3.Connection, before_ms: int) -> bool:
-    """Delete one slice of what finished before that time; returns whether there may be more.
+class Swept(NamedTuple):
+    """What came of a sweep."""
 
-    Pending callbacks, devices and each device's newest transition stay whatever their age.
+    more: bool
+    """There may be more to delete."""
+    untold: int
+    """Transitions that are gone, and that the fleet's hub never had: it stays away too long."""
+
+
+def sweep(conn: sqlite3.Connection, before_ms: int) -> Swept:
+    """Delete one slice of what finished before that time.
+
+    Pending callbacks, devices and each device's newest transition stay whatever their age; so do
+    transitions that the fleet's hub has not acknowledged, as far as `log.KEPT_BACK` goes.
     """
     try:
         conn.execute("BEGIN IMMEDIATE")
         deleted = callbacks.expire(conn, before_ms, SLICE)
-        most = max(deleted, transitions.expire(conn, before_ms, SLICE))
+        may_go, told = log.may_go(conn)
+        gone = transitions.expire(conn, before_ms, may_go, SLICE)
         conn.execute("COMMIT")
     except BaseException:
         roll_back(conn)
         raise
-    return most >= SLICE or _give_back(conn)
+    more = max(deleted, len(gone)) >= SLICE or _give_back(conn)
+    return Swept(more, sum(id_ > told for id_ in gone))
 
 
 def _give_back(conn: sqlite3.Connection) -> bool:

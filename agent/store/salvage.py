@@ -2,7 +2,8 @@
 
 Carried over: webhook ids first (they may never be given twice), devices, leases, silences, and
 the callbacks that are pending or dead, with their ids. History (transitions, delivered callbacks,
-attempts) stays in the file that was set aside.
+attempts) stays in the file that was set aside. So does what a hub knows of its fleet: without it
+the hub asks every host for all that it has, which mends what else was lost.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
 from agent.store import files
-from agent.store.tables import devices, meta, silences
+from agent.store.tables import devices, log, meta, silences
 from agent.store.tables.callbacks import read_headers
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
     try:
         # `batch` too: it tells whether a commit that failed with the corruption was stored.
         _carry(old, new, "meta", report)
+        log.begin_anew(new)  # transitions are not carried over: ids begin again
         webhooks = _carry(old, new, "webhooks", report)
         if not webhooks.whole:
             _spare_webhook_ids(new, report)

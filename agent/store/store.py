@@ -13,10 +13,14 @@ from agent.store.tables.backlog import Backlog
 from agent.store.tables.callbacks import Callbacks
 from agent.store.tables.deliveries import Deliveries
 from agent.store.tables.devices import Devices
+from agent.store.tables.elsewhere import Elsewhere
+from agent.store.tables.fleet import Fleet
 from agent.store.tables.leases import Leases
+from agent.store.tables.log import Log
 from agent.store.tables.silences import Silences
 from agent.store.tables.transitions import Transitions
 from agent.store.tables.webhooks import Webhooks
+from agent.store.take import Take
 
 if TYPE_CHECKING:
     import asyncio
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
     from agent.config import Delivery
     from agent.histogram import Tally
     from agent.model import Callback, DeviceRecord, Transition
+    from agent.store.tables.fleet import FleetRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,12 @@ class StoreFigures:
     """Bytes of the store's files, measured within the last minute."""
     free: int
     """Bytes that are free on their file system for the agent's user, measured likewise."""
+    untold: int
+    """Transitions deleted by age that the fleet's hub never acknowledged."""
 
 
 class Store:
-    """Devices, transitions, callbacks, attempts, webhook ids, leases and silences, in one file.
+    """All that the agent must not forget, in one file.
 
     Its life; each table's questions and changes are methods of the attribute of that name.
 
@@ -86,12 +93,15 @@ class Store:
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
         self.transitions = Transitions(calls)
+        self.log = Log(calls)
         self.callbacks = Callbacks(calls, self.backlog, clock)
         self.attempts = Attempts(calls)
         self.deliveries = Deliveries(calls, self.backlog)
         self.webhooks = Webhooks(calls, self.backlog, clock)
         self.leases = Leases(calls)
         self.silences = Silences(calls)
+        self.fleet = Fleet(calls)
+        self.elsewhere = Elsewhere(calls, self.backlog, clock)
 
     @classmethod
     def open(
@@ -157,6 +167,7 @@ class Store:
             failures=writer.failures,
             size=writer.space.used,
             free=writer.space.free,
+            untold=writer.untold,
         )
 
     def record(
@@ -170,6 +181,15 @@ class Store:
         return self._calls.change(
             Record(record, transition, made), self.backlog.add if made else None
         )
+
+    def take(
+        self, rows: Sequence[FleetRow], records: Sequence[Record]
+    ) -> asyncio.Future[tuple[Callback, ...]]:
+        """Store the fleet's rows and every record, in order, all or nothing.
+
+        Returns the callbacks with their rowids, but for those whose message ids are there already.
+        """
+        return self._calls.change(Take(tuple(rows), tuple(records)), self.backlog.add)
 
     def _health_changed(self, health: StoreHealth) -> None:
         if health.recovered_from != self._recovered_from:

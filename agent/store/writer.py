@@ -109,6 +109,8 @@ class Writer:
         self.status = Status(recovered_from=database.recovered_from)
         self.commits = Histogram(COMMIT_BOUNDS)
         self.failures = 0
+        self.untold = 0
+        self._untold_log_at = 0.0
         self.space = Space()
         # A daemon: a disk that hangs for ever must not keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="store", daemon=True)
@@ -242,11 +244,25 @@ class Writer:
             return
         try:
             before = self._expired_before()
-            more = self._database.read(lambda conn: retention.sweep(conn, before))
+            swept = self._database.read(lambda conn: retention.sweep(conn, before))
+            more = swept.more
         except Exception as error:  # noqa: BLE001 - seen early, before a change meets the same fault
             more = False
             self._fault(error)
+        else:
+            self._note_untold(swept.untold)
         self._sweep_at = time.monotonic() + (_SWEEP_BUSY if more else _SWEEP_IDLE)
+
+    def _note_untold(self, count: int) -> None:
+        self.untold += count
+        now = time.monotonic()
+        if count and now >= self._untold_log_at:
+            self._untold_log_at = now + _LOG_EVERY
+            log.error(
+                "store.untold_deleted",
+                transitions=self.untold,
+                hint="the fleet's hub has not acknowledged anything for too long: is one running?",
+            )
 
 
 def _refusal(error: Exception | None) -> Exception | None:

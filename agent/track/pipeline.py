@@ -211,6 +211,11 @@ class Pipeline:
         """The sources that have not said anything since the start."""
         return self._identities.sources.waiting
 
+    @property
+    def problems(self) -> list[str]:
+        """None that is not said of its sources."""
+        return []
+
     def overdue(self) -> float:
         """Seconds by which the next timed decision is late; 0 when all is well."""
         return self._deriver.overdue()

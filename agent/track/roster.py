@@ -79,7 +79,7 @@ class Roster:
         self._identities = identities
         self._devices = identities.devices
         self._tracked: dict[str, Tracked] = {}
-        self._names: _Names | None = None
+        self._names: Names | None = None
 
     # --- what is remembered ----------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class Roster:
         The serial of twins means both.
         """
         if self._names is None:
-            self._names = _Names(
+            self._names = Names(
                 (udid, {udid, *self._devices.aliases(udid), self._devices[udid].reached})
                 for udid in self._devices.udids
             )
@@ -219,7 +219,7 @@ class Roster:
         )
 
 
-class _Names:
+class Names:
     """Which devices a name means."""
 
     def __init__(self, devices: Iterable[tuple[str, set[str]]]) -> None:

@@ -95,7 +95,7 @@ class Silences:
         return self._book.of(device, self._clock.wall_ms()) if len(self._book) else None
 
     async def add(
-        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str
+        self, kind: SilenceKind, value: str, reason: str, ends_ms: int, by: str, id_: str = ""
     ) -> Silence:
         """Keep back what would be told of these devices, until then.
 
@@ -105,17 +105,21 @@ class Silences:
             reason: for those who miss a callback.
             ends_ms: wall clock.
             by: who wants it, for operators.
+            id_: of its own, where a fleet's hub gave it one for all hosts; where there is one of
+                that id already, that one is it. "": it gets one here.
 
         Raises:
             SilenceError: see `silence_book.check`.
             BusyError: there are too many.
             StoreError: the store refused it: it counts no more.
         """
+        if id_ in self._book:
+            return self._book.get(id_)
         now_ms = self._clock.wall_ms()
         value, reason = check(kind, value, reason, ends_ms, now_ms)
         if len(self._book) >= MOST:
             raise BusyError(f"there are {MOST} silences already: end some, or silence a hub or tag")
-        silence = Silence(self._new_id(), kind, value, reason, by, now_ms, ends_ms)
+        silence = Silence(id_ or self._new_id(), kind, value, reason, by, now_ms, ends_ms)
         stored = self._write(self._store.put(silence), silence)
         self._book.add(silence)
         self._changes.append(silence)

@@ -49,6 +49,8 @@ class DeviceView:
     """What keeps back its callbacks now."""
     told: DeviceState | None
     """The state that webhooks go by: the one before, where a silence kept something back."""
+    host: str = ""
+    """Of the agent that follows it; "": this host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,10 @@ class Views:
             self._devices.aliases(udid),
             tuple(sorted(members, key=lambda each: (each.source, each.address))),
         )
+
+    def seen(self, udid: str) -> tuple[Sighting, ...]:
+        """What each source sees now of one device that is known."""
+        return tuple(self._devices[udid].members.values())
 
     def udids(self) -> list[str]:
         """Of every device that is shown, sorted."""

@@ -78,6 +78,8 @@ STRENGTH = ("lease", *(kind.name for kind in KINDS))
 def plans_of(config: Config, find: Find, clock: Clock) -> UsagePlans:
     """The sources that are turned on. One whose settings are the same is not made anew."""
     plans: UsagePlans = {}
+    if config.is_hub:  # its agents say who uses their phones
+        return plans
     for kind in KINDS:
         plan = kind.plan(config, find, clock)
         if plan is not None:

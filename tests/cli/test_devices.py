@@ -34,6 +34,7 @@ def row(**changes: Any) -> DeviceRow:
         "flapping": False,
         "silence": None,
         "told": "online",
+        "host": "rack-1",
         **changes,
     }
     return cast("DeviceRow", made)
@@ -47,6 +48,13 @@ def test_columns_line_up_under_their_headings() -> None:
         "Galaxy Note 8  ce0917198075440c057e  android   online      42 s   1-4   a,b",
         "P              x                     android   utilizing~  42 s   1-4   a,b   (flapping)",
     ]
+
+
+def test_hosts_are_shown_where_there_are_several() -> None:
+    text = click.unstyle(table([row(), row(udid="x", host="rack-2")], NOW))
+    lines = text.splitlines()
+    assert lines[0].split()[-4:] == ["HOST", "PORT", "TAGS", "WHY"]
+    assert lines[2].split()[-3:] == ["rack-2", "1-4", "a,b"]
 
 
 @pytest.mark.parametrize("room", [200, 110, 90, 70, 50, 40, 30])
@@ -92,6 +100,8 @@ def test_a_name_of_a_phone_moves_no_cursor() -> None:
         (Filters(platform="ios"), False),
         (Filters(tags=("b", "c")), True),
         (Filters(tags=("c",)), False),
+        (Filters(hosts=("rack-2", "rack-1")), True),
+        (Filters(hosts=("rack-2",)), False),
         (Filters(named=("Galaxy Note 8",), tags=("c",)), False),
     ],
 )

@@ -34,7 +34,7 @@ MISTAKES = Path(__file__).parents[1] / "testdata" / "config"
 EXAMPLE = (CONFIG / "agent.example.toml").read_text()
 
 
-@pytest.mark.parametrize("name", ["agent.toml", "agent.example.toml"])
+@pytest.mark.parametrize("name", ["agent.toml", "agent.example.toml", "hub.toml"])
 def test_loads_without_a_word(name: str) -> None:
     config, problems, warnings = check(CONFIG / name)
     assert config is not None
@@ -46,8 +46,40 @@ def test_what_make_run_uses_is_the_defaults() -> None:
     assert config == Config()
 
 
-def test_the_webhook_shown_in_it_is_good() -> None:
-    text = (CONFIG / "agent.toml").read_text()
+def test_the_hub_of_a_checkout_stands_beside_its_agent() -> None:
+    hub, _, _ = check(CONFIG / "hub.toml")
+    agent, _, _ = check(CONFIG / "agent.toml")
+    assert hub is not None
+    assert agent is not None
+    assert hub.fleet.role == "hub"
+    assert hub.fleet.servers == ("nats://127.0.0.1:4222",)
+    for where in (lambda it: it.state_dir({}), lambda it: it.socket_path({}), _listen):
+        assert where(hub) != where(agent)
+    same = hub.model_copy(update={"agent": agent.agent, "api": agent.api, "fleet": agent.fleet})
+    assert same == agent, "all else is the defaults"
+
+
+def test_the_hub_that_is_installed_is_that_one_in_the_places_of_its_unit() -> None:
+    hub, problems, warnings = check(CONFIG.parent / "packaging" / "hub.toml")
+    assert hub is not None
+    assert (problems, warnings) == ((), ())
+    unit = (CONFIG.parent / "systemd" / "device-agent-hub.service").read_text()
+    assert "\nStateDirectory=device-agent-hub\n" in unit
+    assert "\nRuntimeDirectory=device-agent-hub\n" in unit
+    assert hub.state_dir({}) == Path("/var/lib/device-agent-hub")
+    assert hub.socket_path({}) == Path("/run/device-agent-hub/control.sock")
+    tried, _, _ = check(CONFIG / "hub.toml")
+    assert tried is not None
+    assert (hub.fleet, hub.api.listen) == (tried.fleet, tried.api.listen)
+
+
+def _listen(config: Config) -> str:
+    return config.api.listen
+
+
+@pytest.mark.parametrize("path", ["config/agent.toml", "config/hub.toml", "packaging/hub.toml"])
+def test_the_webhook_shown_in_it_is_good(path: str) -> None:
+    text = (CONFIG.parent / path).read_text()
     shown = "\n".join(line[2:] for line in text.splitlines() if re.match(r"# (\[\[|\w+ = )", line))
     (webhook,) = Config.model_validate(tomli.loads(shown)).webhooks
     assert webhook.url.startswith("http://127.0.0.1")
@@ -239,7 +271,7 @@ def test_the_schema_refuses_what_it_can_express(file: Path) -> None:
     assert fits(schema, document, schema) == (file.stem in BEYOND_A_SCHEMA)
 
 
-@pytest.mark.parametrize("name", ["agent.toml", "agent.example.toml"])
+@pytest.mark.parametrize("name", ["agent.toml", "agent.example.toml", "hub.toml"])
 def test_the_schema_accepts_what_the_loader_does(name: str) -> None:
     schema = json_schema()
     assert fits(schema, tomli.loads((CONFIG / name).read_text()), schema)

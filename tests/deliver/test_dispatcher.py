@@ -597,14 +597,14 @@ class GatedCallbacks:
             raise RuntimeError("a bug")
         await self._callbacks.finish(*outcome)
 
-    async def supersede(self, *lane: Any) -> int:
+    async def supersede(self, *lane: Any) -> list[str]:
         if self.refuse_skips:
             self.refuse_skips -= 1
             raise StoreError("too many changes wait")
-        count = await self._callbacks.supersede(*lane)
+        skipped = await self._callbacks.supersede(*lane)
         self.skipping += 1
         await self.skips.wait()
-        return count
+        return skipped
 
     async def pending(self, *lane: Any) -> list[Callback]:
         if self.refuse_loads:

@@ -153,3 +153,56 @@ def test_what_is_put_off_holds_nothing_and_is_nothing_to_the_garbage_collector()
     them.wake_due(10)
     gc.collect()
     assert not gc.is_tracked(them.parked["a"])
+
+
+# --- what others have made final ---------------------------------------------------------------
+
+
+def test_a_ready_lane_goes_by_its_first_row_that_is_pending_still_or_is_forgotten() -> None:
+    them = lanes()
+    for n, udid in enumerate("abc", 1):
+        them.add(row(n, udid), room=udid != "c")
+    them.settle("a", 7, NOW_MS + 7)
+    them.settle("b", 0, 0)
+    them.settle("c", 0, 0)
+    them.settle("nobody", 0, 0)
+    assert (them.parked, them.active, list(them.ready)) == ({"a": (7, NOW_MS + 7)}, {}, ["a"])
+    assert (them.queued, them.oldest_ms) == (0, NOW_MS + 7)
+
+
+def test_a_lane_that_waits_goes_on_waiting_or_is_forgotten() -> None:
+    them = lanes()
+    for udid in "ab":
+        them.wait(udid, (5.0, 1, NOW_MS, True))
+    them.settle("a", 7, NOW_MS + 7)
+    them.settle("b", 0, 0)
+    assert them.waiting == {"a": (5.0, 7, NOW_MS + 7, True)}
+    them.wait("b", (9.0, 8, NOW_MS, False))
+    them.wake_due(6.0)
+    assert (list(them.ready), them.first_due()) == (["a"], 9.0)
+
+
+def test_a_load_that_was_under_way_counts_no_more() -> None:
+    them = lanes()
+    them.add(row(1), room=False)
+    lane = them.next()
+    limit = lane.load()
+    them.settle("a", 3, NOW_MS + 3)
+    lane.loaded([row(1), row(2), row(3)], limit)
+    assert (rowids(lane), lane.more) == ([], True), "to be loaded anew"
+    lane.loaded([row(3)], lane.load())
+    assert (rowids(lane), lane.more) == ([3], False)
+
+
+def test_a_busy_lane_holds_nothing_and_is_loaded_when_its_turn_is_over() -> None:
+    them = lanes()
+    for n in (1, 2, 3):
+        them.add(row(n), room=True)
+    lane = them.next()
+    lane.pop()
+    them.settle("a", 0, 0)
+    assert (rowids(lane), them.go_on(lane)) == ([], True)
+    again = them.next()
+    again.loaded([], again.load())
+    assert not them.go_on(again)
+    assert "a" not in them

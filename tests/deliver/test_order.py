@@ -31,7 +31,7 @@ from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from agent.config import Webhook
@@ -150,12 +150,12 @@ class SlowCallbacks:
         await self._callbacks.finish(*outcome)
         await self._dice.wait()
 
-    async def supersede(self, *lane: Any) -> int:
+    async def supersede(self, *lane: Any) -> list[str]:
         await self._dice.wait()
         self._may_refuse()
-        count = await self._callbacks.supersede(*lane)
+        skipped = await self._callbacks.supersede(*lane)
         await self._dice.wait(10)
-        return count
+        return skipped
 
 
 SHORT = range(12)
@@ -235,7 +235,14 @@ class Walk:
             self.born[each.message_id] = self.deleted[each.webhook_id]
         done = await self.store.record(make_record(udid), None, fresh)
         self.stored |= {each.rowid: each for each in done}
-        self.dispatcher.notify(done)
+        self.notify(done)
+
+    def notify(self, callbacks: Sequence[Callback]) -> None:
+        """They are durable."""
+        self.dispatcher.notify(callbacks)
+
+    async def more(self) -> None:
+        """What else happens, in walks that build on this one."""
 
     def reload(self, webhooks: dict[int, Webhook]) -> None:
         """As the application does it: all in one turn of the loop."""
@@ -296,6 +303,7 @@ class Walk:
                 await starting
                 await self.restart()
                 starting = asyncio.create_task(self.dispatcher.start())
+            await self.more()
             self.compare_counts()
             if self.dice.random.random() < 0.15:
                 await starting

@@ -18,7 +18,7 @@ _ROW = re.compile(r"\| (\d{3}) \| ((?:`[a-z_]+`(?:, )?)+) \|")
 
 def answered() -> Iterator[tuple[int, str]]:
     """What the handlers answer by themselves, and what the agent's errors become."""
-    yield from ((status, code) for _, status, code in errors._CODES)
+    yield from ((status, kind.code) for kind, status in errors._STATUSES)
     for path in (ROOT / "agent" / "api").glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             match node:

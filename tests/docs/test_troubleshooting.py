@@ -8,7 +8,7 @@ from agent.doctor.judge import judge
 from agent.doctor.judges.phones import REMEDIES
 from agent.doctor.report import page
 from tests.docs.pages import ROOT
-from tests.doctor.samples import STATUS, facts, status
+from tests.doctor.samples import FLEET, STATUS, facts, status
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 # Texts in the sources go on over line ends.
@@ -56,6 +56,6 @@ def test_what_the_api_says_is_said() -> None:
 
 def test_the_parts_of_the_doctor_are_its_headings() -> None:
     usage = [{"source": "wda", "reason": "", "targets": []}]
-    shown = page("", judge(facts(agent=status(**{**STATUS, "usage": usage}))))
+    shown = page("", judge(facts(agent=status(**{**STATUS, "usage": usage}), fleet=FLEET)))
     headings = re.findall(r"^(\S.*)\n  ", shown, re.MULTILINE)
     assert table("First: the doctor") == headings

@@ -11,6 +11,7 @@ from agent.doctor.facts import (
     AgentFacts,
     ConfigFacts,
     Facts,
+    FleetFacts,
     HostFacts,
     Listener,
     Node,
@@ -43,6 +44,7 @@ STATUS = cast(
         "problems": [],
         "reload": {"ok": True, "at": None, "error": ""},
         "usage": [],
+        "fleet": None,
         "store": {
             "directory": "/var/lib/device-agent",
             "sqlite": "3.40.1",
@@ -131,6 +133,20 @@ HOST = HostFacts("rack1", NOW, synchronised=True, max_error=0.012)
 REACH = Reach("Board", "board.example:443", tls=True, expires=NOW + 90 * 86400, took=0.02)
 
 
+FLEET = FleetFacts("agent", "rack-3", "nats://10.0.0.7:4222", took=0.012)
+FLEET_ROW: dict[str, Any] = {
+    "host": "rack-3",
+    "state": "connected",
+    "since": "2027-01-15T07:00:00.000Z",
+    "error": "",
+    "unacked": 0,
+    "acked": "2027-01-15T07:30:00.000Z",
+    "snapshot_bytes": 2048,
+    "reconnects": 0,
+    "bad_messages": 0,
+}
+
+
 def device(port: str, kind: UsbKind | None = UsbKind.ADB, **more: Any) -> UsbDevice:
     """A phone unless another kind is given."""
     given: dict[str, Any] = {
@@ -151,7 +167,7 @@ USB = UsbFacts(enabled=True, udevd=True, netlink="", devices=(device("1-1"), IPH
 
 def facts(**changed: Any) -> Facts:
     """Everything, with these parts instead."""
-    good = Facts(AGENT, UNIT, CONFIG, USB, ADB, USBMUX, STORE, HOST, (REACH,), USER)
+    good = Facts(AGENT, UNIT, CONFIG, USB, ADB, USBMUX, STORE, HOST, (REACH,), None, USER)
     return replace(good, **changed)
 
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import Ios
+from agent.config.model import Fleet
 from agent.doctor.facts import User
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
+from agent.doctor.gather.fleet import look_at_fleet
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import in_thread, output_of, survived
@@ -24,7 +26,11 @@ from agent.model import UsbKind
 from tests.fakes.udev_dump import parse
 from tests.fakes.udev_sysfs import ADB, APPLE_MUX, KEYBOARD, FakeSysfs
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
+from tests.fleet.agent_side import agent, fleet_of
+from tests.kit.broker import Broker
+from tests.kit.settings import section
 from tests.kit.store import open_store
+from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
     from agent.doctor.facts import UsbFacts, UsbmuxFacts
@@ -264,11 +270,11 @@ def systemctl(tmp_path: Path, script: str) -> str:
 
 async def test_what_systemd_says(tmp_path: Path) -> None:
     script = 'echo "$@" >"$0.asked"; echo LoadState=loaded; echo StatusText=a=b'
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert found.booted
     assert found.properties == {"LoadState": "loaded", "StatusText": "a=b"}
     asked = (tmp_path / "systemctl.asked").read_text()
-    assert asked.startswith("show device-agent.service --property=LoadState,")
+    assert asked.startswith("show device-agent --property=LoadState,")
 
 
 @pytest.mark.parametrize(
@@ -279,13 +285,14 @@ async def test_what_systemd_says(tmp_path: Path) -> None:
     ],
 )
 async def test_systemd_in_trouble(tmp_path: Path, script: str, says: str) -> None:
-    found = await ask_systemd(systemctl(tmp_path, script), tmp_path)
+    found = await ask_systemd("device-agent", systemctl(tmp_path, script), tmp_path)
     assert says in found.error
 
 
 async def test_without_systemd(tmp_path: Path) -> None:
-    assert not (await ask_systemd("systemctl", tmp_path / "none")).booted
-    assert "cannot be run" in (await ask_systemd(str(tmp_path / "none"), tmp_path)).error
+    assert not (await ask_systemd("device-agent", "systemctl", tmp_path / "none")).booted
+    found = await ask_systemd("device-agent", str(tmp_path / "none"), tmp_path)
+    assert "cannot be run" in found.error
 
 
 # --- the agent --------------------------------------------------------------------------------
@@ -368,3 +375,30 @@ async def test_a_command_is_killed_at_its_limit(tmp_path: Path) -> None:
     pid = int((tmp_path / "pid").read_text())
     assert not Path(f"/proc/{pid}").exists()
     assert await output_of("sh", "-c", "echo a; echo b >&2; exit 3", limit=5.0) == (3, "a\nb\n")
+
+
+# --- the fleet --------------------------------------------------------------------------------
+
+
+async def test_the_fleets_broker(tmp_path: Path) -> None:
+    assert await look_at_fleet(section(Fleet), runs=False) is None
+    nowhere = await look_at_fleet(fleet_of("nats://127.0.0.1:1"), runs=False)
+    assert nowhere is not None
+    assert "nothing listens there" in nowhere.error
+    broker = await Broker(tmp_path / "broker").start()
+    try:
+        fleet = fleet_of(broker.url)
+        found = await look_at_fleet(fleet, runs=False)
+        assert found is not None
+        assert (found.error, found.taken, found.host) == ("", False, "rack-3")
+        assert found.servers == broker.url
+        async with agent(tmp_path / "a", fleet) as made:
+            await eventually(lambda: made.status.connected)
+            taken = await look_at_fleet(fleet, runs=False)
+            assert taken is not None
+            assert taken.taken
+            own = await look_at_fleet(fleet, runs=True)
+            assert own is not None
+            assert not own.taken
+    finally:
+        broker.close()

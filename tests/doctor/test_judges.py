@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from agent.doctor.facts import Facts, Listener, Node, Reach, UnitFacts, UsbFacts, User
+from agent.doctor.facts import Facts, FleetFacts, Listener, Node, Reach, UnitFacts, UsbFacts, User
 from agent.doctor.finding import EXIT_CODES, Finding, Verdict, worst
 from agent.doctor.judge import judge
 from agent.doctor.judges.phones import REMEDIES, remedy_of
@@ -20,6 +20,8 @@ from tests.doctor.samples import (
     ADB_SERVER,
     AGENT,
     CONFIG,
+    FLEET,
+    FLEET_ROW,
     HOST,
     NO_AGENT,
     NODE,
@@ -90,6 +92,11 @@ def target(**changed: Any) -> dict[str, Any]:
     return {"target": "10.0.0.1:4723", "state": "good", "reason": "", "sessions": 1, **changed}
 
 
+def in_fleet(*problems: str, fleet: FleetFacts = FLEET, **changed: Any) -> Facts:
+    agent = status(fleet={**FLEET_ROW, **changed}, problems=list(problems))
+    return facts(agent=agent, fleet=fleet)
+
+
 CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     # name, facts, check, verdict, words of what was found, words of the remedy
     ("ready", facts(), "agent", OK, "ready: 0.1.0, pid 71, user device-agent, for 1 h", ""),
@@ -134,6 +141,12 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("not at boot", facts(unit=unit(UnitFileState="disabled")), "unit", WARN,
      "not started at boot", "systemctl enable"),
 
+    ("a hub's unit", facts(agent=NO_AGENT, config=replace(CONFIG, hub=True),
+     unit=replace(unit(ActiveState="inactive", SubState="dead"), name="device-agent-hub")),
+     "unit", FAIL, "inactive (dead)", "sudo systemctl start device-agent-hub"),
+    ("a hub alone", facts(config=replace(CONFIG, hub=True)), "broker", FAIL, "hears of no host",
+     "[fleet]"),
+
     ("good file", facts(), "file", OK, "agent.toml: 1 webhooks", ""),
     ("mistake", facts(config=replace(CONFIG, problems=(problem("bad"),))), "file", FAIL,
      "agent.toml:3:1: bad", "device-agent check"),
@@ -155,6 +168,26 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "a:1:1: one (and 2 more)", "device-agent reload"),
     ("changed file", facts(config=replace(CONFIG, changed_at=NOW)), "last reload", WARN,
      "changed after it", "device-agent reload"),
+
+    ("broker", in_fleet(), "broker", OK, "signed in at nats://10.0.0.7:4222 in 12 ms", ""),
+    ("no broker", in_fleet(fleet=replace(FLEET, error="it refuses connections")), "broker", FAIL,
+     "it refuses connections", "nats-server"),
+    ("no nats-py", in_fleet(fleet=replace(FLEET, error="needs the package nats-py")), "broker",
+     FAIL, "nats-py", "install it"),
+    ("broker is odd", in_fleet(fleet=replace(FLEET, error="odd")), "broker", FAIL, "odd", "log"),
+    ("fleet name", in_fleet(), "name", OK, "rack-3", ""),
+    ("name refused", in_fleet("fleet: taken", state="refused", error="taken"), "name", FAIL,
+     "taken", "another name"),
+    ("name taken", facts(agent=NO_AGENT, fleet=replace(FLEET, taken=True)), "name", FAIL,
+     "another one is called rack-3", "another name"),
+    ("name changed", in_fleet(host="rack-4"), "name", WARN, "rack-4, and rack-3 by the file",
+     "reload"),
+    ("hub", in_fleet(), "hub", OK, "at 2027-01-15T07:30:00.000Z; nothing waits", ""),
+    ("new hub", in_fleet(acked=None, unacked=3), "hub", OK, "3 transitions wait for it", ""),
+    ("silent hub", in_fleet("fleet: no hub has acknowledged anything for 9 min"), "hub", WARN,
+     "for 9 min", "nothing is lost"),
+    ("fleet lost", in_fleet("fleet: not connected for 9 min", state="lost"), "agent", FAIL,
+     "not connected for 9 min", "broker above"),
 
     ("udevd", facts(), "udevd", OK, "runs and can be heard", ""),
     ("usb off", facts(usb=replace(USB, enabled=False)), "udevd", OK, "not watched", ""),
@@ -394,6 +427,13 @@ def test_every_verdict_has_its_exit_code_and_the_worst_counts() -> None:
     assert worst(some) is FAIL
     assert worst(some[::2]) is WARN
     assert worst([]) is OK
+
+
+def test_a_hub_is_not_asked_for_phones_of_its_own_nor_an_agent_for_a_fleet() -> None:
+    checks = {each.check for each in judge(facts(config=replace(CONFIG, hub=True)))}
+    assert "broker" in checks
+    assert not checks & {"udevd", "adb server", "usbmuxd", "controller"}
+    assert "broker" not in {each.check for each in judge(facts())}
 
 
 @pytest.mark.parametrize("reason", [reason for reason, _ in REMEDIES])

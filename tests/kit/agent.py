@@ -93,9 +93,8 @@ class AgentProcess:
             self.notify_path.unlink()
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         notify.bind(str(self.notify_path))
-        words = ("run", "--config", self.path)
         more = {"NOTIFY_SOCKET": str(self.notify_path), **(environ or {})}
-        self.process = await begun(*words, environ=more, wrapper=self.wrapper, stderr=stderr)
+        self.process = await self._begun(more, stderr)
         self._readers = [
             asyncio.create_task(self._read_log(self.process.stderr)),
             asyncio.create_task(self._read_notifications(notify)),
@@ -206,6 +205,10 @@ class AgentProcess:
                         return
                     await asyncio.sleep(0.05)
         raise AssertionError(f"still pending: {rows}\n" + "\n".join(self.log[-20:]))
+
+    async def _begun(self, environ: Mapping[str, str], stderr: int) -> Process:
+        words = ("run", "--config", self.path)
+        return await begun(*words, environ=environ, wrapper=self.wrapper, stderr=stderr)
 
     async def _read_log(self, stream: asyncio.StreamReader | None) -> None:
         if stream is None:

@@ -3,7 +3,8 @@
 Starting Python and importing the agent takes half a second of CPU; the tests do it hundreds of
 times. Here one process per test worker imports it, and forks for each command that is asked for.
 What comes of it is a process like any other: its own pid, streams, environment, directory, signals
-and exit code. What Python reads as it starts (and what is imported first) is not tried that way:
+and exit code; it waits for its threads and clears up as Python does, up to the taking apart of
+modules. What Python reads as it starts (and what is imported first) is not tried that way:
 `may_be_warm` sends those commands to the installed script, and so does COLD=1 in the environment.
 A process that forks can be started with variables for Python itself (`started`); there is then one
 for each set of them. The packages' tests start the script, and so do some of the terminals'.
@@ -24,12 +25,15 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from pydantic import BaseModel
 
 DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
 _REQUEST = 256 * 1024
@@ -341,13 +345,42 @@ def _main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for command in pkgutil.iter_modules(importlib.import_module("agent.cli").__path__):
         importlib.import_module(f"agent.cli.{command.name}")
+    _build(importlib.import_module("agent.config").Section)
     # Else a collection in a child writes into all that was imported, and has it copied.
     gc.collect()
     gc.freeze()
     arguments = _serve(asked)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cli = importlib.import_module("agent.cli")
-    sys.exit(cli.main(arguments))
+    try:
+        code = cli.main(arguments)
+    except SystemExit as ended:
+        code = ended.code
+    _end(code)
+
+
+def _build(section: type[BaseModel]) -> None:
+    """Have the models of the configuration do what they do at first use: most of a command."""
+    section.model_rebuild()
+    for each in section.__subclasses__():
+        _build(each)
+
+
+def _end(code: str | int | None) -> NoReturn:
+    """As the interpreter ends, in its order; but what was there before the fork stays.
+
+    To take that apart has all its pages copied, and takes longer than most commands.
+    """
+    threading._shutdown()  # type: ignore[attr-defined] # waits for threads
+    atexit._run_exitfuncs()
+    gc.collect()  # what the command left: tells of what was not closed or awaited
+    if not isinstance(code, str):
+        with contextlib.suppress(Exception):  # nobody reads: the interpreter has words for that
+            for stream in (sys.stdout, sys.stderr):
+                if not stream.closed:
+                    stream.flush()
+            os._exit(code or 0)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

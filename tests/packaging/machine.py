@@ -147,13 +147,13 @@ class Machine:
         """Whether there is such a file or link."""
         return self.run("test", "-e", path, ok=False).code == 0
 
-    def unit(self, name: str) -> str:
-        """A property of the agent's unit."""
-        return self.run("systemctl", "show", "--value", "-p", name, "device-agent").output.strip()
+    def unit(self, name: str, unit: str = "device-agent") -> str:
+        """A property of the agent's unit, or of another."""
+        return self.run("systemctl", "show", "--value", "-p", name, unit).output.strip()
 
-    def journal(self) -> str:
-        """What the agent logged."""
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", "device-agent").output
+    def journal(self, unit: str = "device-agent") -> str:
+        """What the agent logged, or another unit."""
+        return self.run("journalctl", "--no-pager", "-o", "cat", "-u", unit).output
 
     def until(self, condition: str, limit: float = 20.0) -> None:
         """Wait until the shell condition holds."""

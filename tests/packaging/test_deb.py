@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
 CONFIG = "/etc/device-agent/agent.toml"
+HUB = "/etc/device-agent/hub.toml"
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,12 @@ def test_it_installs_without_a_network_and_runs(machine: Machine, deb: str) -> N
     machine.sh(commands("install-deb"))
     assert machine.unit("ActiveState") == "active"
     assert machine.unit("UnitFileState") == "enabled"
-    assert machine.stat(CONFIG) == "root:device-agent 640"
+    for path in (CONFIG, HUB):
+        assert machine.stat(path) == "root:device-agent 640"
     assert machine.stat("/etc/device-agent") == "root:device-agent 750"
+    assert machine.unit("UnitFileState", "device-agent-hub") == "disabled"
+    assert machine.unit("ActiveState", "device-agent-hub") == "inactive"
+    machine.run("device-agent", "check", HUB)
     assert json.loads(machine.run("device-agent", "devices", "--json").output) == {"devices": []}
     machine.run("device-agent", "check")
     refused = machine.run("make", "install", ok=False)
@@ -77,10 +82,13 @@ def test_an_upgrade_keeps_configuration_and_store(machine: Machine, deb: str) ->
     machine.write(CONFIG, text)
     machine.run("systemctl", "restart", "device-agent")
     store = machine.run("stat", "-c", "%i", "/var/lib/device-agent/state.db").output
-    pid = machine.unit("MainPID")
+    machine.run("systemctl", "enable", "--now", "device-agent-hub")
+    pids = {unit: machine.unit("MainPID", unit) for unit in ("device-agent", "device-agent-hub")}
     machine.run("dpkg", "--force-confdef", "--force-confold", "-i", newer(machine, deb))
-    assert machine.unit("ActiveState") == "active"
-    assert machine.unit("MainPID") != pid
+    for unit, pid in pids.items():
+        assert machine.unit("ActiveState", unit) == "active"
+        assert machine.unit("MainPID", unit) != pid
+    assert machine.unit("UnitFileState", "device-agent-hub") == "enabled"
     assert machine.text(CONFIG) == text
     assert machine.stat(CONFIG) == "root:device-agent 640"
     assert machine.run("stat", "-c", "%i", "/var/lib/device-agent/state.db").output == store
@@ -96,11 +104,12 @@ def test_who_disabled_it_finds_it_disabled_after_an_upgrade(machine: Machine, de
 def test_remove_keeps_and_purge_does_not(machine: Machine, deb: str) -> None:
     machine.run("apt-get", "remove", "-y", "device-agent")
     assert not machine.exists("/opt/device-agent")
-    assert not machine.exists("/run/device-agent")
+    for name in ("device-agent", "device-agent-hub"):
+        assert not machine.exists(f"/run/{name}")
+        assert machine.exists(f"/var/lib/{name}/state.db")
     assert "org_id = 7" in machine.text(CONFIG)
-    assert machine.exists("/var/lib/device-agent/state.db")
     machine.run("apt-get", "purge", "-y", "device-agent")
-    for path in ("/etc/device-agent", "/var/lib/device-agent"):
+    for path in ("/etc/device-agent", "/var/lib/device-agent", "/var/lib/device-agent-hub"):
         assert not machine.exists(path)
     assert machine.sh("find /etc -name '*device-agent*' -not -path '*/sysusers*'").output == ""
 

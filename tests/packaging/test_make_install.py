@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tests.packaging.machine import Machine
 
 CONFIG = "/etc/device-agent/agent.toml"
+HUB = "/etc/device-agent/hub.toml"
 MANAGED = "/var/lib/device-agent/webhooks.toml"
 WEBHOOK = """
 [[webhooks]]
@@ -65,7 +66,8 @@ def test_the_doctor_finds_it_running_and_stopped(machine: Machine, installed: st
 
 
 def test_files_have_the_owners_they_need(machine: Machine, installed: str) -> None:
-    assert machine.stat(CONFIG) == "root:device-agent 640"
+    for path in (CONFIG, HUB):
+        assert machine.stat(path) == "root:device-agent 640"
     assert machine.stat("/etc/device-agent") == "root:device-agent 750"
     assert machine.stat("/var/lib/device-agent") == "device-agent:device-agent 700"
     assert machine.stat("/run/device-agent") == "device-agent:device-agent 750"
@@ -84,20 +86,35 @@ def test_it_finds_its_adb_and_keeps_its_keys(machine: Machine, installed: str) -
     machine.until("test -e /var/lib/device-agent/.android/adbkey")
 
 
-def test_all_that_it_loads_works_in_the_sandbox(machine: Machine, installed: str) -> None:
+UDEV = """\
+import pyudev; c = pyudev.Context(); list(c.list_devices(subsystem='usb'))
+m = pyudev.Monitor.from_netlink(c); m.filter_by('usb'); m.start(); m.poll(0)
+"""
+NO_PHONES = """\
+import os
+assert not os.path.exists('/dev/bus/usb'), 'a hub has no phones of its own'
+assert not os.access('/var/lib/device-agent', os.R_OK), 'and an agent beside it its own store'
+"""
+
+
+@pytest.mark.parametrize(
+    ("unit", "alone"), [("device-agent", UDEV), ("device-agent-hub", NO_PHONES)]
+)
+def test_all_that_it_loads_works_in_the_sandbox(
+    machine: Machine, installed: str, unit: str, alone: str
+) -> None:
     """No library maps memory that is both written and executed, nor wants a refused call."""
-    unit = machine.text("/usr/lib/systemd/system/device-agent.service")
+    text = machine.text(f"/usr/lib/systemd/system/{unit}.service")
     names = (
         "MemoryDenyWriteExecute|SystemCall\\w+|Restrict\\w+|Protect\\w+|Private\\w+|ProcSubset|"
-        "NoNewPrivileges|CapabilityBoundingSet|LockPersonality|DevicePolicy|DeviceAllow|User"
+        "NoNewPrivileges|CapabilityBoundingSet|LockPersonality|Device\\w+|Inaccessible\\w+|User"
     )
-    settings = re.findall(rf"^((?:{names})=.*)$", unit, re.MULTILINE)
+    settings = re.findall(rf"^((?:{names})=.*)$", text, re.MULTILINE)
     assert "MemoryDenyWriteExecute=yes" in settings
     machine.run("cp", "packaging/load_all.py", "/opt/load_all.py")
     probe = (
         "import runpy; runpy.run_path('/opt/load_all.py', run_name='__main__')\n"
-        "import pyudev; c = pyudev.Context(); list(c.list_devices(subsystem='usb'))\n"
-        "m = pyudev.Monitor.from_netlink(c); m.filter_by('usb'); m.start(); m.poll(0)\n"
+        f"{alone}"
         "from cryptography.hazmat.primitives.asymmetric import rsa\n"
         "rsa.generate_private_key(65537, 2048)\n"
         "import mmap\n"
@@ -111,6 +128,24 @@ def test_all_that_it_loads_works_in_the_sandbox(machine: Machine, installed: str
     )  # fmt: skip
     assert done.output == "the sandbox is in force\n"
     machine.run("rm", "/opt/load_all.py")
+
+
+def test_the_hub_is_there_and_waits_to_be_enabled(machine: Machine, installed: str) -> None:
+    assert machine.unit("UnitFileState", "device-agent-hub") == "disabled"
+    assert machine.unit("ActiveState", "device-agent-hub") == "inactive"
+    assert not machine.exists("/var/lib/device-agent-hub")
+    machine.run("device-agent", "check", HUB)
+    # Without a broker it runs, and says so: that one may come later, and go.
+    machine.run("systemctl", "enable", "--now", "device-agent-hub")
+    assert machine.unit("ActiveState", "device-agent-hub") == "active"
+    assert "4222" in machine.unit("StatusText", "device-agent-hub")
+    out = machine.run("device-agent", "devices", "--config", HUB, "--json").output
+    assert json.loads(out) == {"devices": []}
+    assert machine.stat("/var/lib/device-agent-hub") == "device-agent:device-agent 700"
+    assert machine.stat("/run/device-agent-hub/control.sock") == "device-agent:device-agent 660"
+    machine.run("systemctl", "reload", "device-agent-hub")
+    assert machine.unit("NRestarts", "device-agent-hub") == "0"
+    assert machine.unit("ActiveState") == "active", "the agent beside it"
 
 
 def test_it_runs_from_compiled_files(machine: Machine, installed: str) -> None:
@@ -218,14 +253,15 @@ def test_an_upgrade_keeps_configuration_and_store(machine: Machine, installed: s
     machine.write(CONFIG, machine.text(CONFIG).replace(WEBHOOK.format("one"), ""))
     machine.sh("chmod 600 " + CONFIG + "; chown device-agent: " + CONFIG)  # an operator's choice
     before = machine.text(CONFIG)
-    pid = machine.unit("MainPID")
+    pids = {unit: machine.unit("MainPID", unit) for unit in ("device-agent", "device-agent-hub")}
     # A file of the old version that the new one has not, and a module.
     machine.sh("echo /usr/share/device-agent/old >>/opt/device-agent/installed-files")
     machine.sh("touch /usr/share/device-agent/old /opt/device-agent/lib/old.py")
     said = machine.run("make", "install", "IOS=no", network=True).output
     assert f"{CONFIG} is kept" in said
-    assert machine.unit("ActiveState") == "active"
-    assert machine.unit("MainPID") != pid
+    for unit, pid in pids.items():
+        assert machine.unit("ActiveState", unit) == "active"
+        assert machine.unit("MainPID", unit) != pid
     assert machine.text(CONFIG) == before
     assert machine.stat(CONFIG) == "device-agent:device-agent 600"
     assert ids(machine) == {"two": 2}
@@ -294,12 +330,15 @@ def test_uninstall_and_purge(machine: Machine, installed: str) -> None:
     said = machine.sh(commands("uninstall")).output
     assert "PURGE=1" in said
     assert [path for path in paths if machine.exists(path)] == []
-    assert machine.run("systemctl", "status", "device-agent", ok=False).code == 4  # no such unit
+    for unit in ("device-agent", "device-agent-hub"):
+        assert machine.run("systemctl", "status", unit, ok=False).code == 4  # no such unit
     assert not machine.exists("/opt/device-agent")
+    assert not machine.exists("/run/device-agent-hub")
+    assert machine.exists("/var/lib/device-agent-hub/state.db")
     assert machine.exists(CONFIG)
     assert machine.exists("/var/lib/device-agent/state.db")
     machine.sh(commands("purge"))
-    assert not machine.exists("/etc/device-agent")
-    assert not machine.exists("/var/lib/device-agent")
+    for path in ("/etc/device-agent", "/var/lib/device-agent", "/var/lib/device-agent-hub"):
+        assert not machine.exists(path)
     leftovers = machine.sh("find /etc /usr /opt -name '*device-agent*' -not -path '/usr/share/*'")
     assert [p for p in leftovers.output.split() if "/sysusers" not in p] == []

@@ -97,6 +97,7 @@ async def test_a_snapshot_then_rows_as_they_change_and_transitions_once_stored(
             "to": "online",
             "reason": "",
             "holder": "",
+            "host": row["host"],
         }
         status, shown = await agent.api("GET", "/v1/devices/CE09")
         assert (status, shown["state"], shown["readings"]["bridge"]) == (200, "online", "ready")

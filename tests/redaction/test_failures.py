@@ -313,7 +313,8 @@ async def test_no_secret_is_told_by_any_failure(
         token = f"token = {_toml(scene.secret('api token'))}\n"
         begin = begin.replace('listen = ""\n', f'listen = ""\n{token}', 1)
         assert token in begin
-        agent.path.write_text(begin + scene.toml)
+        broker = f"nats://{scene.userinfo()}127.0.0.1:{closed}"
+        agent.path.write_text(f"{begin}[fleet]\nservers = [{_toml(broker)}]\n{scene.toml}")
         await agent.start(scene.environ)
         host.set(*[Listed(f"{canary}-{number}") for number in range(PHONES)])
         await _until_tried(agent, scene)

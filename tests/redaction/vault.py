@@ -27,7 +27,9 @@ class Vault:
 
     def __init__(self) -> None:
         self._dice = random.SystemRandom()
-        self._needles: list[tuple[str, bytes]] = []
+        self._words: list[tuple[str, bytes]] = []
+        """Needles that can stand within a word alone, and whose they are."""
+        self._others: list[tuple[str, bytes]] = []
         self.values: dict[str, str] = {}
 
     def make(self, name: str, middle: str = "") -> str:
@@ -36,7 +38,8 @@ class Vault:
         head, tail = self._random(), self._random()
         self.values[name] = value = f"{head}{middle}{tail}"
         for half in (head, tail):
-            self._needles += [(name, form.lower()) for form in _forms(half.encode())]
+            for form in _forms(half.encode()):
+                self._look_for(name, form)
         return value
 
     def whsec(self, name: str) -> str:
@@ -47,12 +50,10 @@ class Vault:
     def keep(self, name: str, value: str) -> None:
         """Count an existing text among the secrets, by its lines."""
         self.values[name] = value
-        self._needles += [
-            (name, line[at : at + 2 * _HALF].encode().lower())
-            for line in value.splitlines()
-            if not line.startswith("-----")
-            for at in range(0, len(line) - 2 * _HALF, 2 * _HALF)
-        ]
+        for line in value.splitlines():
+            if not line.startswith("-----"):
+                for at in range(0, len(line) - 2 * _HALF, 2 * _HALF):
+                    self._look_for(name, line[at : at + 2 * _HALF].encode())
 
     def found_in(self, text: str | bytes) -> set[str]:
         """The names of the secrets that stand in it, whole or in part, plain or encoded."""
@@ -60,10 +61,13 @@ class Vault:
         # Most needles are words, and most words stand in a state directory many times.
         words = b"\n".join(set(_WORD.findall(data)))
         return {
-            name
-            for name, needle in self._needles
-            if needle in (words if _WORD.fullmatch(needle) else data)
+            *(name for name, needle in self._words if needle in words),
+            *(name for name, needle in self._others if needle in data),
         }
+
+    def _look_for(self, name: str, needle: bytes) -> None:
+        needle = needle.lower()
+        (self._words if _WORD.fullmatch(needle) else self._others).append((name, needle))
 
     def _random(self) -> str:
         letters = string.ascii_letters + string.digits

@@ -252,7 +252,7 @@ def _assert_plans(conn: sqlite3.Connection) -> None:
     assert superseded.count("callbacks_pending (webhook_id=? AND udid=?") == 2
     assert "TEMP B-TREE" not in superseded
     assert "callbacks_finished (finished_ms<?)" in _plan(conn, callbacks.EXPIRE, 1, 1)
-    assert "transitions_by_age (at_ms<?)" in _plan(conn, transitions.EXPIRE, 1, 1)
+    assert "transitions_by_age (at_ms<?)" in _plan(conn, transitions.EXPIRE, 1, 1, 1)
     for statement, width in ((callbacks.FINISH_PENDING, 5), (attempts.ADD, 7)):
         plan = _plan(conn, for_rows(statement, width, 4), *[0] * 4 * width)
         assert re.search(r"SEARCH (callbacks|c) USING INTEGER PRIMARY KEY \(rowid=\?\)", plan), plan

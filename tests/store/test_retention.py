@@ -42,11 +42,11 @@ async def test_a_slice_is_bounded_and_spares_what_is_pending(tmp_path: Path) -> 
     conn.execute(
         "INSERT INTO attempts SELECT id, 1, 1, 1, 200, '', '' FROM callbacks WHERE id > 10"
     )
-    assert not sweep(conn, 50)  # not older
-    assert sweep(conn, 51)
+    assert not sweep(conn, 50).more  # not older
+    assert sweep(conn, 51).more
     assert _count(conn, "callbacks") == 2 * SLICE
     assert _count(conn, "attempts") == 2 * SLICE - 10
-    while sweep(conn, 51):
+    while sweep(conn, 51).more:
         pass
     assert _count(conn, "callbacks") == 10
     assert _count(conn, "attempts") == 0
@@ -87,7 +87,7 @@ async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
     await store.record(device("b", DeviceState.ONLINE), transition("b", 900), [])
     await store.close()
     conn = connect(tmp_path / STATE_NAME)
-    assert not sweep(conn, 500)
+    assert not sweep(conn, 500).more
     found = conn.execute("SELECT udid, at_ms FROM transitions ORDER BY udid, at_ms").fetchall()
     assert found == [("a", 30), ("b", 900)]
     conn.close()
@@ -101,7 +101,7 @@ async def test_the_file_stops_growing(tmp_path: Path) -> None:
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     full = (tmp_path / STATE_NAME).stat().st_size
     rounds = 0
-    while sweep(conn, 6):
+    while sweep(conn, 6).more:
         rounds += 1
         assert rounds < 200
     conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

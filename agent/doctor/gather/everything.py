@@ -15,6 +15,7 @@ from agent.doctor.facts import (
     AgentFacts,
     ConfigFacts,
     Facts,
+    FleetFacts,
     StoreFacts,
     UnitFacts,
     UsbFacts,
@@ -23,11 +24,12 @@ from agent.doctor.facts import (
 from agent.doctor.gather import users
 from agent.doctor.gather.agent import ask_agent
 from agent.doctor.gather.android import look_at_adb
+from agent.doctor.gather.fleet import look_at_fleet
 from agent.doctor.gather.host import look_at_clock, look_at_store
 from agent.doctor.gather.ios import look_at_usbmuxd
 from agent.doctor.gather.limit import survived
 from agent.doctor.gather.reach import reach_all
-from agent.doctor.gather.unit import ask_systemd
+from agent.doctor.gather.unit import ask_systemd, unit_of
 from agent.doctor.gather.usb import look_at_usb
 from agent.model import SourceName
 from agent.sources.registry import remote_bridges
@@ -52,19 +54,25 @@ async def gather(
     """
     config, problems, warnings = checked
     used = config or Config()
+    hub = used.fleet.role == "hub"
+    name = unit_of(used)
     agent, unit = await asyncio.gather(
         survived(ask_agent(socket), lambda why: AgentFacts(socket, why, there=True)),
-        survived(ask_systemd(), lambda why: UnitFacts(booted=True, error=why)),
+        survived(ask_systemd(name), lambda why: UnitFacts(booted=True, error=why, name=name)),
     )
     user = agent.user or _unit_user(unit) or users.own()
     state_dir = _state_dir(used, agent, unit)
     local = SourceName.ADB not in remote_bridges(used)
     sqlite = str(agent.status["store"]["sqlite"]) if agent.runs else ""
-    android, ios = used.android, used.ios
-    usb, adb, mux, store, reach = await asyncio.gather(
+    usb_on, android, ios = used.usb.enabled, used.android, used.ios
+    if hub:  # none of these is looked at: the phones are the agents'
+        usb_on = False
+        android = android.model_copy(update={"enabled": False})
+        ios = ios.model_copy(update={"enabled": False})
+    usb, adb, mux, store, reach, fleet = await asyncio.gather(
         survived(
-            look_at_usb(enabled=used.usb.enabled),
-            lambda why: UsbFacts(used.usb.enabled, udevd=True, netlink="", devices=None, error=why),
+            look_at_usb(enabled=usb_on),
+            lambda why: UsbFacts(usb_on, udevd=True, netlink="", devices=None, error=why),
         ),
         survived(
             look_at_adb(android, local=local, state_dir=state_dir, user=user),
@@ -81,6 +89,10 @@ async def gather(
             ),
         ),
         reach_all(used.webhooks),
+        survived(
+            look_at_fleet(used.fleet, runs=agent.runs),
+            lambda why: FleetFacts(used.fleet.role, "", "", error=why),
+        ),
     )
     return Facts(
         agent,
@@ -92,6 +104,7 @@ async def gather(
             f"{len(used.webhooks)} webhooks, {len(used.devices)} devices",
             len(used.webhooks),
             max(_changed(path), _changed(state_dir / MANAGED)),
+            hub=hub,
         ),
         usb,
         adb,
@@ -99,6 +112,7 @@ async def gather(
         store,
         look_at_clock(),
         reach,
+        fleet,
         user,
     )
 
@@ -113,7 +127,7 @@ def _state_dir(config: Config, agent: AgentFacts, unit: UnitFacts) -> Path:
         return Path(agent.status["store"]["directory"])
     path = config.state_dir(os.environ)
     by_unit = config.agent.state_dir is None and unit.properties.get("LoadState") == "loaded"
-    return STATE if by_unit and not path.exists() else path
+    return STATE.with_name(unit.name) if by_unit and not path.exists() else path
 
 
 def _changed(path: Path) -> float:

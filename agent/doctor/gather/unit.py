@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agent.doctor.facts import UnitFacts
 from agent.doctor.gather.limit import output_of
 
-UNIT = "device-agent.service"
+if TYPE_CHECKING:
+    from agent.config import Config
+
 LIMIT = 3.0
 """Seconds; it answers in milliseconds unless systemd is in trouble."""
 BOOTED = Path("/run/systemd/system")
@@ -18,19 +21,26 @@ _PROPERTIES = (
 )  # fmt: skip
 
 
-async def ask_systemd(command: str = "systemctl", booted: Path = BOOTED) -> UnitFacts:
-    """The unit's properties; raises nothing."""
+def unit_of(config: Config) -> str:
+    """Which one runs what has this configuration."""
+    return "device-agent-hub" if config.fleet.role == "hub" else "device-agent"
+
+
+async def ask_systemd(unit: str, command: str = "systemctl", booted: Path = BOOTED) -> UnitFacts:
+    """Its properties; raises nothing."""
     if not booted.is_dir():
-        return UnitFacts(booted=False)
+        return UnitFacts(booted=False, name=unit)
     try:
         code, out = await output_of(
-            command, "show", UNIT, f"--property={','.join(_PROPERTIES)}", "--no-pager", limit=LIMIT
+            command, "show", unit, f"--property={','.join(_PROPERTIES)}", "--no-pager", limit=LIMIT
         )
     except TimeoutError:
-        return UnitFacts(booted=True, error=f"systemctl did not answer within {LIMIT:g} s")
+        return UnitFacts(
+            booted=True, error=f"systemctl did not answer within {LIMIT:g} s", name=unit
+        )
     except OSError as error:
-        return UnitFacts(booted=True, error=f"systemctl cannot be run: {error.strerror}")
+        return UnitFacts(booted=True, error=f"systemctl cannot be run: {error.strerror}", name=unit)
     if code:
-        return UnitFacts(booted=True, error=f"systemctl failed: {out.strip()[:200]}")
+        return UnitFacts(booted=True, error=f"systemctl failed: {out.strip()[:200]}", name=unit)
     pairs = (line.partition("=") for line in out.splitlines())
-    return UnitFacts(booted=True, properties={key: value for key, _, value in pairs})
+    return UnitFacts(booted=True, properties={key: value for key, _, value in pairs}, name=unit)

@@ -19,6 +19,7 @@ _USAGE = Section("Usage")
 SHOWN = 20
 """Phones with a line of their own; `device-agent devices` shows all."""
 REMEDIES = (
+    ("is lost", "its host is not heard: its power, its network, its agent (device-agent hosts)"),
     ("USB authorization", "usbguard list-devices --blocked, then usbguard allow-device"),
     ("comes back so", "restart it by its buttons; if it stays so, its firmware must be flashed"),
     ("ramdump", "restart it by its buttons"),

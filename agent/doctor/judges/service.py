@@ -20,7 +20,7 @@ _AGENT = Section("Agent")
 _CONFIG = Section("Configuration")
 SHOWN = 5
 """Lines of one kind; the rest is counted."""
-_SOURCES = (*SourceName, "store", "reload")
+_SOURCES = (*SourceName, "store", "reload", "fleet")
 """What the agent complains of that has a check of its own."""
 TOUCHED = 5.0
 """Seconds that a file may be newer than its loading: an editor, a slow disk."""
@@ -30,7 +30,7 @@ FEW_DESCRIPTORS = 0.8
 
 def judge_agent(facts: Facts) -> Iterator[Finding]:
     """Does it run, and what does it say?"""
-    agent = facts.agent
+    agent, unit = facts.agent, facts.unit.name
     if agent.denied:
         yield _AGENT.fail(
             "agent",
@@ -45,9 +45,9 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
         yield _AGENT.fail(
             "agent",
             f"{what} ({agent.error}): what follows is seen from outside",
-            "its log says more (journalctl -u device-agent); sudo systemctl restart device-agent"
+            f"its log says more (journalctl -u {unit}); sudo systemctl restart {unit}"
             if agent.there
-            else "sudo systemctl start device-agent, or device-agent run; "
+            else f"sudo systemctl start {unit}, or device-agent run; "
             "with another configuration give --config FILE",
         )
         return
@@ -83,7 +83,7 @@ def judge_descriptors(facts: Facts) -> Iterator[Finding]:
         yield _AGENT.fail(
             "descriptors",
             f"{found}: new connections will fail",
-            "raise LimitNOFILE= (sudo systemctl edit device-agent), or ulimit -n",
+            f"raise LimitNOFILE= (sudo systemctl edit {facts.unit.name}), or ulimit -n",
         )
     else:
         yield _AGENT.ok("descriptors", found)
@@ -116,7 +116,7 @@ def judge_unit(facts: Facts) -> Iterator[Finding]:
         return
     have = unit.properties
     if have.get("LoadState") != "loaded":
-        yield _AGENT.ok("unit", "device-agent.service is not installed")
+        yield _AGENT.ok("unit", f"{unit.name}.service is not installed")
         return
     state = f"{have.get('ActiveState')} ({have.get('SubState')})"
     pid, restarts = have.get("MainPID", "0"), have.get("NRestarts", "0")
@@ -125,9 +125,9 @@ def judge_unit(facts: Facts) -> Iterator[Finding]:
             "unit",
             f"failed: {have.get('Result')}, exit status {have.get('ExecMainStatus')}",
             "correct the configuration (device-agent check), then "
-            "sudo systemctl restart device-agent"
+            f"sudo systemctl restart {unit.name}"
             if have.get("ExecMainStatus") == "2"
-            else "journalctl -u device-agent -n 50; then sudo systemctl restart device-agent",
+            else f"journalctl -u {unit.name} -n 50; then sudo systemctl restart {unit.name}",
         )
     elif agent.runs and pid not in {"0", str(agent.pid)}:
         yield _AGENT.warn(
@@ -136,24 +136,24 @@ def judge_unit(facts: Facts) -> Iterator[Finding]:
             "another agent than the unit's was asked: give the unit's --config",
         )
     elif have.get("ActiveState") != "active":
-        yield _AGENT.fail("unit", state, "sudo systemctl start device-agent")
+        yield _AGENT.fail("unit", state, f"sudo systemctl start {unit.name}")
     elif have.get("NeedDaemonReload") == "yes":
         yield _AGENT.warn(
             "unit",
             f"{state}; its file was changed since",
-            "sudo systemctl daemon-reload && sudo systemctl restart device-agent",
+            f"sudo systemctl daemon-reload && sudo systemctl restart {unit.name}",
         )
     elif restarts not in {"0", ""}:
         yield _AGENT.warn(
             "unit",
             f"{state}, restarted {restarts} times since it was started"
             + (": the watchdog ended it" if have.get("Result") == "watchdog" else ""),
-            "journalctl -u device-agent says why each time; "
-            "sudo systemctl reset-failed device-agent counts anew",
+            f"journalctl -u {unit.name} says why each time; "
+            f"sudo systemctl reset-failed {unit.name} counts anew",
         )
     elif have.get("UnitFileState") == "disabled":
         yield _AGENT.warn(
-            "unit", f"{state}, not started at boot", "sudo systemctl enable device-agent"
+            "unit", f"{state}, not started at boot", f"sudo systemctl enable {unit.name}"
         )
     else:
         watchdog = "" if have.get("WatchdogUSec") not in {None, "0", "infinity"} else "no "
@@ -184,16 +184,16 @@ def judge_config(facts: Facts) -> Iterator[Finding]:
 def judge_last_reload(facts: Facts) -> Iterator[Finding]:
     """Whether the file is what runs."""
     if facts.agent.runs:
-        yield _last_reload(facts.config, facts.agent)
+        yield _last_reload(facts.config, facts.agent, facts.unit.name)
 
 
-def _last_reload(config: ConfigFacts, agent: AgentFacts) -> Finding:
+def _last_reload(config: ConfigFacts, agent: AgentFacts, unit: str) -> Finding:
     reload = agent.status["reload"]
     if not reload["ok"]:
         first, _, rest = reload["error"].partition("\n")
         more = f" (and {len(rest.splitlines())} more)" if rest else ""
         if first.startswith(IN_FORCE):
-            return _CONFIG.fail("last reload", first, "sudo systemctl restart device-agent")
+            return _CONFIG.fail("last reload", first, f"sudo systemctl restart {unit}")
         return _CONFIG.fail(
             "last reload",
             f"refused at {reload['at']}, the old configuration is in force: {first}{more}",

@@ -76,8 +76,12 @@ SET attempts = attempts + 1, state = new.column3, due_ms = new.column4, finished
 FROM (VALUES {rows}) AS new
 WHERE callbacks.id = new.column1 AND message_id = new.column2 AND +callbacks.state = 'pending'
 """
+_KNOWN: Final = "SELECT message_id FROM callbacks WHERE message_id IN ({marks})"
+_KNOWN_AT_ONCE: Final = 500
 _FINISH: Final = """
-UPDATE callbacks SET attempts = attempts + 1, state = ?3, due_ms = ?4, finished_ms = ?5
+UPDATE callbacks
+SET attempts = attempts + 1, due_ms = ?4, finished_ms = ?5,
+    state = CASE state WHEN 'delivered' THEN state ELSE ?3 END
 WHERE id = ?1 AND message_id = ?2
 """
 _COUNT_ATTEMPT: Final = (
@@ -90,7 +94,7 @@ WHERE id IN (
     SELECT id FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3 AND id < (
         SELECT max(id) FROM callbacks WHERE state = 'pending' AND webhook_id = ?2 AND udid = ?3
     ) ORDER BY id LIMIT ?4
-)
+) RETURNING message_id
 """
 EXPIRE: Final = """
 DELETE FROM callbacks WHERE id IN (
@@ -140,17 +144,18 @@ class Callbacks:
             partial(self._backlog.move, callback.webhook_id),
         )
 
-    def supersede(self, webhook_id: int, udid: str) -> asyncio.Future[int]:
-        """Cancel what one lane has pending, but for its newest; returns how many callbacks.
+    def supersede(self, webhook_id: int, udid: str) -> asyncio.Future[list[str]]:
+        """Cancel what one lane has pending, but for its newest; returns their message ids.
 
         At most a few thousand at once: to be asked for until nothing older is left.
         """
         now = self._clock.wall_ms()
 
-        def change(conn: sqlite3.Connection) -> int:
-            return conn.execute(SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS)).rowcount
+        def change(conn: sqlite3.Connection) -> list[str]:
+            rows = conn.execute(SUPERSEDE, (now, webhook_id, udid, CANCEL_ROWS))
+            return [message_id for (message_id,) in rows]
 
-        return self._access.change(change, lambda count: self._backlog.move(webhook_id, -count))
+        return self._access.change(change, lambda ids: self._backlog.move(webhook_id, -len(ids)))
 
 
 @dataclass(slots=True, eq=False)
@@ -220,6 +225,21 @@ def add(
         last += len(group)
     run(conn, _ADD, [_row(each) for group in stored for each in group])
     return stored
+
+
+def new(conn: sqlite3.Connection, callbacks: Sequence[Callback]) -> tuple[Callback, ...]:
+    """Those of them whose message ids are not there yet, each once.
+
+    A hub makes the ids out of what it was told: what it is told again makes the same ones.
+    """
+    found = {each.message_id: each for each in callbacks}
+    ids = list(found)
+    for start in range(0, len(ids), _KNOWN_AT_ONCE):
+        chunk = ids[start : start + _KNOWN_AT_ONCE]
+        marks = ", ".join("?" * len(chunk))
+        for (known,) in conn.execute(_KNOWN.format(marks=marks), chunk).fetchall():
+            del found[known]
+    return tuple(found.values())
 
 
 def expire(conn: sqlite3.Connection, before_ms: int, limit: int) -> int:

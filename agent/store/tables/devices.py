@@ -19,6 +19,10 @@ _ALL: Final = """
 SELECT udid, platform, state, since_ms, name, model, port, reason, holder, identity
 FROM devices ORDER BY udid
 """
+_ONE: Final = """
+SELECT udid, platform, state, since_ms, name, model, port, reason, holder, identity
+FROM devices WHERE udid = ?
+"""
 _PUT: Final = """
 INSERT INTO devices (udid, platform, state, since_ms, name, model, port, reason, holder, identity)
 VALUES {rows}
@@ -35,6 +39,7 @@ _IDENTITY: Final = {
     "shared": bool,
     "ways": str,
     "debt": str,
+    "host": str,
 }
 """The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
 
@@ -47,7 +52,21 @@ class Devices:
 
     async def all(self) -> list[DeviceRecord]:
         """All devices ever recorded, by UDID."""
-        return await self._access.ask(every(_read, _ALL))
+        return await self._access.ask(all_of)
+
+
+def all_of(conn: sqlite3.Connection) -> list[DeviceRecord]:
+    """All of them, by UDID."""
+    return every(_read, _ALL)(conn)
+
+
+def get(conn: sqlite3.Connection, udids: Iterable[str]) -> dict[str, DeviceRecord]:
+    """Those of them that are there, by UDID."""
+    found = {}
+    for udid in udids:
+        for row in conn.execute(_ONE, (udid,)):
+            found[udid] = _read(row)
+    return found
 
 
 def put(conn: sqlite3.Connection, devices: Iterable[DeviceRecord]) -> None:

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
 
 BATCH = "batch"
 WEBHOOK_FLOOR = "webhook_floor"
+EPOCH = "epoch"
+FLEET_ACKED = "fleet_acked"
+DONE_STREAM = "done_stream"
+DONE_THROUGH = "done_through"
+"""Of a hub: how far it has read what others delivered; see `elsewhere`."""
 
 
 def get(conn: sqlite3.Connection, key: str) -> int:
@@ -24,3 +29,14 @@ def get(conn: sqlite3.Connection, key: str) -> int:
 def put(conn: sqlite3.Connection, key: str, value: int) -> None:
     """Set one of them."""
     conn.execute("UPDATE meta SET value = ? WHERE key = ?", (value, key))
+
+
+def find(conn: sqlite3.Connection, key: str) -> int:
+    """One that is there only once it was entered; 0: it was not."""
+    row = conn.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return row[0] if row is not None and isinstance(row[0], int) else 0
+
+
+def enter(conn: sqlite3.Connection, key: str, value: int) -> None:
+    """Set it, be it there or not."""
+    conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, value))

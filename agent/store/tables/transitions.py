@@ -15,17 +15,19 @@ if TYPE_CHECKING:
 
     from agent.store.tables.table import Access
 
-_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder FROM transitions "
-_BEYOND_LAST: Final = 1 << 62
+_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder, host FROM transitions "
+BEYOND_LAST: Final = 1 << 62
+"""Above every id."""
+_AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
 _ADD: Final = """
-INSERT INTO transitions (udid, previous, state, reason, at_ms, holder) VALUES {rows}
+INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host) VALUES {rows}
 """
 EXPIRE: Final = """
 DELETE FROM transitions WHERE id IN (
-    SELECT id FROM transitions AS old WHERE at_ms < ? AND EXISTS (
+    SELECT id FROM transitions AS old WHERE at_ms < ? AND id <= ? AND EXISTS (
         SELECT 1 FROM transitions AS newer WHERE newer.udid = old.udid AND newer.id > old.id
     ) ORDER BY at_ms LIMIT ?
-)
+) RETURNING id
 """
 
 
@@ -57,13 +59,12 @@ class Transitions:
 
     async def after(self, id_: int, limit: int) -> list[StoredTransition]:
         """Those with an id above that, in order, at most `limit`."""
-        question = every(_read, _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?", id_, limit)
-        return await self._access.ask(question)
+        return await self._access.ask(lambda conn: after(conn, id_, limit))
 
     async def of(self, udid: str, limit: int, before: int | None = None) -> list[StoredTransition]:
         """The last ones of one device, newest first, at most `limit`; those before that id."""
         statement = _COLUMNS + "WHERE udid = ? AND id < ? ORDER BY id DESC LIMIT ?"
-        below = _BEYOND_LAST if before is None else before
+        below = BEYOND_LAST if before is None else before
         return await self._access.ask(every(_read, statement, udid, below, limit))
 
 
@@ -72,23 +73,28 @@ def add(conn: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
     run(conn, _ADD, [_row(transition) for transition in transitions])
 
 
-def expire(conn: sqlite3.Connection, before_ms: int, limit: int) -> int:
-    """Delete older ones, `limit` at most, each device's newest never; how many."""
-    return conn.execute(EXPIRE, (before_ms, limit)).rowcount
+def after(conn: sqlite3.Connection, id_: int, limit: int) -> list[StoredTransition]:
+    """Those with an id above that, in order, at most `limit`."""
+    return every(_read, _AFTER, id_, limit)(conn)
+
+
+def expire(conn: sqlite3.Connection, before_ms: int, through: int, limit: int) -> list[int]:
+    """Delete older ones up to that id, `limit` at most, each device's newest never; their ids."""
+    return [id_ for (id_,) in conn.execute(EXPIRE, (before_ms, through, limit)).fetchall()]
 
 
 def _one(found: list[StoredTransition]) -> StoredTransition | None:
     return found[0] if found else None
 
 
-def _read(row: tuple[int, str, str | None, str, str, int, str]) -> StoredTransition:
-    id_, udid, previous, state, reason, at_ms, holder = row
+def _read(row: tuple[Any, ...]) -> StoredTransition:
+    id_, udid, previous, state, *told = row
     try:
         before = None if previous is None else DeviceState(previous)
         after = DeviceState(state)
     except ValueError as error:
         raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
-    return StoredTransition(id_, Transition(udid, before, after, reason, at_ms, holder))
+    return StoredTransition(id_, Transition(udid, before, after, *told))
 
 
 def _row(transition: Transition) -> tuple[Any, ...]:
@@ -99,4 +105,5 @@ def _row(transition: Transition) -> tuple[Any, ...]:
         transition.reason,
         transition.at_ms,
         transition.holder,
+        transition.host,
     )

@@ -1,0 +1,490 @@
+"""Which state each phone of the fleet is in, by what its hosts tell. Pure: no clock, I/O or await.
+
+Theory of operation. A host tells what every phone of it does, in order (`hosts`); the board keeps
+the last word of each host on each phone (`Told`), and for each phone its owner (`ownership`) and
+the state that counts. What comes in, and what it decides:
+
+    input                                   decided
+    the owner tells a state                 a transition to it, at once; but unplugged is pending
+    the owner tells another state while     the unplugged first: it left there and came back there,
+      its unplugged is pending                which is no move
+    the phone arrives on USB elsewhere      the owner changes; a transition where that host tells
+                                              another state than the one that counts, else none
+    the owner's unplugged has been          a transition to unplugged
+      pending for `move_hold`
+    another host tells anything else        nothing: its word is kept
+    a host is lost                          nothing yet
+    a host is gone (lost, and source_grace  its phones that are not unplugged, nor pending, go
+      over)                                   offline; those that another host holds go there
+    a host is back, and its log is taken    its phones go to what it tells
+    a snapshot                              each phone as if it were told now; what it leaves out is
+                                              told of no more, and of a new log: unplugged
+    a phone is held by two hosts' USB       two phones: see `ownership`
+
+An unplugged is pending where the owner says so and another state counts: that is not stored, and
+after a restart its hold begins anew. All times are seen time (`seen_time`), but the ends of
+silences. A decision says what caused it, from which its callbacks' message ids are made: `used`
+counts how often an event has, so that no two have one id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from agent.fleet.hub.hosts import Presence
+from agent.fleet.hub.message_ids import Cause
+from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
+from agent.fleet.hub.stored import Quiet, Told, clean
+from agent.model import DeviceState
+from agent.text import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from agent.fleet.hub.hosts import Host
+    from agent.fleet.words import DeviceTold, HostSnapshot
+    from agent.model import DeviceRecord
+
+MOST_DEVICES: Final = 5_000
+"""Devices of one host: no rack has that many."""
+SAME_END_MS: Final = 3_000
+"""Milliseconds that the end of one silence may seem to be apart, told twice."""
+_UNPLUGGED: Final = DeviceState.UNPLUGGED
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A phone's row is another one; where `counts`, it made a transition."""
+
+    key: str
+    told: Told
+    """The owner's word."""
+    previous: DeviceState | None
+    state: DeviceState
+    reason: str | None
+    """None: as it was."""
+    holder: str | None
+    cause: Cause | None
+    """Of the callbacks; None: it makes none."""
+    counts: bool
+    moved_from: str = ""
+    """The owner before, where it is another one."""
+
+
+@dataclass(slots=True)
+class Phone:
+    """One phone as it counts."""
+
+    key: str
+    serial: str
+    """What its hosts call it."""
+    owner: str
+    state: DeviceState | None = None
+    """None: nothing counted yet."""
+    pending: float | None = None
+    """Since when its unplugged waits; None: none does."""
+    twin: bool = False
+    """It is its owner's alone."""
+
+
+@dataclass(slots=True)
+class Policy:
+    """Seconds of seen time."""
+
+    host_grace: float
+    source_grace: float
+    move_hold: float
+
+
+@dataclass(slots=True)
+class Board:
+    """All phones.
+
+    `hosts` is shared with whoever takes their logs; `dirty` says which words are to be stored.
+    """
+
+    policy: Policy
+    hosts: dict[str, Host] = field(default_factory=dict)
+    phones: dict[str, Phone] = field(default_factory=dict)
+    dirty: dict[tuple[str, str], None] = field(default_factory=dict)
+    touched: dict[str, None] = field(default_factory=dict)
+    """Phones whose hosts tell of them no more."""
+    seen: float = 0.0
+    now_ms: int = 0
+    """Wall clock, for the ends of silences."""
+    refused: int = 0
+    """Devices that were left out, because their host tells of too many."""
+    _told: dict[str, dict[str, Told]] = field(default_factory=dict)
+    """By serial and host."""
+    _of_host: dict[str, set[str]] = field(default_factory=dict)
+    """Serials that each host tells of."""
+    _twins: set[tuple[str, str]] = field(default_factory=set)
+    """(serial, host) of phones that are called `serial@host`."""
+    _conflicts: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(serial, host that is not its owner) → since when both have it on USB."""
+    _waiting: set[str] = field(default_factory=set)
+    """Phones whose unplugged is pending."""
+
+    # --- what is known ----------------------------------------------------------------------
+
+    def restore(self, records: Iterable[DeviceRecord], told: Iterable[Told]) -> None:
+        """As it was stored."""
+        for each in told:
+            self._keep(each)
+        for record in records:
+            if record.host:
+                serial = record.serial or record.udid
+                twin = record.udid == f"{serial}@{record.host}"
+                if twin:
+                    self._twins.add((serial, record.host))
+                phone = self.phones[record.udid] = Phone(
+                    record.udid, serial, record.host, record.state, twin=twin
+                )
+                word = self._owners_word(phone)
+                if word is not None and not holds(word) and record.state is not _UNPLUGGED:
+                    self._wait(phone, self.seen)
+        self.dirty.clear()
+
+    def word(self, host: str, serial: str) -> Told | None:
+        """What a host last told of a device."""
+        return self._told.get(serial, {}).get(host)
+
+    def of(self, key: str) -> Told | None:
+        """The owner's word on a phone; None: it tells of it no more."""
+        phone = self.phones.get(key)
+        return None if phone is None else self._owners_word(phone)
+
+    def words(self) -> Iterator[Told]:
+        """All that is told."""
+        for by_host in self._told.values():
+            yield from by_host.values()
+
+    def of_host(self, host: str) -> frozenset[str]:
+        """The serials that it tells of."""
+        return frozenset(self._of_host.get(host, ()))
+
+    # --- input ------------------------------------------------------------------------------
+
+    def tell(self, host: str, device: DeviceTold) -> list[Decision]:
+        """The host's word on one device, from now on."""
+        told = self._next(host, device)
+        if told is None:
+            return []
+        before = self.word(host, told.device.udid)
+        old = None if before is None else before.device
+        phone = self.phones.get(told.key)
+        if phone is None:
+            phone = self._meet(told)
+        decisions: list[Decision] = []
+        if phone.owner == host:
+            if (
+                before is not None
+                and before.device.state is _UNPLUGGED
+                and holds(told)
+                and phone.state not in {None, _UNPLUGGED}
+            ):
+                decisions.append(self._enter(phone, before, _UNPLUGGED))
+                told.used = 0
+            self._keep(told)
+            decisions += self._follow(phone, told)
+        else:
+            self._keep(told)
+            if arrives(old, told.device):
+                if self._is_another(phone, host):
+                    decisions += self._split(told)
+                else:
+                    decisions += self._move(phone, told)
+        return decisions + self._settle(phone)
+
+    def snapshot(self, snapshot: HostSnapshot, *, anew: bool) -> Iterator[list[Decision]]:
+        """All that the host tells; anew: its log is another one than before. A step a device.
+
+        In the order of what happened to them there.
+        """
+        host = snapshot.host
+        for device in sorted(snapshot.devices[:MOST_DEVICES], key=lambda each: each.event):
+            yield self.tell(host, device)
+        listed = {clean(device).udid for device in snapshot.devices}
+        for serial in sorted(self.of_host(host) - listed):
+            yield self._untold(host, serial, anew=anew)
+
+    def refresh(self, snapshot: HostSnapshot) -> Iterator[list[Decision]]:
+        """What a snapshot of just this moment of the host's log says besides states."""
+        listed = set()
+        for device in snapshot.devices[:MOST_DEVICES]:
+            told = self._next(snapshot.host, device)
+            if told is None:
+                continue
+            listed.add(told.device.udid)
+            known = self.word(snapshot.host, told.device.udid)
+            if known is None or (known.device.state is device.state and known != told):
+                yield self.tell(snapshot.host, device)
+        for serial in sorted(self.of_host(snapshot.host) - listed):
+            yield self._untold(snapshot.host, serial, anew=False)
+
+    def look(self, host: str) -> Iterator[list[Decision]]:
+        """The host is there, lost, gone or back: what that means for its phones."""
+        for serial in sorted(self.of_host(host)):
+            told = self.word(host, serial)
+            phone = None if told is None else self.phones.get(told.key)
+            if phone is not None:
+                yield self._settle(phone)
+
+    def ripe(self) -> Iterator[list[Decision]]:
+        """What the time has brought by now."""
+        for key in sorted(self._waiting):
+            phone = self.phones.get(key)
+            if phone is not None:
+                yield self._settle(phone)
+        for (serial, host), since in sorted(self._conflicts.items()):
+            if self._is_certain(host, since) and self._is_certain(self.phones[serial].owner, since):
+                told = self.word(host, serial)
+                assert told is not None
+                yield self._split(told)
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _next(self, host: str, device: DeviceTold) -> Told | None:
+        """Its word from now on; None: it tells of too many devices already."""
+        silence, device = device.silence, clean(device)
+        before = self.word(host, device.udid)
+        told = Told(host, device, twin=(device.udid, host) in self._twins)
+        if before is None:
+            if len(self._of_host.get(host, ())) >= MOST_DEVICES:
+                self.refused += 1
+                return None
+        elif (before.device.event, before.device.state) == (device.event, device.state):
+            told.used = before.used
+        if silence is not None:
+            ends_ms = self.now_ms + round(silence.left * 1000)
+            old = None if before is None else before.silence
+            if old is not None and old.id == silence.id:
+                # It is told time and again; each on its way took a while.
+                ends_ms = old.ends_ms if abs(old.ends_ms - ends_ms) <= SAME_END_MS else ends_ms
+            told.silence = Quiet(silence.id, whole(silence.reason), ends_ms)
+        return told
+
+    def _keep(self, told: Told) -> None:
+        serial = told.device.udid
+        by_host = self._told.setdefault(serial, {})
+        if by_host.get(told.host) != told:
+            self.dirty[told.host, serial] = None
+        by_host[told.host] = told
+        self._of_host.setdefault(told.host, set()).add(serial)
+
+    def _meet(self, told: Told) -> Phone:
+        phone = Phone(told.key, told.device.udid, told.host, twin=told.twin)
+        self.phones[told.key] = phone
+        return phone
+
+    def _untold(self, host: str, serial: str, *, anew: bool) -> list[Decision]:
+        told = self.word(host, serial)
+        if told is None:
+            return []
+        if anew:
+            if told.device.state is _UNPLUGGED and not told.device.event:
+                return []
+            why = f"the agent of {host} began a new store, and knows it no more"
+            return self.tell(
+                host,
+                told.device.model_copy(
+                    update={"state": _UNPLUGGED, "event": 0, "reason": why, "holder": ""}
+                ),
+            )
+        del self._told[serial][host]
+        self._twins.discard((serial, host))
+        self._of_host[host].discard(serial)
+        self._conflicts.pop((serial, host), None)
+        self.dirty[host, serial] = None
+        phone = self.phones.get(told.key)
+        self.touched[told.key] = None
+        return [] if phone is None else self._settle(phone)
+
+    def _owners_word(self, phone: Phone) -> Told | None:
+        told = self.word(phone.owner, phone.serial)
+        return told if told is not None and told.twin == phone.twin else None
+
+    def _can_be_heir(self, host: str) -> bool:
+        known = self.hosts.get(host)
+        return known is not None and known.caught_up
+
+    def _gone(self, host: str) -> bool:
+        known = self.hosts.get(host)
+        return known is None or known.presence is Presence.GONE
+
+    def _candidates(self, phone: Phone) -> list[Told]:
+        if phone.twin:
+            return []
+        return [told for told in self._told.get(phone.serial, {}).values() if not told.twin]
+
+    def _is_another(self, phone: Phone, host: str) -> bool:
+        """Whether what arrives there is a further phone of a serial that two have already."""
+        by_host = self._told.get(phone.serial, {})
+        twins = any(told.twin for told in by_host.values() if told.host != host)
+        return twins and holds_on_usb(self._owners_word(phone)) and not self._gone(phone.owner)
+
+    def _follow(self, phone: Phone, told: Told) -> list[Decision]:
+        """The owner told that."""
+        state = told.device.state
+        if state is _UNPLUGGED and phone.state is None:
+            return [self._enter(phone, told, _UNPLUGGED, counts=False)]
+        if state is _UNPLUGGED or state is phone.state:
+            return [self._refresh(phone, told)]
+        return [self._enter(phone, told, state)]
+
+    def _move(self, phone: Phone, told: Told, why: str = "") -> list[Decision]:
+        """It is that host's from now on."""
+        before, phone.owner = phone.owner, told.host
+        self._conflicts.pop((phone.serial, told.host), None)
+        self._wait(phone, None)
+        if told.device.state is phone.state:
+            return [self._refresh(phone, told, moved_from=before)]
+        return [self._enter(phone, told, told.device.state, why, moved_from=before)]
+
+    def _split(self, told: Told) -> list[Decision]:
+        """What that host has is another phone of the same serial."""
+        self._conflicts.pop((told.device.udid, told.host), None)
+        told.twin, told.used = True, 0
+        self._twins.add((told.device.udid, told.host))
+        self.dirty[told.host, told.device.udid] = None
+        phone = self.phones.get(told.key) or self._meet(told)
+        phone.twin, phone.serial = True, told.device.udid
+        return self._follow(phone, told) + self._settle(phone)
+
+    def _settle(self, phone: Phone) -> list[Decision]:
+        """What follows from how things stand now, whatever came last."""
+        decisions: list[Decision] = []
+        word = self._owners_word(phone)
+        if not holds(word) or self._gone(phone.owner):
+            other = heir(self._candidates(phone), phone.owner, self._can_be_heir)
+            if other:
+                told = self.word(other, phone.serial)
+                assert told is not None
+                decisions += self._move(phone, told, "moved")
+                word = told
+        if word is None:
+            self._wait(phone, None)
+        elif not holds(word):
+            decisions += self._wait_or_leave(phone, word)
+        else:
+            self._wait(phone, None)
+            decisions += self._come_or_go(phone, word)
+        self._watch_conflicts(phone)
+        return decisions
+
+    def _wait_or_leave(self, phone: Phone, word: Told) -> list[Decision]:
+        if phone.state in {None, _UNPLUGGED}:
+            self._wait(phone, None)
+            return []
+        if phone.pending is None:
+            self._wait(phone, self.seen)
+        assert phone.pending is not None
+        if self.seen - phone.pending < self.policy.move_hold:
+            return []
+        self._wait(phone, None)
+        return [self._enter(phone, word, _UNPLUGGED)]
+
+    def _come_or_go(self, phone: Phone, word: Told) -> list[Decision]:
+        host = self.hosts.get(phone.owner)
+        if host is None or phone.state is None:
+            return []
+        if host.presence is Presence.GONE:
+            if phone.state in {_UNPLUGGED, DeviceState.OFFLINE}:
+                return []
+            return [self._enter(phone, word, DeviceState.OFFLINE, "lost", reason=lost(host.name))]
+        if host.caught_up and phone.state is not word.device.state:
+            return [self._enter(phone, word, word.device.state, "back")]
+        return []
+
+    def _wait(self, phone: Phone, since: float | None) -> None:
+        phone.pending = since
+        if since is None:
+            self._waiting.discard(phone.key)
+        else:
+            self._waiting.add(phone.key)
+
+    def _watch_conflicts(self, phone: Phone) -> None:
+        if phone.twin:
+            return
+        owner = self._owners_word(phone)
+        certain = holds_on_usb(owner) and self._sure(phone.owner)
+        for told in self._told.get(phone.serial, {}).values():
+            both = (
+                certain
+                and not told.twin
+                and told.host != phone.owner
+                and holds_on_usb(told)
+                and self._sure(told.host)
+            )
+            if both:
+                self._conflicts.setdefault((phone.serial, told.host), self.seen)
+            else:
+                self._conflicts.pop((phone.serial, told.host), None)
+
+    def _is_certain(self, host: str, since: float) -> bool:
+        """Whether it has had the time to say otherwise, and was heard after that."""
+        known = self.hosts.get(host)
+        return known is not None and known.heard - since >= TWIN_AFTER and not known.lag
+
+    def _sure(self, host: str) -> bool:
+        known = self.hosts.get(host)
+        return known is not None and known.presence is Presence.ALIVE
+
+    def _enter(
+        self,
+        phone: Phone,
+        told: Told,
+        state: DeviceState,
+        why: str = "",
+        *,
+        counts: bool = True,
+        reason: str = "",
+        moved_from: str = "",
+    ) -> Decision:
+        previous, phone.state = phone.state, state
+        if state is _UNPLUGGED:
+            self._wait(phone, None)
+        itself = state is told.device.state
+        return Decision(
+            phone.key,
+            told,
+            previous,
+            state,
+            reason or told.device.reason,
+            told.device.holder if itself else "",
+            self.cause(told, "" if itself and not told.used else why or "again"),
+            counts and previous is not state,
+            moved_from,
+        )
+
+    def _refresh(self, phone: Phone, told: Told, moved_from: str = "") -> Decision:
+        """No state, but what else is told of it may be new."""
+        state = phone.state
+        assert state is not None
+        pending = told.device.state is not state
+        return Decision(
+            phone.key,
+            told,
+            state,
+            state,
+            None if pending else told.device.reason,
+            None if pending else told.device.holder,
+            None,
+            counts=False,
+            moved_from=moved_from,
+        )
+
+    def cause(self, told: Told, why: str) -> Cause:
+        """Of a callback that is made of that word; no other has the same."""
+        host = self.hosts.get(told.host)
+        epoch = host.epoch if host is not None and host.epoch is not None else 0
+        found = Cause(told.host, epoch, told.device.event, f"{why}:{told.used}" if why else "")
+        told.used += 1
+        self.dirty[told.host, told.device.udid] = None
+        return found
+
+
+def lost(host: str) -> str:
+    """Why its phones are offline."""
+    return f"host {host} is lost: it is silent, and nobody knows what its phones do"

@@ -1,0 +1,35 @@
+"""Message ids that whoever makes a callback anew makes alike. Pure.
+
+A hub that begins again, is told something again, or takes over from another one derives the same
+callbacks from the same log. Receivers tell repetitions by the id, so it is made of what the
+callback is about, and of nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What made a device's state at the hub."""
+
+    host: str
+    epoch: int
+    """Of the host's log."""
+    event: int
+    """Id in it; 0: none is stored there any more."""
+    why: str = ""
+    """Where it is not that event itself that is told: `lost:1`, `back:2`, `silence:3`; the number
+    tells those of one event apart."""
+
+
+def message_id(cause: Cause, udid: str, webhook_id: int) -> str:
+    """The `webhook-id`: 144 bits, as those of `agent.deliver.payload`."""
+    text = "|".join(
+        (cause.host, str(cause.epoch), str(cause.event), udid, str(webhook_id), cause.why)
+    )
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    return "msg_" + base64.urlsafe_b64encode(digest[:18]).decode()

@@ -1,0 +1,146 @@
+"""What the hub keeps of its fleet between two lives: the texts of the store's rows. Pure.
+
+Of each host: the epoch and the cursor of its log. Of each device at each host: what that host last
+told of it. Of the broker: how far its stream was read. A row that makes no sense is none: whatever
+it said is asked for again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from agent.fleet.words import DeviceTold
+from agent.store import FleetRow
+from agent.text import whole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """A silence on a device, as its host has it."""
+
+    id: str
+    reason: str
+    ends_ms: int
+    """By the hub's wall clock."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What a host last told of a device."""
+
+    host: str
+    device: DeviceTold
+    """Without its silence, whose seconds run."""
+    silence: Quiet | None = None
+    used: int = 0
+    """How often its event has made a state or a callback."""
+    twin: bool = False
+    """Another host has a phone of that serial as well: this one is called `serial@host`."""
+
+    @property
+    def key(self) -> str:
+        """What the hub calls the device."""
+        return f"{self.device.udid}@{self.host}" if self.twin else self.device.udid
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where the hub stands with a host's log."""
+
+    host: str
+    epoch: int
+    cursor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the broker's stream of transitions was read."""
+
+    stream: str
+    """Tells two streams of one name apart."""
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """All of it."""
+
+    told: tuple[Told, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    position: Position | None = None
+
+
+def told_row(told: Told) -> FleetRow:
+    """To be stored."""
+    said: dict[str, Any] = {"told": told.device.model_dump(mode="json", exclude_defaults=True)}
+    if told.silence is not None:
+        quiet = told.silence
+        said["silence"] = [quiet.id, quiet.reason, quiet.ends_ms]
+    if told.used:
+        said["used"] = told.used
+    if told.twin:
+        said["twin"] = True
+    return FleetRow(told.host, told.device.udid, json.dumps(said))
+
+
+def gone_row(host: str, udid: str) -> FleetRow:
+    """The host tells no more of that device."""
+    return FleetRow(host, udid, "")
+
+
+def mark_row(mark: Mark) -> FleetRow:
+    """To be stored."""
+    return FleetRow(mark.host, "", json.dumps({"epoch": mark.epoch, "cursor": mark.cursor}))
+
+
+def position_row(position: Position) -> FleetRow:
+    """To be stored."""
+    return FleetRow("", "", json.dumps({"stream": position.stream, "number": position.number}))
+
+
+def read(rows: Iterable[FleetRow]) -> Kept:
+    """What was stored, as far as it makes sense; a host without its mark is not known at all."""
+    told: list[Told] = []
+    marks: dict[str, Mark] = {}
+    position = None
+    for row in rows:
+        try:
+            said = json.loads(row.said)
+            if row.udid:
+                told.append(_told(row, said))
+            elif row.host:
+                marks[row.host] = Mark(row.host, int(said["epoch"]), int(said["cursor"]))
+            else:
+                position = Position(str(said["stream"]), int(said["number"]))
+        except (ValueError, TypeError, KeyError, ValidationError):
+            continue
+    kept = tuple(each for each in told if each.host in marks)
+    return Kept(kept, tuple(marks.values()), position)
+
+
+def _told(row: FleetRow, said: Any) -> Told:
+    device = DeviceTold.model_validate(said["told"])
+    if device.udid != row.udid:
+        raise ValueError("it is of another device")
+    silence = None
+    if "silence" in said:
+        id_, reason, ends_ms = said["silence"]
+        silence = Quiet(str(id_), str(reason), int(ends_ms))
+    return Told(row.host, device, silence, int(said.get("used", 0)), said.get("twin") is True)
+
+
+def clean(device: DeviceTold) -> DeviceTold:
+    """The same with nothing in it that the store refuses: text with halves of characters."""
+    texts = ("udid", "reason", "holder", "name", "model", "port")
+    odd = {name: whole(text) for name in texts if (text := getattr(device, name)) != whole(text)}
+    tags = tuple(map(whole, device.tags))
+    if odd or tags != device.tags or device.silence is not None:
+        return device.model_copy(update={**odd, "tags": tags, "silence": None})
+    return device
