@@ -123,6 +123,7 @@ async def test_a_stream_made_anew_is_heard_from_its_first(serve: Serve) -> None:
             await link.make_stream(STREAM)
             await link.append("da.v1.t.a", b"new", "a:2:1")
             await heard.body(b"new")
+            await eventually(lambda: len(lines) > 1, "a line that it goes on")
         assert heard.messages[-1].sequence == 1
         assert [line["event"] for line in lines] == ["fleet.not_followed", "fleet.followed_again"]
         assert STREAM.name in lines[0]["reason"]
