@@ -128,33 +128,41 @@ class Identity:
         if told != self.facts.ways:
             self.facts = replace(self.facts, ways=told)
 
+    def by_ways(self, source: SourceName) -> bool:
+        """Whether that source saw it over USB since it last came."""
+        return source in self.facts.ways.split()
+
     def seen_ways(self) -> set[str]:
         """How it is seen now."""
         return {way_of(sighting) for sighting in self.members.values()}
 
-    def weigh(self, answered: Sighting | None, *, watched: bool, left: bool) -> None:
+    def leave(self) -> None:
+        """Note that udev sees it no more, if it did."""
+        self.left_usb |= self.on_usb
+        self.on_usb = False
+
+    def outlive(self) -> None:
+        """Note that all there is of it is an old list: where it answered it is no more."""
+        self.left_usb, self.beyond_udev = True, False
+
+    def weigh(self, answered: Sighting | None, *, watched: bool) -> None:
         """Note what udev's word on it is worth beside its bridge's.
 
         Args:
             answered: a sighting, of this device or of another one, that has just become ready.
             watched: udev sees this host's ports.
-            left: udev has just said of something that it is there no more.
         """
-        if answered is not None and answered not in self.members.values():
-            answered = None
-        if not watched:
-            if answered is not None:
-                self.left_usb = False
-            return
-        if self.by_udev is not None:
+        if watched and self.by_udev is not None:
             self.on_usb, self.left_usb, self.beyond_udev = True, False, False
             return
-        self.left_usb |= self.on_usb and left
-        self.on_usb = False
-        if answered is not None:
+        if watched:
+            self.leave()
+        if answered is not None and answered in self.members.values():
             self.left_usb = False
-        if not self.left_usb and self.ready:
-            self.beyond_udev = True
+        if self.ready and not self.on_usb and not self.left_usb:
+            self.beyond_udev |= watched
+            if self.by_ways(SourceName.UDEV):
+                self.note_ways(set(self.facts.ways.split()) - {SourceName.UDEV})
 
 
 class Devices:
@@ -209,6 +217,25 @@ class Devices:
             for udid, device in self._devices.items()
             if device.facts.platform is not None and BRIDGE_OF[device.facts.platform] is source
         }
+
+    def had_left(self, serial: str, place: str) -> bool:
+        """Whether one of that serial, which udev saw, is known to be gone from that place."""
+        mine = [self._devices[udid] for udid in self.ports.at(place)]
+        return any(
+            each.facts.serial == serial and not each.told and each.by_ways(SourceName.UDEV)
+            for each in mine
+        )
+
+    def hang(self, udid: str, place: str, *, proved: bool) -> None:
+        """It is at that port, by a row of its bridge or, `proved`, by its answer or udev's word.
+
+        A mere row takes a port from nobody whom udev saw there when it last saw.
+        """
+        last = self.ports.last(place)
+        if proved or last is None or last == udid or not self._devices[last].on_usb:
+            self.ports.put(udid, place)
+        elif self.ports.of(udid) != place:
+            self.ports.recall(udid, place, there=False)
 
     def aliases(self, udid: str) -> tuple[str, ...]:
         """What else the device is called: its serial in every spelling, its addresses, its place.

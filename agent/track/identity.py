@@ -4,7 +4,7 @@ What is seen (`sightings`) is grouped by what it says alone (`joining`), and eac
 device (`naming`, where the rules stand), of those that are known (`devices`). An observation that
 may change whose a sighting is has that decided anew, for it and for all that it may concern; one
 that only says something new of the same phone does not. What a source said is dropped when it goes
-down; the device stays known.
+down; the device stays known. All of it is one file, for each step needs what the others hold.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from agent.track.devices import Devices, Facts, lasting_place
 from agent.track.hanging import Where, where
 from agent.track.joining import MUTE_MODES, Group, Key, Seen, is_far, join
 from agent.track.naming import Naming
+from agent.track.old_rows import OldRows
 from agent.track.readings import is_hidden, readings_of
 from agent.track.sightings import Sightings, joins_alike
 from agent.track.source_states import SourceStates, way_of
@@ -65,9 +66,14 @@ class Identities:
         self._sightings = Sightings(self.sources)
         self._naming = Naming(self.devices, self._sightings, self.sources)
         self._sure = Sure(self.devices, self._sightings)
+        self._old_rows = OldRows(self.devices, self._sightings)
         self._aside: set[Key] = set()
         """Sightings that were nobody's when udev last saw: nor are they while it does not."""
+        self._answered: Sighting | None = None
+        """What the observation that is taken now made ready: its phone is there."""
         self._begun = self.sources.all_spoke
+        self._compared = False
+        """Whether adb's rows were held against the store, for which udev has to see the ports."""
 
     def readings(self, udid: str) -> Readings:
         """What the sources say of a device now; of its usage nothing is known here."""
@@ -88,16 +94,24 @@ class Identities:
         source = observation.source
         if source not in self.sources.enabled:
             return set()
-        answered = self._sightings.answered(observation)
+        self._answered = answered = self._sightings.answered(observation)
         if answered is not None:
             self._aside.discard((source, answered.address))
-        touched = self._take(observation) | self._begin()
+            self._sightings.come_back(answered)
+        touched = self._take(observation)
+        self._weigh(touched)
+        if begun := self._begin():  # whoever udev's first word left out has left by then
+            self._weigh(begun)
+            touched |= begun
+        self._answered = None
+        return touched
+
+    def _weigh(self, touched: Iterable[str]) -> None:
+        """What udev's word on them is worth by now."""
         watched = self.sources.watched
-        left = source is SourceName.UDEV and isinstance(observation, (Gone, Snapshot))
         for udid in touched:
             if udid in self.devices:
-                self.devices[udid].weigh(answered, watched=watched, left=left)
-        return touched
+                self.devices[udid].weigh(self._answered, watched=watched)
 
     def give_up_waiting(self) -> set[str]:
         """The start-up limit has passed: who has not spoken yet is unknown, not waited for."""
@@ -183,6 +197,8 @@ class Identities:
                     touched |= self._renew(key, sighting)
             elif old != sighting:
                 changed |= {key} | self._sightings.put(key, sighting)
+        if self._begun:
+            self._note_old(changed)
         return touched | self._regroup(changed)
 
     def _renew(self, key: Key, sighting: Sighting) -> set[str]:
@@ -191,6 +207,8 @@ class Identities:
         udid = self.devices.owner[key]
         device = self.devices[udid]
         device.members[key] = sighting
+        if sighting is self._answered and sighting.port and device.by_udev is None:
+            return {udid} | self._regroup([key])  # that it hangs there is proved by now
         name, model = _told(device.facts, sighting)
         if (name, model) != (device.facts.name, device.facts.model):
             device.facts = replace(device.facts, name=name, model=model)
@@ -198,13 +216,14 @@ class Identities:
 
     def _take_back(self, key: Key) -> set[str]:
         """The source sees it no more. A phone that udev alone sees now is no more its bridge's."""
-        owner = self.devices.owner.get(key)
+        device = self.devices.get(self.devices.owner.get(key))
+        if key[0] is SourceName.UDEV and device is not None:
+            at = self._sightings.at_port(self._sightings[key].port)
+            self._sightings.leave_over(each for each in device.members if each in at)
+            device.leave()
         touched = self._drop(key)
-        device = self.devices.get(owner)
         if device is not None and device.by_udev is not None:
-            ways = device.facts.ways.split()
-            kept = {way for way in ways if way.partition("-")[0] in self.sources.down}
-            device.note_ways(device.seen_ways() | kept)
+            device.note_ways(device.seen_ways() | self.sources.unlooked(device.facts.ways))
         return touched
 
     def _drop(self, key: Key) -> set[str]:
@@ -225,7 +244,19 @@ class Identities:
         if self._begun or not self.sources.all_spoke:
             return set()
         self._begun = True
+        self._note_old(self._sightings.all_keys())
         return self._regroup(self._sightings.all_keys())
+
+    def _note_old(self, keys: Iterable[Key]) -> None:
+        """Which rows are old: of these, new in adb's list; by the store, once udev has spoken."""
+        old, first = self._old_rows, self.sources.watched and not self._compared
+        self._compared |= first
+        for key in self._sightings.all_keys() if first else keys:
+            if key[0] is SourceName.UDEV:
+                continue
+            new = key not in self.devices.owner and self._sightings.get(key) is not self._answered
+            if (first and old.had_left(key)) or (new and old.is_elsewhere(key)):
+                self._sightings.leave_over([key])
 
     def _regroup(self, keys: Iterable[Key]) -> set[str]:
         """Decide anew whose these sightings are, and those of the same phones, ports, serials.
@@ -235,7 +266,7 @@ class Identities:
         if not self._begun:
             return set()
         homes, new, doubtful = self._sure.split(keys, self._aside)
-        every, wanted = sorted(self._component(doubtful)), homes
+        every, wanted = sorted(self._component(doubtful) - homes.keys()), homes
         if every or new:
             wanted |= self._decide(every, new, {home.udid for home in homes.values()})
         stay = {home.udid for home in wanted.values()}
@@ -261,7 +292,7 @@ class Identities:
             found.add(key)
             if port := self._sightings.port_of(sighting):
                 todo += self._sightings.at_port(port)
-            devices = {self.devices.owner.get(key)}
+            devices = {self.devices.owner.get(key), self._old_rows.may_be(key)}
             if serial := self._sightings.serial(key):
                 todo += self._sightings.with_serial(serial)
                 devices.update(self.devices.of_serial(serial))
@@ -276,7 +307,7 @@ class Identities:
         """
         component, watched, naming = set(every), self.sources.watched, self._naming
         groups = join(
-            [self._seen(key) for key in every if watched or key not in self._aside],
+            [self._seen(key) for key in every if watched or not self._is_nobodys(key)],
             watched=watched,
             twins=self.devices.shared.__contains__,
             shared=self.devices.is_doubtful,
@@ -301,6 +332,11 @@ class Identities:
             self._aside |= component - wanted.keys()
         return wanted
 
+    def _is_nobodys(self, key: Key) -> bool:
+        """Whether it was nobody's when udev last saw."""
+        unowned = key not in self.devices.owner
+        return key in self._aside or (unowned and self._sightings.is_left_over(key))
+
     def _seen(self, key: Key) -> Seen:
         """A sighting, and what it is joined by."""
         sighting, owner = self._sightings[key], self.devices.owner.get(key)
@@ -309,8 +345,15 @@ class Identities:
             device = self.devices[owner]
             left = device.left_usb
             owner = None if device.makeshift else owner
-        serial, port = self._sightings.serial(key), self._sightings.port_of(sighting)
-        return Seen(key, sighting, serial, port, owner, left)
+        return Seen(
+            key,
+            sighting,
+            self._sightings.serial(key),
+            self._sightings.port_of(sighting),
+            owner,
+            left=left or self._sightings.is_left_over(key),
+            holds=self._old_rows.holds(key),
+        )
 
     def _release(self, key: Key, new: str | None = None, serial: str = "") -> set[str]:
         """Take the sighting from the device that it was of; it is of `new` now, with that serial.
@@ -334,9 +377,15 @@ class Identities:
         device = self.devices[udid]
         before, old = device.facts, device.members.get(key)
         ways = before.ways
+        if not device.members and not home.on_udev and self._sightings.is_left_over(key):
+            device.outlive()
+        # A row of a phone that left USB tells where it hung, not where it is, until it answers.
+        stale = device.left_usb and not home.on_udev and sighting is not self._answered
+        if stale:
+            home = replace(home, port="")
         if old != sighting:
-            if not device.members:
-                ways = ""
+            if not device.members and not (stale and self._sightings.is_of_here(sighting)):
+                ways = " ".join(self.sources.unlooked(ways))
             device.members[key] = sighting
             device.met = True
             self.devices.owner[key] = udid
@@ -344,8 +393,10 @@ class Identities:
         learned = self._learned(before, ways, sighting, home)
         if learned != before:
             self.devices.learn(udid, learned)
-        if home.port and (home.on_udev or not device.left_usb):
-            self.devices.ports.put(udid, lasting_place(device.facts.path, home.port))
+        if home.port:
+            proved = home.on_udev or sighting is self._answered
+            place = lasting_place(device.facts.path, home.port)
+            self.devices.hang(udid, place, proved=proved)
         if is_far(sighting):
             self.devices.addresses.put(udid, sighting.address)
             listed = self.devices.get(sighting.address)

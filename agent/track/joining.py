@@ -50,7 +50,9 @@ class Seen:
     owner: str | None
     """Whose it is by now, where that is decided."""
     left: bool = False
-    """udev saw its phone leave: if it is still listed, that is an old list."""
+    """udev saw its phone leave, or leave that port: if it is still listed, that is an old list."""
+    holds: bool = False
+    """Its phone is the one that hung last at its port."""
     displaced: bool = False
     """udev sees somebody else where its source says that it hangs."""
 
@@ -117,6 +119,16 @@ class Group:
         """Whether somebody else hangs where it is said to hang."""
         return any(each.displaced for each in self.seen)
 
+    @property
+    def mute(self) -> bool:
+        """Whether udev sees it in a mode that does not say who it is."""
+        return any(each.sighting.usb in MUTE_MODES for each in self.seen)
+
+    @property
+    def left(self) -> bool:
+        """Whether all there is of it are old lists of where it hung."""
+        return all(each.left for each in self.seen) and self.lacks(SourceName.UDEV)
+
     def lacks(self, source: SourceName) -> bool:
         """Whether that source says nothing of it."""
         return all(each.sighting.source is not source for each in self.seen)
@@ -125,11 +137,13 @@ class Group:
         """Whether that row of adb may be of what udev sees at its port."""
         if not row.serial and not self.lacks(SourceName.ADB):
             return False
+        if len({each.sighting.platform for each in [*self.seen, row]} - {None}) > 1:
+            return False  # adb lists no iPhone
         if not row.left:
             return self.fits(row.serial)
         # Its phone left: it has come back in a mode that tells no serial, or it is another one.
-        if any(each.sighting.usb in MUTE_MODES for each in self.seen):
-            return bool(row.serial)
+        if self.mute:
+            return bool(row.serial) and row.holds and self.fits(row.serial)
         return bool(self.serial) == bool(row.serial) and self.fits(row.serial)
 
     def fits(self, serial: str) -> bool:
@@ -156,7 +170,7 @@ def join(
         twins: whether two phones of that serial were there at the same time.
         shared: whether more than one device is known to have it.
     """
-    groups, loose = _by_port(_newest(sightings), watched=watched)
+    groups, loose = _by_port(_newest(sightings), watched=watched, twins=twins)
     of_serial: defaultdict[str, list[Seen]] = defaultdict(list)
     for each in loose:
         of_serial[each.serial].append(each)
@@ -192,7 +206,9 @@ def _newest(sightings: Iterable[Seen]) -> Iterator[Seen]:
     yield from rows.values()
 
 
-def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], list[Seen]]:
+def _by_port(
+    sightings: Iterable[Seen], *, watched: bool, twins: Callable[[str], bool]
+) -> tuple[list[Group], list[Seen]]:
     """What hangs at one port; and the sightings whose place that does not tell."""
     at: dict[str, Group] = {}
     rest: list[Seen] = []
@@ -202,13 +218,19 @@ def _by_port(sightings: Iterable[Seen], *, watched: bool) -> tuple[list[Group], 
         else:
             rest.append(each)
     loose: list[Seen] = []
-    for each in sorted(rest, key=lambda each: not each.serial):
+    told = {each.serial for group in at.values() for each in group.seen}
+
+    def is_told(serial: str) -> bool:
+        """Whether udev tells of the one phone of that serial, and so of no mute one."""
+        return bool(serial) and serial in told and not twins(serial)
+
+    for each in sorted(rest, key=lambda each: (each.left, not each.serial)):
         group = at.get(each.port) if each.port else None
         if each.port and group is None and not watched:
             at[each.port] = Group([each], each.port)
         elif group is None:
             loose.append(each)
-        elif group.takes(each):
+        elif group.takes(each) and not (group.mute and is_told(each.serial)):
             group.seen.append(each)
         else:
             loose.append(replace(each, port="", displaced=True))

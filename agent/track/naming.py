@@ -17,8 +17,9 @@ serial, by place and by address:
 - A USB device that is no phone by its descriptors makes no clash and takes no serial from a phone;
   it is a phone only in that phone's place, or, once that phone was seen, if nothing else can be
   meant.
-- adb goes on listing phones that left. Two ports in its list are no two phones while udev knows
-  that serial on this host's USB: udev says where they hang.
+- adb goes on listing phones that left. Such an old row is named last, and is nobody new. Two ports
+  in its list are no two phones while udev knows that serial on this host's USB: udev says where
+  they hang.
 
 Bus numbers change at a reboot, so ports are remembered by their lasting path where udev tells it.
 """
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from agent.track.sightings import Sightings
     from agent.track.source_states import SourceStates
 
-Rank: TypeAlias = "tuple[bool, bool, bool, bool, Key]"
+Rank: TypeAlias = "tuple[bool, bool, bool, bool, bool, Key]"
 
 
 class Naming:
@@ -75,6 +76,7 @@ class Naming:
             group.far and any(self._devices[udid].facts.address == address for udid in known)
         )
         return (
+            group.left,
             not group.serial,
             not group.phone,
             group.owner is None,
@@ -84,7 +86,7 @@ class Naming:
 
     def rank_new(self, group: Group) -> Rank:
         """The same of a phone with a serial that nobody knows, on a cable, seen by nobody yet."""
-        return False, False, True, True, min(each.key for each in group.seen)
+        return False, False, False, True, True, min(each.key for each in group.seen)
 
     def name_new(self, group: Group) -> str:
         """The UDID of such a one."""
@@ -105,6 +107,7 @@ class Naming:
                 device is not None
                 and udid not in taken
                 and all(key in component for key in device.members)
+                and not (group.left and device.by_udev is not None)
             )
 
         owners = dict.fromkeys(self._devices.owner.get(each.key, "") for each in group.seen)
@@ -210,8 +213,9 @@ class Naming:
         before = self._devices.addresses.at(address) if group.far else []
         if before and free(before[0]):
             return before[0]
-        known = address in self._devices and free(address)
-        return address if known else self._devices.unused(address)
+        if address in self._devices and free(address):
+            return address
+        return None if group.left else self._devices.unused(address)
 
     def _holder(self, group: Group, sighting: Sighting, free: Callable[[str], bool]) -> str | None:
         """Who was at that port last, if it may be that phone in a mode that does not say."""
@@ -242,6 +246,8 @@ class Naming:
         A phone that moves stays in adb's list where it hung, now and then for as long as adb runs:
         two ports there are no two phones while udev sees where phones of that serial are.
         """
+        if group.left:
+            return True
         placed = bool(group.serial) and (group.port or group.displaced)
         if not self._sources.watched or not placed or not group.lacks(SourceName.UDEV):
             return False
@@ -271,7 +277,8 @@ class Naming:
         ]
         same = [facts.udid for facts in old if facts.port == group.port]
         if same or exact:
-            return same[0] if same else None
+            # Of two that had it one had it before a reboot: if one has left, it is that one.
+            return max(same, key=lambda udid: self._devices[udid].told, default=None)
         alike = digits(group.port)
         same = [facts.udid for facts in old if not facts.path and digits(facts.port) == alike]
         return same[0] if len(same) == 1 else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import BRIDGE_OF, Bridge, Platform, Presence, Readings, SourceName, UsbKind
+from agent.track.joining import MUTE_MODES
+from agent.track.sightings import is_away
 
 if TYPE_CHECKING:
     from agent.track.devices import Identity
@@ -60,7 +62,8 @@ def _bridge_is_presence(device: Identity, sources: SourceStates) -> bool:
 def _expected_elsewhere(device: Identity, sources: SourceStates) -> bool:
     """Whether udev of this host cannot be expected to see the device."""
     platform = device.facts.platform
-    return device.off_usb or (platform is not None and BRIDGE_OF[platform] in sources.remote)
+    far = device.off_usb or any(is_away(sighting) for sighting in device.ready)
+    return far or (platform is not None and BRIDGE_OF[platform] in sources.remote)
 
 
 def _beyond_udev(device: Identity) -> bool:
@@ -77,9 +80,10 @@ def _bridge(device: Identity, sources: SourceStates) -> tuple[Bridge, str]:
         return Bridge.UNKNOWN, f"{source} is turned off in the configuration"
     if source in sources.down:
         return Bridge.UNKNOWN, sources.down[source]
-    seen = [s for s in device.members.values() if s.source is source]
-    if any(s.bridge is Bridge.READY for s in seen):
-        stale = device.left_usb and SourceName.UDEV in sources.down  # and nobody to say so
+    # A mode that does not say who it is speaks to no bridge: what still lists it is an old list.
+    seen = [] if _is_mute(device) else [s for s in device.by_bridge if s.source is source]
+    stale = _is_stale(device, sources)
+    if stale or any(s.bridge is Bridge.READY for s in seen):
         return (Bridge.UNKNOWN, _unseen(device)) if stale else (Bridge.READY, "")
     if seen:
         # The cable's word before the network's: that is where the operator can help.
@@ -88,10 +92,24 @@ def _bridge(device: Identity, sources: SourceStates) -> tuple[Bridge, str]:
     return Bridge.ABSENT, _not_seen(platform, device)
 
 
+def _is_stale(device: Identity, sources: SourceStates) -> bool:
+    """Whether all that lists it is an old list: it left USB, and udev is not there to say so."""
+    if not device.left_usb or SourceName.UDEV not in sources.down:
+        return False
+    seen = device.by_bridge
+    return bool(seen) and not any(is_away(s) or s.source in sources.remote for s in seen)
+
+
 def _bridge_name(device: Identity) -> str:
     """As operators call it."""
     source = BRIDGE_OF[device.facts.platform or Platform.ANDROID]
     return _DAEMONS.get(source, source.value)
+
+
+def _is_mute(device: Identity) -> bool:
+    """Whether udev sees it in a mode that does not say who it is."""
+    sighting = device.by_udev
+    return sighting is not None and sighting.usb in MUTE_MODES
 
 
 def _ruled_out(device: Identity) -> bool:

@@ -10,6 +10,7 @@ from agent.track.joining import MUTE_MODES, is_far
 from agent.udid import is_off_usb, lasting_path, recovery_udid, serial_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from collections.abc import Set as AbstractSet
 
     from agent.model import Observation
@@ -34,6 +35,8 @@ class Sightings:
         """The lasting path of every port that udev showed."""
         self._port_at: dict[str, str] = {}
         """By their lasting paths."""
+        self._left_over: set[tuple[str, str]] = set()
+        """(serial, port) of rows whose phone left that port and which have not answered since."""
 
     def __getitem__(self, key: Key) -> Sighting:
         return self._seen[key[0]][key[1]]
@@ -70,6 +73,10 @@ class Sightings:
         local = sighting.source not in self._sources.remote and not sighting.network
         return sighting.port if local else ""
 
+    def is_of_here(self, sighting: Sighting) -> bool:
+        """Whether udev of this host would see that phone."""
+        return sighting.source not in self._sources.remote and not is_away(sighting)
+
     def path(self, port: str, default: str = "") -> str:
         """The lasting path of that port, where udev has shown it."""
         return self._paths.get(port, default)
@@ -84,6 +91,10 @@ class Sightings:
         neighbours = self._unindex(key, old) if old is not None else set()
         self._seen[key[0]][key[1]] = sighting
         self._index(key, sighting)
+        if key[0] is SourceName.UDEV:
+            self._left_over.discard((self._serial[key], self.port_of(sighting)))
+        elif old is not None:
+            self._unlist(old)
         return neighbours
 
     def renew(self, key: Key, sighting: Sighting) -> None:
@@ -93,7 +104,11 @@ class Sightings:
     def drop(self, key: Key) -> set[Key] | None:
         """Forget it; returns those beside which it stood, None where there was none."""
         old = self._seen[key[0]].pop(key[1], None)
-        return None if old is None else self._unindex(key, old) - {key}
+        if old is None:
+            return None
+        neighbours = self._unindex(key, old) - {key}
+        self._unlist(old)
+        return neighbours
 
     def reindex(self) -> None:
         """Where a bridge's ports are has changed."""
@@ -119,6 +134,34 @@ class Sightings:
                     before = [r for r in rows if (r.serial, r.port) == (new.serial, new.port)]
                 return None if any(old.bridge is Bridge.READY for old in before) else new
         return None
+
+    def leave_over(self, keys: Iterable[Key]) -> None:
+        """The phone of these rows is at their ports no more: what still has them is an old list."""
+        for key in keys:
+            if key[0] is not SourceName.UDEV and (port := self.port_of(self[key])):
+                self._left_over.add((self._serial[key], port))
+
+    def come_back(self, answered: Sighting) -> None:
+        """Its phone has just answered there; what has another one there is an old list."""
+        serial, port = serial_of(answered), self.port_of(answered)
+        self._left_over.discard((serial, port))
+        self.leave_over(key for key in self.at_port(port) if self._serial[key] != serial)
+
+    def is_left_over(self, key: Key) -> bool:
+        """Whether udev saw its phone leave its port, and it has not become ready since."""
+        if not self._left_over or key[0] is SourceName.UDEV:
+            return False
+        return (self._serial[key], self.port_of(self[key])) in self._left_over
+
+    def _unlist(self, old: Sighting) -> None:
+        """It was taken back: without another row of that phone there nothing is left over."""
+        if not self._left_over:
+            return
+        serial, port = place = serial_of(old), self.port_of(old)
+        if place in self._left_over:
+            rows = self.with_serial(serial) & self.at_port(port)
+            if all(key[0] is SourceName.UDEV for key in rows):
+                self._left_over.discard(place)
 
     def _index(self, key: Key, sighting: Sighting) -> None:
         self._serial[key] = serial = serial_of(sighting)

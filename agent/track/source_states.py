@@ -51,6 +51,10 @@ class SourceStates:
         """Whether udev sees this host's ports now."""
         return SourceName.UDEV in self.enabled and SourceName.UDEV not in self.down
 
+    def unlooked(self, ways: str) -> set[str]:
+        """Those of these ways that nobody can look at now: who was seen so may be there yet."""
+        return {way for way in ways.split() if way.partition("-")[0] in self.down}
+
     def hear(self, observation: Observation) -> None:
         """Note what a source's word says of the source itself."""
         source = observation.source

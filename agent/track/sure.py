@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from agent.model import SourceName, UsbKind
+from agent.track.devices import lasting_place
 from agent.track.joining import MUTE_MODES
 
 if TYPE_CHECKING:
@@ -97,7 +98,8 @@ class Sure:
                 return None
         for each in mine:
             sighting = self._sightings[each]
-            if sighting.network or sighting.usb in _ODD or each in aside:
+            odd = sighting.network or sighting.usb in _ODD
+            if odd or each in aside or self._is_old(each, udid):
                 return None
             if platform is not None and sighting.platform not in {None, platform}:
                 return None
@@ -110,6 +112,14 @@ class Sure:
         facts = device.facts
         own = device.counted and not facts.shared_serial and facts.address != facts.udid
         return own and all(key in mine for key in device.members)
+
+    def _is_old(self, key: Key, udid: str) -> bool:
+        """Whether it is an old row, and not that of the very phone that hung last at its port."""
+        if not self._sightings.is_left_over(key):
+            return False
+        port = self._sightings.port_of(self._sightings[key])
+        place = lasting_place(self._sightings.path(port), port)
+        return self._devices.owner.get(key) != udid or self._devices.ports.last(place) != udid
 
     def _at_one_port(
         self, mine: Collection[Key], udid: str, serial: str

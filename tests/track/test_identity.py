@@ -566,6 +566,20 @@ def test_an_old_store_is_carried_over_although_the_buses_changed() -> None:
     assert identities.devices[f"{SERIAL}@2-1"].facts.path == "pci-0000:00:15.0-usb-0:1"
 
 
+def test_of_two_that_had_a_port_of_that_name_it_is_the_one_that_is_there() -> None:
+    """One had it before the reboot; udev is down, so nobody knows which port is which."""
+    there = f"{SERIAL}@pci-0000:00:15.0-usb-0:1"
+    old, new = "pci-0000:00:14.0-usb-0:1", "pci-0000:00:15.0-usb-0:1"
+    known = [
+        Known(SERIAL, Platform.ANDROID, "2-1", path=old, shared=True, there=False, since_ms=1),
+        Known(there, Platform.ANDROID, "2-1", path=new, since_ms=2),
+    ]
+    identities = Identities(sources=(UDEV, ADB), known=known)
+    see(identities, Down(UDEV, "away"), Snapshot(ADB, (adb(SERIAL, "2-1", Bridge.NOT_READY),)))
+    assert identities.devices[there].seen
+    assert not identities.devices[SERIAL].seen
+
+
 def test_what_is_turned_off_is_hidden_not_absent() -> None:
     identities = house()
     see(identities, far("10.0.0.7:5555", "ce09"), usb("r58m", "1-1", UsbKind.MTP))
