@@ -74,6 +74,19 @@ def test_what_a_heartbeat_tells_of_may_be_on_its_way_until_the_next() -> None:
     assert (host.need, host.lag) == (Need.NOTHING, 0)
 
 
+def test_a_log_of_which_rows_were_dropped_is_asked_for_whatever_comes_meanwhile() -> None:
+    host = known(5)
+    host.behind()
+    assert host.judge(EPOCH, 6) is Verdict.TAKE
+    host.took(6)
+    assert host.need is Need.LOG
+    host.told_last(8)
+    host.took(7)
+    assert host.need is Need.LOG
+    host.took(8)
+    assert (host.need, host.lag) == (Need.NOTHING, 0)
+
+
 def test_another_process_of_the_agent_is_asked_at_once() -> None:
     host = known(5)
     host.beat(beat(8, instance="j"), 5.0)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -11,13 +12,19 @@ from agent.fleet import subjects
 from agent.fleet.hub.complaints import Complaints
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.inbox import BYTES, ROWS, Asked, Inbox
+from agent.fleet.hub.stored import read
 from agent.fleet.hub.taking import TURN, Taking
 from agent.fleet.link import Incoming
-from agent.fleet.words import Word, pack
+from agent.fleet.words import SilenceTold, Word, pack
+from agent.service.devices import device_row
 from tests.fleet.world import OFFLINE, ONLINE, UNPLUGGED, UTILIZING, World
+from tests.kit.store import open_store
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from agent.fleet.hub.complaints import Complaints as Heard
+    from tests.fleet.world import MemoryStore
 
 
 def message(subject: str, word: Word | bytes, number: int = 0) -> Incoming:
@@ -146,6 +153,7 @@ async def test_a_snapshot_that_is_half_taken_is_not_gone_by(taker: Taker) -> Non
     world.hub.core.beat(host.beat)
     steps = world.hub.core.whole(host.snapshot)
     next(steps)
+    world.hub.core.beat(host.beat)
     await world.done()
     assert (world.story("p"), world.story("q")) == ([ONLINE, OFFLINE, UTILIZING], [ONLINE, OFFLINE])
     assert world.hub.durable["A"].epoch != host.epoch
@@ -208,6 +216,8 @@ async def test_what_the_store_refuses_is_asked_for_anew(taker: Taker) -> None:
     await world.serve("A")
     assert world.hub.durable["A"].cursor == 2
     assert world.state("p") is OFFLINE
+    (told,) = read(world.store.rows.values()).told
+    assert told.device.event == 2
 
 
 async def test_a_store_that_was_made_anew_is_given_all(taker: Taker) -> None:
@@ -229,3 +239,31 @@ async def test_a_hub_that_stops_decides_nothing_more(taker: Taker) -> None:
     await world.hub.close()
     assert world.hub.stopped
     assert world.state("p") is ONLINE
+
+
+async def test_what_is_odd_is_kept_in_bounds(tmp_path: Path) -> None:
+    """Nothing that a host can say is refused by the store, nor breaks a row."""
+    world = World()
+    store = open_store(tmp_path)
+    world.store = cast("MemoryStore", store)
+    world.hub = world.make_hub([], [])
+    await world.begin()
+    host = world.hosts["A"]
+    half, nul = "\ud800", "\x00\x1b[31m"
+    for number, (since_ms, left) in enumerate([(2**70, 1e300), (-(2**70), 0.0), (0, 1e9)]):
+        host.move(f"{number}{nul}", ONLINE)
+        udid, device = host.devices.popitem()
+        told = SilenceTold(id=half * 9_999, reason=nul * 9_999, left=left)
+        odd = dict.fromkeys(("reason", "holder", "name", "model", "port"), (half + nul) * 9999)
+        host.devices[udid] = device.model_copy(
+            update={**odd, "since_ms": since_ms, "silence": told, "tags": (half,) * 9_999}
+        )
+        host.log[-1] = host.log[-1].model_copy(update={"device": host.devices[udid]})
+    await world.flow()
+    assert world.hub.durable["A"].cursor == 3
+    rows = [device_row(view, "hub") for view in world.hub.views.all()]
+    assert len(json.dumps(rows)) < 100_000
+    assert len(await store.devices.all()) == 3
+    kept = read(await store.fleet.all())
+    assert [len(each.device.name) for each in kept.told] == [1_000] * 3
+    await store.close()

@@ -21,7 +21,7 @@ from agent.model import DeviceState, Platform
 from tests.kit.clock import StubClock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from agent.model import Callback, DeviceRecord
     from agent.store import FleetRow, Record
@@ -171,9 +171,9 @@ class World:
         self.store = MemoryStore()
         self.sent: list[Callback] = []
         self.changed: set[str] = set()
-        self.hub = self._hub()
+        self.hub = self.make_hub([], [])
 
-    def _hub(self) -> FleetPipeline:
+    def make_hub(self, records: Iterable[DeviceRecord], rows: Iterable[FleetRow]) -> FleetPipeline:
         config = parse(self.text, "test.toml")
         webhooks = {w.id or 0: w for w in config.webhooks}
         ears = Ears(
@@ -184,8 +184,8 @@ class World:
         )
         return FleetPipeline(
             config,
-            list(self.store.devices.values()),
-            read(self.store.rows.values()),
+            records,
+            read(rows),
             self.store,
             Outbox(webhooks, config.org_of, "hub"),
             self.clock,
@@ -203,7 +203,7 @@ class World:
 
     async def restart(self) -> None:
         """The hub begins again with what is stored."""
-        self.hub = self._hub()
+        self.hub = self.make_hub(list(self.store.devices.values()), self.store.rows.values())
         await self.done()
 
     async def beat(self, *names: str) -> None:

@@ -11,7 +11,9 @@ the state that counts. What comes in, and what it decides:
     the phone arrives on USB elsewhere      the owner changes; a transition where that host tells
                                               another state than the one that counts, else none
     the owner's unplugged has been          a transition to unplugged
-      pending for `move_hold`
+      pending for `move_hold`, and each
+      other host that is not gone was
+      heard lately: none of them has it
     another host tells anything else        nothing: its word is kept
     a host is lost                          nothing yet
     a host is gone (lost, and source_grace  its phones that are not unplugged, nor pending, go
@@ -35,9 +37,9 @@ from typing import TYPE_CHECKING, Final
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.message_ids import Cause
 from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
-from agent.fleet.hub.stored import Quiet, Told, clean
+from agent.fleet.hub.stored import Quiet, Told, clean, fit
 from agent.model import DeviceState
-from agent.text import whole
+from agent.track.silence_book import LONGEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,6 +52,8 @@ MOST_DEVICES: Final = 5_000
 """Devices of one host: no rack has that many."""
 SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
+LATELY: Final = 7.5
+"""Seconds of seen time: who lives was heard within them, for a heartbeat comes every 5 s."""
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
 
 
@@ -257,12 +261,12 @@ class Board:
         elif (before.device.event, before.device.state) == (device.event, device.state):
             told.used = before.used
         if silence is not None:
-            ends_ms = self.now_ms + round(silence.left * 1000)
+            ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
             if old is not None and old.id == silence.id:
                 # It is told time and again; each on its way took a while.
                 ends_ms = old.ends_ms if abs(old.ends_ms - ends_ms) <= SAME_END_MS else ends_ms
-            told.silence = Quiet(silence.id, whole(silence.reason), ends_ms)
+            told.silence = Quiet(fit(silence.id), fit(silence.reason), ends_ms)
         return told
 
     def _keep(self, told: Told) -> None:
@@ -380,10 +384,23 @@ class Board:
         if phone.pending is None:
             self._wait(phone, self.seen)
         assert phone.pending is not None
-        if self.seen - phone.pending < self.policy.move_hold:
+        if self.seen - phone.pending < self.policy.move_hold or self._may_be_elsewhere(phone):
             return []
         self._wait(phone, None)
         return [self._enter(phone, word, _UNPLUGGED)]
+
+    def _may_be_elsewhere(self, phone: Phone) -> bool:
+        """Whether a host could have the phone that has not been able to say so.
+
+        After an outage of the broker one host is connected seconds before the next.
+        """
+        if phone.twin or not self.policy.move_hold:
+            return False  # it is its owner's alone; nobody is waited for
+        return any(
+            host.presence is not Presence.GONE and (self.seen - host.heard > LATELY or host.lag)
+            for host in self.hosts.values()
+            if host.name != phone.owner
+        )
 
     def _come_or_go(self, phone: Phone, word: Told) -> list[Decision]:
         host = self.hosts.get(phone.owner)

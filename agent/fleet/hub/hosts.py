@@ -21,10 +21,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
+
+from agent.text import shortened, whole
 
 if TYPE_CHECKING:
     from agent.fleet.words import Heartbeat
+
+VERSION: Final = 40
+"""Characters."""
 
 
 class Verdict(StrEnum):
@@ -109,7 +114,11 @@ class Host:
     def beat(self, beat: Heartbeat, seen: float) -> None:
         """It lives."""
         first = self.presence is not Presence.ALIVE
-        self.presence, self.heard, self.version = Presence.ALIVE, seen, beat.version
+        self.presence, self.heard, self.version = (
+            Presence.ALIVE,
+            seen,
+            shortened(whole(beat.version), VERSION),
+        )
         self.beats += 1
         restarted = beat.instance != self.instance
         self.instance = beat.instance

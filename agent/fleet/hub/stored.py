@@ -9,16 +9,21 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
 from agent.fleet.words import DeviceTold
 from agent.store import FleetRow
-from agent.text import whole
+from agent.text import shortened, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+LONGEST: Final = 1_000
+"""Characters of a text that a host tells."""
+MOST_TAGS: Final = 100
+_TEXTS: Final = ("udid", "reason", "holder", "name", "model", "port")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,10 +142,14 @@ def _told(row: FleetRow, said: Any) -> Told:
 
 
 def clean(device: DeviceTold) -> DeviceTold:
-    """The same with nothing in it that the store refuses: text with halves of characters."""
-    texts = ("udid", "reason", "holder", "name", "model", "port")
-    odd = {name: whole(text) for name in texts if (text := getattr(device, name)) != whole(text)}
-    tags = tuple(map(whole, device.tags))
-    if odd or tags != device.tags or device.silence is not None:
-        return device.model_copy(update={**odd, "tags": tags, "silence": None})
+    """The same in bounds, with no text in it that the store refuses; and without its silence."""
+    new = {name: text for name in _TEXTS if (text := fit(told := getattr(device, name))) != told}
+    tags = tuple(fit(tag) for tag in device.tags[:MOST_TAGS])
+    if new or tags != device.tags or device.silence is not None:
+        return device.model_copy(update={**new, "tags": tags, "silence": None})
     return device
+
+
+def fit(text: str) -> str:
+    """Text of somebody else's, to be kept."""
+    return shortened(whole(text), LONGEST)

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.fleet.hub.hosts import Presence
-from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage
+from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage, Visibility
 from agent.track.hanging import Where
 from agent.track.silence_book import covered, last_told
 from agent.track.views import Census, DeviceView, Grounds
@@ -81,9 +81,12 @@ class FleetViews:
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID; None: none that is shown."""
-        if not self._roster.shown(udid):
+        entry, word = self._entries.get(udid), self._board.of(udid)
+        if entry is None or word is None:
             return None
-        entry, device, word = self._entries[udid], self._roster.device(udid), self._board.of(udid)
+        device = self._roster.device(udid)
+        if device.visibility is Visibility.IGNORE:
+            return None
         record = entry.record
         return DeviceView(
             udid,
