@@ -178,7 +178,7 @@ export function open(root, route) {
       part(select, values, () => ["", ...values].map((value) => el("option", { value }, value || `All ${key}s`)));
       select.value = want[key] ?? "";
       select.hidden = key === "host" && values.length < 2;
-      table.classList.toggle("hosts", !select.hidden);
+      if (key === "host") table.classList.toggle("hosts", !select.hidden); // a class put on and off again has all rows laid out
     }
     const why = list.length ? "" : all.length ? (want.state === "needs" ? "Nothing needs you." : "No device fits.") : EMPTY[live.standing];
     table.hidden = why !== "";
