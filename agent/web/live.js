@@ -33,6 +33,12 @@ class Live extends EventTarget {
     tokens.addEventListener("change", join);
     addEventListener("pagehide", () => this.send({ leave: true }));
     addEventListener("pageshow", (event) => event.persisted && join());
+    // What is told to a tab that sleeps would be kept for it, for as long as it does.
+    document.addEventListener("freeze", () => {
+      this.send({ leave: true });
+      this.take({ standing: "connecting" });
+    });
+    document.addEventListener("resume", join);
     join();
   }
 
