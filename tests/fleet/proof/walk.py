@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from agent.fleet import subjects
 from agent.model import Bridge, Platform
 from agent.sources.simulated import Phone
@@ -35,8 +37,9 @@ MOVE = 3
 """Phones that move."""
 MOVES_EVERY = 6.0
 """Seconds between two moves."""
-SETTLED = 2.0
-"""Seconds after a move in which nothing may befall its hosts: they must be able to tell it."""
+SETTLED_LIMIT = 90.0
+"""Seconds in which the hubs that run have heard of a move. Until then nothing befalls its hosts:
+they must be able to tell it."""
 HEARD_AGAIN = 16.0
 """Seconds after which a host that was in trouble is connected, its longest back-off included."""
 END_LIMIT = 180.0
@@ -162,7 +165,19 @@ class Walk:
                 self._field.racks[there].plug(phone)
                 self.moves += 1
                 self._say(f"{phone.serial} went from {here} to {there}")
-                await asyncio.sleep(SETTLED)
+                await self._until_settled(phone, there)
+
+    async def _until_settled(self, phone: Phone, host: str) -> None:
+        """Until a hub has it there."""
+        async with asyncio.timeout(SETTLED_LIMIT):
+            while True:
+                for hub in self._field.hubs.values():
+                    with contextlib.suppress(OSError, TimeoutError, aiohttp.ClientError):
+                        async with asyncio.timeout(1):
+                            _, row = await hub.api("GET", f"/v1/devices/{phone.serial}")
+                        if row.get("host") == host:
+                            return
+                await asyncio.sleep(0.2)
 
     # --- what befalls them ----------------------------------------------------------------------
 
