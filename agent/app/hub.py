@@ -77,6 +77,7 @@ class HubSide:
             notify=self.active.made,
             stored=lambda: subscribers.publish(Topic.TRANSITION),
             changed=subscribers.publisher(Topic.DEVICE),
+            silenced=lambda: subscribers.publish(Topic.SILENCE),
         )
         self.hub: Hub = build(
             config,

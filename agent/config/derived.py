@@ -76,8 +76,8 @@ class Config(Tables):
         return self.fleet.role == "hub" and bool(self.fleet.servers)
 
     def watches(self, platform: Platform) -> bool:
-        """Whether its section, which bears its name, is turned on."""
-        return bool(getattr(self, platform).enabled) and not self.is_hub
+        """Whether its section, which bears its name, is turned on; a hub's agents may have any."""
+        return self.is_hub or bool(getattr(self, platform).enabled)
 
     def state_dir(self, environ: Mapping[str, str]) -> Path:
         """The store's directory: as configured, else $STATE_DIRECTORY, else ./state."""

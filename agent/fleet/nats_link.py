@@ -4,6 +4,8 @@ Of nats-py the connection alone is used, once and never mended: its own reconnec
 given up long ago, and its flush can be overtaken by what it is to wait for. Streams and buckets are
 JSON over requests (`jetstream`). Whatever of it waits runs in a task that is never cancelled half
 way: it has `asyncio.wait_for` inside, which on Python 3.11 can swallow a cancellation.
+
+Over 400 lines, because nothing else may import nats-py.
 """
 
 from __future__ import annotations
@@ -420,7 +422,8 @@ class NatsWire:
             raise NoAnswerError(f"no answer on {subject} within {limit:g} s") from None
         finally:
             del self._asked[token]
-            future.cancel()
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # heard, though who asked was cancelled at that very moment
         if answer.status == _NO_RESPONDERS and not answer.body:
             raise NobodyError(f"nobody listens on {subject}")
         return answer

@@ -92,18 +92,25 @@ export function count(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
-const TIME = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
-const DAY = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const HOUR = 3_600_000;
+/** `long` names the zone. */
+const [TIME, DAY, TIME_IN_ZONE, FULL] = ["medium", "long"].flatMap((style) => {
+  const timeStyle = /** @type {"medium" | "long"} */ (style);
+  return [new Intl.DateTimeFormat(undefined, { timeStyle }), new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle })];
+});
 
 /**
- * A moment in this machine's time zone: without the date where it is today's.
+ * A moment in this machine's time zone: without the date where it is today's, and with the zone in
+ * the hours in which clocks are put back, when the same time comes twice.
  *
  * @param {string} iso
  * @returns {string}
  */
 export function moment(iso) {
   const at = new Date(iso);
-  return (at.toDateString() === new Date(now()).toDateString() ? TIME : DAY).format(at);
+  const today = at.toDateString() === new Date(now()).toDateString();
+  const turned = [-HOUR, HOUR].some((by) => new Date(+at + by).getTimezoneOffset() !== at.getTimezoneOffset());
+  return (today ? (turned ? TIME_IN_ZONE : TIME) : turned ? FULL : DAY).format(at);
 }
 
 /**
@@ -115,7 +122,7 @@ export function moment(iso) {
  */
 export function at(iso, never = "never") {
   if (iso === null) return el("span", { class: "dim" }, never);
-  return el("time", { datetime: iso, title: DAY.format(new Date(iso)) }, moment(iso));
+  return el("time", { datetime: iso, title: FULL.format(new Date(iso)) }, moment(iso));
 }
 
 /**
@@ -153,7 +160,7 @@ export function setAge(node, iso) {
   if (node.getAttribute("datetime") !== (iso ?? "")) {
     node.setAttribute("datetime", iso ?? "");
     if (iso === null) node.removeAttribute("title");
-    else node.title = DAY.format(new Date(iso));
+    else node.title = FULL.format(new Date(iso));
   }
   tell(node, now());
 }

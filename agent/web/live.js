@@ -1,6 +1,6 @@
 // What the agent tells as it happens, for this tab. The views read it and listen to it.
 
-import { Stream } from "./stream.js"; // here, too: an agent that goes away just then is no reason to be without
+import { ANSWER, Stream } from "./stream.js"; // here, too: an agent that goes away just then is no reason to be without
 import { sessionToken, tokens } from "./token.js";
 
 /**
@@ -20,25 +20,36 @@ class Live extends EventTarget {
     this.silences = [];
     /** @type {import("./stream.js").Standing} */
     this.standing = "connecting";
+    /** The agent's words about that, if it had any. */
+    this.why = "";
     /** @type {(message: {token?: string, leave?: boolean}) => void} */
     this.send = () => {};
   }
 
   /** Begin to follow. */
-  start() {
+  async start() {
     const join = () => this.send({ token: sessionToken() });
-    this.send = this.wire(join);
+    this.send = this.wire(join, `device-agent ${await edition()}`);
     tokens.addEventListener("change", join);
     addEventListener("pagehide", () => this.send({ leave: true }));
     addEventListener("pageshow", (event) => event.persisted && join());
+    // What is told to a tab that sleeps would be kept for it, for as long as it does.
+    document.addEventListener("freeze", () => {
+      this.send({ leave: true });
+      this.take({ standing: "connecting" });
+    });
+    document.addEventListener("resume", join);
     join();
   }
 
-  /** @param {() => void} join Done again where the worker does not come. */
-  wire(join) {
-    const take = (/** @type {{news?: any, standing?: any}} */ message) => this.take(message);
+  /**
+   * @param {() => void} join Done again where the worker does not come.
+   * @param {string} name
+   */
+  wire(join, name) {
+    const take = (/** @type {any} */ message) => this.take(message);
     try {
-      const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name: "device-agent" });
+      const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name });
       worker.port.onmessage = ({ data }) => take(data);
       worker.addEventListener("error", () => {
         this.send = alone(take);
@@ -50,10 +61,10 @@ class Live extends EventTarget {
     }
   }
 
-  /** @param {{news?: import("./stream.js").News, standing?: import("./stream.js").Standing}} message */
-  take({ news, standing }) {
+  /** @param {{news?: import("./stream.js").News, standing?: import("./stream.js").Standing, why?: string}} message */
+  take({ news, standing, why = "" }) {
     if (standing) {
-      this.standing = standing;
+      [this.standing, this.why] = [standing, why];
       this.dispatchEvent(new Event("standing"));
     }
     if (!news) return;
@@ -78,11 +89,25 @@ class Live extends EventTarget {
 /**
  * A stream of this tab's own, where the browser shares no workers.
  *
- * @param {(message: {news?: any, standing?: any}) => void} take
+ * @param {(message: {news?: any, standing?: any, why?: string}) => void} take
  */
 function alone(take) {
-  const stream = new Stream(new URL("./", location.href).href, (news) => take({ news }), (standing) => take({ standing }));
+  const stream = new Stream(new URL("./", location.href).href, (news) => take({ news }), (standing, why) => take({ standing, why }));
   return (/** @type {{token?: string, leave?: boolean}} */ { token = "", leave }) => (leave ? stream.leave() : stream.follow(token));
+}
+
+/**
+ * What the worker's scripts are by now. It is in the worker's name: a page that was loaded after an
+ * upgrade shares none with the tabs from before it.
+ */
+async function edition() {
+  try {
+    const ask = { method: "HEAD", cache: /** @type {const} */ ("no-store"), signal: AbortSignal.timeout(ANSWER) };
+    const answers = await Promise.all(["stream_worker.js", "stream.js"].map((name) => fetch(new URL(name, import.meta.url), ask)));
+    return answers.map((answer) => answer.headers.get("ETag")).join(" ");
+  } catch {
+    return ""; // it is away just then, and so would be the worker
+  }
 }
 
 /**

@@ -136,7 +136,8 @@ function showBanner() {
     lines.push("device-agent is not reached. What is shown is what it told last; the page goes on by itself when it is back.");
   }
   if (live.standing === "held") {
-    lines.push("device-agent answers, and its events do not come: does a proxy in between buffer /v1/events? What changes is not shown.");
+    const why = live.why ? `tells of no events: ${live.why}.` : "answers, and its events do not come: does a proxy in between buffer /v1/events?";
+    lines.push(`device-agent ${why} What changes is not shown.`);
   }
   if (!session.asker.may_read) {
     lines.push(
@@ -202,5 +203,5 @@ setInterval(tick, 1000);
 
 const begun = session.start();
 show();
-live.start();
+void live.start();
 await begun;

@@ -7,7 +7,8 @@ import { at, count, local } from "./format.js";
 import { live } from "./live.js";
 
 /**
- * All that a device can be silenced by, itself first, as `kind value`.
+ * All that a device can be silenced by, itself first, as `kind value`. The agent names no hubs to a
+ * device: they are read off its port, as `hubs_of` of agent/track/silence_book.py does.
  *
  * @param {Api.Device} device
  * @returns {string[]}

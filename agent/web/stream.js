@@ -6,7 +6,7 @@
 /** Milliseconds without a byte (the agent sends one every 15 s) after which it is asked. */
 const QUIET = 7_000;
 /** Milliseconds that its answer may take. With a slow machine 15 s until a dead agent is shown. */
-const ANSWER = 4_000;
+export const ANSWER = 4_000;
 /** Milliseconds between two attempts to connect: at first, and at most. */
 const RETRY = [500, 4_000];
 /** Milliseconds over which changes are gathered: fifty in a second are ten messages. */
@@ -31,7 +31,7 @@ export class Stream {
   /**
    * @param {string} base Where the page stands, with its slash.
    * @param {(news: News) => void} onNews
-   * @param {(standing: Standing) => void} onStanding
+   * @param {(standing: Standing, why: string) => void} onStanding `why`: the agent's words, if it had any.
    */
   constructor(base, onNews, onStanding) {
     this.base = base;
@@ -39,11 +39,14 @@ export class Stream {
     this.onStanding = onStanding;
     /** @type {Standing} */
     this.standing = "connecting";
+    this.why = "";
     /** @type {Map<string, Api.Device>} */
     this.devices = new Map();
     /** @type {Api.Silence[]} */
     this.silences = [];
     this.token = "";
+    /** The token by which it is told what it is told now; null: nothing comes. @type {string | null} */
+    this.by = null;
     this.lastId = "";
     this.wanted = false;
     this.running = false;
@@ -66,8 +69,10 @@ export class Stream {
     this.wanted = true;
     if (!this.running) void this.run();
     else if (token === before) return;
-    else if (this.standing === "refused") this.waiting();
-    else if (before) this.connection?.abort(LEFT); // whoever signs out is told no more
+    else if (this.standing === "refused") {
+      this.set("connecting"); // it may be refused once more
+      this.waiting();
+    } else if (before) this.connection?.abort(LEFT); // whoever signs out is told no more
   }
 
   /** Nobody looks any more. */
@@ -105,22 +110,32 @@ export class Stream {
   async connect() {
     this.connection = new AbortController();
     const { signal } = this.connection;
+    const { token } = this;
     const watch = new Watch(this.base, this.connection, () => this.set("held"));
     let opened = false;
     try {
       const response = await fetch(`${this.base}v1/events`, { headers: this.headers(), cache: "no-store", credentials: "omit", signal });
       if (response.status === 401) {
+        if (token !== this.token) return false; // another came meanwhile
         this.forget();
         this.set("refused");
         return false;
       }
       if (response.status === 400) this.lastId = ""; // of another store, or another version
+      const why = response.ok || response.status === 400 ? "" : (await response.json()).error.message;
+      if (why) {
+        this.set("held", String(why));
+        return false;
+      }
       if (!response.ok || response.body === null) throw new Error(`HTTP ${response.status}`);
       opened = true;
+      this.by = token;
       await this.read(response.body.getReader(), watch);
     } catch {
       // Whatever it was: the agent is not there, and is asked again.
     } finally {
+      if (this.gathering) this.flush(); // as long as it is known who may be told
+      this.by = null;
       watch.end();
       this.connection.abort();
     }
@@ -219,16 +234,16 @@ export class Stream {
     this.gather();
   }
 
-  /** @param {Standing} standing */
-  set(standing) {
-    if (standing === this.standing) return;
-    this.standing = standing;
-    this.onStanding(standing);
+  /** @param {Standing} standing @param {string} [why] */
+  set(standing, why = "") {
+    if (standing === this.standing && why === this.why) return;
+    [this.standing, this.why] = [standing, why];
+    this.onStanding(standing, why);
   }
 }
 
 /** @returns {News} */
-function nothing() {
+export function nothing() {
   return { all: false, rows: [], removed: [], transitions: [], silences: null, reset: "" };
 }
 

@@ -47,6 +47,53 @@ async def test_unplugged_counts_after_the_hold(world: World) -> None:
     assert world.story("p") == [ONLINE, UNPLUGGED]
 
 
+async def test_it_does_not_while_a_host_that_may_have_it_is_not_heard(world: World) -> None:
+    """As after an outage of the broker, which one host is over sooner than the next."""
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    world.hosts["B"].cut = True
+    await world.wait(2)
+    world.hosts["A"].move("p", UNPLUGGED)
+    world.hosts["B"].move("p", ONLINE)
+    await world.wait(3 * MOVE_HOLD)
+    assert world.story("p") == [ONLINE]
+    world.hosts["B"].cut = False
+    await world.wait(6)
+    assert world.story("p") == [ONLINE]
+    assert world.owner("p") == "B"
+
+
+async def test_a_host_that_is_gone_is_not_waited_for(world: World) -> None:
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    world.hosts["B"].cut = True
+    await world.wait(2)
+    world.hosts["A"].move("p", UNPLUGGED)
+    await world.wait(GONE_AFTER - 4)
+    assert world.story("p") == [ONLINE]
+    await world.wait(10)
+    assert world.story("p") == [ONLINE, UNPLUGGED]
+
+
+async def test_nor_while_what_a_host_has_is_not_taken(world: World) -> None:
+    """It is heard to live, and its log does not come."""
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    world.hosts["A"].move("p", UNPLUGGED)
+    await world.flow()
+    world.hosts["B"].move("p", ONLINE)
+    for _ in range(10):
+        world.clock.advance(2)
+        for host in world.hosts.values():
+            world.hub.core.beat(host.beat)
+        world.hear_itself()
+        await world.done()
+    assert world.story("p") == [ONLINE]
+    await world.flow()
+    assert world.story("p") == [ONLINE]
+    assert world.owner("p") == "B"
+
+
 async def test_without_a_hold_it_counts_at_once() -> None:
     world = World(text=CONFIG.replace('"10s"', '"0s"'))
     await world.begin()

@@ -83,6 +83,26 @@ async def test_the_place_stays_in_front_of_what_is_not_made_yet(stand: Stand) ->
     assert await stand.through() == 8
 
 
+async def test_what_this_hub_alone_made_is_given_up_once_another_went_on_behind_it(
+    stand: Stand,
+) -> None:
+    """It took a host for lost a moment before it was back; who sends did not."""
+    await stand.make("a", "lost", "back", "b", "c")
+    await stand.hear(1, "a")
+    assert await stand.state("lost") is CallbackState.PENDING
+    await stand.hear(2, "b")
+    states = [await stand.state(each) for each in ("a", "lost", "back", "b", "c")]
+    assert states == ["delivered", "cancelled", "cancelled", "delivered", "pending"]
+    assert sum((await stand.store.backlog.sizes()).values()) == 1
+    assert stand.lanes[-1].rowid == 5
+
+
+async def test_what_is_told_dead_behind_what_is_delivered_is_no_less_dead(stand: Stand) -> None:
+    await stand.make("a", "b")
+    await stand.take(1, pack(Done(hub="other/2", delivered=("b",), dead=("a",))))
+    assert [await stand.state(each) for each in ("a", "b")] == ["dead", "delivered"]
+
+
 async def test_what_is_never_made_is_forgotten_in_the_end(
     stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ async def hub(
         notify=sent.extend,
         stored=lambda: None,
         changed=lambda _: None,
+        silenced=lambda: None,
     )
     kept = read(await store.fleet.all())
     pipeline = FleetPipeline(

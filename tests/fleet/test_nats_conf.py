@@ -20,7 +20,7 @@ from agent.fleet.link import LinkError, NobodyError, Stream
 from agent.fleet.nats_link import dial
 from tests.fleet.conformance import answered
 from tests.fleet.heard import Heard
-from tests.kit.broker import BUNDLED, ROOT, Broker, free_ports, packaged
+from tests.kit.broker import BUNDLED, ROOT, Broker, free_ports
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -56,12 +56,6 @@ def joined(*ports: int, user: str, host: str = "", role: str = "agent") -> Fleet
 
 def _whose(user: str) -> str:
     return f"the-{user}" if user == "hub" else user
-
-
-@pytest.fixture(params=["bundled", "packaged"])
-def binary(request: pytest.FixtureRequest) -> Path:
-    """Both servers, one after the other."""
-    return BUNDLED if request.param == "bundled" else packaged()
 
 
 @pytest.fixture

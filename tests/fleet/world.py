@@ -187,6 +187,7 @@ class World:
             notify=self.sent.extend,
             stored=lambda: None,
             changed=self.changed.add,
+            silenced=lambda: None,
         )
         return FleetPipeline(
             config,

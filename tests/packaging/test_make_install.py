@@ -107,7 +107,7 @@ def test_all_that_it_loads_works_in_the_sandbox(
     text = machine.text(f"/usr/lib/systemd/system/{unit}.service")
     names = (
         "MemoryDenyWriteExecute|SystemCall\\w+|Restrict\\w+|Protect\\w+|Private\\w+|ProcSubset|"
-        "NoNewPrivileges|CapabilityBoundingSet|LockPersonality|Device\\w+|Inaccessible\\w+|User"
+        "NoNewPrivileges|CapabilityBoundingSet|LockPersonality|Device\\w+|Inaccessible\\w+|User|Environment"
     )
     settings = re.findall(rf"^((?:{names})=.*)$", text, re.MULTILINE)
     assert "MemoryDenyWriteExecute=yes" in settings

@@ -10,6 +10,7 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver
+from tests.faults.private_disk import TMPFS, PrivateDisk
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import AT_ONCE, only_adb
 
@@ -136,6 +137,8 @@ class Lab:
         self.phones: list[Phone | ListedPhone] = []
         self.server: RealAdbServer | FakeAdbHost
         self.agent: AgentProcess
+        self.disk: PrivateDisk | None = None
+        """Of the state, where it has one of its own."""
         self._api = ""
         self._rest = ""
 
@@ -201,6 +204,7 @@ async def opened(
     tls: Path | None = None,
     host: str = "127.0.0.1",
     wait: bool = True,
+    small: bool = False,
 ) -> AsyncIterator[Lab]:
     """A lab at work.
 
@@ -214,6 +218,7 @@ async def opened(
         tls: a directory of `tests.fakes.pki`, to serve with TLS.
         host: the address to serve at.
         wait: until all phones are online.
+        small: the state has a disk of its own, of 4 MB: `Lab.disk`.
     """
     lab = Lab(place, host=host, tls=tls)
     async with contextlib.AsyncExitStack() as stack:
@@ -228,7 +233,13 @@ async def opened(
             real = RealAdbServer(next(iter(BINARIES.values())), place / "adb")
             lab.server = await stack.enter_async_context(real)
             lab.phones = [Phone(real, number + 1) for number in range(phones)]
-        lab.agent = await stack.enter_async_context(AgentProcess(place, "", listen=lab.listen))
+        if small:
+            (place / "state").mkdir(mode=0o700)
+            lab.disk = await stack.enter_async_context(PrivateDisk(place / "state", TMPFS))
+        wrapper = () if lab.disk is None else lab.disk.wrapper
+        lab.agent = await stack.enter_async_context(
+            AgentProcess(place, "", wrapper, listen=lab.listen)
+        )
         lab.write(api=api, rest=config)
         await lab.start()
         for phone in lab.phones:

@@ -9,6 +9,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from agent.track.silence_book import hubs_of
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.page.browser import PATIENCE, no_serious_finding, refused
 
@@ -206,6 +207,77 @@ async def test_a_thousand_phones(make_lab: MakeLab, make_window: MakeWindow) -> 
     await expect(rows).to_have_count(1000)
 
 
+async def test_only_the_row_of_a_phone_that_changes_is_touched(lab: Lab, page: Page) -> None:
+    """Not even an attribute of the table: it would have all rows laid out anew."""
+    await expect(page.locator("tbody tr")).to_have_count(5)
+    await page.evaluate(
+        """() => {
+          const table = document.querySelector("table.devices");
+          globalThis.touched = new Set();
+          new MutationObserver((records) => {
+            for (const {type, target, addedNodes} of records) {
+              if (target.closest?.("time.age")) continue; // they tick
+              const row = (target.nodeName === "TBODY" ? addedNodes[0] : target)?.closest?.("tr");
+              touched.add(row ? row.dataset.udid : `${type} ${target.nodeName}`);
+            }
+          }).observe(table, {attributes: true, childList: true, subtree: true});
+        }"""
+    )
+    await lab.phones[2].unauthorize()
+    await stand(page, THIRD)
+    await expect(row(page, THIRD)).to_contain_text("Offline")
+    touched = set(await page.evaluate("() => [...touched]"))
+    assert touched - {"childList TBODY"} == {THIRD}
+
+
+async def test_rows_stand_in_order_whatever_changes(lab: Lab, page: Page) -> None:
+    """Many phones that come, change and go, drawn in pieces: each stands where it belongs."""
+    await expect(page.locator("tbody tr")).to_have_count(5)
+    told = await page.evaluate(
+        """async () => {
+          const {Rows} = await import(new URL("web/views/device_rows.js", document.baseURI).href);
+          const {live} = await import(new URL("web/live.js", document.baseURI).href);
+          const [like] = live.devices.values();
+          let seed = 1;
+          const random = (below) => (seed = (seed * 48271) % 2147483647) % below;
+          const table = document.createElement("table");
+          const rows = new Rows(table);
+          const known = new Map();
+          const wrong = [];
+          document.body.append(table);
+          for (let step = 0; step < 3000; step++) {
+            const udid = `P${random(200)}`;
+            const state = ["offline", "utilizing", "online", "unplugged"][random(4)];
+            const device = random(9) ? {...like, udid, name: udid + state, state,
+              since: `2026-01-01T00:00:${10 + random(50)}Z`} : undefined;
+            const listed = Boolean(device && random(4));
+            rows.set(udid, device, listed);
+            if (listed) known.set(udid, device);
+            else known.delete(udid);
+            if (random(5) === 0) rows.draw(performance.now() + random(2) / 10, random(3) === 0);
+            if (random(100)) continue;
+            while (!rows.draw(Infinity, false));
+            const shown = [...table.rows].map((tr) => tr.dataset.udid);
+            const wanted = rows.list.map(({device}) => device.udid);
+            if (shown.join() !== wanted.join()) wrong.push(`${step}: order`);
+            if (wanted.toSorted().join() !== [...known.keys()].sort().join())
+              wrong.push(`${step}: which`);
+            for (const tr of table.rows)
+              if (!tr.textContent.includes(known.get(tr.dataset.udid).name))
+                wrong.push(`${step}: what`);
+            for (const body of table.tBodies)
+              if (!body.rows.length || body.rows.length > 50) wrong.push(`${step}: size`);
+            const needs = [...table.rows].map((tr) => tr.textContent.includes("Offline"));
+            if (needs.lastIndexOf(true) >= needs.filter(Boolean).length)
+              wrong.push(`${step}: what needs somebody is not on top`);
+          }
+          table.remove();
+          return wrong;
+        }"""
+    )
+    assert told == []
+
+
 # --- one device ---------------------------------------------------------------------------------
 
 
@@ -373,6 +445,20 @@ async def test_a_tag_is_silenced_and_told_of_again(lab: Lab, signed: Page) -> No
     await expect(panel.get_by_role("listitem")).to_have_text("None.")
     await expect(count(signed, "silenced").locator("b")).to_have_text("0")
     await expect(drawer).not_to_contain_text("Kept back")
+
+
+async def test_the_page_reads_hubs_off_a_port_as_the_agent_does(page: Page) -> None:
+    ports = ["", "1-4", "1-4.2", "12-1.10.3.4", "usb1"]
+    told = await page.evaluate(
+        """async (ports) => {
+          const {choicesOf} = await import(new URL("web/silence.js", document.baseURI).href);
+          return ports.map((port) => choicesOf({udid: "", tags: [], platform: "", port})
+            .filter((choice) => choice.startsWith("hub "))
+            .map((choice) => choice.slice(4)));
+        }""",
+        ports,
+    )
+    assert told == [list(hubs_of(port)) for port in ports]
 
 
 @pytest.mark.parametrize("way", ["gone", "ended"])

@@ -113,6 +113,28 @@ async def test_phones_hang_at_their_ports_and_change_there(
     await expect(page).to_have_url(f"{lab.base}#/devices/SERIAL0003")
 
 
+async def test_hubs_stand_beside_each_other_on_a_wall(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    lab = await make_lab(scripted=True, phones=22)
+    page = await (await make_window(lab)).tab(f"{lab.base}#/ports")
+    hubs = page.locator("li", has=page.locator("> div > h4"))
+    await expect(hubs).to_have_count(4)
+    for width, abreast in ((1280, 1), (1920, 2), (3840, 3)):
+        await page.set_viewport_size({"width": width, "height": 1080})
+        boxes = await hubs.evaluate_all(
+            "(all) => all.map((each) => [each.getBoundingClientRect().top, each.clientWidth])"
+        )
+        assert sum(top == boxes[0][0] for top, _ in boxes) == abreast, (width, boxes)
+        assert abreast * boxes[0][1] > width * 0.85, "none of it is left empty"
+        # All seven ports of one in a row.
+        tops = await hubs.first.locator(".ports > li").evaluate_all(
+            "(all) => all.map((each) => each.getBoundingClientRect().top)"
+        )
+        assert len(tops) == 7
+        assert len(set(tops)) == 1
+
+
 async def test_a_hub_that_is_lost_stands_on_top(make_lab: MakeLab, make_window: MakeWindow) -> None:
     lab = await make_lab(scripted=True, phones=9)
     page = await (await make_window(lab)).tab(f"{lab.base}#/ports")

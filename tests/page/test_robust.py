@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
 import pytest
 from playwright.async_api import expect
 
+from agent.api.page import files
 from tests.kit.waiting import eventually
 from tests.page.browser import NOT_REACHED, refused
+from tests.page.relay import Relay
 
 if TYPE_CHECKING:
     from playwright.async_api import Page, Route
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from tests.page.kit import Lab
 
 TOKEN = "right-token-of-the-api"
+SOON = 20_000.0
+"""Milliseconds in which a tab is told that it may read no more, or again."""
 MODULE = "(await import(new URL('web/{}.js', document.baseURI).href))"
 NO_WORKERS = "delete globalThis.SharedWorker"
 BROKEN_WORKERS = "globalThis.SharedWorker = class { constructor() { throw new Error('no'); } }"
@@ -317,6 +322,93 @@ async def test_a_token_that_is_void_hides_no_good_one(
     await expect(other.locator("#banner")).to_contain_text("Your session has ended")
     await live(good)
     await expect(good.locator("tbody tr")).to_have_count(3)
+
+
+async def test_a_tab_is_told_what_its_own_token_may_read(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    closed = f'token = "{TOKEN}"\nread = "token"'
+    lab = await make_lab(api=closed)
+    async with Relay(lab.listen) as relay:
+        window = await make_window(lab)
+        window.visits(relay.base)
+        window.allow(refused(401))
+        good = await window.tab(relay.base)
+        await good.locator("#sign").click()
+        await good.get_by_label("Link or token").fill(TOKEN)
+        await good.keyboard.press("Enter")
+        await live(good)
+        other = await window.tab(relay.base)
+        rows = other.locator("tbody tr")
+        await expect(other.locator("#standing")).to_contain_text("sign in to look")
+        await expect(rows).to_have_count(0)
+        await other.locator("#sign").click()
+        await other.get_by_label("Link or token").fill(f"{lab.base}#code={await lab.code()}")
+        await other.keyboard.press("Enter")
+        await live(other)
+        await expect(rows).to_have_count(3)
+        assert relay.open("/v1/events") == 1
+
+        (session,) = (await lab.ask("GET", "/v1/sessions"))["sessions"]
+        await lab.ask("DELETE", f"/v1/sessions/{session['id']}")
+        await expect(other.locator("#standing")).to_contain_text("sign in to look", timeout=SOON)
+        await expect(rows).to_have_count(0)
+        await lab.phones[0].unplug()
+        await expect(good.locator("#announce")).to_contain_text("is unplugged")
+        await expect(rows).to_have_count(0)
+
+        lab.write(api=closed.replace("read", "# read"))
+        await lab.ask("POST", "/v1/reload")
+        await expect(other.locator("#standing")).to_contain_text("live", timeout=SOON)
+        await expect(rows).to_have_count(3)
+        assert relay.open("/v1/events") == 1
+
+
+async def test_a_page_from_after_an_upgrade_shares_no_worker_with_those_before(
+    lab: Lab, make_window: MakeWindow
+) -> None:
+    async with Relay(lab.listen) as relay:
+        window = await make_window(lab)
+        window.visits(relay.base)
+        for _ in range(2):
+            await live(await window.tab(relay.base))
+        assert relay.open("/v1/events") == 1
+
+        async def upgraded(route: Route) -> None:
+            if route.request.method == "HEAD":
+                await route.fulfill(headers={"ETag": 'W/"of another version"'})
+            else:
+                await route.continue_()
+
+        await window.context.route("**/web/stream.js", upgraded)
+        for _ in range(2):
+            await live(await window.tab(relay.base))
+        assert relay.open("/v1/events") == 2
+        async with aiohttp.ClientSession() as client:  # what is in the worker's name
+            for name in ("stream.js", "stream_worker.js"):
+                async with client.head(f"{lab.base}web/{name}") as response:
+                    assert response.headers["ETag"] == f'W/"{files()[name].etag}"'
+
+
+async def test_why_there_are_no_events_is_said_in_the_agents_words(
+    lab: Lab, make_window: MakeWindow
+) -> None:
+    window = await make_window(lab)
+    window.allow(refused(503))
+    await window.context.add_init_script(NO_WORKERS)
+    page = await window.tab()
+    body = '{"error": {"code": "busy", "message": "too many follow already"}}'
+    await page.route(
+        "**/v1/events",
+        lambda route: route.fulfill(status=503, body=body, content_type="application/json"),
+    )
+    await page.goto(lab.base)
+    banner = page.locator("#banner")
+    await expect(banner).to_contain_text("device-agent tells of no events: too many follow already")
+    await expect(page.locator("#standing")).to_contain_text("no events")
+    await page.unroute_all()
+    await live(page)
+    await expect(banner).to_be_empty()
 
 
 async def test_reading_that_is_forbidden_meanwhile_is_said(

@@ -177,7 +177,7 @@ async def test_an_endpoint_that_knows_it_cannot_say_it(
 # --- the keys that there are --------------------------------------------------------------------
 
 SOUNDS_SECRET = re.compile("url|proxy|secret|token|pass|credential|key$|appium|grid|headers")
-FILES = {("api", "key"), ("webhooks", "tls", "key")}
+FILES = {("api", "key"), ("fleet", "tls", "key"), ("webhooks", "tls", "key")}
 """These say where a secret is."""
 
 

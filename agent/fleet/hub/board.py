@@ -11,7 +11,9 @@ the state that counts. What comes in, and what it decides:
     the phone arrives on USB elsewhere      the owner changes; a transition where that host tells
                                               another state than the one that counts, else none
     the owner's unplugged has been          a transition to unplugged
-      pending for `move_hold`
+      pending for `move_hold`, and each
+      other host that is not gone was
+      heard lately: none of them has it
     another host tells anything else        nothing: its word is kept
     a host is lost                          nothing yet
     a host is gone (lost, and source_grace  its phones that are not unplugged, nor pending, go
@@ -52,6 +54,8 @@ MOST_DEVICES: Final = 5_000
 """Devices of one host: no rack has that many."""
 SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
+LATELY: Final = 7.5
+"""Seconds of seen time: who lives was heard within them, for a heartbeat comes every 5 s."""
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
 
 
@@ -386,10 +390,23 @@ class Board:
         if phone.pending is None:
             self._wait(phone, self.seen)
         assert phone.pending is not None
-        if self.seen - phone.pending < self.policy.move_hold:
+        if self.seen - phone.pending < self.policy.move_hold or self._may_be_elsewhere(phone):
             return []
         self._wait(phone, None)
         return [self._enter(phone, word, _UNPLUGGED)]
+
+    def _may_be_elsewhere(self, phone: Phone) -> bool:
+        """Whether a host could have the phone that has not been able to say so.
+
+        After an outage of the broker one host is connected seconds before the next.
+        """
+        if phone.twin or not self.policy.move_hold:
+            return False  # it is its owner's alone; nobody is waited for
+        return any(
+            host.presence is not Presence.GONE and (self.seen - host.heard > LATELY or host.lag)
+            for host in self.hosts.values()
+            if host.name != phone.owner
+        )
 
     def _come_or_go(self, phone: Phone, word: Told) -> list[Decision]:
         host = self.hosts.get(phone.owner)

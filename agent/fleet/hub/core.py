@@ -38,6 +38,7 @@ class Core:
         seen: the hub's own time.
         clock: of the process.
         changed: told of each device whose view may have changed.
+        silenced: called when a host's silences are others.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Core:
         seen: SeenTime,
         clock: Clock,
         changed: Callable[[str], None],
+        silenced: Callable[[], None],
     ) -> None:
         self.board = board
         self.hosts = board.hosts
@@ -56,6 +58,7 @@ class Core:
         self._commits = commits
         self._clock = clock
         self._changed = changed
+        self._silenced = silenced
         self._work: deque[Iterator[list[Decision]]] = deque()
 
     # --- words ------------------------------------------------------------------------------
@@ -113,14 +116,14 @@ class Core:
             yield
         host.begin(snapshot.through)
         self._mark(host)
-        self.latest[host.name] = snapshot
+        self._keep(snapshot)
         self._look_if(host, caught_up is not host.caught_up)
 
     def glimpse(self, snapshot: HostSnapshot) -> None:
         """All that a host has, as it was published: says more about devices than its log."""
         host = self.hosts.get(snapshot.host)
         if host is not None and host.epoch == snapshot.epoch:
-            self.latest[host.name] = snapshot
+            self._keep(snapshot)
             host.told(snapshot.through)
             self._refresh(host)
 
@@ -191,6 +194,12 @@ class Core:
         ]
 
     # --- inside -----------------------------------------------------------------------------
+
+    def _keep(self, snapshot: HostSnapshot) -> None:
+        before = self.latest.get(snapshot.host)
+        self.latest[snapshot.host] = snapshot
+        if snapshot.silences != (before.silences if before is not None else ()):
+            self._silenced()
 
     def _at_now(self) -> None:
         self.board.seen, self.board.now_ms = self.seen.seconds, self._clock.wall_ms()

@@ -38,6 +38,8 @@ class Ears:
     """Whenever transitions became durable."""
     changed: Callable[[str], None]
     """Of each device whose view may have changed."""
+    silenced: Callable[[], None]
+    """Whenever the agents' silences are others."""
 
 
 class FleetPipeline:
@@ -96,7 +98,7 @@ class FleetPipeline:
             self._refused,
         )
         self.commits.restore(records)
-        self.core = Core(board, self.commits, self.seen, clock, self._changed)
+        self.core = Core(board, self.commits, self.seen, clock, self._changed, ears.silenced)
         self.views = FleetViews(board, self.commits, self.roster)
 
     # --- as a tracker -----------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """What another hub has delivered: it is final here too, and how far that was read.
 
 Each hub of a fleet makes the same callbacks. One of them sends; the others follow what it tells.
+The same but for what ripens by a hub's own time: one may have taken a host for lost a moment before
+it was back, and the other not. What one hub alone made is given up once another has gone on behind
+it: it would otherwise be sent after a take-over, long after what came later.
 """
 
 from __future__ import annotations
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
 _SETTLE: Final = """
 UPDATE callbacks SET state = ?2, finished_ms = ?3,
     attempts = CASE ?2 WHEN 'cancelled' THEN attempts ELSE max(attempts, 1) END
-WHERE message_id = ?1 AND state = 'pending' RETURNING webhook_id, udid
+WHERE message_id = ?1 AND state = 'pending' RETURNING webhook_id, udid, id
+"""
+# Whoever sends keeps to the order of each lane: all that it made before this one is final, too.
+_GIVE_UP: Final = """
+UPDATE callbacks SET state = 'cancelled', finished_ms = ?4
+WHERE state = 'pending' AND webhook_id = ?1 AND udid = ?2 AND id < ?3
 """
 _KNOWN: Final = "SELECT 1 FROM callbacks WHERE message_id = ?"
 HEAD: Final = """
@@ -134,15 +142,19 @@ def _settle(
     outcomes: Sequence[Outcome], followed: Followed, now_ms: int, conn: sqlite3.Connection
 ) -> Settled:
     unknown, counts = [], dict[int, int]()
-    lanes: dict[tuple[int, str], None] = {}
+    lanes: dict[tuple[int, str], int] = {}
+    """To the last one of each that is final."""
     for final in outcomes:
         row = conn.execute(_SETTLE, (final.message_id, final.state.value, now_ms)).fetchall()
         if row:
-            ((webhook_id, udid),) = row
-            lanes[webhook_id, udid] = None
+            ((webhook_id, udid, rowid),) = row
+            lanes[webhook_id, udid] = max(rowid, lanes.get((webhook_id, udid), 0))
             counts[webhook_id] = counts.get(webhook_id, 0) + 1
         elif conn.execute(_KNOWN, (final.message_id,)).fetchone() is None:
             unknown.append(final)
+    for (webhook_id, udid), last in lanes.items():
+        given_up = conn.execute(_GIVE_UP, (webhook_id, udid, last, now_ms)).rowcount
+        counts[webhook_id] += given_up
     stream, through = followed
     if unknown:
         through = min(through, min(each.number for each in unknown) - 1)

@@ -2,24 +2,20 @@
 
 import { query } from "../api.js";
 import { open as openDevice } from "../device.js";
-import { el, order, part, put, say } from "../dom.js";
-import { age, at, setAge, shape, stateOf, STATES } from "../format.js";
+import { el, part, put, say } from "../dom.js";
+import { shape, STATES } from "../format.js";
 import { live } from "../live.js";
 import * as silences from "../silence.js";
+import { COLUMNS, needs, Rows } from "./device_rows.js";
 
 export const title = "Devices";
 
-/** Rows that one frame adds. */
-const SLICE = 50;
+/** Milliseconds that rows are drawn for in one frame; the browser lays them out after that. */
+const BUDGET = 8;
 /** Milliseconds after the pointer's last move in which no row moves away under it. */
 const HELD = 5_000;
-const KINDS = Object.keys(STATES);
-const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", "Port", "Tags", "Host"];
 
 const EMPTY = { connecting: "Waiting for the agent …", live: "No phone is here.", gone: "Waiting for the agent …", refused: "Sign in to look.", held: "Waiting for the agent's events …" };
-
-/** @param {Api.Device} device */
-const needs = ({ silence, state, flapping }) => !silence && (state === "offline" || flapping);
 
 /** @type {Record<string, [string, string, (device: Api.Device) => boolean]>} */
 const FILTERS = {
@@ -32,56 +28,6 @@ const FILTERS = {
 /** @type {Record<string, (device: Api.Device) => (string | null)[]>} */
 const SELECTS = { platform: (device) => [device.platform], tag: (device) => device.tags, host: (device) => [device.host] };
 
-/** @param {Api.Device} device */
-const rank = (device) => (needs(device) ? Number(device.state !== "offline") : 2 + KINDS.indexOf(device.state));
-
-/**
- * What needs a person first; of the same the latest. (`localeCompare` takes ten times as long.)
- *
- * @param {Api.Device} a
- * @param {Api.Device} b
- */
-function compare(a, b) {
-  const [x, y] = [a.since ?? "", b.since ?? ""];
-  return rank(a) - rank(b) || Number(x < y) - Number(x > y) || (a.udid < b.udid ? -1 : 1);
-}
-
-/** @param {string} udid */
-function makeRow(udid) {
-  const cells = COLUMNS.map(() => el("td"));
-  const [state, phone, long, model, reason, port, tags, host] = cells;
-  const [link, badges, since] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
-  const [maker, platform] = [el("div"), el("div", { class: "dim small" })];
-  put(phone, link, el("span", { class: "mono dim" }, udid), badges);
-  put(long, since);
-  put(model, maker, platform);
-  tags.className = "tags";
-  const row = {
-    tr: el("tr", { "data-udid": udid }, cells),
-    device: /** @type {Api.Device | null} */ (null),
-    /** @param {Api.Device} device */
-    update(device) {
-      const { flapping, silence, visibility } = (row.device = device);
-      part(state, device.state, () => [stateOf(device.state)]);
-      say(link, device.name);
-      link.title = device.name;
-      setAge(since, device.since);
-      say(maker, device.model);
-      say(platform, device.platform ?? "never seen");
-      say(reason, device.reason);
-      say(port, device.port);
-      say(host, device.host);
-      part(tags, device.tags, () => device.tags.map((tag) => el("span", { class: "tag" }, tag)));
-      part(badges, [flapping, silence, visibility], () => [
-        flapping && el("span", { class: "tag warn" }, "flapping"),
-        silence && el("span", { class: "tag warn" }, "silenced until ", at(silence.ends)),
-        visibility === "public" && el("span", { class: "tag" }, "public: not called back"),
-      ]);
-    },
-  };
-  return row;
-}
-
 /**
  * @param {HTMLElement} root
  * @param {import("../main.js").Route} route
@@ -92,30 +38,32 @@ export function open(root, route) {
   const { signal } = ended;
   /** What the address says. @type {Record<string, string>} */
   let want = { udid: "" };
-  /** @type {Map<string, ReturnType<typeof makeRow>>} */
-  const rows = new Map();
+  /** Who is to be looked at. @type {Set<string>} */
+  const changed = new Set();
+  /** Each as it is counted. @type {Map<string, {device: Api.Device, fits: boolean}>} */
+  const counted = new Map();
   /** @type {(() => void) | null} */
   let closeDevice = null;
   let [frame, held, timer] = [0, 0, 0];
-  /** @type {Element | undefined} */
-  let marked;
+  /** @type {Element | null} */
+  let marked = null;
 
   const counts = Object.entries(FILTERS).map(([key, [sign, word, is]]) => {
     const number = el("b");
     const button = el("button", { class: `count is-${key}`, onclick: () => go({ state: want.state === key ? "" : key }) }, number, shape(sign), ` ${word}`);
-    return { key, is, number, button };
+    return { key, is, number, button, count: 0 };
   });
   const search = el("input", { type: "search", "aria-label": "Search", placeholder: "Name, UDID, reason, holder, tag, model, port" });
   const selects = Object.entries(SELECTS).map(([key, of]) => {
     const select = el("select", { "aria-label": key });
     select.onchange = () => go({ [key]: select.value });
-    return { key, of, select };
+    return { key, of, select, values: /** @type {Map<string, number>} How many have it. */ (new Map()) };
   });
   const shown = el("span", { class: "dim", role: "status" });
   const inForce = el("ul", { class: "plain" });
   const panel = el("section", { class: "card" }, el("h2", {}, "Silences in force"), inForce);
-  const body = el("tbody");
-  const table = el("table", { class: "devices" }, el("thead", {}, el("tr", {}, COLUMNS.map((name) => el("th", {}, name)))), body);
+  const table = el("table", { class: "devices" }, el("thead", {}, el("tr", {}, COLUMNS.map((name) => el("th", {}, name)))));
+  const rows = new Rows(table);
   const empty = el("div", { class: "empty" });
   const drawer = el("aside", { class: "card drawer", tabindex: -1, "aria-label": "Device" });
   const beside = el("div", { class: "beside" }, el("div", {}, panel, el("div", { class: "head" }, search, selects.map(({ select }) => select), shown), table, empty), drawer);
@@ -134,57 +82,68 @@ export function open(root, route) {
   }
 
   /** @param {Api.Device} device */
-  function rowOf(device) {
-    const row = rows.get(device.udid) ?? makeRow(device.udid);
-    if (row.device !== device) row.update(device);
-    rows.set(device.udid, row);
-    return row.tr;
+  function fit(device) {
+    if (!selects.every(({ key, of }) => !want[key] || of(device).includes(want[key]))) return false;
+    if (!want.q) return true;
+    const { name, udid, reason, holder, tags, model, port } = device;
+    const text = [name, udid, reason, holder, model, port, ...tags].join("\n").toLowerCase();
+    return want.q.toLowerCase().split(/\s+/).every((word) => text.includes(word));
+  }
+
+  /** @param {{device: Api.Device, fits: boolean} | undefined} one @param {number} by 1 or -1. */
+  function count(one, by) {
+    if (!one) return;
+    for (const { of, values } of selects) {
+      for (const value of of(one.device)) {
+        if (!value) continue;
+        const number = (values.get(value) ?? 0) + by;
+        if (number) values.set(value, number);
+        else values.delete(value);
+      }
+    }
+    if (one.fits) for (const each of counts) if (each.is(one.device)) each.count += by;
+  }
+
+  /** Take one in as it is now. @param {string} udid */
+  function sort(udid) {
+    const device = live.devices.get(udid);
+    const one = device && { device, fits: fit(device) };
+    count(counted.get(udid), -1);
+    count(one, 1);
+    if (one) counted.set(udid, one);
+    else counted.delete(udid);
+    rows.set(udid, device, Boolean(one?.fits && (FILTERS[want.state]?.[2] ?? Boolean)(one.device)));
   }
 
   function draw() {
     frame = 0;
-    const all = [...live.devices.values()];
-    const words = (want.q ?? "").toLowerCase().split(/\s+/);
-    const fits = all.filter((device) => {
-      if (!selects.every(({ key, of }) => !want[key] || of(device).includes(want[key]))) return false;
-      const { name, udid, reason, holder, tags, model, port } = device;
-      const text = want.q && [name, udid, reason, holder, model, port, ...tags].join("\n").toLowerCase();
-      return !text || words.every((word) => text.includes(word));
-    });
-    for (const { is, number } of counts) say(number, all.length ? String(fits.filter(is).length) : "–");
-    const list = fits.filter(FILTERS[want.state]?.[2] ?? (() => true)).sort(compare);
-    for (const udid of rows.keys()) {
-      const device = live.devices.get(udid);
-      if (device) rowOf(device);
-      else rows.delete(udid);
-    }
+    changed.forEach(sort);
+    changed.clear();
     clearTimeout(timer);
     const wait = held - performance.now();
     if (wait > 0) timer = setTimeout(schedule, wait);
-    else {
-      const some = list.slice(0, body.childElementCount + SLICE);
-      order(body, some.map(rowOf));
-      if (some.length < list.length) schedule();
-    }
-    const current = rows.get(want.udid)?.tr;
+    if (!rows.draw(performance.now() + BUDGET, wait > 0)) schedule();
+    const [all, listed] = [counted.size, rows.list.length];
+    for (const { count, number } of counts) say(number, all ? String(count) : "–");
+    const current = rows.known.get(want.udid)?.tr ?? null;
     if (marked !== current) {
       marked?.removeAttribute("aria-current");
       current?.setAttribute("aria-current", "true");
       marked = current;
     }
-    say(shown, all.length ? `${list.length} of ${all.length}` : "");
-    for (const { key, of, select } of selects) {
-      const values = [...new Set([...all.flatMap(of), want[key]])].filter(Boolean).sort();
+    say(shown, all ? `${listed} of ${all}` : "");
+    for (const { key, select, values: known } of selects) {
+      const values = [...new Set([...known.keys(), want[key]])].filter(Boolean).sort();
       part(select, values, () => ["", ...values].map((value) => el("option", { value }, value || `All ${key}s`)));
       select.value = want[key] ?? "";
       select.hidden = key === "host" && values.length < 2;
-      table.classList.toggle("hosts", !select.hidden);
+      if (key === "host") table.classList.toggle("hosts", !select.hidden); // a class put on and off again has all rows laid out
     }
-    const why = list.length ? "" : all.length ? (want.state === "needs" ? "Nothing needs you." : "No device fits.") : EMPTY[live.standing];
+    const why = listed ? "" : all ? (want.state === "needs" ? "Nothing needs you." : "No device fits.") : EMPTY[live.standing];
     table.hidden = why !== "";
     part(empty, why, () => [
       el("p", {}, why),
-      all.length
+      all
         ? el("button", { onclick: () => go({ state: "", q: "", platform: "", tag: "", host: "" }) }, "Show all")
         : live.standing === "live" && el("p", {}, "Plug one in with a cable that carries data; on Android turn on USB debugging, on an iPhone tap Trust. ", el("a", { href: "#/agent" }, "What the agent finds missing")),
     ]);
@@ -197,6 +156,10 @@ export function open(root, route) {
     frame ||= requestAnimationFrame(draw);
   }
 
+  function lookAtAll() {
+    for (const udid of [...counted.keys(), ...live.devices.keys()]) changed.add(udid);
+  }
+
   /** @param {import("../main.js").Route} route */
   function take({ path: [udid = ""], query }) {
     const before = want.udid;
@@ -204,6 +167,7 @@ export function open(root, route) {
     search.value = want.q ?? "";
     for (const { key, button } of counts) button.setAttribute("aria-pressed", String(key === want.state));
     held = 0;
+    lookAtAll();
     drawer.hidden = !udid;
     beside.classList.toggle("open", Boolean(udid));
     if (udid !== before) {
@@ -218,14 +182,15 @@ export function open(root, route) {
     want.q = search.value;
     history.replaceState(null, "", address({}));
     held = 0;
+    lookAtAll();
     schedule();
   });
-  for (const kind of ["pointermove", "pointerdown", "wheel"]) body.addEventListener(kind, () => (held = performance.now() + HELD), { passive: true });
-  body.addEventListener("pointerleave", () => {
+  for (const kind of ["pointermove", "pointerdown", "wheel"]) table.addEventListener(kind, () => (held = performance.now() + HELD), { passive: true });
+  table.addEventListener("pointerleave", () => {
     held = 0;
     schedule();
   });
-  body.addEventListener("click", (event) => {
+  table.addEventListener("click", (event) => {
     const udid = /** @type {Element} */ (event.target).closest("tr")?.dataset.udid;
     if (!udid || event.ctrlKey || event.metaKey || event.shiftKey || String(getSelection())) return;
     event.preventDefault();
@@ -234,7 +199,12 @@ export function open(root, route) {
   root.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && want.udid && event.target !== search) go({ udid: "" });
   });
-  for (const kind of ["devices", "standing", "silences"]) live.addEventListener(kind, schedule, { signal });
+  live.addEventListener("devices", (/** @type {any} */ { detail: { all, udids } }) => {
+    if (all) lookAtAll();
+    else for (const udid of udids) changed.add(udid);
+    schedule();
+  }, { signal });
+  for (const kind of ["standing", "silences"]) live.addEventListener(kind, schedule, { signal });
   take(route);
 
   return {
@@ -243,7 +213,7 @@ export function open(root, route) {
       if (want.udid === before) return;
       if (want.udid) drawer.focus();
       else {
-        const row = rows.get(before)?.tr;
+        const row = rows.known.get(before)?.tr;
         (row?.isConnected ? row.querySelector("a") : search)?.focus();
       }
     },

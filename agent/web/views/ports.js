@@ -203,18 +203,25 @@ export function open(root, route) {
       if (!document.hidden) void asking.now();
     }, asked + 2000 - performance.now());
   };
+  /** No more in one frame than leaves time to lay it out. */
+  function draw() {
+    const until = performance.now() + 8;
+    frame = 0;
+    for (const udid of changed) {
+      if (performance.now() > until) {
+        frame = requestAnimationFrame(draw);
+        break;
+      }
+      changed.delete(udid);
+      paint(udid);
+      if (places.has(udid) ? places.get(udid) !== place(udid) : !cells.has(udid)) soon();
+      places.set(udid, place(udid));
+    }
+    if (!frame) look();
+  }
   const heard = (/** @type {any} */ { detail: { all, udids } }) => {
     for (const udid of all ? [...udids, ...places.keys()] : udids) changed.add(udid);
-    frame ||= requestAnimationFrame(() => {
-      frame = 0;
-      for (const udid of changed) {
-        paint(udid);
-        if (places.has(udid) ? places.get(udid) !== place(udid) : !cells.has(udid)) soon();
-        places.set(udid, place(udid));
-      }
-      changed.clear();
-      look();
-    });
+    frame ||= requestAnimationFrame(draw);
   };
   const back = () => error.textContent && soon();
   live.addEventListener("devices", heard);

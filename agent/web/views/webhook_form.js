@@ -200,6 +200,19 @@ export function form(hook, done, verify) {
     return lead();
   }
 
+  /** What would be typed meanwhile is in no request. */
+  async function send() {
+    const body = changes();
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement);
+    all.disabled = true;
+    try {
+      return await ask(hook ? "PATCH" : "POST", `v1/webhooks${hook ? `/${hook.id}` : ""}`, body);
+    } finally {
+      all.disabled = false;
+      if (document.activeElement === document.body) focused?.focus();
+    }
+  }
+
   async function submit() {
     show(top, null);
     for (const { first, error } of Object.values(fields)) {
@@ -209,7 +222,7 @@ export function form(hook, done, verify) {
     if (!good()) return;
     await act(save, top, async () => {
       try {
-        const saved = await ask(hook ? "PATCH" : "POST", `v1/webhooks${hook ? `/${hook.id}` : ""}`, changes());
+        const saved = await send();
         if (signal.aborted) return; // somebody went elsewhere meanwhile
         ended.abort();
         done(saved);
@@ -229,6 +242,7 @@ export function form(hook, done, verify) {
   const save = el("button", { class: "main" }, "Save");
   const nodes = Object.values(fields).map((field) => field.node);
   const rest = el("details", {}, el("summary", {}, "More: signing, authentication, scope, payload, TLS"), nodes.slice(4));
+  const all = el("fieldset", { disabled: locked }, nodes.slice(0, 4), rest);
   const apart = (/** @type {object} */ row) => Object.values(row).slice(5, -1);
   rest.open = !!notes.secret || !!notes.headers || !same(apart(base), apart(shown(null)));
   const node = el(
@@ -241,7 +255,7 @@ export function form(hook, done, verify) {
     hook && locked && el("p", { class: "warn" }, `It stands in ${hook.file}:${hook.line}, which the page never changes. Edit it there, or on the agent's host: `, el("code", {}, `device-agent webhooks edit ${hook.id}`)),
     note,
     top,
-    el("fieldset", { disabled: locked }, nodes.slice(0, 4), rest),
+    all,
     el("div", { class: "acts" }, !locked && save, verify, el("a", { class: "button", href: "#/webhooks" }, locked ? "Close" : "Cancel")),
   );
 

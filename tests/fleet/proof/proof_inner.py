@@ -34,7 +34,8 @@ async def test_nothing_is_lost_and_nothing_is_made_up() -> None:
             verdict = await walk.run(schedule(SEED, ROUNDS))
     print(f"{verdict.messages} messages, {verdict.repeats} repeats, {verdict.lost} of lost hosts")
     shown = "\n".join(verdict.wrong[:SHOWN])
-    assert not verdict.wrong, f"PROOF_SEED={SEED}: {len(verdict.wrong)} wrong:\n{shown}"
+    story = "\n".join(walk.said)
+    assert not verdict.wrong, f"PROOF_SEED={SEED}: {len(verdict.wrong)} wrong:\n{shown}\n{story}"
     assert verdict.messages > CHANGES
     assert verdict.lost, "no host was lost: the proof has not tried it"
     assert walk.moves

@@ -160,6 +160,7 @@ class Walk:
                 await asyncio.sleep(self._at.uniform(0.1, 1.5))
                 self._field.racks[there].plug(phone)
                 self.moves += 1
+                self._say(f"{phone.serial} went from {here} to {there}")
                 await asyncio.sleep(SETTLED)
 
     # --- what befalls them ----------------------------------------------------------------------
