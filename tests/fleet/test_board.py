@@ -461,3 +461,39 @@ async def test_an_old_snapshot_ends_where_the_log_goes_on(world: World) -> None:
     word = world.hub.core.board.word("A", "q")
     assert word is not None
     assert word.device.event == 4
+
+
+async def test_hubs_mean_the_same_loss_whatever_each_slept_through() -> None:
+    one, two = World(), World()
+    two.hosts = one.hosts
+    host = one.hosts["A"]
+
+    async def heard() -> None:
+        beat = host.beat
+        for each in (one, two):
+            each.hub.core.beat(beat)
+            await each.done()
+            await each.serve("A")
+
+    async def silence(*hubs: World) -> None:
+        for each in hubs:
+            for _ in range(60):
+                each.clock.advance(2.0)
+                each.hear_itself()
+                await each.done()
+
+    for each in (one, two):
+        each.hear_itself()
+    await heard()
+    host.move("p", ONLINE)
+    for each in (one, two):
+        await each.flow()
+    await silence(one)
+    await heard()
+    await silence(one, two)
+    await heard()
+    assert list(one.told("p")) == [ONLINE, OFFLINE, ONLINE, OFFLINE, ONLINE]
+    assert list(two.told("p")) == [ONLINE, OFFLINE, ONLINE]
+    ids = [each.message_id for each in one.store.callbacks]
+    assert len(set(ids)) == 5
+    assert [each.message_id for each in two.store.callbacks] == [ids[0], *ids[3:]]

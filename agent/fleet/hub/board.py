@@ -25,8 +25,10 @@ the state that counts. What comes in, and what it decides:
 
 An unplugged is pending where the owner says so and another state counts: that is not stored, and
 after a restart its hold begins anew. All times are seen time (`seen_time`), but the ends of
-silences. A decision says what caused it, from which its callbacks' message ids are made: `used`
-counts how often an event has, so that no two have one id.
+silences. A decision says what caused it, from which its callbacks' message ids are made, alike at
+every hub: the event in a host's log; where that has made a state before (`used`), with the
+heartbeat behind which the host was lost, or by which it came back, or the event elsewhere by which
+the phone moved. No two have one id.
 """
 
 from __future__ import annotations
@@ -191,7 +193,10 @@ class Board:
                 decisions.append(self._enter(phone, before, _UNPLUGGED))
                 told.used = 0
             self._keep(told)
-            decisions += self._follow(phone, told)
+            if told.used and told.device.state is not phone.state:
+                decisions.append(self._refresh(phone, told))  # told again: see `_come_or_go`
+            else:
+                decisions += self._follow(phone, told)
         else:
             self._keep(told)
             if arrives(old, told.device):
@@ -365,7 +370,8 @@ class Board:
             if other:
                 told = self.word(other, phone.serial)
                 assert told is not None
-                decisions += self._move(phone, told, "moved")
+                left = phone.owner, word.device.event if word else 0, self._beat_of(phone.owner)
+                decisions += self._move(phone, told, "moved:{}:{}:{}".format(*left))
                 word = told
         if word is None:
             self._wait(phone, None)
@@ -409,9 +415,11 @@ class Board:
         if host.presence is Presence.GONE:
             if phone.state in {_UNPLUGGED, DeviceState.OFFLINE}:
                 return []
-            return [self._enter(phone, word, DeviceState.OFFLINE, "lost", reason=lost(host.name))]
+            why = f"lost:{host.last_beat or word.used}"
+            return [self._enter(phone, word, DeviceState.OFFLINE, why, reason=lost(host.name))]
         if host.caught_up and phone.state is not word.device.state:
-            return [self._enter(phone, word, word.device.state, "back")]
+            why = f"back:{host.first_beat or word.used}"
+            return [self._enter(phone, word, word.device.state, why)]
         return []
 
     def _wait(self, phone: Phone, since: float | None) -> None:
@@ -444,6 +452,11 @@ class Board:
         known = self.hosts.get(host)
         return known is not None and known.heard - since >= TWIN_AFTER and not known.lag
 
+    def _beat_of(self, host: str) -> str:
+        """The last one of a host that is gone; what another tells says enough."""
+        known = self.hosts.get(host)
+        return known.last_beat if known is not None and known.presence is Presence.GONE else ""
+
     def _sure(self, host: str) -> bool:
         known = self.hosts.get(host)
         return known is not None and known.presence is Presence.ALIVE
@@ -470,7 +483,7 @@ class Board:
             state,
             reason or told.device.reason,
             told.device.holder if itself else "",
-            self.cause(told, "" if itself and not told.used else why or "again"),
+            self.cause(told, "" if itself and not told.used else why or f"again:{told.used}"),
             counts and previous is not state,
             moved_from,
         )
@@ -493,10 +506,13 @@ class Board:
         )
 
     def cause(self, told: Told, why: str) -> Cause:
-        """Of a callback that is made of that word; no other has the same."""
+        """Of a callback that is made of that word.
+
+        `why` tells it from all others that are, and is the same at each hub that heard the same.
+        """
         host = self.hosts.get(told.host)
         epoch = host.epoch if host is not None and host.epoch is not None else 0
-        found = Cause(told.host, epoch, told.device.event, f"{why}:{told.used}" if why else "")
+        found = Cause(told.host, epoch, told.device.event, why)
         told.used += 1
         self.dirty[told.host, told.device.udid] = None
         return found
