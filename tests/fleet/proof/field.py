@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -188,6 +189,14 @@ class Field:
                     for number, udid, state, at_ms in rows
                 ]
         return found
+
+    def keep(self, place: Path) -> None:
+        """Copy what each has stored and said."""
+        for each in self.all():
+            (each.directory / "log").write_text("\n".join(each.log))
+        shutil.copytree(
+            self.place, place, dirs_exist_ok=True, ignore=shutil.ignore_patterns("s", "notify")
+        )
 
     def pause(self, process: AgentProcess) -> None:
         """SIGSTOP."""

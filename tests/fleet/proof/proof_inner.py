@@ -21,6 +21,8 @@ RATE = float(os.environ.get("PROOF_RATE", "20"))
 ROUNDS = int(os.environ.get("PROOF_ROUNDS", "1"))
 SERVER = os.environ.get("PROOF_SERVER", "bundled")
 """Which nats-server: that of PyPI, or Debian's ("packaged")."""
+KEEP = os.environ.get("PROOF_KEEP", "")
+"""Where a run that found something leaves its stores, its logs and what the receiver was sent."""
 SHOWN = 10
 """Of what is wrong, at most."""
 
@@ -32,9 +34,10 @@ async def test_nothing_is_lost_and_nothing_is_made_up() -> None:
         async with field.running():
             walk = Walk(field, SEED, CHANGES, RATE)
             verdict = await walk.run(schedule(SEED, ROUNDS))
+        if KEEP and verdict.wrong:
+            field.keep(Path(KEEP))
     print(f"{verdict.messages} messages, {verdict.repeats} repeats, {verdict.lost} of lost hosts")
-    shown = "\n".join(verdict.wrong[:SHOWN])
-    story = "\n".join(walk.said)
+    shown, story = "\n".join(verdict.wrong[:SHOWN]), "\n".join(walk.said)
     assert not verdict.wrong, f"PROOF_SEED={SEED}: {len(verdict.wrong)} wrong:\n{shown}\n{story}"
     assert verdict.messages > CHANGES
     assert verdict.lost, "no host was lost: the proof has not tried it"

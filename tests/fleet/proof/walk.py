@@ -97,7 +97,8 @@ class Walk:
             moving = group.create_task(self._carry())
             await self._befall(faults)
             await changing
-            moving.cancel()
+            async with self._moving:  # not while a phone is on its way
+                moving.cancel()
         self._say(f"{self.done} changes, {self.moves} moves; waiting for all of it to be told")
         await self._until_told()
         for each in self._field.all():
