@@ -18,6 +18,8 @@ the state that counts. What comes in, and what it decides:
     a host is lost                          nothing yet
     a host is gone (lost, and source_grace  its phones that are not unplugged, nor pending, go
       over)                                   offline; those that another host holds go there
+    a host that is gone tells something     as any owner; offline again with the hub's next
+                                              heartbeat, if it is still gone
     a host is back, and its log is taken    its phones go to what it tells
     a snapshot                              each phone as if it were told now; what it leaves out is
                                               told of no more, and of a new log: unplugged
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
 MOST_DEVICES: Final = 5_000
 """Devices of one host: no rack has that many."""
+MOST_HIDDEN: Final = 10_000
 SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
 LATELY: Final = 7.5
@@ -127,10 +130,14 @@ class Board:
     """Serials that each host tells of."""
     _twins: set[tuple[str, str]] = field(default_factory=set)
     """(serial, host) of phones that are called `serial@host`."""
+    _hidden: dict[tuple[str, str], Told] = field(default_factory=dict)
+    """What hosts have told that tell of it no more: they may again."""
     _conflicts: dict[tuple[str, str], float] = field(default_factory=dict)
     """(serial, host that is not its owner) → since when both have it on USB."""
     _waiting: set[str] = field(default_factory=set)
     """Phones whose unplugged is pending."""
+    _late: set[str] = field(default_factory=set)
+    """Phones of which a host's log told that is gone: its heartbeat may be just behind."""
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -204,6 +211,9 @@ class Board:
                     decisions += self._split(told)
                 else:
                     decisions += self._move(phone, told)
+        if self._gone(phone.owner) and phone.owner == host:
+            self._late.add(phone.key)
+            return decisions
         return decisions + self._settle(phone)
 
     def snapshot(self, snapshot: HostSnapshot, *, anew: bool) -> Iterator[list[Decision]]:
@@ -242,7 +252,8 @@ class Board:
 
     def ripe(self) -> Iterator[list[Decision]]:
         """What the time has brought by now."""
-        for key in sorted(self._waiting):
+        late, self._late = self._late, set()
+        for key in sorted(self._waiting | late):
             phone = self.phones.get(key)
             if phone is not None:
                 yield self._settle(phone)
@@ -259,12 +270,13 @@ class Board:
         silence, device = device.silence, clean(device)
         before = self.word(host, device.udid)
         told = Told(host, device, twin=(device.udid, host) in self._twins)
-        if before is None:
-            if len(self._of_host.get(host, ())) >= MOST_DEVICES:
-                self.refused += 1
-                return None
-        elif (before.device.event, before.device.state) == (device.event, device.state):
-            told.used = before.used
+        if before is None and len(self._of_host.get(host, ())) >= MOST_DEVICES:
+            self.refused += 1
+            return None
+        known = before or self._hidden.get((host, device.udid))
+        if known is not None:
+            same = (known.device.event, known.device.state) == (device.event, device.state)
+            told.used = known.used if same else 0
         if silence is not None:
             ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
@@ -280,6 +292,7 @@ class Board:
         if by_host.get(told.host) != told:
             self.dirty[told.host, serial] = None
         by_host[told.host] = told
+        self._hidden.pop((told.host, serial), None)
         self._of_host.setdefault(told.host, set()).add(serial)
 
     def _meet(self, told: Told) -> Phone:
@@ -303,6 +316,8 @@ class Board:
             )
         del self._told[serial][host]
         self._twins.discard((serial, host))
+        if len(self._hidden) < MOST_HIDDEN:
+            self._hidden[host, serial] = told
         self._of_host[host].discard(serial)
         self._conflicts.pop((serial, host), None)
         self.dirty[host, serial] = None
