@@ -225,6 +225,7 @@ class Session:
                 instance=self._instance,
                 last=self._state.newest,
                 version=__version__,
+                number=round(self._own.clock.monotonic() * 1000),
             )
             await self._link.publish(subjects.beat(self._host), pack(beat))
             self._standing.look()

@@ -100,6 +100,8 @@ class Heartbeat(Word):
     """Random, of the process."""
     last: _Number
     version: str = ""
+    number: _Number = 0
+    """Grows from one to the next of a process: two hubs mean the same one by it. 0: not told."""
 
 
 class LeaseTold(Word):

@@ -92,6 +92,9 @@ def target(**changed: Any) -> dict[str, Any]:
     return {"target": "10.0.0.1:4723", "state": "good", "reason": "", "sessions": 1, **changed}
 
 
+HUB_FLEET = replace(FLEET, role="hub")
+
+
 def in_fleet(*problems: str, fleet: FleetFacts = FLEET, **changed: Any) -> Facts:
     agent = status(fleet={**FLEET_ROW, **changed}, problems=list(problems))
     return facts(agent=agent, fleet=fleet)
@@ -175,6 +178,13 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("no nats-py", in_fleet(fleet=replace(FLEET, error="needs the package nats-py")), "broker",
      FAIL, "nats-py", "install it"),
     ("broker is odd", in_fleet(fleet=replace(FLEET, error="odd")), "broker", FAIL, "odd", "log"),
+    ("hub hears", in_fleet(fleet=HUB_FLEET), "hosts", OK, "every host", ""),
+    ("hub is blind", in_fleet("fleet: the hub is blind, and decides nothing: refused",
+     fleet=HUB_FLEET), "hub", FAIL, "blind, and decides nothing: refused", "see broker"),
+    ("host lost", in_fleet("fleet: host rack-3 is lost: x", "fleet: host rack-4 is lost: y",
+     fleet=HUB_FLEET), "hosts", WARN, "host rack-3 is lost: x; host rack-4 is", "agent hosts"),
+    ("blind hub", facts(agent=status(ready=False), config=replace(CONFIG, hub=True)), "agent", WARN,
+     "does not hear itself", "Fleet"),
     ("fleet name", in_fleet(), "name", OK, "rack-3", ""),
     ("name refused", in_fleet("fleet: taken", state="refused", error="taken"), "name", FAIL,
      "taken", "another name"),

@@ -461,3 +461,90 @@ async def test_an_old_snapshot_ends_where_the_log_goes_on(world: World) -> None:
     word = world.hub.core.board.word("A", "q")
     assert word is not None
     assert word.device.event == 4
+
+
+async def test_hubs_mean_the_same_loss_whatever_each_slept_through() -> None:
+    one, two = World(), World()
+    two.hosts = one.hosts
+    host = one.hosts["A"]
+
+    async def heard() -> None:
+        beat = host.beat
+        for each in (one, two):
+            each.hub.core.beat(beat)
+            await each.done()
+            await each.serve("A")
+
+    async def silence(*hubs: World) -> None:
+        for each in hubs:
+            for _ in range(60):
+                each.clock.advance(2.0)
+                each.hear_itself()
+                await each.done()
+
+    for each in (one, two):
+        each.hear_itself()
+    await heard()
+    host.move("p", ONLINE)
+    for each in (one, two):
+        await each.flow()
+    await silence(one)
+    await heard()
+    await silence(one, two)
+    await heard()
+    assert list(one.told("p")) == [ONLINE, OFFLINE, ONLINE, OFFLINE, ONLINE]
+    assert list(two.told("p")) == [ONLINE, OFFLINE, ONLINE]
+    ids = [each.message_id for each in one.store.callbacks]
+    assert len(set(ids)) == 5
+    assert [each.message_id for each in two.store.callbacks] == [ids[0], *ids[3:]]
+
+
+async def test_an_old_snapshot_that_waits_takes_nothing_back(world: World) -> None:
+    """It was of that moment when it came; by its turn the log has gone on."""
+    host = world.hosts["A"]
+    host.move("p", ONLINE)
+    old = host.snapshot
+    host.move("q", OFFLINE)
+    world.hub.core.glimpse(old)
+    for told in host.log:
+        world.hub.core.row(told)
+    await world.done()
+    assert [view.udid for view in world.hub.views.all()] == ["p", "q"]
+
+
+async def test_what_is_told_again_after_it_was_hidden_has_another_id(world: World) -> None:
+    host = world.hosts["A"]
+    host.move("p", ONLINE)
+    await world.flow()
+    hidden = host.devices.pop("p")
+    world.hub.core.glimpse(host.snapshot)
+    await world.done()
+    host.cut = True
+    await world.wait(GONE_AFTER + 8)
+    host.devices["p"] = hidden
+    world.hub.core.glimpse(host.snapshot)
+    await world.wait(8)
+    host.cut = False
+    await world.beat()
+    assert list(world.told("p")) == [ONLINE, OFFLINE, ONLINE]
+
+
+async def test_what_a_gone_host_told_before_it_is_heard_is_told_once(world: World) -> None:
+    host = world.hosts["A"]
+    host.move("p", ONLINE)
+    await world.flow()
+    host.cut = True
+    await world.wait(GONE_AFTER + 8)
+    for state in (UTILIZING, OFFLINE, ONLINE):
+        host.move("p", state)
+    await world.flow()  # of the stream; its heartbeat is behind
+    host.cut = False
+    await world.beat()
+    await world.wait(20)
+    assert world.story("p") == [ONLINE, OFFLINE, UTILIZING, OFFLINE, ONLINE]
+    host.cut = True
+    await world.wait(GONE_AFTER + 8)
+    host.move("p", UTILIZING)
+    await world.flow()
+    await world.wait(4)  # it is still gone
+    assert world.story("p")[5:] == [OFFLINE, UTILIZING, OFFLINE]

@@ -113,6 +113,7 @@ class Walk:
                 await self.world.wait(50.0 * (1 + b), blind=True)
                 assert len(self.world.store.moves) == before
                 self.world.hear_itself()
+                await self.world.done()
             case "cut":
                 host.cut = not host.cut
             case "restart":

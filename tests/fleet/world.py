@@ -96,6 +96,7 @@ class SimHost:
     log: list[TransitionTold] = field(default_factory=list)
     devices: dict[str, DeviceTold] = field(default_factory=dict)
     lives: int = 1
+    beats: int = 0
     cut: bool = False
     """It cannot be heard."""
 
@@ -146,8 +147,14 @@ class SimHost:
 
     @property
     def beat(self) -> Heartbeat:
+        """The next one."""
+        self.beats += 1
         return Heartbeat(
-            host=self.name, epoch=self.epoch, instance=str(self.lives), last=len(self.log)
+            host=self.name,
+            epoch=self.epoch,
+            instance=str(self.lives),
+            last=len(self.log),
+            number=self.beats,
         )
 
     @property

@@ -32,6 +32,8 @@ def judge_fleet(facts: Facts) -> Iterator[Finding]:
     if fleet.role == "agent":
         yield _name(facts, fleet)
         yield from _hub(facts)
+    elif facts.agent.runs:
+        yield _hosts(facts)
 
 
 def _name(facts: Facts, fleet: FleetFacts) -> Finding:
@@ -74,6 +76,20 @@ def _hub(facts: Facts) -> Iterator[Finding]:
         yield _FLEET.ok("hub", f"has acknowledged nothing since the start; {waits}")
     elif row["state"] == "connected":
         yield _FLEET.ok("hub", f"last acknowledged something at {row['acked']}; {waits}")
+
+
+def _hosts(facts: Facts) -> Finding:
+    """What the hub that runs here says of itself and its hosts."""
+    problem = facts.agent.problem_of("fleet")
+    if "is blind" in problem:
+        return _FLEET.fail("hub", problem, "see broker above; what happens meanwhile comes then")
+    if problem:
+        return _FLEET.warn(
+            "hosts",
+            problem,
+            "device-agent hosts shows them all; device-agent doctor there says why",
+        )
+    return _FLEET.ok("hosts", "the hub hears itself, and every host that it knows of")
 
 
 def _remedy(error: str) -> str:

@@ -62,6 +62,12 @@ def judge_agent(facts: Facts) -> Iterator[Finding]:
         yield _AGENT.warn("agent", "; ".join(others), "its log says more")
     elif status["ready"]:
         yield _AGENT.ok("agent", f"ready: {found}")
+    elif status["store"]["ok"] and facts.config.hub:
+        yield _AGENT.warn(
+            "agent",
+            f"not ready: {found}: the hub does not hear itself through the broker",
+            "see Fleet below",
+        )
     elif status["store"]["ok"]:
         yield _AGENT.warn(
             "agent",

@@ -18,6 +18,8 @@ the state that counts. What comes in, and what it decides:
     a host is lost                          nothing yet
     a host is gone (lost, and source_grace  its phones that are not unplugged, nor pending, go
       over)                                   offline; those that another host holds go there
+    a host that is gone tells something     as any owner; offline again with the hub's next
+                                              heartbeat, if it is still gone
     a host is back, and its log is taken    its phones go to what it tells
     a snapshot                              each phone as if it were told now; what it leaves out is
                                               told of no more, and of a new log: unplugged
@@ -25,8 +27,10 @@ the state that counts. What comes in, and what it decides:
 
 An unplugged is pending where the owner says so and another state counts: that is not stored, and
 after a restart its hold begins anew. All times are seen time (`seen_time`), but the ends of
-silences. A decision says what caused it, from which its callbacks' message ids are made: `used`
-counts how often an event has, so that no two have one id.
+silences. A decision says what caused it, from which its callbacks' message ids are made, alike at
+every hub: the event in a host's log; where that has made a state before (`used`), with the
+heartbeat behind which the host was lost, or by which it came back, or the event elsewhere by which
+the phone moved. No two have one id.
 """
 
 from __future__ import annotations
@@ -50,6 +54,7 @@ if TYPE_CHECKING:
 
 MOST_DEVICES: Final = 5_000
 """Devices of one host: no rack has that many."""
+MOST_HIDDEN: Final = 10_000
 SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
 LATELY: Final = 7.5
@@ -125,10 +130,14 @@ class Board:
     """Serials that each host tells of."""
     _twins: set[tuple[str, str]] = field(default_factory=set)
     """(serial, host) of phones that are called `serial@host`."""
+    _hidden: dict[tuple[str, str], Told] = field(default_factory=dict)
+    """What hosts have told that tell of it no more: they may again."""
     _conflicts: dict[tuple[str, str], float] = field(default_factory=dict)
     """(serial, host that is not its owner) → since when both have it on USB."""
     _waiting: set[str] = field(default_factory=set)
     """Phones whose unplugged is pending."""
+    _late: set[str] = field(default_factory=set)
+    """Phones of which a host's log told that is gone: its heartbeat may be just behind."""
 
     # --- what is known ----------------------------------------------------------------------
 
@@ -191,7 +200,10 @@ class Board:
                 decisions.append(self._enter(phone, before, _UNPLUGGED))
                 told.used = 0
             self._keep(told)
-            decisions += self._follow(phone, told)
+            if told.used and told.device.state is not phone.state:
+                decisions.append(self._refresh(phone, told))  # told again: see `_come_or_go`
+            else:
+                decisions += self._follow(phone, told)
         else:
             self._keep(told)
             if arrives(old, told.device):
@@ -199,6 +211,9 @@ class Board:
                     decisions += self._split(told)
                 else:
                     decisions += self._move(phone, told)
+        if self._gone(phone.owner) and phone.owner == host:
+            self._late.add(phone.key)
+            return decisions
         return decisions + self._settle(phone)
 
     def snapshot(self, snapshot: HostSnapshot, *, anew: bool) -> Iterator[list[Decision]]:
@@ -237,7 +252,8 @@ class Board:
 
     def ripe(self) -> Iterator[list[Decision]]:
         """What the time has brought by now."""
-        for key in sorted(self._waiting):
+        late, self._late = self._late, set()
+        for key in sorted(self._waiting | late):
             phone = self.phones.get(key)
             if phone is not None:
                 yield self._settle(phone)
@@ -254,12 +270,13 @@ class Board:
         silence, device = device.silence, clean(device)
         before = self.word(host, device.udid)
         told = Told(host, device, twin=(device.udid, host) in self._twins)
-        if before is None:
-            if len(self._of_host.get(host, ())) >= MOST_DEVICES:
-                self.refused += 1
-                return None
-        elif (before.device.event, before.device.state) == (device.event, device.state):
-            told.used = before.used
+        if before is None and len(self._of_host.get(host, ())) >= MOST_DEVICES:
+            self.refused += 1
+            return None
+        known = before or self._hidden.get((host, device.udid))
+        if known is not None:
+            same = (known.device.event, known.device.state) == (device.event, device.state)
+            told.used = known.used if same else 0
         if silence is not None:
             ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
@@ -275,6 +292,7 @@ class Board:
         if by_host.get(told.host) != told:
             self.dirty[told.host, serial] = None
         by_host[told.host] = told
+        self._hidden.pop((told.host, serial), None)
         self._of_host.setdefault(told.host, set()).add(serial)
 
     def _meet(self, told: Told) -> Phone:
@@ -298,6 +316,8 @@ class Board:
             )
         del self._told[serial][host]
         self._twins.discard((serial, host))
+        if len(self._hidden) < MOST_HIDDEN:
+            self._hidden[host, serial] = told
         self._of_host[host].discard(serial)
         self._conflicts.pop((serial, host), None)
         self.dirty[host, serial] = None
@@ -365,7 +385,8 @@ class Board:
             if other:
                 told = self.word(other, phone.serial)
                 assert told is not None
-                decisions += self._move(phone, told, "moved")
+                left = phone.owner, word.device.event if word else 0, self._beat_of(phone.owner)
+                decisions += self._move(phone, told, "moved:{}:{}:{}".format(*left))
                 word = told
         if word is None:
             self._wait(phone, None)
@@ -409,9 +430,11 @@ class Board:
         if host.presence is Presence.GONE:
             if phone.state in {_UNPLUGGED, DeviceState.OFFLINE}:
                 return []
-            return [self._enter(phone, word, DeviceState.OFFLINE, "lost", reason=lost(host.name))]
+            why = f"lost:{host.last_beat or word.used}"
+            return [self._enter(phone, word, DeviceState.OFFLINE, why, reason=lost(host.name))]
         if host.caught_up and phone.state is not word.device.state:
-            return [self._enter(phone, word, word.device.state, "back")]
+            why = f"back:{host.first_beat or word.used}"
+            return [self._enter(phone, word, word.device.state, why)]
         return []
 
     def _wait(self, phone: Phone, since: float | None) -> None:
@@ -444,6 +467,11 @@ class Board:
         known = self.hosts.get(host)
         return known is not None and known.heard - since >= TWIN_AFTER and not known.lag
 
+    def _beat_of(self, host: str) -> str:
+        """The last one of a host that is gone; what another tells says enough."""
+        known = self.hosts.get(host)
+        return known.last_beat if known is not None and known.presence is Presence.GONE else ""
+
     def _sure(self, host: str) -> bool:
         known = self.hosts.get(host)
         return known is not None and known.presence is Presence.ALIVE
@@ -470,7 +498,7 @@ class Board:
             state,
             reason or told.device.reason,
             told.device.holder if itself else "",
-            self.cause(told, "" if itself and not told.used else why or "again"),
+            self.cause(told, "" if itself and not told.used else why or f"again:{told.used}"),
             counts and previous is not state,
             moved_from,
         )
@@ -493,10 +521,13 @@ class Board:
         )
 
     def cause(self, told: Told, why: str) -> Cause:
-        """Of a callback that is made of that word; no other has the same."""
+        """Of a callback that is made of that word.
+
+        `why` tells it from all others that are, and is the same at each hub that heard the same.
+        """
         host = self.hosts.get(told.host)
         epoch = host.epoch if host is not None and host.epoch is not None else 0
-        found = Cause(told.host, epoch, told.device.event, f"{why}:{told.used}" if why else "")
+        found = Cause(told.host, epoch, told.device.event, why)
         told.used += 1
         self.dirty[told.host, told.device.udid] = None
         return found

@@ -276,7 +276,7 @@ class FleetCommits:
             record.holder,
             record.host,
         )
-        callbacks = self._callbacks(told, self._board.cause(word, "silence"))
+        callbacks = self._callbacks(told, self._board.cause(word, f"silence:{word.used}"))
         self._owing.discard(key)
         self._put(replace(record, debt=""), None, word, None, callbacks)
         say(

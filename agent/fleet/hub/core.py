@@ -223,18 +223,16 @@ class Core:
         Another one may come meanwhile, and other rows.
         """
         snapshot = self.latest.get(host.name)
-        if snapshot is None or (snapshot.epoch, snapshot.through) != (host.epoch, host.cursor):
-            return
+        if snapshot is not None and _is_of_now(snapshot, host):
+            self._work.append(self._refreshing(host, snapshot))
 
-        def steps() -> Iterator[list[Decision]]:
-            for decisions in self.board.refresh(snapshot):
-                yield decisions
-                if self.latest.get(host.name) is not snapshot:
-                    return
-                if (host.epoch, host.cursor) != (snapshot.epoch, snapshot.through):
-                    return
-
-        self._work.append(steps())
+    def _refreshing(self, host: Host, snapshot: HostSnapshot) -> Iterator[list[Decision]]:
+        steps = self.board.refresh(snapshot)
+        while self.latest.get(host.name) is snapshot and _is_of_now(snapshot, host):
+            decisions = next(steps, None)
+            if decisions is None:
+                return
+            yield decisions
 
     def _say_presence(self, host: Host, before: Presence) -> None:
         silent = round(self.seen.seconds - host.heard, 1)
@@ -253,3 +251,8 @@ class Core:
                 say(log.warning, "fleet.host_gone", host=host.name, silent_s=silent)
             case _:
                 say(log.info, "fleet.host_alive", host=host.name, version=host.version)
+
+
+def _is_of_now(snapshot: HostSnapshot, host: Host) -> bool:
+    """Whether it is of just the moment of the host's log that the hub is at."""
+    return (snapshot.epoch, snapshot.through) == (host.epoch, host.cursor)

@@ -28,8 +28,8 @@ from agent.text import shortened, whole
 if TYPE_CHECKING:
     from agent.fleet.words import Heartbeat
 
-VERSION: Final = 40
-"""Characters."""
+SHORT: Final = 40
+"""Characters of what a host calls its version or its process."""
 
 
 class Verdict(StrEnum):
@@ -80,6 +80,10 @@ class Host:
     """It is alive, and all that it had by its heartbeat is taken."""
     beats: int = 0
     """Since the hub's start."""
+    last_beat: str = ""
+    """Names the last one: every hub that heard it calls it so; "": none can be named."""
+    first_beat: str = ""
+    """Likewise the one by which it came to life."""
     _cursor_then: int = 0
     """At the heartbeat before."""
     _last_then: int = 0
@@ -117,9 +121,12 @@ class Host:
         self.presence, self.heard, self.version = (
             Presence.ALIVE,
             seen,
-            shortened(whole(beat.version), VERSION),
+            fit(beat.version),
         )
         self.beats += 1
+        self.last_beat = f"{fit(beat.instance)}.{beat.number}" if beat.number else ""
+        if first:
+            self.first_beat = self.last_beat
         restarted = beat.instance != self.instance
         self.instance = beat.instance
         if beat.epoch != self.epoch:
@@ -203,3 +210,8 @@ class Host:
         self.caught_up = alive and known and self.cursor >= self.ends
         if self.need is Need.LOG and self.cursor >= self.last and not self._unsure:
             self.need = Need.NOTHING
+
+
+def fit(text: str) -> str:
+    """A word of somebody else's, to be kept."""
+    return shortened(whole(text), SHORT)

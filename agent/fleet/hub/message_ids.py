@@ -22,8 +22,8 @@ class Cause:
     event: int
     """Id in it; 0: none is stored there any more."""
     why: str = ""
-    """Where it is not that event itself that is told: `lost:1`, `back:2`, `silence:3`; the number
-    tells those of one event apart."""
+    """Where it is not that event itself that is told: `lost:…`, `back:…`, `moved:…`, `silence:…`,
+    and what tells those of one event apart."""
 
 
 def message_id(cause: Cause, udid: str, webhook_id: int) -> str:
