@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,15 @@ RATES = (50, 500)
 SECONDS = 30.0
 RESTARTS = 3
 ANSWERS = 5
+ASKED = (
+    ("GET", "/v1/devices", 200),
+    ("GET", "/v1/devices/rack-7-R58M0007", 200),
+    ("GET", "/v1/devices/R58M9999", 404),
+    ("GET", "/metrics", 200),
+    ("GET", "/v1/hosts", 200),
+    ("GET", "/v1/status", 200),
+    ("POST", "/v1/reload", 200),
+)
 DRAINED = 300.0
 """Seconds for what waits to be delivered."""
 CONFIG = """\
@@ -161,17 +171,17 @@ class Scene:
         yield
         found.append(Spent(*(now - then for now, then in zip(self._cpu(), before, strict=True))))
 
-    async def get(self, path: str) -> bytes:
+    async def get(self, path: str, *, method: str = "GET", status: int = 200) -> bytes:
         """Of the hub, over its socket."""
         async with (
             aiohttp.ClientSession(
                 connector=aiohttp.UnixConnector(str(self.place / "h" / "s")),
                 timeout=aiohttp.ClientTimeout(LIMIT),
             ) as session,
-            session.get(f"http://localhost{path}") as response,
+            session.request(method, f"http://localhost{path}") as response,
         ):
             body = await response.read()
-            assert response.status == 200, body
+            assert response.status == status, body
             return body
 
     async def until_taken(self, hosts: int, phones: int) -> None:
@@ -340,14 +350,15 @@ async def _changes(scene: Scene, rate: float, seconds: float, note: Callable[...
 
 
 async def _answers(scene: Scene, note: Callable[..., None]) -> None:
-    for path in ("/v1/devices", "/metrics", "/v1/hosts", "/v1/status"):
+    for method, path, status in ASKED:
+        ask = partial(scene.get, path, method=method, status=status)
         spent: list[Spent] = []
         async with scene.spending(spent):
             for _ in range(ANSWERS):
-                body = await scene.get(path)
-        pauses, _ = await scene.watched(scene.get(path))
+                body = await ask()
+        pauses, _ = await scene.watched(ask())
         note(
-            f"GET {path}",
+            f"{method} {path}",
             f"{spent[0].seconds / ANSWERS * 1000:.0f} ms "
             f"({spent[0].hub / ANSWERS * 1000:.0f} ms of CPU)",
             f"{len(body) / 1000:.0f} KB, {_pause(pauses)}",

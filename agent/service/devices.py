@@ -96,10 +96,9 @@ class Devices:
 
     async def rows(self) -> list[DeviceRow]:
         """Rows of `/v1/devices`, by UDID: thousands are made in several turns of the loop."""
-        views, rows, slices = self._pipeline.views, list[DeviceRow](), Slices()
-        for udid in views.udids():
-            view = views.one(udid)
-            if view is not None:
+        rows, slices = list[DeviceRow](), Slices()
+        for udid in self._pipeline.roster.udids():
+            if (view := self._pipeline.views.one(udid)) is not None:
                 rows.append(device_row(view, self.host))
             await slices.let_go()
         return rows
