@@ -24,6 +24,7 @@ NAMES = (
     "memory",
     "idle",
     "page",
+    "fleet",
 )
 
 

@@ -63,11 +63,18 @@ class Agent:
         directory: its state, socket and configuration; short (unix sockets: 107 bytes).
         config: TOML without [agent] state_dir and [api] socket, which are set here.
         command: what runs the agent's command line.
+        listen: HOST:PORT of the API over TCP; "": none.
         environ: variables besides our own.
     """
 
     def __init__(
-        self, directory: Path, config: str, command: Sequence[str], **environ: str
+        self,
+        directory: Path,
+        config: str,
+        command: Sequence[str],
+        *,
+        listen: str = "",
+        **environ: str,
     ) -> None:
         self._directory = directory
         self._command = command
@@ -76,7 +83,7 @@ class Agent:
         directory.mkdir(exist_ok=True)
         (directory / "agent.toml").write_text(
             f'[agent]\nstate_dir = "{directory}/state"\n'
-            f'[api]\nsocket = "{self._socket}"\nlisten = ""\n{config}'
+            f'[api]\nsocket = "{self._socket}"\nlisten = "{listen}"\n{config}'
         )
         self.start_seconds = 0.0
         """From exec to READY=1."""

@@ -83,7 +83,7 @@ async def test_one_phone_by_the_serial_of_two_is_refused(tmp_path: Path) -> None
         twins(h)
         devices = Devices(h.pipeline, "rack-1")
         assert devices.udid(SERIAL) == SERIAL, "a UDID as a row has it is that row's"
-        assert "shared by another phone" in devices.rows()[0]["reason"]
+        assert "shared by another phone" in (await devices.rows())[0]["reason"]
         with pytest.raises(UnknownDeviceError, match="may be") as refused:
             devices.udid(SERIAL.lower())
         assert f"{SERIAL} (" in str(refused.value)

@@ -36,7 +36,8 @@ class DeviceFilters(TypedDict, total=False):
 @routes.add(Route("GET", "/v1/devices", query=DeviceFilters, everything=True))
 async def list_devices(request: web.Request) -> DeviceList:
     """All devices, by UDID."""
-    rows, hosts = request.app[SERVICES].devices.rows(), request.query.getall("host", ())
+    rows = await request.app[SERVICES].devices.rows()
+    hosts = request.query.getall("host", ())
     return {"devices": [row for row in rows if row["host"] in hosts] if hosts else rows}
 
 

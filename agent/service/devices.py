@@ -8,6 +8,7 @@ from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
 from agent.model import DeviceState, Platform, Visibility
 from agent.service.rows import MessageId, Place, Time, iso
+from agent.service.slices import Slices
 from agent.text import near
 from agent.udid import alike
 
@@ -93,9 +94,14 @@ class Devices:
         self._pipeline = pipeline
         self.host = host
 
-    def rows(self) -> list[DeviceRow]:
-        """Rows of `/v1/devices`, by UDID."""
-        return [device_row(view, self.host) for view in self._pipeline.views.all()]
+    async def rows(self) -> list[DeviceRow]:
+        """Rows of `/v1/devices`, by UDID: thousands are made in several turns of the loop."""
+        rows, slices = list[DeviceRow](), Slices()
+        for udid in self._pipeline.roster.udids():
+            if (view := self._pipeline.views.one(udid)) is not None:
+                rows.append(device_row(view, self.host))
+            await slices.let_go()
+        return rows
 
     def row(self, udid: str) -> DeviceRow | None:
         """One device's, by its exact UDID; None: there is none that is shown."""

@@ -27,6 +27,16 @@ class Rows:
         raise RuntimeError(f"a bug, with a secret in it: {udid}")
 
 
+class Devices:
+    """Of which there are none, or some that a test sets."""
+
+    def __init__(self) -> None:
+        self.content: list[dict[str, Any]] = []
+
+    async def rows(self) -> list[dict[str, Any]]:
+        return self.content
+
+
 class Deliveries:
     async def page(self, query: dict[str, str]) -> dict[str, Any]:
         raise ValueError(f"unknown filter {min(query)!r}")
@@ -49,7 +59,8 @@ class Nobody:
         self.clock = clock or LoopClock()
         self.sessions = Sessions(self.clock, self.session_ended)
         self.attempts = Attempts()
-        self.devices = self.webhooks = self.leases = Rows()
+        self.devices = Devices()
+        self.webhooks = self.leases = Rows()
         self.deliveries = Deliveries()
         self.health = self
 

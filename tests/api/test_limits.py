@@ -256,3 +256,14 @@ async def test_over_tcp_the_address_is_in_the_log_of_what_was_refused_too() -> N
             name = client.writer.get_extra_info("sockname")
     (line,) = [line for line in lines if line["event"] == "api.change"]
     assert (line["status"], line["address"]) == (403, "{}:{}".format(*name))
+
+
+async def test_a_long_list_is_written_in_pieces_and_whole() -> None:
+    for count in (0, 1, 49, 50, 51, 777):
+        rows = [{"name": f"né {number}", "tags": ["a", "b"]} for number in range(count)]
+        async with served() as (agent, connect):
+            agent.devices.content = [{"host": "rack-1", **row} for row in rows]
+            client = await connect()
+            client.send(b"GET /v1/devices HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            status, body = await client.answer()
+            assert (status, body) == (200, {"devices": agent.devices.content})

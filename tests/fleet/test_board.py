@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from agent.config import parse
+from agent.fleet.hub.board import SOME
 from tests.fleet.world import (
     CONFIG,
     GONE_AFTER,
@@ -548,3 +550,44 @@ async def test_what_a_gone_host_told_before_it_is_heard_is_told_once(world: Worl
     await world.flow()
     await world.wait(4)  # it is still gone
     assert world.story("p")[5:] == [OFFLINE, UTILIZING, OFFLINE]
+
+
+async def test_of_a_long_snapshot_all_that_is_new_is_taken(world: World) -> None:
+    """What is not new is passed over, in steps."""
+    host, phones = world.hosts["A"], [f"p{number:03}" for number in range(3 * SOME)]
+    for udid in phones:
+        host.move(udid, ONLINE)
+    await world.flow()
+    story, other = world.story(phones[0]), [phones[0], phones[SOME - 1], phones[-1]]
+    world.changed.clear()
+    for udid in other:
+        host.devices[udid] = host.devices[udid].model_copy(update={"name": f"{udid}'s"})
+    host.silence(phones[SOME], 60.0)
+    world.hub.core.glimpse(host.snapshot)
+    await world.done()
+    assert world.changed == {*other, phones[SOME]}
+    assert [view.name for udid in other if (view := world.hub.views.one(udid))] == [
+        f"{udid}'s" for udid in other
+    ]
+    host.silence(phones[SOME], None)
+    world.hub.core.glimpse(host.snapshot)
+    await world.done()
+    view = world.hub.views.one(phones[SOME])
+    assert view is not None
+    assert view.silence is None
+    assert world.story(phones[0]) == story
+
+
+async def test_a_reload_tells_of_phones_where_it_says_something_of_them(world: World) -> None:
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    world.changed.clear()
+    world.hub.reconfigure(parse(world.text.replace('"10s"', '"11s"'), "test.toml"))
+    assert world.changed == set()
+    world.hub.reconfigure(
+        parse(world.text + '[[devices]]\nudid = "p"\nname = "Bench"\n', "test.toml")
+    )
+    assert world.changed == {"p"}
+    view = world.hub.views.one("p")
+    assert view is not None
+    assert view.name == "Bench"

@@ -2,7 +2,8 @@
 
 What `tests/lab/build` made is only read; each machine has a disk of its own, a copy. The files in
 `tests/lab/guest` are laid over it at every boot. It reaches nothing, and has no network until a
-scenario asks for its one card (`connect_network`), whose only peer is a port of this host.
+scenario asks for its one card (`connect_network`): then a port of this host leads to the agent's
+page, and the address of a fleet's broker to another one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ GUEST_ADDRESS = "10.0.2.15"
 """Of the machine, where it has a network: QEMU's user network forwards to it."""
 PAGE_PORT = 9178
 """Of the agent there."""
+BROKER = "10.0.2.100:4222"
+"""Of a fleet's broker, as the machine reaches it: `broker_port` of this host."""
 
 
 class Done:
@@ -63,11 +66,13 @@ class Vm:
     """One machine. `directory` holds its disk, its console's text and what it received.
 
     Use as a context manager: booted inside it, its power cut at the end. QEMU dies with the thread
-    that called `boot`, however that ends.
+    that called `boot`, however that ends. Machines with one `broker_port` may be of one fleet; 0: a
+    free one.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, broker_port: int = 0) -> None:
         self.directory = directory
+        self.broker_port = broker_port or free_port()
         self.console = directory / "console.log"
         self.received = directory / "received.jsonl"
         self.page_port = 0
@@ -102,13 +107,15 @@ class Vm:
         self.boots += 1
         self.page_port = free_port()
         forward = f"hostfwd=tcp:127.0.0.1:{self.page_port}-{GUEST_ADDRESS}:{PAGE_PORT}"
+        # A process for each connection: one that is forwarded by QEMU itself is made at its start.
+        broker = f"guestfwd=tcp:{BROKER}-cmd:busybox nc 127.0.0.1 {self.broker_port}"
         self._qemu = subprocess.Popen(
             [
                 *("setpriv", "--pdeathsig", "KILL"),
                 *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
                 *("-machine", "q35", "-accel", "tcg,thread=multi", "-cpu", "Nehalem"),
                 *("-smp", "2", "-m", "1536", "-no-reboot"),
-                *("-nic", f"user,model=virtio-net-pci,restrict=on,{forward}"),
+                *("-nic", f"user,model=virtio-net-pci,restrict=on,{forward},{broker}"),
                 *("-kernel", str(BUILT / "kernel"), "-initrd", str(self.directory / "initramfs")),
                 *("-append", " ".join(KERNEL_ARGUMENTS)),
                 "-drive",

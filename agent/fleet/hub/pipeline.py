@@ -131,9 +131,9 @@ class FleetPipeline:
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""
         self.core.board.policy = _policy(config)
-        self.roster.reconfigure(config)
-        for udid in self.roster.udids():
-            self._changed(udid)
+        if self.roster.reconfigure(config):
+            for udid in self.roster.udids():
+                self._changed(udid)
 
     def silences_changed(self) -> None:
         """None of the hub's own: silences are the agents'."""

@@ -34,9 +34,10 @@ class FleetRoster:
         self._names: Names | None = None
         self._named_of = -1
 
-    def reconfigure(self, config: Config) -> None:
-        """Take a new configuration."""
-        self._config = config
+    def reconfigure(self, config: Config) -> bool:
+        """Take a new configuration; whether it may say something else of any phone."""
+        before, self._config = self._config, config
+        return (before.devices, before.discovery) != (config.devices, config.discovery)
 
     def udids(self) -> list[str]:
         """Of every device that is known, whether it is shown or not; sorted."""

@@ -54,6 +54,10 @@ class Told:
         """What the hub calls the device."""
         return f"{self.device.udid}@{self.host}" if self.twin else self.device.udid
 
+    def says(self, device: DeviceTold) -> bool:
+        """Whether that is nothing new."""
+        return self.silence is None and self.device == device  # which has none, either
+
 
 @dataclass(frozen=True, slots=True)
 class Mark:
