@@ -121,7 +121,7 @@ function sentence({ state, since, reason, told, visibility, flapping, lease }) {
 /** @param {Api.DeviceDetail} device */
 function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host }) {
   /** @type {(string | HTMLElement | null | false)[][]} */
-  const facts = fleet.hub ? [["Told by", `the agent of ${host}`, silent(host)], ["Its sources", "on that host's own page"]] : [
+  const facts = fleet.hub ? [["Sources", "on the own page of its host, whose agent tells of it", silent(host)]] : [
     ["USB", said.presence, said.presence_reason, said.presence_since && age(said.presence_since)],
     [said.bridge_source ?? "bridge", said.bridge, said.bridge_reason, said.bridge_since && age(said.bridge_since)],
     ["Usage", said.usage, said.usage_reason || said.holder, said.usage_since && age(said.usage_since)],

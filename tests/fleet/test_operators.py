@@ -184,7 +184,7 @@ async def test_silences_of_all_hosts(place: Path, tmp_path: Path) -> None:
 
 
 async def test_a_host_that_was_taken_down_is_forgotten(place: Path, tmp_path: Path) -> None:
-    async with fleet(place, tmp_path, host_grace=6) as them:
+    async with fleet(place, tmp_path, host_grace=8) as them:
         assert "rack-2 is alive" in await them.refused("hosts", "forget", "rack-2")
         status, answer = await them.hub.api("DELETE", "/v1/hosts/rack-2")
         assert (status, answer["error"]["code"]) == (409, "host_alive")

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from playwright.async_api import Page
 
 TWIN = "TWIN1"
+"""The serial of two phones, at rack-1 and rack-2."""
+TWINS = {
+    "rack-1": Phone(TWIN, "Twin One", "1-3", Platform.ANDROID),
+    "rack-2": Phone(TWIN, "Twin Two", "1-3", Platform.ANDROID),
+}
 PHONES = {
     "rack-1": (
         Phone("A1", "Galaxy Note 8", "1-1", Platform.ANDROID),
@@ -64,8 +69,11 @@ class FleetLab:
 
 
 @contextlib.asynccontextmanager
-async def opened_fleet(place: Path, *, host_grace: float = 6.0) -> AsyncIterator[FleetLab]:
-    """All of it at work, with every phone online."""
+async def opened_fleet(place: Path, *, host_grace: float = 8.0) -> AsyncIterator[FleetLab]:
+    """All of it at work, with every phone online.
+
+    A heartbeat comes every 5 s, and is heard up to 2 s late: with less grace hosts flicker.
+    """
     lab = FleetLab(place)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(lab.broker.close)
@@ -93,6 +101,8 @@ async def opened_fleet(place: Path, *, host_grace: float = 6.0) -> AsyncIterator
             lab.racks[name] = await stack.enter_async_context(made)
             for phone in phones:
                 made.plug(phone, Bridge.READY)
+            if name in TWINS:
+                made.plug(TWINS[name], Bridge.READY)
             await made.start()
             if listen:
                 lab.rack_base = f"http://{listen}/"

@@ -48,7 +48,7 @@ export function open(root) {
     try {
       const told = await ask("GET", "v1/status", undefined, signal);
       // What is as it was stays, with the focus and what is selected in it.
-      const made = [standing(told), told.fleet && inFleet(told.fleet), told.sources.length + told.usage.length > 0 && sources(told), store(told), lastReload(told.reload)].filter((card) => card instanceof Element);
+      const made = [standing(told), told.fleet && inFleet(told.fleet), !(fleet.hub && told.sources.every((/** @type {Api.Source} */ each) => each.state === "off")) && sources(told), store(told), lastReload(told.reload)].filter((card) => card instanceof Element);
       order(status, made.map((card, i) => (status.children[i]?.isEqualNode(card) ? status.children[i] : card)));
       show(error, null);
       const signedIn = session.mayChange ? (await ask("GET", "v1/sessions", undefined, signal)).sessions : [];
@@ -143,7 +143,7 @@ function inFleet({ host, state, since, unacked, acked, error }) {
       ["State", el("span", { class: good ? "is-online" : "is-offline" }, shape(good ? "●" : "▲"), ` ${state}`)],
       ["For", age(since)],
       ["Waiting", unacked ? `${count(unacked, "transition")} that no hub has stored yet` : "nothing: the hub has all of it"],
-      ["Hub heard", at(acked, "not since the start")],
+      ["Acknowledged", at(acked, "not since the start")],
       error && [good ? "Last error" : "Error", el("span", { class: good ? "dim" : "error" }, error)],
     ]),
   );
@@ -167,24 +167,27 @@ function theFleet(hub, hosts) {
     { class: "card" },
     el("h2", {}, "Hosts"),
     el("p", {}, el("strong", { class: hub.blind ? "is-offline" : hub.active ? "is-online" : "dim" }, shape(hub.blind ? "▲" : hub.active ? "●" : "○"), ` ${word}`), `: ${about}`, more.length > 0 && el("span", { class: "dim" }, ` Since its start: ${more.join(", ")}.`)),
-    hosts.length ? el("table", { class: "hosts" }, el("thead", {}, el("tr", {}, names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, hosts.map(hostRow))) : el("p", { class: "empty" }, "No host was heard of yet. Its agent needs [fleet] servers, and the broker's password."),
+    hosts.length ? el("table", { class: "fleet" }, el("thead", {}, el("tr", {}, names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, hosts.map((host) => hostRow(host, hub.blind)))) : el("p", { class: "empty" }, "No host was heard of yet. Its agent needs [fleet] servers, and the broker's password."),
   );
 }
 
-/** @param {Api.Host} told */
-function hostRow({ host, state, devices, lag, heartbeat_age: heard, version, problem, caught_up: whole }) {
-  const [sign, like] = PRESENCE[state];
+/**
+ * @param {Api.Host} told
+ * @param {boolean} blind The hub knows of none whether it is there.
+ */
+function hostRow({ host, state, devices, lag, heartbeat_age: heard, version, problem, caught_up: whole }, blind) {
+  const [sign, like] = blind ? ["◌", "unplugged"] : PRESENCE[state];
   const forget = el("button", { class: "danger", "data-key": `forget ${host}`, "aria-label": `Forget ${host}`, onclick: () => forgetting(host, state, devices) }, "Forget …");
   /** @type {[string, import("../dom.js").Child][]} */
   const cells = [
     ["", el("strong", {}, host)],
-    ["", el("span", { class: `state is-${like}` }, shape(sign), ` ${state}`)],
+    ["", el("span", { class: `state is-${like}` }, shape(sign), ` ${blind ? "was " : ""}${state}`)],
     ["devices", el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": host, "aria-label": `${count(devices, "device")} of ${host}` }, String(devices))],
     ["behind", lag ? el("span", { class: "warn" }, String(lag)) : whole || state !== "alive" ? "0" : "catching up"],
-    ["heard", heard === null ? "not yet" : `${span(heard * 1000)} ago`],
+    ["heard", blind ? "–" : heard === null ? "not yet" : `${span(heard * 1000)} ago`],
     ["version", version || "–"],
     ["", problem],
-    ["", state === "alive" ? "" : forget],
+    ["", state === "alive" || blind ? "" : forget],
   ];
   return el("tr", {}, cells.map(([label, content]) => el("td", label ? { "data-label": label } : {}, content)));
 }
@@ -196,7 +199,7 @@ function hostRow({ host, state, devices, lag, heartbeat_age: heard, version, pro
  */
 function forgetting(host, state, devices) {
   const parts = [
-    el("p", {}, `For a host that was taken down for good. ${devices ? `Its ${count(devices, "phone")} ${devices === 1 ? "is" : "are"} shown no more, but for those that another host has.` : "It has no phones."} Nobody is called back.`),
+    el("p", {}, `For a host that was taken down for good. ${devices ? `Its ${count(devices, "phone")} ${devices === 1 ? "is" : "are"} shown no more, but what another host has.` : "It has no phones."} Nobody is called back.`),
     el("p", {}, "A phone that turns up at another host goes on from its last state. Should the agent come back, it is a new host."),
     el("p", { class: "dim" }, `With two hubs it is to be done at each.${state === "unheard" ? " It was not heard since this hub's start, and may still come." : ""}`),
   ];

@@ -38,7 +38,8 @@ export function open(root, route) {
   const error = errorLine();
   const top = el("div", { role: "status" });
   const tree = el("ul", {}, el("li", { class: "empty" }, "Asking the agent …"));
-  put(root, el("div", { class: "head" }, el("h1", {}, title), el("label", { for: "find", class: "end" }, "Find a phone"), field, hits), error, top, tree);
+  const find = [el("label", { for: "find", class: "end" }, "Find a phone"), field, hits];
+  put(root, el("div", { class: "head" }, el("h1", {}, title), find), error, top, tree);
 
   /** @type {Api.Ports | null} */
   let told = null;
@@ -182,10 +183,11 @@ export function open(root, route) {
     if (!fleet.hub) return;
     fill(top);
     show(error, null);
+    for (const node of find) node.hidden = true;
     for (const { node } of nodes.values()) node.remove();
     part(tree, fleet.hosts.map(({ host, devices }) => [host, devices]), () => [
-      el("li", { class: "empty" }, "This is a hub: ports are on each host's own page (device-agent ui, on that host). Here is which phones each has:"),
-      ...fleet.hosts.map(({ host, devices }) => el("li", {}, el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": host }, host), dim(` ${count(devices, "phone")}`))),
+      el("li", {}, "This is a hub. Ports are on each host's own page: run device-agent ui there. Which phones hang where:"),
+      ...fleet.hosts.map(({ host, devices }) => el("li", {}, el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": host }, el("bdi", {}, host)), dim(` ${count(devices, "phone")}`))),
     ]);
   }
 
