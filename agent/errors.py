@@ -217,6 +217,24 @@ class HostUnreachableError(AgentError):
     code = "host_unreachable"
 
 
+class UnknownHostError(AgentError):
+    """The hub follows no host of that name; the message names those that it follows."""
+
+    code = "unknown_host"
+
+
+class HostAliveError(AgentError):
+    """A host cannot be forgotten: it is there, or may be; the message says how that is known."""
+
+    code = "host_alive"
+
+
+class BlindError(AgentError):
+    """The hub does not hear itself: it knows of no host whether it is there."""
+
+    code = "hub_blind"
+
+
 class StandbyError(AgentError):
     """Another hub of the fleet sends at this moment."""
 

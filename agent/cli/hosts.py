@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option
+from agent.cli.common import ask, config_option, default_config, group_config_option, quoted
 from agent.cli.out import echo_err, printable
 from agent.cli.table import columns
 from agent.text import elapsed
@@ -23,15 +23,41 @@ _HEADINGS = ("HOST", "STATE", "HEARD", "DEVICES", "LAG", "VERSION", "PROBLEM")
 _COLOURS = {"alive": "green", "unheard": "yellow", "lost": "red", "gone": "red"}
 
 
-@click.command()
-@config_option
+@click.group(invoke_without_command=True)
+@group_config_option
 @click.option("--json", "as_json", is_flag=True, help="Print what the API answers.")
-def command(config_path: Path, *, as_json: bool) -> None:
+@click.pass_context
+def command(context: click.Context, *, as_json: bool) -> None:
     """Show the hosts that the hub follows, and how it stands with each.
 
     LAG is how many transitions a host has that the hub has not yet. The exit status is 1 where the
     hub is blind, or this agent is no hub.
     """
+    if context.invoked_subcommand is None:
+        _show(default_config(), as_json=as_json)
+
+
+@command.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="Print the host as it was.")
+@click.argument("name", metavar="HOST")
+def forget(config_path: Path, name: str, *, as_json: bool) -> None:
+    """Forget a host that was taken down for good.
+
+    It must be silent for [fleet] host_grace: stop its agent first. Its phones are shown no more,
+    but for those that another host has; they call nobody back. An agent that comes back under that
+    name is a new host. With two hubs tell each of them.
+    """
+    row: HostRow = ask(config_path, "DELETE", f"/v1/hosts/{quoted(name)}")
+    if as_json:
+        click.echo(json.dumps(row, indent=2))
+        return
+    count = row["devices"]
+    its = f"; its {count} phone{' is' if count == 1 else 's are'} shown no more" if count else ""
+    click.echo(printable(f"{row['host']} is forgotten{its}"))
+
+
+def _show(config_path: Path, *, as_json: bool) -> None:
     answer: HostList = ask(config_path, "GET", "/v1/hosts")
     hub = answer["hub"]
     if as_json:

@@ -85,6 +85,10 @@ class BrokerLink:
         """Set it where it has that revision."""
         return await self._jetstream.swap(bucket, key, value, revision)
 
+    async def remove(self, bucket: str, key: str) -> bool:
+        """Let it have no value."""
+        return await self._jetstream.remove(bucket, key)
+
     async def watch(self, bucket: str, handler: Handler) -> None:
         """Hear its keys' values."""
         start = kv(bucket, "")

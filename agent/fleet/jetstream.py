@@ -166,6 +166,20 @@ class JetStream:
                 return await self.swap(bucket, key, value, marker)
         return None
 
+    async def remove(self, bucket: str, key: str) -> bool:
+        """See `Link.remove`: what is there then says that it has no value."""
+        entry, revision = await self.get(bucket, key)
+        if entry is None:
+            return True
+        headers = {"Nats-Expected-Last-Subject-Sequence": str(revision), "KV-Operation": "DEL"}
+        try:
+            await self.put_in(f"key {key} of bucket {bucket}", kv(bucket, key), b"", headers)
+        except RefusedError as error:
+            if error.number != _OTHER_REVISION:
+                raise
+            return False
+        return True
+
 
 def stream_config(stream: Stream) -> dict[str, Any]:
     """As JetStream wants it."""

@@ -126,6 +126,9 @@ class Link(Protocol):
     async def swap(self, bucket: str, key: str, value: bytes, revision: int) -> int | None:
         """Set it where it still has that revision (0: it has none); None: it has another."""
 
+    async def remove(self, bucket: str, key: str) -> bool:
+        """Let a key have no value; False: it got another one meanwhile, and keeps that."""
+
     async def watch(self, bucket: str, handler: Handler) -> None:
         """Hear each key's value now, and each new one; the subject is the key alone."""
 

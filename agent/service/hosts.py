@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol, TypedDict
 
+from agent.errors import UnknownHostError
 from agent.service.rows import Also
 
 if TYPE_CHECKING:
@@ -78,6 +79,9 @@ class Followed(Protocol):
     def devices(self) -> Mapping[tuple[str, DeviceState], int]:
         """How many devices each host has in which state."""
 
+    async def forget(self, host: str) -> HostStatus:
+        """Know a host no more; how it stood."""
+
 
 class Hosts:
     """Reads the hub; None: this is none."""
@@ -97,6 +101,17 @@ class Hosts:
     def devices(self) -> Mapping[tuple[str, DeviceState], int]:
         """How many devices each host has in which state."""
         return {} if self._hub is None else self._hub.devices()
+
+    async def forget(self, host: str) -> HostRow:
+        """A host was taken down for good: know it no more; as it was.
+
+        Raises:
+            UnknownHostError: there is no such host, or this is no hub.
+            AgentError: why not.
+        """
+        if self._hub is None:
+            raise UnknownHostError("this agent is no hub, and follows no hosts")
+        return _host(await self._hub.forget(host))
 
     def rows(self) -> HostList:
         """Of all of it."""

@@ -3,6 +3,7 @@
 import { act, errorLine } from "./act.js";
 import { ask, now, query } from "./api.js";
 import { el, fill, part, say } from "./dom.js";
+import { fleet } from "./fleet.js";
 import { age, at, CALLBACKS, stateOf, STATES } from "./format.js";
 import * as leases from "./lease.js";
 import { live } from "./live.js";
@@ -83,7 +84,7 @@ export function open(root, udid, go) {
     part(who, known, () => sentence(known));
     say(lease, known.lease ? "Release lease…" : "Take a lease…");
     part(kept, covering, () => covering.map(silences.row));
-    part(why, known, () => grounds(known));
+    part(why, [known, fleet.hub !== null, silent(known.host)], () => grounds(known));
     part(list, some, () => some.map(moveOf));
     more.hidden = shown >= moves.length && !next;
   }
@@ -96,6 +97,7 @@ export function open(root, udid, go) {
   live.addEventListener("devices", (/** @type {any} */ { detail }) => told(detail.all || detail.udids.has(udid)), { signal });
   live.addEventListener("transitions", (/** @type {any} */ { detail }) => told(detail.some((/** @type {Api.DeviceTransition} */ move) => move.udid === udid)), { signal });
   live.addEventListener("silences", draw, { signal });
+  fleet.addEventListener("change", draw, { signal });
   // Some of it changes and is not told: it is asked for every 10 s.
   const timer = setInterval(() => document.hidden || told(Date.now() - asked > 10_000), 1000);
   void load();
@@ -112,28 +114,36 @@ function sentence({ state, since, reason, told, visibility, flapping, lease }) {
     flapping && el("p", { class: "warn" }, "Flapping: it changes too often to be believed."),
     told !== state && el("p", { class: "warn" }, `Kept back by a silence: webhooks go by ${told ? STATES[told].word : "nothing yet"}.`),
     visibility === "public" && el("p", {}, "Public: it is followed, and calls nobody back."),
-    lease && el("p", {}, "Leased to ", el("strong", {}, lease.holder), lease.purpose && ` for ${lease.purpose}`, " since ", at(lease.since), ", until ", at(lease.expires), " unless renewed. ", lease.taken_from),
+    lease && el("p", {}, "Leased to ", el("strong", {}, lease.holder), lease.purpose && ` for ${lease.purpose}`, lease.host && fleet.hub && ` at ${lease.host}`, " since ", at(lease.since), ", until ", at(lease.expires), " unless renewed. ", lease.taken_from),
   ];
 }
 
 /** @param {Api.DeviceDetail} device */
 function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host }) {
   /** @type {(string | HTMLElement | null | false)[][]} */
-  const facts = [
+  const facts = fleet.hub ? [["Sources", "on the own page of its host, whose agent tells of it", silent(host)]] : [
     ["USB", said.presence, said.presence_reason, said.presence_since && age(said.presence_since)],
     [said.bridge_source ?? "bridge", said.bridge, said.bridge_reason, said.bridge_since && age(said.bridge_since)],
     ["Usage", said.usage, said.usage_reason || said.holder, said.usage_since && age(said.usage_since)],
     ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason !== said.bridge_reason && seen.reason]),
+  ];
+  facts.push(
     ["Model", model, platform],
     ["Port", port],
     ["Tags", tags.join(", ")],
     ["Also called", aliases.join(", ")],
-    ["Host", host],
-  ];
+    ["Host", host && el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": "host" }, host)],
+  );
   return facts.map(([title, ...all]) => {
     const set = all.filter(Boolean);
     return set.length > 0 && [el("dt", {}, title), el("dd", {}, set.flatMap((each, i) => [i > 0 && " · ", each]))];
   }).flat();
+}
+
+/** What is wrong with a host of the fleet. @param {string} host */
+function silent(host) {
+  const known = fleet.host(host);
+  return !known ? "which is not known any more" : known.state === "alive" ? "" : known.problem || "which was not heard since the hub's start";
 }
 
 /** @param {Api.DeviceTransition} move */

@@ -3,6 +3,7 @@
 import { act, field, modal } from "./act.js";
 import { ask, now } from "./api.js";
 import { el, say } from "./dom.js";
+import { fleet } from "./fleet.js";
 import { moment } from "./format.js";
 import { session } from "./session.js";
 
@@ -13,7 +14,7 @@ const mine = new Set();
  * @param {Api.Device} device
  * @param {() => void} done
  */
-export async function take({ udid, name }, done) {
+export async function take({ udid, name, host }, done) {
   if (!(await session.toChange())) return;
   const holder = el("input", { required: true, value: session.asker.session?.user ?? "" });
   const purpose = el("input");
@@ -23,7 +24,7 @@ export async function take({ udid, name }, done) {
     say(note, `It ends by itself at ${moment(new Date(now() + +time.value * 1000).toISOString())}; nothing renews it.`);
   }
   tell();
-  await modal(`Take ${name}`, [field("Holder", holder), field("Purpose", purpose), field("For", time), note], "Take", async () => {
+  await modal(`Take ${name}${fleet.hub ? ` at ${host}` : ""}`, [field("Holder", holder), field("Purpose", purpose), field("For", time), note], "Take", async () => {
     const lease = await ask("POST", "v1/leases", { udid, holder: holder.value, purpose: purpose.value, ttl: +time.value });
     mine.add(lease.id);
     done();

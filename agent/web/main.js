@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { byId, el, fill, say } from "./dom.js";
+import { fleet } from "./fleet.js";
 import { shape, STATES, tick } from "./format.js";
 import { live } from "./live.js";
 import { session } from "./session.js";
@@ -98,25 +99,34 @@ function showStanding() {
     fill(node, shape(sign), " ", word);
   }
   document.documentElement.classList.toggle("gone", live.standing === "gone");
-  if (live.standing === "live") void showHost();
+  if (live.standing === "live") {
+    void showHost();
+    fleet.look();
+  }
   // An agent that was restarted knows no sessions; or who may read was changed.
   if (live.standing === "live" || live.standing === "refused") void session.look();
   showBanner();
 }
 
-let version = "";
+let [version, hostname] = ["", ""];
 let upgraded = "";
 
 async function showHost() {
   try {
     const status = await ask("GET", "v1/status");
-    say(byId("host"), status.host);
+    hostname = status.host;
     if (version && status.version !== version) upgraded = status.version;
     version ||= status.version;
-    showBanner();
+    showFleet();
   } catch {
     // Whoever may not read is told so elsewhere.
   }
+}
+
+function showFleet() {
+  const { hub } = fleet;
+  say(byId("host"), `${hostname}${hub ? (hub.active ? " · hub" : " · standby hub") : ""}`);
+  showBanner();
 }
 
 function showWho() {
@@ -138,6 +148,9 @@ function showBanner() {
   if (live.standing === "held") {
     const why = live.why ? `tells of no events: ${live.why}.` : "answers, and its events do not come: does a proxy in between buffer /v1/events?";
     lines.push(`device-agent ${why} What changes is not shown.`);
+  }
+  if (live.standing === "live" && fleet.hub?.blind) {
+    lines.push(`This hub is blind: ${fleet.hub.reason || "the broker gives back none of its heartbeats"}. It decides nothing until it hears itself again: states are those from before, and no host is taken for lost.`);
   }
   if (!session.asker.may_read) {
     lines.push(
@@ -189,6 +202,7 @@ for (const button of document.querySelectorAll("[data-close]")) {
 live.addEventListener("standing", showStanding);
 live.addEventListener("transitions", (event) => heard(/** @type {CustomEvent} */ (event)));
 session.addEventListener("change", showWho);
+fleet.addEventListener("change", showFleet);
 addEventListener("hashchange", ({ oldURL }) => {
   if (location.hash.startsWith("#code=")) {
     void session.bring().then(() => session.look());

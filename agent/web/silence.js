@@ -3,20 +3,23 @@
 import { act, errorLine, field, modal } from "./act.js";
 import { ask, now } from "./api.js";
 import { el, say } from "./dom.js";
+import { fleet } from "./fleet.js";
 import { at, count, local } from "./format.js";
 import { live } from "./live.js";
 
 /**
  * All that a device can be silenced by, itself first, as `kind value`. The agent names no hubs to a
- * device: they are read off its port, as `hubs_of` of agent/track/silence_book.py does.
+ * device: they are read off its port, as `hubs_of` of agent/track/silence_book.py does. At a fleet's
+ * hub they stand behind their host.
  *
  * @param {Api.Device} device
  * @returns {string[]}
  */
-export function choicesOf({ udid, tags, platform, port }) {
+export function choicesOf({ udid, tags, platform, port, host }) {
+  const at = fleet.hub ? `${host}/` : "";
   const path = port.split(".");
   const hubs = port ? [...path.map((_, i) => path.slice(0, path.length - i).join(".")), `usb${port.split("-")[0]}`] : [];
-  return [`device ${udid}`, ...tags.map((tag) => `tag ${tag}`), ...hubs.map((hub) => `hub ${hub}`), `platform ${platform}`, "all "];
+  return [`device ${udid}`, ...tags.map((tag) => `tag ${tag}`), ...hubs.map((hub) => `hub ${at}${hub}`), `platform ${platform}`, "all "];
 }
 
 /**
@@ -44,7 +47,7 @@ export function begin(choices) {
   const covered = el("p", { role: "status" });
   function tell() {
     const number = [...live.devices.values()].filter((device) => choicesOf(device).includes(what.value)).length;
-    say(covered, `Covers ${count(number, "device")} now. At its end each that is in another state than before calls back once.`);
+    say(covered, `Covers ${count(number, "device")} now. At its end each that is in another state than before calls back once.${madeAt(what.value)}`);
     until.hidden = ends.disabled = time.value !== "";
   }
   tell();
@@ -54,6 +57,14 @@ export function begin(choices) {
     const end = time.value ? { seconds: +time.value } : { ends: new Date(ends.value).toISOString() };
     return ask("POST", "v1/silences", { [kind]: kind === "all" || value.join(" "), reason: reason.value, ...end });
   });
+}
+
+/** Where a fleet's hub makes one. @param {string} choice */
+function madeAt(choice) {
+  if (!fleet.hub) return "";
+  if (/^(device|hub) /.test(choice)) return " It is made at the agent of its host, which must be reached.";
+  const away = fleet.hosts.filter(({ state }) => state !== "alive").map(({ host }) => host);
+  return ` It is made at all hosts, each of which must be reached${away.length ? `: ${away.join(", ")} ${away.length > 1 ? "are" : "is"} not` : ""}.`;
 }
 
 /**

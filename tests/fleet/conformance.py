@@ -253,6 +253,21 @@ class LinkConformance:
         await link.put(BUCKET, "elsewhere", b"")
         assert await link.swap(BUCKET, "leader", b"last", after) is not None
 
+    async def test_a_value_is_removed(self, link: Link, other: Link) -> None:
+        await link.make_bucket(BUCKET)
+        assert await link.remove(BUCKET, "a")
+        await link.put(BUCKET, "a", b"1")
+        assert await link.remove(BUCKET, "a")
+        assert await other.get(BUCKET, "a") is None
+        assert await other.remove(BUCKET, "a")
+        heard = Heard()
+        await other.watch(BUCKET, heard)
+        await link.put(BUCKET, "b", b"2")
+        await heard.body(b"2")
+        assert heard.bodies == [b"2"]
+        await link.put(BUCKET, "a", b"3")
+        await heard.body(b"3")
+
     async def test_a_bucket_is_watched(self, link: Link, other: Link) -> None:
         await link.make_bucket(BUCKET)
         await link.put(BUCKET, "a", b"old")
@@ -272,6 +287,7 @@ class LinkConformance:
             lambda: link.get(BUCKET, "a"),
             lambda: link.put(BUCKET, "a", b""),
             lambda: link.swap(BUCKET, "a", b"", 0),
+            lambda: link.remove(BUCKET, "a"),
             lambda: link.watch(BUCKET, Heard()),
         ):
             async with asyncio.timeout(LIMIT):
@@ -356,5 +372,6 @@ def _calls(link: Link) -> dict[str, Callable[[], Coroutine[None, None, object]]]
         "get": lambda: link.get(BUCKET, "a"),
         "put": lambda: link.put(BUCKET, "a", b"1"),
         "swap": lambda: link.swap(BUCKET, "a", b"1", 0),
+        "remove": lambda: link.remove(BUCKET, "a"),
         "watch": lambda: link.watch(BUCKET, Heard()),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.config import parse
+from agent.errors import BlindError, HostAliveError, StoreError, UnknownHostError
 from agent.fleet.hub.board import SOME
 from tests.fleet.world import (
     CONFIG,
@@ -591,3 +592,125 @@ async def test_a_reload_tells_of_phones_where_it_says_something_of_them(world: W
     view = world.hub.views.one("p")
     assert view is not None
     assert view.name == "Bench"
+
+
+async def lose(world: World, name: str) -> None:
+    world.hosts[name].cut = True
+    await world.wait(LOST_AFTER + 4)
+
+
+async def test_who_is_there_or_may_be_is_not_forgotten(world: World) -> None:
+    with pytest.raises(UnknownHostError, match="no host 'C'; it has: A, B"):
+        await world.forget("C")
+    with pytest.raises(HostAliveError, match="A is alive: it was heard 0 s ago"):
+        await world.forget("A")
+    world.hosts["A"].cut = True
+    await world.wait(LOST_AFTER - 4)
+    with pytest.raises(HostAliveError, match="after 1 min of silence"):
+        await world.forget("A")
+    world.hub.seen.lost()
+    with pytest.raises(BlindError, match="the hub is blind"):
+        await world.forget("A")
+    await world.restart()
+    world.hear_itself()
+    with pytest.raises(HostAliveError, match="the hub began 0 s ago, and A may still be heard"):
+        await world.forget("A")
+    await world.wait(LOST_AFTER + 4)
+    await world.forget("A")
+    assert [status.host for status in world.hub.hosts()] == ["B"]
+
+
+async def test_a_forgotten_host_takes_its_phones_along_and_calls_nobody(world: World) -> None:
+    world.hosts["A"].move("p", UTILIZING)
+    world.hosts["A"].move("q", ONLINE)
+    world.hosts["B"].move("r", ONLINE)
+    await world.flow()
+    await lose(world, "A")
+    before = len(world.store.callbacks)
+    await world.forget("A")
+    assert [view.udid for view in world.hub.views.all()] == ["r"]
+    assert world.hub.problems == []
+    await world.wait(GONE_AFTER)
+    assert len(world.store.callbacks) == before
+    assert (world.state("p"), world.state("q")) == (UTILIZING, ONLINE)
+    await world.restart()
+    assert [view.udid for view in world.hub.views.all()] == ["r"]
+    assert [mark.host for mark in world.hub.core.marks()] == ["B"]
+    # One of its phones turns up elsewhere: it goes on from its last state.
+    world.hosts["B"].move("p", ONLINE)
+    world.hosts["B"].move("q", ONLINE)
+    await world.flow()
+    assert (world.story("p"), world.owner("p")) == ([UTILIZING, ONLINE], "B")
+    assert (world.story("q"), world.owner("q")) == ([ONLINE], "B")
+
+
+async def test_a_forgotten_hosts_phone_that_another_one_holds_goes_there(world: World) -> None:
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    world.hosts["B"].move("p", OFFLINE, usb=False)
+    await world.flow()
+    await lose(world, "A")
+    await world.forget("A")
+    assert (world.story("p"), world.owner("p")) == ([ONLINE, OFFLINE], "B")
+
+
+async def test_no_unplugged_waits_for_a_forgotten_host(world: World) -> None:
+    world.hosts["B"].move("p", ONLINE)
+    await world.flow()
+    await lose(world, "A")
+    world.hosts["B"].move("p", UNPLUGGED)
+    await world.wait(MOVE_HOLD + 4)
+    assert world.state("p") is ONLINE
+    await world.forget("A")
+    await world.wait(4)
+    assert world.state("p") is UNPLUGGED
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_forgotten_host_that_is_back_is_a_new_one(world: World, restarted: bool) -> None:
+    """Each return has its own message ids, though nothing has happened to the phone there."""
+    host = world.hosts["A"]
+    host.move("p", ONLINE)
+    await world.flow()
+    for _ in range(3):
+        host.cut = True
+        await world.wait(GONE_AFTER + 4)
+        await world.forget("A")
+        if restarted:
+            await world.restart()
+        host.cut = False
+        await world.wait(4)
+        assert [view.udid for view in world.hub.views.all()] == ["p"]
+    assert world.story("p") == [ONLINE] + 3 * [OFFLINE, ONLINE]
+    assert list(world.told("p")) == world.story("p")
+
+
+async def test_what_a_full_disk_refused_of_it_is_said_and_stored_later(world: World) -> None:
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    await lose(world, "A")
+    world.store.refuses = True
+    with pytest.raises(StoreError, match="A is forgotten, and the store has not taken that"):
+        await world.forget("A")
+    world.store.refuses = False
+    await world.done()
+    assert not any(host == "A" and udid for host, udid in world.store.rows)
+    await world.restart()
+    assert [status.host for status in world.hub.hosts()] == ["B"]
+
+
+@pytest.mark.parametrize("name", ["A", "B"])
+async def test_twins_of_a_forgotten_host(world: World, name: str) -> None:
+    """A's is the twin; B's bears the serial."""
+    for each in "AB":
+        world.hosts[each].move("p", ONLINE)
+        await world.flow()
+    await world.wait(TWINS_AFTER + 10)
+    assert {view.udid for view in world.hub.views.all()} == {"p", "p@A"}
+    await lose(world, name)
+    await world.forget(name)
+    assert {view.host for view in world.hub.views.all()} == {"A", "B"} - {name}
+    world.hosts[name].cut = False
+    await world.wait(TWINS_AFTER + 10)
+    assert {view.host for view in world.hub.views.all()} == {"A", "B"}
+    assert len(world.hub.views.all()) == 2

@@ -13,6 +13,7 @@ import pytest
 from agent.clock import LoopClock
 from agent.config import parse
 from agent.deliver.outbox import Outbox
+from agent.errors import HostAliveError, UnknownHostError
 from agent.fleet import subjects
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.intake import Intake
@@ -257,6 +258,37 @@ async def test_a_host_is_lost_and_back(tmp_path: Path, broker: Broker) -> None:
         async with running(a.run()):
             await eventually(lambda: side.states() == {"p": ONLINE})
         assert await side.story("p") == [ONLINE, OFFLINE, ONLINE]
+
+
+async def test_a_host_is_forgotten_and_comes_back_as_a_new_one(
+    tmp_path: Path, broker: Broker
+) -> None:
+    a, b = agent(broker), agent(broker, "B", 8)
+    text = CONFIG.replace('"60s"', '"1s"')
+    async with (
+        hub(tmp_path / "hub", broker, text) as side,
+        running(b.run()),
+        linked(broker) as link,
+    ):
+        async with running(a.run()):
+            await eventually(partial(side.caught_up, a, b))
+            move(a, "p", ONLINE)
+            await eventually(lambda: side.states() == {"p": ONLINE})
+            with pytest.raises(HostAliveError, match="A is alive"):
+                await side.intake.forget("A")
+        assert await link.get(subjects.HOSTS, "A") is not None
+        await eventually(lambda: any("A is lost" in each for each in side.pipeline.problems))
+        assert (await side.intake.forget("A")).devices == 1
+        assert side.states() == {}
+        assert await link.get(subjects.HOSTS, "A") is None
+        assert {(row.host, row.udid) for row in await side.store.fleet.all()} >= {("B", "")}
+        assert ("A", "p") not in {(row.host, row.udid) for row in await side.store.fleet.all()}
+        with pytest.raises(UnknownHostError):
+            await side.intake.forget("A")
+        async with running(a.run()):
+            await eventually(lambda: side.states() == {"p": ONLINE})
+            await eventually(partial(side.caught_up, a, b))
+        assert await side.story("p") == [ONLINE]
 
 
 async def test_a_broker_that_stands_still_makes_nobody_lost(tmp_path: Path, broker: Broker) -> None:

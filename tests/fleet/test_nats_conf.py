@@ -163,6 +163,12 @@ async def test_the_hub_does_all_that_it_does(hub: Link) -> None:
     assert entry.value == b"2"
 
 
+async def test_the_hub_forgets_a_host(hub: Link, rack: Link) -> None:
+    await rack.put(subjects.HOSTS, "rack-1", b"snapshot")
+    assert await hub.remove(subjects.HOSTS, "rack-1")
+    assert await hub.get(subjects.HOSTS, "rack-1") is None
+
+
 NOT_TO_PUBLISH = (
     subjects.t("rack-2"),
     subjects.t("nobody"),

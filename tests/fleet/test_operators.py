@@ -75,7 +75,7 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet(place: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
+async def fleet(place: Path, tmp_path: Path, host_grace: float = 60) -> AsyncIterator[Fleet]:
     async with AsyncExitStack() as stack:
         broker = await Broker(tmp_path / "broker").start()
         stack.callback(broker.close)
@@ -84,7 +84,7 @@ async def fleet(place: Path, tmp_path: Path) -> AsyncIterator[Fleet]:
             [broker.url],
             "",
             host="hub-1",
-            host_grace=60,
+            host_grace=host_grace,
             move_hold=1,
             source_grace=1,
         )
@@ -181,3 +181,27 @@ async def test_silences_of_all_hosts(place: Path, tmp_path: Path) -> None:
         for each_id in (port, id_):
             await them.cli("silence", "end", each_id)
         await them.until("silences", lambda rows: not rows)
+
+
+async def test_a_host_that_was_taken_down_is_forgotten(place: Path, tmp_path: Path) -> None:
+    async with fleet(place, tmp_path, host_grace=8) as them:
+        assert "rack-2 is alive" in await them.refused("hosts", "forget", "rack-2")
+        status, answer = await them.hub.api("DELETE", "/v1/hosts/rack-2")
+        assert (status, answer["error"]["code"]) == (409, "host_alive")
+        status, answer = await them.hub.api("DELETE", "/v1/hosts/rack-9")
+        assert (status, answer["error"]["code"]) == (404, "unknown_host")
+        await them.racks["rack-2"].kill()
+        await them.until("hosts", lambda rows: rows[1]["state"] in {"lost", "gone"})
+        # A silence of all needs every host.
+        assert "rack-2" in await them.refused(
+            "silence", "add", "--all", "--for", "1m", "--reason", "x"
+        )
+        out = await them.cli("hosts", "forget", "rack-2")
+        assert out == "rack-2 is forgotten; its 1 phone is shown no more\n"
+        assert "rack-2" not in await them.cli("hosts")
+        shown = json.loads(await them.cli("devices", "--json"))
+        assert {each["host"] for each in shown["devices"]} == {"rack-1"}
+        await them.cli("silence", "add", "--all", "--for", "1m", "--reason", "x")
+        assert "no device 'B1'" in await them.refused("lease", "acquire", "B1")
+        await them.racks["rack-2"].start()
+        await them.hub.until_device("B1", "host", "rack-2")

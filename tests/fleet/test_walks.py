@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.fleet.hub.stored import read
 from agent.track.derive import CALLS_BACK
 from tests.fleet.world import (
     GONE_AFTER,
@@ -49,6 +50,8 @@ _OPS = (
     "restart",
     "anew",
     "silence",
+    "forget",
+    "forget",
 )
 _WALK = st.lists(st.tuples(st.sampled_from(_OPS), _NUMBER, _NUMBER), min_size=25, max_size=70)
 
@@ -83,8 +86,8 @@ class Walk:
                 if phone in self.places:
                     self.world.hosts[self.places[phone]].move(serial, HERE[a % 3])
             case "deliver":
-                known = self.world.hub.core.hosts[name]
-                if not host.cut:
+                known = self.world.hub.core.hosts.get(name)
+                if not host.cut and known is not None:
                     await self.world.deliver(name, known.cursor + 1 + b % 3, 1 + b)
             case "replay":
                 await self.world.deliver(name, 1 + b, 4)
@@ -129,7 +132,31 @@ class Walk:
             case "silence":
                 if serial in host.devices:
                     host.silence(serial, None if b % 3 == 0 else 20.0 * b)
+            case "forget":
+                await self._forget(name)
         self._check()
+
+    async def _forget(self, name: str) -> None:
+        """One that is lost; in the end it is back, and a new one."""
+        hub, store = self.world.hub, self.world.store
+        known = hub.core.hosts.get(name)
+        if known is None or known.why_keep(hub.seen.seconds, 60.0):
+            return
+        shown = {view.udid: view for view in hub.views.all()}
+        sent, before = len(store.callbacks), len(store.moves)
+        await self.world.forget(name)
+        kept = {udid for udid, view in shown.items() if view.host != name}
+        left = {view.udid: view for view in hub.views.all()}
+        assert kept <= left.keys()
+        assert all(view.host != name for view in left.values())
+        # Nothing is invented: what happens, another host tells.
+        for record in store.moves[before:]:
+            assert record.device.host != name
+            assert record.device.udid in left
+        assert all(each.udid in left for each in store.callbacks[sent:])
+        assert not any(host == name and udid for host, udid in store.rows)
+        assert name not in {mark.host for mark in read(store.rows.values()).marks}
+        self.cursors = {key: at for key, at in self.cursors.items() if key[0] != name}
 
     def _at(self, name: str) -> list[str]:
         return [self.serials[phone] for phone, place in self.places.items() if place == name]

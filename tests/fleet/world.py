@@ -280,6 +280,12 @@ class World:
         await self.beat()
         await self.done()
 
+    async def forget(self, name: str) -> None:
+        """As an operator has it done."""
+        self.hub.check_forgettable(name)
+        await self.hub.forget(name)
+        await self.done()
+
     def state(self, key: str) -> DeviceState | None:
         record = self.store.devices.get(key)
         return None if record is None else record.state

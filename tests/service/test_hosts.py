@@ -9,6 +9,7 @@ import click
 import pytest
 
 from agent.cli.hosts import complaint, table
+from agent.errors import UnknownHostError
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.status import HostStatus, HubStatus
 from agent.model import DeviceState
@@ -37,6 +38,10 @@ class Fleet:
     def devices(self) -> dict[tuple[str, DeviceState], int]:
         return {("A", DeviceState.ONLINE): 4}
 
+    async def forget(self, host: str) -> HostStatus:
+        assert host == "B"
+        return B
+
 
 def test_rows() -> None:
     assert Hosts(None).rows() == {"hub": None, "hosts": []}
@@ -56,6 +61,12 @@ def test_rows() -> None:
         "problem": "",
     }
     assert (found["hosts"][1]["epoch"], found["hosts"][1]["heartbeat_age"]) == ("", None)
+
+
+async def test_a_host_is_forgotten_at_a_hub_alone() -> None:
+    assert (await Hosts(Fleet()).forget("B"))["state"] == "lost"
+    with pytest.raises(UnknownHostError, match="no hub"):
+        await Hosts(None).forget("B")
 
 
 def read(fleet: Fleet | None, name: str) -> list[tuple[tuple[str, ...], Any]]:

@@ -24,6 +24,9 @@ the state that counts. What comes in, and what it decides:
     a snapshot                              each phone as if it were told now; what it leaves out is
                                               told of no more, and of a new log: unplugged
     a phone is held by two hosts' USB       two phones: see `ownership`
+    a host is forgotten                     it tells of no phone any more; those that another host
+                                              holds go there, the others keep the state that counts
+                                              and are not shown, until some host tells of them
 
 An unplugged is pending where the owner says so and another state counts: that is not stored, and
 after a restart its hold begins anew. All times are seen time (`seen_time`), but the ends of
@@ -61,6 +64,8 @@ SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
 LATELY: Final = 7.5
 """Seconds of seen time: who lives was heard within them, for a heartbeat comes every 5 s."""
+FORGOTTEN: Final = 1_000_000
+"""What `used` begins with, for each time that the host was forgotten: it never goes that far."""
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
 
 
@@ -124,6 +129,8 @@ class Board:
     seen: float = 0.0
     now_ms: int = 0
     """Wall clock, for the ends of silences."""
+    forgotten: dict[str, int] = field(default_factory=dict)
+    """How often each host was."""
     refused: int = 0
     """Devices that were left out, because their host tells of too many."""
     _told: dict[str, dict[str, Told]] = field(default_factory=dict)
@@ -191,6 +198,9 @@ class Board:
         phone = self.phones.get(told.key)
         if phone is None:
             phone = self._meet(told)
+        elif before is None and phone.owner == host:
+            # Where the host was forgotten, so was how often its event has made something.
+            told.used = max(told.used, FORGOTTEN * self.forgotten.get(host, 0))
         decisions: list[Decision] = []
         if phone.owner == host:
             if (
@@ -270,6 +280,17 @@ class Board:
                 told = self.word(host, serial)
                 assert told is not None
                 yield self._split(told)
+
+    def forget(self, host: str) -> list[Decision]:
+        """That host is there no more, nor what it told."""
+        self.hosts.pop(host, None)
+        self.forgotten[host] = self.forgotten.get(host, 0) + 1
+        decisions: list[Decision] = []
+        for serial in sorted(self.of_host(host)):
+            decisions += self._untold(host, serial, anew=False)
+            self._hidden.pop((host, serial), None)
+        self._of_host.pop(host, None)
+        return decisions
 
     # --- inside -----------------------------------------------------------------------------
 

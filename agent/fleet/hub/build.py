@@ -42,6 +42,10 @@ class Hub:
         """How many devices each host has in which state."""
         return self.pipeline.views.by_host()
 
+    async def forget(self, host: str) -> HostStatus:
+        """A host was taken down for good; see `Intake.forget`."""
+        return await self.intake.forget(host)
+
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration (the pipeline takes it, too)."""
         self.intake.reconfigure(config.fleet)

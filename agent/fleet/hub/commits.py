@@ -15,7 +15,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.fleet.hub.message_ids import message_id
-from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
+from agent.fleet.hub.stored import forgotten_row, gone_row, mark_row, position_row, told_row
 from agent.model import DeviceRecord, Transition
 from agent.store import Record
 from agent.track.counts import Counts
@@ -67,6 +67,8 @@ class _Batch:
 
     records: list[Record] = field(default_factory=list)
     marks: dict[str, Mark] = field(default_factory=dict)
+    unmarked: set[str] = field(default_factory=set)
+    """Hosts that are known no more."""
     position: Position | None = None
 
 
@@ -156,6 +158,16 @@ class FleetCommits:
     def mark(self, mark: Mark) -> None:
         """A host's log is taken that far."""
         self._batch.marks[mark.host] = mark
+        self._batch.unmarked.discard(mark.host)
+
+    def unmark(self, host: str) -> None:
+        """A host is known no more."""
+        self._batch.marks.pop(host, None)
+        self._batch.unmarked.add(host)
+
+    def is_marked(self, host: str) -> bool:
+        """Whether the store has it still, though it is known no more: it refused the change."""
+        return host in self._batch.unmarked
 
     def read_to(self, position: Position) -> None:
         """So far the broker's stream was read."""
@@ -184,7 +196,9 @@ class FleetCommits:
         for host, serial in dirty:
             word = self._board.word(host, serial)
             rows.append(gone_row(host, serial) if word is None else told_row(word))
-        rows += map(mark_row, batch.marks.values())
+        times = self._board.forgotten.get
+        rows += (mark_row(mark, times(mark.host, 0)) for mark in batch.marks.values())
+        rows += (forgotten_row(host, times(host, 1)) for host in sorted(batch.unmarked))
         if not (rows or batch.records):
             return  # where the stream was read to comes with the next
         if batch.position is not None:
@@ -364,6 +378,7 @@ class FleetCommits:
             for each in batch.records:
                 self.entries[each.device.udid].stored = False
             self._board.dirty |= dict.fromkeys(dirty)
+            self._batch.unmarked |= batch.unmarked - self._batch.marks.keys()
             self._refused(hosts)
             return
         if any(each.transition is not None for each in batch.records):

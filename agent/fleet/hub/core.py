@@ -137,6 +137,14 @@ class Core:
             if name in self.hosts:
                 self.hosts[name].forget()
 
+    def drop(self, name: str) -> None:
+        """That host is known no more, nor what it told."""
+        self._at_now()
+        self._commits.enter(self.board.forget(name))
+        self._commits.unmark(name)
+        if self.latest.pop(name, None) is not None:
+            self._silenced()
+
     # --- time -------------------------------------------------------------------------------
 
     def tick(self) -> None:

@@ -63,7 +63,8 @@ class Directory:
     def place(self, udid: str) -> tuple[str, str] | None:
         """Whose phone it is, and what it is called there; None: no host has told of it."""
         phone = self._hosts.core.board.phones.get(udid)
-        return None if phone is None else (phone.owner, phone.serial)
+        forgotten = phone is None or phone.owner not in self._hosts.core.hosts
+        return None if phone is None or forgotten else (phone.owner, phone.serial)
 
     def name_of(self, host: str, serial: str) -> str:
         """What the fleet calls a phone of that host."""

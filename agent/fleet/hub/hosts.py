@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from agent.text import shortened, whole
+from agent.text import elapsed, shortened, whole
 
 if TYPE_CHECKING:
     from agent.fleet.words import Heartbeat
@@ -199,6 +199,23 @@ class Host:
         if self.presence in {Presence.LOST, Presence.GONE}:
             self.caught_up = False
         return self.presence is not before
+
+    def why_keep(self, seen: float, host_grace: float) -> str:
+        """Why it is not to be forgotten; "": it is silent for long enough."""
+        silent = seen - self.heard
+        if self.presence in {Presence.LOST, Presence.GONE}:
+            return ""
+        wait = elapsed(max(1.0, host_grace - silent))
+        if self.presence is Presence.UNHEARD:
+            return (
+                f"the hub began {elapsed(silent)} ago, and {self.name} may still be heard: try "
+                f"again in {wait}"
+            )
+        return (
+            f"{self.name} is alive: it was heard {elapsed(silent)} ago. Stop its agent first (on "
+            "the host: systemctl disable --now device-agent), and forget it once it is lost, after "
+            f"{elapsed(host_grace)} of silence"
+        )
 
     def _ask(self, need: Need) -> None:
         if self.need is not Need.SNAPSHOT:

@@ -144,6 +144,12 @@ class Inbox:
             box.beat = box.glimpse = None
             box.asked.clear()
 
+    def forget(self, host: str) -> None:
+        """What waits of that host is not taken any more."""
+        self.boxes.pop(host, None)
+        if host in self._turns:
+            self._turns.remove(host)
+
     def oldest(self, newest: int) -> int:
         """The stream's number up to which everything was taken, where it was read to `newest`."""
         waiting = [box.rows[0].sequence for box in self.boxes.values() if box.rows]
@@ -162,4 +168,5 @@ class Inbox:
 
     def passed(self, marks: dict[str, int]) -> bool:
         """Whether all that had come by then is taken."""
-        return all(self.boxes[host].went >= count for host, count in marks.items())
+        boxes = self.boxes
+        return all(boxes[host].went >= count for host, count in marks.items() if host in boxes)

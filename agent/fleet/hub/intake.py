@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
+from agent.errors import BlindError, HostAliveError, HostUnreachableError
 from agent.fleet import subjects
 from agent.fleet.hub.asking import Asking
 from agent.fleet.hub.complaints import Complaints
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from agent.config.model import Fleet
     from agent.fleet.hub.inbox import Asked
     from agent.fleet.hub.pipeline import FleetPipeline
+    from agent.fleet.hub.status import HostStatus
     from agent.fleet.link import Dial, Incoming, Link
 
 log = structlog.get_logger(__name__)
@@ -130,6 +132,28 @@ class Intake:
         if fleet != self._fleet:
             self._fleet = fleet
             self._changed.set()
+
+    async def forget(self, host: str) -> HostStatus:
+        """A host was taken down for good: know it no more; how it stood.
+
+        Raises:
+            AgentError: why not; see `FleetPipeline.check_forgettable` and `forget`.
+        """
+        status = self._pipeline.check_forgettable(host)
+        if self.link is None:
+            raise BlindError(f"the hub is not connected: {self._pipeline.reason}")
+        try:
+            if not await self.link.remove(subjects.HOSTS, host):
+                raise HostAliveError(f"{host} is alive: its agent said something this very moment")
+        except LinkError as error:
+            raise HostUnreachableError(
+                f"{host} is not forgotten, for the broker: {error}"
+            ) from None
+        self._pipeline.check_forgettable(host)  # it may have been heard meanwhile
+        self._inbox.forget(host)
+        self._asking.taken(host)
+        await self._pipeline.forget(host)
+        return status
 
     async def run(self) -> None:
         """Follow the fleet for ever."""
@@ -260,7 +284,9 @@ class Intake:
             if not self._active():
                 continue  # each heartbeat asks for one anew
             for host in acks:
-                mark = pipeline.durable[host]
+                mark = pipeline.durable.get(host)
+                if mark is None:
+                    continue  # it is forgotten
                 word = Ack(epoch=mark.epoch, through=mark.cursor)
                 await link.publish(subjects.ack(host), pack(word))
             await asyncio.sleep(ACK_EVERY)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import structlog
+
+from agent.errors import BlindError, HostAliveError, StoreError, UnknownHostError
 from agent.fleet.hub.board import Board, Policy
 from agent.fleet.hub.commits import FleetCommits
 from agent.fleet.hub.core import Core
@@ -14,7 +19,8 @@ from agent.fleet.hub.roster import FleetRoster
 from agent.fleet.hub.seen_time import BLIND, SeenTime
 from agent.fleet.hub.status import HostStatus
 from agent.fleet.hub.views import FleetViews
-from agent.text import elapsed
+from agent.text import elapsed, printable
+from agent.track.telling import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +32,11 @@ if TYPE_CHECKING:
     from agent.fleet.hub.stored import Kept, Mark
     from agent.fleet.words import HostSnapshot
     from agent.model import Callback, DeviceRecord, SourceName
+
+log = structlog.get_logger(__name__)
+
+STORED: Final = 10.0
+"""Seconds that the disk may take for what an operator waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,7 @@ class FleetPipeline:
         board = Board(_policy(config))
         for mark in kept.marks:
             board.hosts[mark.host] = Host(mark.host, mark.epoch, mark.cursor, mark.cursor)
+        board.forgotten.update((each.host, each.times) for each in kept.forgotten)
         board.restore(records, kept.told)
         entries: dict[str, Entry] = {}
         self.roster = FleetRoster(config, board, entries)
@@ -169,6 +181,54 @@ class FleetPipeline:
         await self.commits.drain()
 
     # --- for operators ----------------------------------------------------------------------
+
+    def check_forgettable(self, name: str) -> HostStatus:
+        """How a host stands that may be forgotten.
+
+        Raises:
+            BlindError: the hub hears nothing, so nobody knows.
+            UnknownHostError: it is none of the fleet's.
+            HostAliveError: it is there, or may be.
+        """
+        if self.blind or self._stopped:
+            raise BlindError(
+                f"the hub is blind, and does not know whether {printable(name)!r} is alive: "
+                f"{self.reason or 'it does not hear itself'}"
+            )
+        host = self.core.hosts.get(name)
+        if host is None:
+            known = sorted(self.core.hosts)
+            shown = ", ".join(known[:5]) + (" …" if len(known) > 5 else "")  # noqa: PLR2004 - as sliced
+            raise UnknownHostError(
+                f"the fleet has no host {printable(name)!r}; it has: {shown or 'none'}"
+            )
+        if why := host.why_keep(self.seen.seconds, self.core.board.policy.host_grace):
+            raise HostAliveError(why)
+        return self._status(
+            host, sum(n for (at, _), n in self.views.by_host().items() if at == name)
+        )
+
+    async def forget(self, name: str) -> None:
+        """A host is known no more, nor what it told: all of it in one transaction.
+
+        Raises:
+            StoreError: the store does not have it so, and will with the next change that it takes.
+        """
+        self.commits.commit()
+        self.core.drop(name)
+        self.durable.pop(name, None)
+        self.acks.pop(name, None)
+        self.commits.commit()
+        say(log.info, "fleet.host_forgotten", host=name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STORED):
+                await self.commits.drain()
+                if not self.commits.is_marked(name):
+                    return
+        raise StoreError(
+            f"{name} is forgotten, and the store has not taken that: after a restart the hub may "
+            "know it again; see `device-agent doctor`"
+        )
 
     def hosts(self) -> list[HostStatus]:
         """How each stands, by name."""

@@ -1,9 +1,10 @@
 // Whether the agent does its work: what it says of itself, and what its doctor finds.
 
-import { act, errorLine } from "../act.js";
+import { act, errorLine, modal } from "../act.js";
 import { ask } from "../api.js";
 import { el, fill, order, part, put, say } from "../dom.js";
-import { age, at, count, shape, size } from "../format.js";
+import { fleet } from "../fleet.js";
+import { age, at, count, shape, size, span } from "../format.js";
 import { poll } from "../poll.js";
 import { session, show } from "../session.js";
 
@@ -12,6 +13,8 @@ export const title = "Agent";
 /** Milliseconds between two looks. */
 const EVERY = 5_000;
 const VERDICTS = { ok: ["●", "good"], warn: ["▲", "look at it"], fail: ["▲", "mend it"] };
+/** Of a host at its hub: sign, and what it is coloured like. */
+const PRESENCE = { alive: ["●", "online"], unheard: ["◌", "warn"], lost: ["▲", "offline"], gone: ["▲", "offline"] };
 const BY = { start: "at the start", request: "as asked for", edit: "after a change of a webhook", signal: "by a signal", file: "as its file changed" };
 
 /**
@@ -28,12 +31,14 @@ export function open(root) {
   const doctorError = el("div", { class: "error", role: "alert" });
   const examine = el("button", { type: "button", onclick: () => doctor() }, "Examine again");
   const sessions = el("div");
+  const hub = el("div");
   put(
     root,
     el("div", { class: "head" }, el("h1", {}, title), el("span", { class: "end" }), reload),
     error,
     reloadError,
     reloaded,
+    hub,
     status,
     el("section", { class: "card" }, el("div", { class: "head" }, el("h2", {}, "Doctor"), el("span", { class: "end" }), examine), doctorError, findings),
     sessions,
@@ -43,7 +48,7 @@ export function open(root) {
     try {
       const told = await ask("GET", "v1/status", undefined, signal);
       // What is as it was stays, with the focus and what is selected in it.
-      const made = [standing(told), sources(told), store(told), lastReload(told.reload)];
+      const made = [standing(told), told.fleet && inFleet(told.fleet), !(fleet.hub && told.sources.every((/** @type {Api.Source} */ each) => each.state === "off")) && sources(told), store(told), lastReload(told.reload)].filter((card) => card instanceof Element);
       order(status, made.map((card, i) => (status.children[i]?.isEqualNode(card) ? status.children[i] : card)));
       show(error, null);
       const signedIn = session.mayChange ? (await ask("GET", "v1/sessions", undefined, signal)).sessions : [];
@@ -93,6 +98,9 @@ export function open(root) {
     );
   }
 
+  const drawHub = () => part(hub, [fleet.hub, fleet.hosts], () => (fleet.hub ? [theFleet(fleet.hub, fleet.hosts)] : []));
+  drawHub();
+  fleet.addEventListener("change", drawHub);
   const changed = () => void look.now();
   session.addEventListener("change", changed);
   void doctor();
@@ -100,6 +108,7 @@ export function open(root) {
     update() {},
     close() {
       look.end();
+      fleet.removeEventListener("change", drawHub);
       session.removeEventListener("change", changed);
     },
   };
@@ -119,6 +128,85 @@ function standing(told) {
       ["Silences", told.silences ? el("a", { href: "#/devices?state=silenced" }, String(told.silences)) : "none"],
     ]),
   );
+}
+
+/** How an agent stands in its fleet. @param {Api.Fleet} told */
+function inFleet({ host, state, since, unacked, acked, error }) {
+  const good = state === "connected";
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, "Fleet"),
+    state === "refused" && el("p", { class: "error" }, `Another agent is called ${host}: its hub hears that one. Give one of them another [fleet] host.`),
+    facts([
+      ["Called", host],
+      ["State", el("span", { class: good ? "is-online" : "is-offline" }, shape(good ? "●" : "▲"), ` ${state}`)],
+      ["For", age(since)],
+      ["Waiting", unacked ? `${count(unacked, "transition")} that no hub has stored yet` : "nothing: the hub has all of it"],
+      ["Acknowledged", at(acked, "not since the start")],
+      error && [good ? "Last error" : "Error", el("span", { class: good ? "dim" : "error" }, error)],
+    ]),
+  );
+}
+
+/**
+ * A hub, and its hosts.
+ *
+ * @param {Api.Hub} hub
+ * @param {Api.Host[]} hosts
+ */
+function theFleet(hub, hosts) {
+  const word = hub.blind ? "Blind" : hub.active ? "Active" : "Standby";
+  const about = hub.blind
+    ? `${hub.reason || "the broker gives back none of its heartbeats"}. It decides nothing until it hears itself again.`
+    : hub.active ? "this hub sends the callbacks." : "another hub sends the callbacks; this one takes over when that is silent.";
+  const more = [hub.moves && `${count(hub.moves, "phone")} moved between hosts`, hub.bad_messages && `${count(hub.bad_messages, "message")} not understood`, hub.dropped && `${count(hub.dropped, "message")} asked for again`].filter(Boolean);
+  const names = ["Host", "State", "Devices", "Behind", "Heard", "Version", "Problem", ""];
+  return el(
+    "section",
+    { class: "card" },
+    el("h2", {}, "Hosts"),
+    el("p", {}, el("strong", { class: hub.blind ? "is-offline" : hub.active ? "is-online" : "dim" }, shape(hub.blind ? "▲" : hub.active ? "●" : "○"), ` ${word}`), `: ${about}`, more.length > 0 && el("span", { class: "dim" }, ` Since its start: ${more.join(", ")}.`)),
+    hosts.length ? el("table", { class: "fleet" }, el("thead", {}, el("tr", {}, names.map((name) => el("th", { scope: "col" }, name)))), el("tbody", {}, hosts.map((host) => hostRow(host, hub.blind)))) : el("p", { class: "empty" }, "No host was heard of yet. Its agent needs [fleet] servers, and the broker's password."),
+  );
+}
+
+/**
+ * @param {Api.Host} told
+ * @param {boolean} blind The hub knows of none whether it is there.
+ */
+function hostRow({ host, state, devices, lag, heartbeat_age: heard, version, problem, caught_up: whole }, blind) {
+  const [sign, like] = blind ? ["◌", "unplugged"] : PRESENCE[state];
+  const forget = el("button", { class: "danger", "data-key": `forget ${host}`, "aria-label": `Forget ${host}`, onclick: () => forgetting(host, state, devices) }, "Forget …");
+  /** @type {[string, import("../dom.js").Child][]} */
+  const cells = [
+    ["", el("strong", {}, host)],
+    ["", el("span", { class: `state is-${like}` }, shape(sign), ` ${blind ? "was " : ""}${state}`)],
+    ["devices", el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": host, "aria-label": `${count(devices, "device")} of ${host}` }, String(devices))],
+    ["behind", lag ? el("span", { class: "warn" }, String(lag)) : whole || state !== "alive" ? "0" : "catching up"],
+    ["heard", blind ? "–" : heard === null ? "not yet" : `${span(heard * 1000)} ago`],
+    ["version", version || "–"],
+    ["", problem],
+    ["", state === "alive" || blind ? "" : forget],
+  ];
+  return el("tr", {}, cells.map(([label, content]) => el("td", label ? { "data-label": label } : {}, content)));
+}
+
+/**
+ * @param {string} host
+ * @param {Api.Host["state"]} state
+ * @param {number} devices
+ */
+function forgetting(host, state, devices) {
+  const parts = [
+    el("p", {}, `For a host that was taken down for good. ${devices ? `Its ${count(devices, "phone")} ${devices === 1 ? "is" : "are"} shown no more, but what another host has.` : "It has no phones."} Nobody is called back.`),
+    el("p", {}, "A phone that turns up at another host goes on from its last state. Should the agent come back, it is a new host."),
+    el("p", { class: "dim" }, `With two hubs it is to be done at each.${state === "unheard" ? " It was not heard since this hub's start, and may still come." : ""}`),
+  ];
+  return modal(`Forget ${host}?`, parts, "Forget it", async () => {
+    await ask("DELETE", `v1/hosts/${encodeURIComponent(host)}`);
+    fleet.look();
+  });
 }
 
 /** @param {Api.Status} told */

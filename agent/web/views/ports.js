@@ -2,7 +2,8 @@
 
 import { errorLine } from "../act.js";
 import { ask } from "../api.js";
-import { el, fill, order, put, say } from "../dom.js";
+import { el, fill, order, part, put, say } from "../dom.js";
+import { fleet } from "../fleet.js";
 import { age, at, count, shape, stateOf } from "../format.js";
 import { live } from "../live.js";
 import { poll } from "../poll.js";
@@ -37,7 +38,8 @@ export function open(root, route) {
   const error = errorLine();
   const top = el("div", { role: "status" });
   const tree = el("ul", {}, el("li", { class: "empty" }, "Asking the agent …"));
-  put(root, el("div", { class: "head" }, el("h1", {}, title), el("label", { for: "find", class: "end" }, "Find a phone"), field, hits), error, top, tree);
+  const find = [el("label", { for: "find", class: "end" }, "Find a phone"), field, hits];
+  put(root, el("div", { class: "head" }, el("h1", {}, title), find), error, top, tree);
 
   /** @type {Api.Ports | null} */
   let told = null;
@@ -176,11 +178,26 @@ export function open(root, route) {
     for (let i = 0; scroll && i < 2; i++) setTimeout(() => found[0]?.[1].node.scrollIntoView({ block: "center" }), i * 50);
   }
 
+  /** Ports are a host's own. */
+  function atHub() {
+    if (!fleet.hub) return;
+    fill(top);
+    show(error, null);
+    for (const node of find) node.hidden = true;
+    for (const { node } of nodes.values()) node.remove();
+    part(tree, fleet.hosts.map(({ host, devices }) => [host, devices]), () => [
+      el("li", {}, "This is a hub. Ports are on each host's own page: run device-agent ui there. Which phones hang where:"),
+      ...fleet.hosts.map(({ host, devices }) => el("li", {}, el("a", { href: `#/devices?host=${encodeURIComponent(host)}`, "data-key": host }, el("bdi", {}, host)), dim(` ${count(devices, "phone")}`))),
+    ]);
+  }
+
   const asking = poll(30_000, async (signal) => {
     asked = began = performance.now();
+    if (fleet.hub) return atHub();
     try {
       const first = !told;
       told = /** @type {Api.Ports} */ (await ask("GET", "v1/ports", undefined, signal));
+      if (fleet.hub) return atHub();
       since = new Date().toISOString();
       show(error, null);
       if (first) fill(tree);
@@ -226,6 +243,7 @@ export function open(root, route) {
   const back = () => error.textContent && soon();
   live.addEventListener("devices", heard);
   live.addEventListener("standing", back);
+  fleet.addEventListener("change", atHub);
   field.addEventListener("input", () => {
     history.replaceState(null, "", `#/ports?device=${encodeURIComponent(field.value)}`);
     look(true);
@@ -242,6 +260,7 @@ export function open(root, route) {
     close() {
       live.removeEventListener("devices", heard);
       live.removeEventListener("standing", back);
+      fleet.removeEventListener("change", atHub);
       asking.end();
       cancelAnimationFrame(frame);
       clearTimeout(timer);
