@@ -193,7 +193,7 @@ class App:
             ids,
             records,
             silences,
-            await hub_stored(config, store),
+            await hub_stored(config, store, records),
             outside,
         )
         stack.push_async_callback(parts.senders.close)

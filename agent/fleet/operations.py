@@ -6,7 +6,7 @@ must be known to the last key: what an agent would leave out might be what matte
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Final, Self
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
@@ -45,13 +45,31 @@ class Operation(BaseModel):
         try:
             return cls.model_validate(args)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = printable(".".join(map(str, first["loc"])))
-            raise BadRequestError(f"{cls.op}: {where}: {printable(first['msg'])}") from None
+            raise BadRequestError(f"{cls.op}: {_first(error)}") from None
 
     def args(self) -> dict[str, Any]:
         """For a command."""
         return self.model_dump(mode="json")
+
+
+Wanted = TypeVar("Wanted", bound=Operation)
+
+
+def wanted(operation: type[Wanted], /, **args: Any) -> Wanted:
+    """One to be asked for, of what an operator said.
+
+    Raises:
+        BadRequestError: an argument is out of bounds; it says which.
+    """
+    try:
+        return operation(**args)
+    except ValidationError as error:
+        raise BadRequestError(_first(error)) from None
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{printable('.'.join(map(str, first['loc'])))}: {printable(first['msg'])}"
 
 
 class LeaseAcquire(Operation):

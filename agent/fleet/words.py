@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 import zlib
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FailFast, Field, ValidationError
 
 from agent.errors import AgentError
 from agent.model import DeviceState, Platform, Visibility
 from agent.text import printable
 
-MOST: Final = 64 * 1024 * 1024
-"""Bytes of one message, unpacked, at most: 1,000 phones of 1 KB take one."""
+MOST: Final = 4 * 1024 * 1024
+"""Bytes of a long message, unpacked, at most: 1,000 phones of 1 KB take one. To read it takes the
+loop, and one that is made for that takes the longest."""
+SHORT: Final = 1024 * 1024
+"""Likewise, of any other."""
 PACKED: Final = 256 * 1024
 """Bytes from which on a message is packed (zlib); a broker takes 1 MB of one, by default."""
 T = TypeVar("T", bound="Word")
@@ -36,7 +39,9 @@ _State = Annotated[DeviceState, Field(strict=False)]
 _Platform = Annotated[Platform, Field(strict=False)]
 _Visibility = Annotated[Visibility, Field(strict=False)]
 _Host = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,63}$")]
-_Texts = Annotated[tuple[str, ...], BeforeValidator(_to_tuple)]
+# Of a million mistakes the first one is told: to gather all of them takes minutes.
+_Texts = Annotated[tuple[str, ...], FailFast(), BeforeValidator(_to_tuple)]
+_Rows = Annotated[tuple[dict[str, Any], ...], FailFast(), BeforeValidator(_to_tuple)]
 _Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
 
 
@@ -44,6 +49,8 @@ class Word(BaseModel):
     """One message, or a part of one."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, hide_input_in_errors=True)
+    most: ClassVar[int] = SHORT
+    """Bytes, unpacked."""
 
 
 class SilenceTold(Word):
@@ -113,6 +120,8 @@ class LeaseTold(Word):
 class HostSnapshot(Word):
     """All that an agent has, at one moment: what every transition up to `through` has come to."""
 
+    most = MOST
+
     host: _Host
     epoch: _Number
     instance: str
@@ -120,10 +129,10 @@ class HostSnapshot(Word):
     """Of the host's kernel (/proc/sys/kernel/random/boot_id)."""
     through: _Number
     version: str = ""
-    devices: Annotated[tuple[DeviceTold, ...], BeforeValidator(_to_tuple)] = ()
-    leases: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_to_tuple)] = ()
+    devices: Annotated[tuple[DeviceTold, ...], FailFast(), BeforeValidator(_to_tuple)] = ()
+    leases: _Rows = ()
     """Rows of the agent's API."""
-    silences: Annotated[tuple[dict[str, Any], ...], BeforeValidator(_to_tuple)] = ()
+    silences: _Rows = ()
     """Likewise."""
 
 
@@ -145,13 +154,15 @@ class Since(Word):
 class SinceAnswer(Word):
     """The log's rows behind what was asked, in order, without a hole."""
 
+    most = MOST
+
     epoch: _Number
     """Another than was asked for: the store was made anew, its ids begin again."""
     last: _Number
     """Id of the newest durable transition."""
     hole: bool = False
     """The row that should be first is no longer there: take the snapshot instead."""
-    transitions: Annotated[tuple[TransitionTold, ...], BeforeValidator(_to_tuple)] = ()
+    transitions: Annotated[tuple[TransitionTold, ...], FailFast(), BeforeValidator(_to_tuple)] = ()
 
 
 class Who(Word):
@@ -187,6 +198,8 @@ class Cancel(Word):
 
 class Answer(Word):
     """What came of a command: `result`, or else the error that the agent's API would tell."""
+
+    most = MOST
 
     result: Any = None
     code: str = ""
@@ -243,9 +256,11 @@ def unpack(kind: type[T], body: bytes, subject: str) -> T:
     try:
         if body[:1] != b"{":
             unpacker = zlib.decompressobj()
-            body = unpacker.decompress(body, MOST)
+            body = unpacker.decompress(body, kind.most)
             if unpacker.unconsumed_tail:
-                raise BadMessageError(f"a message on {printable(subject)} is over {MOST} bytes")
+                raise BadMessageError(
+                    f"a message on {printable(subject)} is over {kind.most} bytes, unpacked"
+                )
         # Not `model_validate_json`: that one takes lone surrogates for a mistake of the whole.
         return kind.model_validate(json.loads(body))
     except (ValueError, zlib.error, RecursionError) as error:

@@ -24,11 +24,11 @@ from agent.errors import (
     UnknownDeviceError,
     UnknownLeaseError,
 )
-from agent.fleet.operations import LeaseAcquire, LeaseRelease, LeaseRenew
+from agent.fleet.operations import LeaseAcquire, LeaseRelease, LeaseRenew, wanted
 from agent.model import DeviceState, Platform
-from agent.service.fleet_rows import text_of, time_of
+from agent.service.fleet_rows import number_of, text_of, time_of
 from agent.text import printable
-from agent.usage.lease_book import check
+from agent.usage.lease_book import MAX_TTL, check
 from agent.usage.lease_queue import MAX_WAITING, Candidate, Wish
 
 if TYPE_CHECKING:
@@ -135,7 +135,9 @@ class FleetLeaseDesk:
         """
         purpose, steal = " ".join(purpose.split()), " ".join(steal.split())
         check(holder, purpose + steal, ttl, wait)
-        asked = LeaseAcquire(holder=holder, purpose=purpose, ttl=ttl, wait=wait, steal=steal)
+        asked = wanted(
+            LeaseAcquire, holder=holder, purpose=purpose, ttl=ttl, wait=wait, steal=steal
+        )
         if device is not None:
             return await self._acquire(self._devices.udid(device), asked, caller)
         if steal:
@@ -145,9 +147,10 @@ class FleetLeaseDesk:
     async def renew(self, lease_id: str) -> LeaseRow:
         """Let a lease last another TTL; one that is tied is as it was while nobody answers."""
         host, there = self._split(lease_id)
+        renewal = wanted(LeaseRenew, id=there)
         tied = self._tied.get(lease_id)
         try:
-            row = self._row(host, await self._remote.ask(host, LeaseRenew(id=there), ""))
+            row = self._row(host, await self._remote.ask(host, renewal, ""))
         except HostUnreachableError as error:
             if tied is None:
                 raise
@@ -170,9 +173,8 @@ class FleetLeaseDesk:
     ) -> LeaseRow:
         """End a lease."""
         host, there = self._split(lease_id)
-        return self._row(
-            host, await self._remote.ask(host, LeaseRelease(id=there, why=why), caller)
-        )
+        release = wanted(LeaseRelease, id=there, why=why)
+        return self._row(host, await self._remote.ask(host, release, caller))
 
     def tie(self, lease_id: str) -> LeaseRow:
         """Let it last until `untie`; it was given or renewed from here this moment."""
@@ -308,17 +310,20 @@ class FleetLeaseDesk:
     # --- rows ------------------------------------------------------------------------------
 
     def _rows(self) -> Iterator[LeaseRow]:
-        for host, row in self._directory.leases():
+        for host, told in self._directory.leases():
             try:
-                yield self._row(host, row)
+                row = self._row(host, told)
             except AgentError:
                 continue
+            place = self._directory.place(row["udid"])
+            if place is None or place[0] == host:  # no lease goes with a phone to another host
+                yield row
 
     def _row(self, host: str, row: Mapping[str, Any]) -> LeaseRow:
         """An agent's row as the hub's."""
         try:
             platform = row["platform"]
-            ttl = float(row["ttl"])
+            ttl = number_of(row, "ttl", MAX_TTL)
             return {
                 "id": f"{text_of(row, 'id')}~{host}",
                 "udid": self._directory.name_of(host, text_of(row, "udid")),

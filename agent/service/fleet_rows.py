@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from agent.clock import timestamp
-from agent.text import whole
+from agent.text import shortened, whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+LONGEST: Final = 10_000
+"""Characters of a text: a purpose or a reason may have as many."""
 
 
 def text_of(row: Mapping[str, Any], key: str) -> str:
@@ -17,7 +20,15 @@ def text_of(row: Mapping[str, Any], key: str) -> str:
     value = row[key]
     if not isinstance(value, str):
         raise TypeError(key)
-    return whole(value)
+    return shortened(whole(value), LONGEST)
+
+
+def number_of(row: Mapping[str, Any], key: str, most: float) -> float:
+    """Likewise, and ValueError, OverflowError; from 0 to `most`: JSON has no NaN."""
+    value = float(row[key])
+    if not 0 <= value <= most:
+        raise ValueError(key)
+    return value
 
 
 def time_of(row: Mapping[str, Any], key: str) -> str:

@@ -1,7 +1,8 @@
 """Silences at a hub: made at the agents, each of which keeps back its own callbacks, too.
 
 One of a device is its host's, one of a port is named `HOST/PORT`, and all others are every host's,
-under one id. They are made at all of these hosts or at none; what cannot be reached is said.
+under one id. They are made at all of these hosts or at none; what cannot be reached is said. Only
+hosts that are gone are left out: their phones are offline already, and some are gone for good.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from agent.errors import (
     UnknownDeviceError,
     UnknownSilenceError,
 )
-from agent.fleet.operations import SilenceAdd, SilenceEnd
+from agent.fleet.operations import SilenceAdd, SilenceEnd, wanted
 from agent.model import SilenceKind
-from agent.service.fleet_rows import text_of, time_of
+from agent.service.fleet_rows import number_of, text_of, time_of
 from agent.text import printable
 from agent.track.silence_book import check
 
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 _ID: Final = re.compile(r"[0-9a-f]{8}")
+_MOST_DEVICES: Final = 1e6
+"""Of one host: more is no figure of ours."""
 
 
 class FleetSilenceDesk:
@@ -84,7 +87,9 @@ class FleetSilenceDesk:
         value, reason = check(kind, value, reason, ends_ms, now_ms)
         seconds = (ends_ms - now_ms) / 1000
         id_ = secrets.token_hex(4)
-        wish = SilenceAdd(id=id_, kind=kind, value=value, reason=reason, seconds=seconds, by=by)
+        wish = wanted(
+            SilenceAdd, id=id_, kind=kind, value=value, reason=reason, seconds=seconds, by=by
+        )
         rows, errors = await self._ask(hosts, wish, by)
         if errors:
             # Those that did not answer may have it all the same.
@@ -140,7 +145,14 @@ class FleetSilenceDesk:
         if not hosts:
             raise SilenceError("no host of the fleet is known yet: nothing can be silenced")
         if kind is not SilenceKind.HUB:
-            return hosts, value
+            reachable = self._directory.reachable()
+            if reachable and (left_out := set(hosts) - set(reachable)):
+                log.warning(
+                    "silence.hosts_left_out",
+                    hosts=sorted(left_out),
+                    hint="they are gone; what comes back of them is not silenced",
+                )
+            return reachable or hosts, value
         host, slash, port = value.partition("/")
         if not slash or host not in hosts:
             shown = ", ".join(hosts[:5]) + (" …" if len(hosts) > 5 else "")  # noqa: PLR2004 - as sliced
@@ -184,7 +196,7 @@ class FleetSilenceDesk:
                 "by": text_of(row, "by"),
                 "since": time_of(row, "since"),
                 "ends": time_of(row, "ends"),
-                "devices": max(0, int(row["devices"])),
+                "devices": int(number_of(row, "devices", _MOST_DEVICES)),
             }
         except (KeyError, ValueError, TypeError, OverflowError):
             raise AgentError(

@@ -14,6 +14,7 @@ import pytest
 from agent.clock import LoopClock
 from agent.errors import (
     AgentError,
+    BadRequestError,
     DeviceHeldError,
     HostUnreachableError,
     LeaseError,
@@ -220,6 +221,24 @@ async def test_errors_are_the_agents_and_name_it(tmp_path: Path) -> None:
             await hub.leases.acquire("B", "eve", "", 30.0)
 
 
+async def test_what_is_out_of_bounds_is_the_callers_mistake(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as hub:
+        for bad, words in (
+            ({"holder": "x" * 513}, "holder: .* at most 512"),
+            ({"purpose": "x" * 10_001}, "purpose: .* at most 10000"),
+            ({"steal": "x" * 513}, "steal: .* at most 512"),
+        ):
+            asked: dict[str, Any] = {"holder": "bob", "purpose": "", "ttl": 30.0, **bad}
+            with pytest.raises(BadRequestError, match=words):
+                await hub.leases.acquire("A", **asked)
+        for ask in (hub.leases.renew, hub.leases.release):
+            with pytest.raises(BadRequestError, match=r"id: .* at most 512"):
+                await ask("x" * 513 + "~rack-1")
+        ends_ms = hub.silences.now_ms + 60_000
+        with pytest.raises(BadRequestError, match=r"by: .* at most 512"):
+            await hub.silences.add(SilenceKind.ALL, "", "x", ends_ms, "b" * 513)
+
+
 def _no_leases() -> UsageSection:
     from agent.config import UsageSection  # noqa: PLC0415 - here alone
 
@@ -421,6 +440,44 @@ async def test_a_silence_counts_at_all_hosts_or_at_none(tmp_path: Path) -> None:
         assert hub.agents["rack-1"].silence_desk.rows() == []
 
 
+async def test_a_host_that_is_gone_keeps_no_other_from_being_silenced(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as hub:
+        await hub.agents["rack-1"].die()
+        for presence in (Presence.UNHEARD, Presence.LOST):
+            hub.presence["rack-1"] = presence
+            with pytest.raises(HostUnreachableError, match="rack-1"):
+                await silence(hub, SilenceKind.ALL)
+        hub.presence["rack-1"] = Presence.GONE
+        row = await silence(hub, SilenceKind.ALL)
+        assert [each["id"] for each in hub.agents["rack-2"].silence_desk.rows()] == [row["id"]]
+        with pytest.raises(HostUnreachableError, match="rack-1"):
+            await silence(hub, SilenceKind.DEVICE, "A")
+        hub.presence["rack-2"] = Presence.GONE
+        with pytest.raises(HostUnreachableError, match="rack-1"):
+            await silence(hub, SilenceKind.ALL)
+
+
+async def test_what_a_host_had_lent_is_free_where_its_phone_went(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with fleet(tmp_path) as hub:
+        await hub.leases.acquire("A", "bob", "", 30.0)
+        assert hub.leases.of("A") is not None
+        monkeypatch.setitem(PHONES, "rack-1", "B")
+        monkeypatch.setitem(PHONES, "rack-2", "ACD")
+        assert hub.leases.of("A") is None
+
+
+async def test_what_a_host_that_is_gone_told_last_is_not_in_force(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as hub:
+        await hub.leases.acquire("A", "bob", "", 30.0)
+        await silence(hub, SilenceKind.DEVICE, "A")
+        hub.presence["rack-1"] = Presence.LOST
+        assert (len(hub.leases.rows()), len(hub.silences.rows())) == (1, 1)
+        hub.presence["rack-1"] = Presence.GONE
+        assert (hub.leases.rows(), hub.silences.rows()) == ([], [])
+
+
 async def test_rows_that_make_no_sense_are_left_out_or_said(tmp_path: Path) -> None:
     async with fleet(tmp_path) as hub:
         await hub.agents["rack-2"].die()
@@ -440,3 +497,29 @@ async def test_rows_that_make_no_sense_are_left_out_or_said(tmp_path: Path) -> N
                 await hub.leases.acquire("C", "bob", "", 30.0, caller="ann")
         assert {each.caller for each in asked} == {"ann"}
         assert len({each.id for each in asked}) == 3
+
+
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), -1.0, 10**400, "NaN", None])
+def test_a_lease_that_json_cannot_tell_is_left_out(ttl: object) -> None:
+    now = "2026-01-01T00:00:00Z"
+    good: dict[str, Any] = {
+        "id": "a",
+        "udid": "A",
+        "platform": "android",
+        "holder": "bob",
+        "purpose": "p" * 20_000,
+        "since": now,
+        "ttl": 30.0,
+        "expires": now,
+        "taken_from": "",
+    }
+    snapshot = SimpleNamespace(leases=(good, {**good, "id": "b", "ttl": ttl}))
+    core = SimpleNamespace(
+        latest={"rack-1": snapshot},
+        hosts={"rack-1": Host("rack-1")},
+        board=SimpleNamespace(phones={}),
+    )
+    directory = Directory(cast("Any", SimpleNamespace(core=core)))
+    none = cast("Any", None)
+    (row,) = FleetLeaseDesk(none, directory, none, none, LoopClock()).rows()
+    assert (row["id"], row["ttl"], len(row["purpose"])) == ("a~rack-1", 30.0, 10_000)

@@ -50,6 +50,11 @@ class Directory:
         """Of all hosts that are known, sorted."""
         return sorted(self._hosts.core.hosts)
 
+    def reachable(self) -> list[str]:
+        """Of all but those that are gone: one that was renamed, or taken away, is so for good."""
+        hosts = self._hosts.core.hosts
+        return [name for name in self.names() if hosts[name].presence is not Presence.GONE]
+
     def lost(self, host: str) -> str:
         """Why it cannot be reached, as far as the hub has noticed; "": nothing is known against."""
         known = self._hosts.core.hosts.get(host)
@@ -73,13 +78,20 @@ class Directory:
         return twin if twin in phones and phones[twin].owner == host else serial
 
     def leases(self) -> Iterator[tuple[str, Row]]:
-        """Rows of all hosts."""
-        for host, snapshot in sorted(self._hosts.core.latest.items()):
+        """Rows of all hosts but those that are gone: theirs may have ended long ago."""
+        for host, snapshot in self._latest():
             for row in snapshot.leases:
                 yield host, row
 
     def silences(self) -> Iterator[tuple[str, Row]]:
         """Likewise."""
-        for host, snapshot in sorted(self._hosts.core.latest.items()):
+        for host, snapshot in self._latest():
             for row in snapshot.silences:
                 yield host, row
+
+    def _latest(self) -> Iterator[tuple[str, HostSnapshot]]:
+        core = self._hosts.core
+        for name, snapshot in sorted(core.latest.items()):
+            host = core.hosts.get(name)
+            if host is not None and host.presence is not Presence.GONE:
+                yield name, snapshot
