@@ -64,8 +64,6 @@ SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
 LATELY: Final = 7.5
 """Seconds of seen time: who lives was heard within them, for a heartbeat comes every 5 s."""
-FORGOTTEN: Final = 1_000_000
-"""What `used` begins with, for each time that the host was forgotten: it never goes that far."""
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
 
 
@@ -129,8 +127,6 @@ class Board:
     seen: float = 0.0
     now_ms: int = 0
     """Wall clock, for the ends of silences."""
-    forgotten: dict[str, int] = field(default_factory=dict)
-    """How often each host was."""
     refused: int = 0
     """Devices that were left out, because their host tells of too many."""
     _told: dict[str, dict[str, Told]] = field(default_factory=dict)
@@ -199,8 +195,8 @@ class Board:
         if phone is None:
             phone = self._meet(told)
         elif before is None and phone.owner == host:
-            # Where the host was forgotten, so was how often its event has made something.
-            told.used = max(told.used, FORGOTTEN * self.forgotten.get(host, 0))
+            # Its host was forgotten, and with it that this event may have made something.
+            told.used = max(told.used, 1)
         decisions: list[Decision] = []
         if phone.owner == host:
             if (
@@ -284,7 +280,6 @@ class Board:
     def forget(self, host: str) -> list[Decision]:
         """That host is there no more, nor what it told."""
         self.hosts.pop(host, None)
-        self.forgotten[host] = self.forgotten.get(host, 0) + 1
         decisions: list[Decision] = []
         for serial in sorted(self.of_host(host)):
             decisions += self._untold(host, serial, anew=False)

@@ -15,7 +15,7 @@ import structlog
 
 from agent.errors import StoreError
 from agent.fleet.hub.message_ids import message_id
-from agent.fleet.hub.stored import forgotten_row, gone_row, mark_row, position_row, told_row
+from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
 from agent.model import DeviceRecord, Transition
 from agent.store import Record
 from agent.track.counts import Counts
@@ -196,9 +196,8 @@ class FleetCommits:
         for host, serial in dirty:
             word = self._board.word(host, serial)
             rows.append(gone_row(host, serial) if word is None else told_row(word))
-        times = self._board.forgotten.get
-        rows += (mark_row(mark, times(mark.host, 0)) for mark in batch.marks.values())
-        rows += (forgotten_row(host, times(host, 1)) for host in sorted(batch.unmarked))
+        rows += map(mark_row, batch.marks.values())
+        rows += (gone_row(host, "") for host in sorted(batch.unmarked))
         if not (rows or batch.records):
             return  # where the stream was read to comes with the next
         if batch.position is not None:

@@ -92,7 +92,6 @@ class FleetPipeline:
         board = Board(_policy(config))
         for mark in kept.marks:
             board.hosts[mark.host] = Host(mark.host, mark.epoch, mark.cursor, mark.cursor)
-        board.forgotten.update((each.host, each.times) for each in kept.forgotten)
         board.restore(records, kept.told)
         entries: dict[str, Entry] = {}
         self.roster = FleetRoster(config, board, entries)

@@ -1,8 +1,8 @@
 """What the hub keeps of its fleet between two lives: the texts of the store's rows. Pure.
 
-Of each host: the epoch and the cursor of its log, and how often it was forgotten, also while it is.
-Of each device at each host: what that host last told of it. Of the broker: how far its stream was
-read. A row that makes no sense is none: whatever it said is asked for again.
+Of each host: the epoch and the cursor of its log. Of each device at each host: what that host last
+told of it. Of the broker: how far its stream was read. A row that makes no sense is none: whatever
+it said is asked for again.
 """
 
 from __future__ import annotations
@@ -69,14 +69,6 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Forgotten:
-    """A host that is known no more, or was not for a while."""
-
-    host: str
-    times: int
-
-
-@dataclass(frozen=True, slots=True)
 class Position:
     """How far the broker's stream of transitions was read."""
 
@@ -92,7 +84,6 @@ class Kept:
     told: tuple[Told, ...] = ()
     marks: tuple[Mark, ...] = ()
     position: Position | None = None
-    forgotten: tuple[Forgotten, ...] = ()
 
 
 def told_row(told: Told) -> FleetRow:
@@ -109,21 +100,13 @@ def told_row(told: Told) -> FleetRow:
 
 
 def gone_row(host: str, udid: str) -> FleetRow:
-    """The host tells no more of that device."""
+    """The host tells no more of that device; "": nor is it known any more."""
     return FleetRow(host, udid, "")
 
 
-def mark_row(mark: Mark, forgotten: int = 0) -> FleetRow:
-    """To be stored, with how often the host was forgotten."""
-    said = {"epoch": mark.epoch, "cursor": mark.cursor}
-    return FleetRow(
-        mark.host, "", json.dumps(said | ({"forgotten": forgotten} if forgotten else {}))
-    )
-
-
-def forgotten_row(host: str, times: int) -> FleetRow:
-    """The host is known no more; only how often it was forgotten."""
-    return FleetRow(host, "", json.dumps({"forgotten": times}))
+def mark_row(mark: Mark) -> FleetRow:
+    """To be stored."""
+    return FleetRow(mark.host, "", json.dumps({"epoch": mark.epoch, "cursor": mark.cursor}))
 
 
 def position_row(position: Position) -> FleetRow:
@@ -135,7 +118,6 @@ def read(rows: Iterable[FleetRow]) -> Kept:
     """What was stored, as far as it makes sense; a host without its mark is not known at all."""
     told: list[Told] = []
     marks: dict[str, Mark] = {}
-    forgotten: list[Forgotten] = []
     position = None
     for row in rows:
         try:
@@ -143,16 +125,13 @@ def read(rows: Iterable[FleetRow]) -> Kept:
             if row.udid:
                 told.append(_told(row, said))
             elif row.host:
-                if "forgotten" in said:
-                    forgotten.append(Forgotten(row.host, int(said["forgotten"])))
-                if "epoch" in said:
-                    marks[row.host] = Mark(row.host, int(said["epoch"]), int(said["cursor"]))
+                marks[row.host] = Mark(row.host, int(said["epoch"]), int(said["cursor"]))
             else:
                 position = Position(str(said["stream"]), int(said["number"]))
         except (ValueError, TypeError, KeyError, ValidationError):
             continue
     kept = tuple(each for each in told if each.host in marks)
-    return Kept(kept, tuple(marks.values()), position, tuple(forgotten))
+    return Kept(kept, tuple(marks.values()), position)
 
 
 def _told(row: FleetRow, said: Any) -> Told:
