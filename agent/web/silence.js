@@ -63,8 +63,9 @@ export function begin(choices) {
 function madeAt(choice) {
   if (!fleet.hub) return "";
   if (/^(device|hub) /.test(choice)) return " It is made at the agent of its host, which must be reached.";
-  const away = fleet.hosts.filter(({ state }) => state !== "alive").map(({ host }) => host);
-  return ` It is made at all hosts, each of which must be reached${away.length ? `: ${away.join(", ")} ${away.length > 1 ? "are" : "is"} not` : ""}.`;
+  const those = (/** @type {boolean} */ gone) => fleet.hosts.filter(({ state }) => state !== "alive" && (state === "gone") === gone).map(({ host }) => host).join(", ");
+  const [gone, lost] = [those(true), those(false)];
+  return ` It is made at all hosts${gone && `, but for ${gone}: what comes back there is not silenced`}. Each must be reached${lost && `; now not: ${lost}`}.`;
 }
 
 /**

@@ -99,7 +99,7 @@ async def test_a_port_is_silenced_behind_its_host(fleet: FleetLab, page: Page) -
     dialog = page.get_by_role("dialog")
     await expect(dialog).to_contain_text("made at the agent of its host")
     await dialog.get_by_label("What").select_option("all ")
-    await expect(dialog).to_contain_text("at all hosts, each of which must be reached.")
+    await expect(dialog).to_contain_text("It is made at all hosts. Each must be reached.")
     await dialog.get_by_label("What").select_option("hub rack-1/1-2")
     await expect(dialog).to_contain_text("Covers 1 device now")
     await dialog.get_by_label("Reason").fill("new cables")
@@ -130,6 +130,13 @@ async def test_a_host_that_was_taken_down_is_forgotten(
     lost = row(page, "rack-3")
     await expect(lost).to_contain_text("host rack-3 is lost", timeout=SLOW)
     await fleet.until_host("rack-3", "gone")
+    await page.goto(f"{fleet.base}#/devices/A1")
+    await page.get_by_role("button", name="Silence…").click()
+    await page.get_by_role("dialog").get_by_label("What").select_option("all ")
+    await expect(page.get_by_role("dialog")).to_contain_text(
+        "all hosts, but for rack-3: what comes"
+    )
+    await page.keyboard.press("Escape")
     await page.goto(f"{fleet.base}#/devices?host=rack-3")
     await expect(page.locator("#main tbody tr")).to_contain_text("Offline")
     await expect(page.locator("#main tbody tr")).to_contain_text("host rack-3 is lost")
