@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from agent.config.places import KeyPath
     from agent.errors import Problem
 
+SHORT_GRACE = 10.0
+"""Seconds: a heartbeat that comes every 5 s and is late once."""
+
 
 def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
     """What a valid file may come to regret, in its order. `document` is what `config` is of."""
@@ -204,6 +207,12 @@ def _fleet(config: Config) -> Iterator[Mistake]:
                 f"the password travels unencrypted to {parts.hostname}: use tls://, or credentials",
             )
     if fleet.servers and fleet.role == "hub":
+        if fleet.host_grace < SHORT_GRACE:
+            yield Mistake(
+                ("fleet", "host_grace"),
+                "is short: a host is heard every 5 s, and would be lost for a moment time and "
+                f"again; make it {SHORT_GRACE:g}s or more",
+            )
         for index, webhook in enumerate(config.webhooks):
             if webhook.id is None:
                 yield Mistake(
