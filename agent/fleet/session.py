@@ -405,7 +405,7 @@ class Session:
                     hole=same and found.hole,
                     transitions=tuple(told),
                 )
-                body = pack(answer)
+                body = await asyncio.to_thread(pack, answer)
                 if len(body) <= ANSWER or len(told) <= 1:
                     break
                 del told[len(told) // 2 :]

@@ -22,8 +22,9 @@ MOST: Final = 4 * 1024 * 1024
 loop, and one that is made for that takes the longest."""
 SHORT: Final = 1024 * 1024
 """Likewise, of any other."""
-PACKED: Final = 256 * 1024
-"""Bytes from which on a message is packed (zlib); a broker takes 1 MB of one, by default."""
+PACKED: Final = 32 * 1024
+"""Bytes from which on a message is packed (zlib); a broker takes 1 MB of one, by default, and may
+be told to take less."""
 T = TypeVar("T", bound="Word")
 
 

@@ -135,6 +135,6 @@ class Asking:
 
 async def _read(kind: type[W], body: bytes, subject: str) -> W:
     """A long one in a thread: it takes its time."""
-    if len(body) < LONG:
+    if len(body) < LONG and body[:1] == b"{":  # a packed one is a long one
         return unpack(kind, body, subject)
     return await in_thread(partial(unpack, kind, body, subject), "fleet answer")
