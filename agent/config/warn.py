@@ -206,20 +206,24 @@ def _fleet(config: Config) -> Iterator[Mistake]:
                 ("fleet", "servers", index),
                 f"the password travels unencrypted to {parts.hostname}: use tls://, or credentials",
             )
-    if fleet.servers and fleet.role == "hub":
-        if fleet.host_grace < SHORT_GRACE:
+    if config.is_hub:
+        yield from _hub(config)
+
+
+def _hub(config: Config) -> Iterator[Mistake]:
+    if config.fleet.host_grace < SHORT_GRACE:
+        yield Mistake(
+            ("fleet", "host_grace"),
+            "is short: a host is heard every 5 s, and would be lost for a moment time and again; "
+            f"make it {SHORT_GRACE:g}s or more",
+        )
+    for index, webhook in enumerate(config.webhooks):
+        if webhook.id is None:
             yield Mistake(
-                ("fleet", "host_grace"),
-                "is short: a host is heard every 5 s, and would be lost for a moment time and "
-                f"again; make it {SHORT_GRACE:g}s or more",
+                ("webhooks", index),
+                "has no id: two hubs that stand in for each other would give it different ones, "
+                "and call back twice: set id",
             )
-        for index, webhook in enumerate(config.webhooks):
-            if webhook.id is None:
-                yield Mistake(
-                    ("webhooks", index),
-                    "has no id: two hubs that stand in for each other would give it different "
-                    "ones, and call back twice: set id",
-                )
 
 
 def _normal(url: str) -> str:
