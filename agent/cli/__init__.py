@@ -74,15 +74,18 @@ class _Lazy(click.Group):
 
 
 def _loaded(name: str) -> ModuleType:
-    """The module. What modules make stays, so nobody looks for garbage in it meanwhile: that took a
-    tenth of the agent's start."""
-    collects = gc.isenabled()
-    gc.disable()
-    try:
-        return importlib.import_module(name)
-    finally:
-        if collects:
+    """The module. What modules make stays: nobody looks for garbage in it, now or later.
+
+    Looking took a sixth of the agent's start.
+    """
+    if name not in sys.modules and gc.isenabled():
+        gc.disable()
+        try:
+            return importlib.import_module(name)
+        finally:
+            gc.freeze()
             gc.enable()
+    return importlib.import_module(name)
 
 
 @click.group(
