@@ -106,7 +106,11 @@ class WebhookEditor:
 
         async with self._lock:
             changed = await in_thread(work, "change config")
-            log.info("config.written", file=str(changed.file), webhook=name or str((fields or {}).get("name")))
+            log.info(
+                "config.written",
+                file=str(changed.file),
+                webhook=name or str((fields or {}).get("name")),
+            )
 
     def _mine(self, id_: int) -> Webhook:
         webhook = self._live.webhooks[id_]

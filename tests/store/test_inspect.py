@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.store import Store, StoreState, inspect
+from agent.store import Store
+from agent.store.inspect import StoreState, inspect
 from tests.kit.store import open_store
 from tests.store.samples import callback, device, transition
 
