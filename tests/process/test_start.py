@@ -14,6 +14,13 @@ command.get_command(None, "run")
 print(*sys.modules)
 """
 
+_FROZEN = """
+import gc, agent.cli
+before = gc.get_freeze_count()
+agent.cli.command.get_command(None, "run")
+print(before, gc.get_freeze_count(), gc.isenabled())
+"""
+
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
@@ -63,10 +70,7 @@ def test_no_command_is_loaded_but_the_one_that_runs(loaded: set[str]) -> None:
 
 def test_what_was_loaded_is_left_out_of_the_search_for_garbage() -> None:
     done = subprocess.run(
-        [sys.executable, "-c",
-         "import gc, agent.cli as cli; before = gc.get_freeze_count();"
-         "cli.command.get_command(None, 'run'); print(before, gc.get_freeze_count(), gc.isenabled())"],
-        capture_output=True, text=True, check=True, timeout=60,
-    )  # fmt: skip
+        [sys.executable, "-c", _FROZEN], capture_output=True, text=True, check=True, timeout=60
+    )
     before, after, collects = done.stdout.split()
     assert (before, int(after) > 50_000, collects) == ("0", True, "True")
