@@ -13,7 +13,7 @@ import click
 
 from agent import __version__
 from agent.cli import out
-from agent.cli.common import group_config_option
+from agent.cli.group import group_config_option
 from agent.errors import AgentError, ConfigError
 
 if TYPE_CHECKING:

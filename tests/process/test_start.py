@@ -24,7 +24,7 @@ print(before, gc.get_freeze_count(), gc.isenabled())
 
 @pytest.fixture(scope="module")
 def loaded() -> set[str]:
-    """All modules that `device-agent run` has when it reads its configuration."""
+    """All modules that `device-agent run` has before it reads its configuration."""
     done = subprocess.run(
         [sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True, timeout=60
     )
@@ -74,3 +74,13 @@ def test_what_was_loaded_is_left_out_of_the_search_for_garbage() -> None:
     )
     before, after, collects = done.stdout.split()
     assert (before, int(after) > 50_000, collects) == ("0", True, "True")
+
+
+def test_the_help_loads_nothing_of_the_agent_but_its_words() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys, agent.cli; print(*sys.modules)"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    found = set(done.stdout.split())
+    assert "agent.cli" in found
+    assert not {"agent.config", "aiohttp", "asyncio", "pydantic", "structlog"} & found
