@@ -25,7 +25,7 @@ _EMULATOR: Final = re.compile(r"emulator-\d+")
 _NETWORK: Final = re.compile(
     r"(?:\[[0-9a-fA-F:.%\w]+\]|[\w.-]+):\d{1,5}|.+\._adb(?:-tls-connect)?\._tcp\.?"
 )
-_NOT_UDEVS: Final = re.compile(r"(?!\\x)[^0-9A-Za-z#+\-.:=@_\u0080-\U0010ffff]")
+_NOT_UDEVS: Final = re.compile(r"(?!\\x)[\x00-\x7f](?<![0-9A-Za-z#+\-.:=@_])")
 _ESCAPE: Final = re.compile(r"\\x[0-9a-fA-F]{2}")
 _ECID: Final = re.compile(r"\bECID:([0-9A-F]{16})(?![0-9A-F])", re.IGNORECASE)
 _CPID: Final = re.compile(r"\bCPID:([0-9A-F]{4})(?![0-9A-F])", re.IGNORECASE)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp import web
 
@@ -29,8 +28,7 @@ _TYPES: Final[Mapping[str, str]] = {
 routes = Routes("page", "The page itself.", name="Of one of its files.")
 
 
-@dataclass(frozen=True, slots=True)
-class File:
+class File(NamedTuple):
     """One of its files."""
 
     content_type: str

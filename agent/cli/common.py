@@ -12,6 +12,7 @@ from urllib.parse import quote
 import click
 import tomli
 
+from agent.cli.group import META
 from agent.cli.out import echo_err, lines, printable
 from agent.config import Config, load, load_both
 from agent.config.document import read
@@ -31,7 +32,6 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 CHECKOUT = Path("config/agent.toml")
 GROUP = "device-agent"
 """Who may read the installed file, and use the socket."""
-_META = "agent.cli.config"
 REQUEST_LIMIT = 30.0
 PLATFORM = click.Choice([each.value for each in Platform])
 """Seconds to wait for the running agent's answer."""
@@ -42,8 +42,8 @@ BAD_CONFIG = 2
 def default_config() -> Path:
     """What a group before the command was given, else $DEVICE_AGENT_CONFIG, else a known place."""
     context = click.get_current_context(silent=True)
-    if context is not None and _META in context.meta:
-        return Path(context.meta[_META])
+    if context is not None and META in context.meta:
+        return Path(context.meta[META])
     if named := os.environ.get("DEVICE_AGENT_CONFIG"):
         return Path(named)
     return CONFIG if _is_there(CONFIG) else CHECKOUT
@@ -66,23 +66,6 @@ def config_option(function: _Command) -> _Command:
         type=click.Path(path_type=Path),
         default=default_config,
         show_default="$DEVICE_AGENT_CONFIG, /etc/device-agent/agent.toml or config/agent.toml",
-        help="The configuration file.",
-    )(function)
-
-
-def group_config_option(function: _Command) -> _Command:
-    """`--config FILE` before the command's name: it counts for the command behind it."""
-
-    def keep(context: click.Context, _: click.Parameter, value: Path | None) -> None:
-        if value is not None:
-            context.meta[_META] = value
-
-    return click.option(
-        "--config",
-        "-c",
-        type=click.Path(path_type=Path),
-        expose_value=False,
-        callback=keep,
         help="The configuration file.",
     )(function)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option, quoted
+from agent.cli.common import ask, config_option, quoted
+from agent.cli.group import group_config_option
 from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 

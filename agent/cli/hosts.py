@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option, default_config, group_config_option, quoted
+from agent.cli.common import ask, config_option, default_config, quoted
+from agent.cli.group import group_config_option
 from agent.cli.out import echo_err, printable
 from agent.cli.table import columns
 from agent.text import elapsed

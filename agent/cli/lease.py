@@ -13,11 +13,11 @@ from agent.cli.common import (
     AgentClient,
     ask,
     config_option,
-    group_config_option,
     quoted,
     socket_of,
 )
 from agent.cli.device_rows import since
+from agent.cli.group import group_config_option
 from agent.cli.holding import Seconds, patiently, request_body, wish_options
 from agent.cli.out import LONG, echo_err, printable
 from agent.cli.table import columns

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agent.cli.common import PLATFORM, ask, config_option, group_config_option, quoted
+from agent.cli.common import PLATFORM, ask, config_option, quoted
 from agent.cli.device_rows import since
+from agent.cli.group import group_config_option
 from agent.cli.holding import Seconds
 from agent.cli.out import LONG, echo_err, printable
 from agent.cli.table import columns

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.common import ask, config_option, group_config_option, quoted
+from agent.cli.common import ask, config_option, quoted
+from agent.cli.group import group_config_option
 from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.deliver.policy import Dead, Delivered, failure_kind
 from agent.histogram import Histogram
@@ -18,8 +18,7 @@ DURATION_BOUNDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 """Seconds: from a receiver on the same host to the longest timeouts that make sense."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookStats:
+class WebhookStats(NamedTuple):
     """How one webhook's delivery stands. What memory holds; the store knows the whole backlog."""
 
     pending: int
@@ -48,8 +47,7 @@ class WebhookStats:
     """When what waits is tried again; 0: nothing waits, or it is held."""
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookFigures:
+class WebhookFigures(NamedTuple):
     """What one webhook's delivery has counted since the start, and its age now."""
 
     delivered: int

@@ -11,37 +11,18 @@ import asyncio
 import secrets
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-import structlog
+from typing import TYPE_CHECKING
 
 from agent.errors import StoreError
-from agent.fleet.backoff import Backoff, sleep
-from agent.fleet.claim import NameTakenError
-from agent.fleet.host import host_of
-from agent.fleet.link import LinkError
-from agent.fleet.standing import Standing
-from agent.tasks import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from agent.config.model import Fleet
+    from agent.fleet.connections import Connections
     from agent.fleet.link import Dial, Link
     from agent.fleet.own import Own
-    from agent.fleet.session import Session
-    from agent.fleet.standing import FleetStatus
-
-log = structlog.get_logger(__name__)
-
-WELL: Final = 15.0
-"""Seconds of a connection after which the next one is tried without a long pause."""
-LAST_WORDS: Final = 0.8
-"""Seconds in which what is under way may go out when the agent stops."""
-LOOK_EVERY: Final = 1.0
-"""Seconds between two looks at the log while nothing is connected."""
-_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+    from agent.fleet.standing import FleetStatus, Standing
 
 
 def is_on(fleet: Fleet) -> bool:
@@ -74,11 +55,9 @@ class Uplink:
         self._changed = changed
         self._dial = dial
         self._instance = secrets.token_hex(8)
-        self._boot = ""
         self._reconfigured = asyncio.Event()
-        self._stored = asyncio.Event()
-        """Transitions are stored that were not, since the log was last looked at."""
-        self._session: Session | None = None
+        self._connections: Connections | None = None
+        """None: there are none, or not yet."""
         self._standing = self._begin()
 
     @property
@@ -98,16 +77,13 @@ class Uplink:
 
     def transition_stored(self) -> None:
         """The log has grown."""
-        self._stored.set()
-        if self._session is not None:
-            self._session.log_grew()
-            # The news of its devices came when that was not stored yet, and may be told already.
-            self._session.devices_changed()
+        if self._connections is not None:
+            self._connections.log_grew()
 
     def devices_changed(self) -> None:
         """Devices, leases or silences may be others than the last snapshot says."""
-        if self._session is not None:
-            self._session.devices_changed()
+        if self._connections is not None:
+            self._connections.devices_changed()
 
     async def run(self) -> None:
         """Stay connected; for `Tasks.keep`. Cancelled, it sends what is under way, within a second.
@@ -121,7 +97,15 @@ class Uplink:
                 await self._leave()
                 await self._reconfigured.wait()
                 continue
-            follow = asyncio.ensure_future(self._follow(self._fleet, standing))
+            await asyncio.to_thread(import_module, "agent.fleet.connections")
+            from agent.fleet.connections import Connections  # noqa: PLC0415 - loaded just now
+
+            if self._reconfigured.is_set():
+                continue
+            self._connections = Connections(
+                self._fleet, self._own, standing, self._instance, self._dial
+            )
+            follow = asyncio.ensure_future(self._connections.run())
             again = asyncio.ensure_future(self._reconfigured.wait())
             try:
                 await asyncio.wait({follow, again}, return_when=asyncio.FIRST_COMPLETED)
@@ -131,6 +115,7 @@ class Uplink:
                 again.cancel()
                 follow.cancel()
                 await asyncio.wait({follow})  # each of its steps is bounded
+                self._connections = None
 
     # --- inside ----------------------------------------------------------------------------
 
@@ -138,86 +123,12 @@ class Uplink:
         """Of a fleet that this agent was in before nothing is shown any more."""
         if not is_on(self._fleet):
             return None
+        from agent.fleet.host import host_of  # noqa: PLC0415 - a host without a fleet loads neither
+        from agent.fleet.standing import Standing  # noqa: PLC0415 - as above
+
         return Standing(host_of(self._fleet), self._own.clock, self._changed)
 
     async def _leave(self) -> None:
         with suppress(StoreError):  # rows are kept a little longer
             if (await self._own.log.state()).acked is not None:
                 await self._own.log.leave()
-
-    async def _follow(self, fleet: Fleet, standing: Standing) -> None:
-        """One connection after the other."""
-        clock = self._own.clock
-        await self._join(standing)
-        watch = asyncio.ensure_future(self._watch(standing))
-        backoff, said = Backoff(clock), ""
-        try:
-            while True:
-                began = clock.monotonic()
-                error = await self._connect(fleet, standing)
-                standing.lost(str(error), refused=isinstance(error, NameTakenError))
-                if clock.monotonic() - began >= WELL:
-                    backoff.reset()
-                    said = ""
-                pause = backoff.pause()
-                if str(error) != said:  # it is shown wherever operators look
-                    said = str(error)
-                    log.warning("fleet.not_connected", reason=said, retry_in_s=round(pause, 1))
-                await sleep(clock, pause)
-        finally:
-            watch.cancel()
-            await asyncio.wait({watch})
-
-    async def _connect(self, fleet: Fleet, standing: Standing) -> LinkError:
-        """Once; why it has ended."""
-        try:
-            if not self._boot:
-                self._boot = await asyncio.to_thread(_boot)
-            session_ = await asyncio.to_thread(import_module, "agent.fleet.session")
-            link = await self._dial(fleet)
-        except LinkError as error:
-            return error
-        session = session_.Session(link, self._own, standing, self._instance, self._boot)
-        self._session = session
-        try:
-            await session.run()
-        except LinkError as error:
-            return error
-        except Exception as error:  # of ours: told, and begun again by `Tasks`
-            standing.lost(f"internal error ({kind_of(error)}): see the log")
-            raise
-        finally:
-            self._session = None
-            await session.close(LAST_WORDS)
-            await link.close()
-        return LinkError("it ended by itself")
-
-    async def _join(self, standing: Standing) -> None:
-        """Have the store keep what the hub does not have; a failing disk is waited for."""
-        backoff = Backoff(self._own.clock)
-        while True:
-            try:
-                standing.saw(await self._own.log.join())
-            except StoreError as error:
-                standing.lost(str(error))
-                await sleep(self._own.clock, backoff.pause())
-            else:
-                return
-
-    async def _watch(self, standing: Standing) -> None:
-        """Look where the log stands, connected or not."""
-        while True:
-            await sleep(self._own.clock, LOOK_EVERY)
-            with suppress(StoreError):
-                if self._stored.is_set():
-                    self._stored.clear()
-                    state = await self._own.log.state()
-                    # Of a store that was made anew, and knows of no fleet.
-                    standing.saw(await self._own.log.join() if state.acked is None else state)
-            standing.look()
-
-
-def _boot() -> str:
-    with suppress(OSError):
-        return _BOOT.read_text().strip()
-    return ""

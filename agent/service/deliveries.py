@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
@@ -147,7 +146,7 @@ class Deliveries:
             UnknownWebhookError, UnknownDeviceError: it names none.
         """
         wanted = self._query(query, ListFilters)
-        rows = await self._store.deliveries.find(replace(wanted, limit=wanted.limit + 1))
+        rows = await self._store.deliveries.find(wanted._replace(limit=wanted.limit + 1))
         shown = rows[: wanted.limit]
         return {
             "deliveries": [self.row(row) for row in shown],
@@ -184,7 +183,7 @@ class Deliveries:
             query = {"state": "dead", **query}
         wanted = self._query(query, ReplayFilters)
         if "limit" not in query:
-            wanted = replace(wanted, limit=ALL)
+            wanted = wanted._replace(limit=ALL)
         if not self._dispatcher.sends:
             raise StandbyError(
                 "this hub sends nothing now, another one does, or none does yet: ask for it there "

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
 from agent.model import DeviceState, Platform
 from agent.service.rows import Time, iso
@@ -102,8 +101,7 @@ class PortsRow(TypedDict):
     host's server, or where no source tells the port."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plugged:
+class Plugged(NamedTuple):
     """One USB device that is there."""
 
     port: str
@@ -120,8 +118,7 @@ class Plugged:
     """The phone that it is; "": none that is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hanging:
+class Hanging(NamedTuple):
     """One phone, and its place."""
 
     phone: PhoneAtPort

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.errors import AgentError, StoreError
-from agent.service.metrics import METRICS, Hook, Process, Scene
 from agent.service.slices import Slices
 
 if TYPE_CHECKING:
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from agent.service.health import Health
     from agent.service.hosts import Hosts
     from agent.service.live import Live
+    from agent.service.metrics import Hook, Process, Scene
     from agent.service.sessions import Sessions
     from agent.store import Store
     from agent.track.silences import Silences
@@ -87,8 +87,12 @@ class Scraper:
             ) from None
 
     async def _write(self) -> tuple[bytes, str]:
-        # At the first scrape: an agent that nobody scrapes never pays for it.
-        exposition = await asyncio.to_thread(import_module, "agent.service.exposition")
+        # At the first scrape, and off the loop: an agent that nobody scrapes never pays for it.
+        for name in ("agent.service.exposition", "agent.service.metrics"):
+            await asyncio.to_thread(import_module, name)
+        from agent.service import exposition  # noqa: PLC0415 - loaded by now
+        from agent.service.metrics import METRICS  # noqa: PLC0415 - loaded by now
+
         slices = Slices()
         scene = await self._scene(slices)
         written = []
@@ -98,6 +102,8 @@ class Scraper:
         return b"".join(written), exposition.CONTENT_TYPE
 
     async def _scene(self, slices: Slices) -> Scene:
+        from agent.service.metrics import Scene  # noqa: PLC0415 - loaded by `_write`
+
         pending = await self._pending()
         hooks = await self._hooks(pending, slices)
         return Scene(
@@ -128,6 +134,8 @@ class Scraper:
             return None
 
     async def _hooks(self, pending: dict[int, int] | None, slices: Slices) -> list[Hook]:
+        from agent.service.metrics import Hook  # noqa: PLC0415 - loaded by `_write`
+
         hooks = []
         for id_, webhook in tuple(self.live.webhooks.items()):
             hooks.append(
@@ -145,6 +153,8 @@ class Scraper:
 
 
 def _process() -> Process:
+    from agent.service.metrics import Process  # noqa: PLC0415 - loaded by `_write`
+
     with open("/proc/self/statm", "rb") as statm:  # noqa: PTH123 - never blocks
         virtual, resident = (int(pages) for pages in statm.read().split()[:2])
     page = resource.getpagesize()

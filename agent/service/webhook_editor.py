@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import structlog
 
-from agent.config.change import Target, change
 from agent.errors import AgentError, CannotWriteError, EditError, ProvisionedError, StartError
 from agent.threads import in_thread
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.config.change import Changed
-    from agent.config.edit import Change
     from agent.config.file import ConfigFile
     from agent.service.live import Live
     from agent.service.rows import Json
@@ -56,7 +54,7 @@ class WebhookEditor:
         """A new webhook, in the agent's own file; its id. Raises as `change`, and as a reload."""
         if not isinstance(fields.get("name"), str) or not fields["name"]:
             raise EditError("a new webhook needs a name")
-        await self._apply(_change(fields=fields))
+        await self._apply(fields=fields)
         return self._id_of(fields["name"], fields.get("org_id"))
 
     async def edit(self, name: str, fields: Json) -> int:
@@ -69,22 +67,23 @@ class WebhookEditor:
         old = self._mine(id_)
         if fields.get("name", old.name) != old.name or "org_id" in fields:
             fields = {"id": id_, **fields}
-        await self._apply(_change(old.name, self._live.config.org_of(old), fields))
+        await self._apply(old.name, self._live.config.org_of(old), fields)
         return self._id_of(fields.get("name", old.name), fields.get("org_id", old.org_id))
 
     async def delete(self, name: str) -> DeletedWebhook:
         """Delete a webhook, and cancel what waits for it; what it was. Raises likewise."""
         id_ = self._live.webhook_id(name)
         old = self._mine(id_)
-        await self._apply(_change(old.name, self._live.config.org_of(old)))
+        await self._apply(old.name, self._live.config.org_of(old))
         return {"id": id_, "name": old.name}
 
-    async def _apply(self, wanted: Change) -> None:
-        """To its end, though who waits may be gone: a client that hangs up leaves no half of it."""
-        file = self._file
-        if file is None or file.managed is None:
+    async def _apply(
+        self, name: str = "", org_id: int | None = None, fields: Json | None = None
+    ) -> None:
+        """One `Change`, to its end: a client that hangs up meanwhile leaves no half of it."""
+        file, managed = self._file, None if self._file is None else self._file.managed
+        if file is None or managed is None:
             raise CannotWriteError("this agent runs without a configuration file")
-        target = Target.managed(file.path, file.managed)
         loop = asyncio.get_running_loop()
 
         def load() -> None:
@@ -94,14 +93,24 @@ class WebhookEditor:
                 raise StartError("the agent stopped before it was in force") from None
 
         def work() -> Changed[None]:
+            # Few agents are edited, and what that needs takes longer than the loop may wait.
+            from agent.config.change import Target, change  # noqa: PLC0415 - see above
+            from agent.config.edit import Change  # noqa: PLC0415 - see above
+
             emptied = file.emptied(file.look())
             if emptied is not None:  # a change of it would put that in force, too
                 raise emptied
+            target = Target.managed(file.path, managed)
+            wanted = Change(name, org_id, fields)
             return change(target, wanted, load, stays=_never, not_put_back=_say_not_put_back)
 
         async with self._lock:
             changed = await in_thread(work, "change config")
-            log.info("config.written", file=str(changed.file), webhook=_name(wanted))
+            log.info(
+                "config.written",
+                file=str(changed.file),
+                webhook=name or str((fields or {}).get("name")),
+            )
 
     def _mine(self, id_: int) -> Webhook:
         webhook = self._live.webhooks[id_]
@@ -121,16 +130,6 @@ class WebhookEditor:
             for id_, webhook in live.webhooks.items()
             if (webhook.name, live.config.org_of(webhook)) == (name, org_id)
         )
-
-
-def _change(name: str = "", org_id: int | None = None, fields: Json | None = None) -> Change:
-    from agent.config.edit import Change  # noqa: PLC0415 - tomlkit is 5 MB few agents need
-
-    return Change(name, org_id, fields)
-
-
-def _name(wanted: Change) -> str:
-    return wanted.name or str((wanted.fields or {}).get("name"))
 
 
 def _never(_error: AgentError) -> bool:

@@ -8,8 +8,7 @@ device list ever waits for any of them.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -52,8 +51,7 @@ QUESTIONS = (
 shell's complaints come on the same stream."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Told(NamedTuple):
     """What a phone says of itself; "" for what it did not."""
 
     name: str = ""

@@ -24,8 +24,8 @@ import shutil
 import signal
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -58,8 +58,7 @@ def can_start(host: str) -> bool:
     return host == "127.0.0.1"
 
 
-@dataclass(frozen=True, slots=True)
-class AdbVersion:
+class AdbVersion(NamedTuple):
     """What `adb version` says."""
 
     protocol: int

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.sources.lockdown_words import NOT_PAIRED, is_standing, reason_of
 from agent.udid import spellings
@@ -29,8 +28,7 @@ TURN = 0.5
 which costs this host nothing: silent phones must not keep the others from their turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What one check of one phone found."""
 
     ready: bool = False
@@ -111,7 +109,7 @@ class LockdownCheck:
         verdict = Verdict(ready=True)
         if not said.trusts:
             verdict = _refused(said.refusal) if said.refusal else Verdict(reason=NOT_PAIRED)
-        return replace(verdict, name=said.name, model=said.model)
+        return verdict._replace(name=said.name, model=said.model)
 
 
 def _refused(refusal: Refusal) -> Verdict:

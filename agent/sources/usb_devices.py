@@ -9,8 +9,7 @@ two interfaces each: 4 ms in a thread.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What udevd said of one device, or what was found out by a `look`."""
 
     action: str
@@ -97,16 +95,14 @@ def _betters(new: Reading, known: Reading) -> bool:
     return not known.complete and (bool(new.serial) or not known.serial)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """What enumeration found, by address, and the listing of just before."""
 
     readings: dict[str, Reading]
     marks: Marks
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(NamedTuple):
     """What sysfs says against what was known."""
 
     marks: Marks

@@ -1,7 +1,7 @@
 """What the agent must not forget: one SQLite file, one writer thread, one way in."""
 
 from agent.store.calls import StoreHealth
-from agent.store.inspect import SQLITE_VERSION, Inspection, StoreState, inspect
+from agent.store.database import SQLITE_VERSION
 from agent.store.record import Record
 from agent.store.store import Store, StoreFigures
 from agent.store.tables.backlog import Backlog
@@ -20,7 +20,6 @@ __all__ = [
     "Elsewhere",
     "FleetRow",
     "Followed",
-    "Inspection",
     "LaneHead",
     "Outcome",
     "PendingLane",
@@ -29,7 +28,5 @@ __all__ = [
     "Store",
     "StoreFigures",
     "StoreHealth",
-    "StoreState",
     "StoredTransition",
-    "inspect",
 ]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import structlog
 
@@ -26,8 +25,7 @@ _CLOSE_SECONDS = 3.0
 _LOG_EVERY = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class StoreHealth:
+class StoreHealth(NamedTuple):
     """Can the store write? Anything but `ok` is for the operator to see everywhere."""
 
     ok: bool = True

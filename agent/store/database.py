@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+SQLITE_VERSION = sqlite3.sqlite_version
+"""Of the library that this Python uses."""
 _RECOVERY_PAUSE = 60.0
 """Seconds between two recoveries: on a dying disk set-aside files must not pile up."""
 _FAILURES_TO_REOPEN = 3

@@ -7,9 +7,8 @@ import os
 import sqlite3
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.store import files
 from agent.store.faults import Trouble, explain, trouble
@@ -19,8 +18,6 @@ from agent.store.migrate import scripts, version
 if TYPE_CHECKING:
     from pathlib import Path
 
-SQLITE_VERSION = sqlite3.sqlite_version
-"""Of the library that this Python uses."""
 _STEPS = 10_000
 """Instructions of SQLite's machine between two looks at the clock."""
 
@@ -37,8 +34,7 @@ class StoreState(StrEnum):
     SLOW = "slow"
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
+class Inspection(NamedTuple):
     """`detail` says what is behind the state, for people."""
 
     state: StoreState

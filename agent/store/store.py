@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.store.calls import Calls, StoreHealth
 from agent.store.database import Database
@@ -34,8 +33,7 @@ if TYPE_CHECKING:
     from agent.store.tables.fleet import FleetRow
 
 
-@dataclass(frozen=True, slots=True)
-class StoreFigures:
+class StoreFigures(NamedTuple):
     """What the store has counted since it was opened; to have them touches no disk."""
 
     queued: int

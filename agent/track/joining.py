@@ -14,8 +14,8 @@ group is (its UDID, what was there before) is `identity`'s matter.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import SourceName, UsbKind
 from agent.udid import skeleton
@@ -37,8 +37,7 @@ def is_far(sighting: Sighting) -> bool:
     return sighting.network and sighting.source is SourceName.ADB
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """A sighting, and what it is joined by."""
 
     key: Key
@@ -233,7 +232,7 @@ def _by_port(
         elif group.takes(each) and not (group.mute and is_told(each.serial)):
             group.seen.append(each)
         else:
-            loose.append(replace(each, port="", displaced=True))
+            loose.append(each._replace(port="", displaced=True))
     return list(at.values()), loose
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
 from agent.track.derive import Track, is_here
@@ -53,8 +53,7 @@ class DeviceView:
     """Of the agent that follows it; "": this host."""
 
 
-@dataclass(frozen=True, slots=True)
-class Grounds:
+class Grounds(NamedTuple):
     """What a device's state stands on."""
 
     readings: Readings
@@ -68,8 +67,7 @@ class Grounds:
     """What each source sees of it now."""
 
 
-@dataclass(frozen=True, slots=True)
-class Census:
+class Census(NamedTuple):
     """The devices that are shown, now."""
 
     states: dict[tuple[Platform | None, DeviceState], int]

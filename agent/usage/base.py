@@ -8,7 +8,7 @@ asks, each target on its own, and `fusion` makes one reading per device of all t
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agent.errors import AgentError
 
@@ -21,8 +21,7 @@ READ_LIMIT = 5.0
 """Seconds: the poller gives up on `targets` or `read` after so long; the target is then unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phone:
+class Phone(NamedTuple):
     """A phone that is not unplugged, as the usage sources see it."""
 
     udid: str

@@ -8,7 +8,7 @@ free. So it is only *kept* for them at first, and is theirs when they take it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import QueueFullError
 
@@ -21,8 +21,7 @@ MAX_WAITING = 1000
 """Requests in the queue."""
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A device that may be given."""
 
     udid: str

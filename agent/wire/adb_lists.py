@@ -7,9 +7,8 @@ name themselves, servers differ and forwarded ones lie: a row that is none is to
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import AgentError
 
@@ -46,8 +45,7 @@ class AdbProtocolError(AdbError):
     """It sent what is no adb protocol, or closed in the middle of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class LongRow:
+class LongRow(NamedTuple):
     """One line of `host:devices-l`. All but the serial may be missing."""
 
     serial: str
@@ -172,8 +170,7 @@ def _is_key(text: str) -> bool:
     return text.isascii() and text.replace("_", "").isalpha() and text.islower()
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(NamedTuple):
     """One line of `host:list-forward`."""
 
     serial: str

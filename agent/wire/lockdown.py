@@ -14,7 +14,6 @@ import functools
 import importlib.util
 import plistlib
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
@@ -56,8 +55,7 @@ class ClosedError(ConnectionError):
     """lockdownd closed the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a phone's lockdownd said."""
 
     kind: str

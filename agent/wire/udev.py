@@ -12,9 +12,8 @@ import ctypes.util
 import errno
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from agent.errors import AgentError
 from agent.wire.usb_sysfs import DEVICES
@@ -48,8 +47,7 @@ class LostError(Exception):
     """Messages were lost: the monitor raises this for ever, another one is needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class UdevDevice:
+class UdevDevice(NamedTuple):
     """One USB device, as a message or the database tells of it; reads no sysfs."""
 
     path: str

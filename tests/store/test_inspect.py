@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.store import Store, StoreState, inspect
+from agent.store.inspect import StoreState, inspect
 from tests.kit.store import open_store
 from tests.store.samples import callback, device, transition
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from agent.store import Store
 
 
 def bytes_of(directory: Path) -> dict[str, bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.config import Delivery
@@ -217,7 +216,7 @@ async def test_a_salvage_and_a_lost_wal_begin_a_new_epoch(tmp_path: Path) -> Non
     store = open_store(tmp_path)
     assert store.health.recovered_from
     after = await store.log.state()
-    assert after == replace(before, epoch=after.epoch, newest=4, acked=3)
+    assert after == before._replace(epoch=after.epoch, newest=4, acked=3)
     assert after.epoch != before.epoch
     await store.close()
     with (tmp_path / STATE_NAME).open("r+b") as file:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,7 +83,7 @@ def test_pages_put_together_are_the_whole(
         while page := await store.deliveries.find(query):
             assert len(page) <= size
             found += [row.callback.message_id for row in page]
-            query = replace(query, below=page[-1].callback.rowid)
+            query = query._replace(below=page[-1].callback.rowid)
         assert found == wanted
 
     with_store(work)

@@ -309,7 +309,7 @@ class Machine(RuleBasedStateMachine):
 
     def do_plug(self, udid: str, online: bool = True) -> None:
         if udid in self.devices:
-            self.devices[udid] = replace(self.devices[udid], online=online)
+            self.devices[udid] = self.devices[udid]._replace(online=online)
             self.leases.serve(udid)
 
     def do_unplug(self, udid: str) -> None:
@@ -318,7 +318,7 @@ class Machine(RuleBasedStateMachine):
     def do_rename(self, old: str, new: str) -> None:
         if old not in self.devices or old == new:
             return
-        self.devices[new] = replace(self.devices.pop(old), udid=new)
+        self.devices[new] = self.devices.pop(old)._replace(udid=new)
         if old in self.told:
             self.told[new] = self.told.pop(old)
         for client in self.clients:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -317,7 +316,7 @@ async def test_a_rack_that_comes_back_is_looked_at_once(tmp_path: Path) -> None:
     await until_waiting(leases, 200)
     looked.clear()
     for udid, each in rack.items():
-        rack[udid] = replace(each, online=True)
+        rack[udid] = each._replace(online=True)
         for _ in range(3):  # it flickers
             leases.serve(udid)
     given = [(await each).udid for each in waiting]

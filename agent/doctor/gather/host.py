@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.facts import HostFacts, StoreFacts, User
 from agent.doctor.gather.limit import in_thread
-from agent.store import SQLITE_VERSION, StoreState, inspect
+from agent.store import SQLITE_VERSION
+from agent.store.inspect import StoreState, inspect
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import structlog
 
@@ -105,8 +105,7 @@ DELETE FROM callbacks WHERE id IN (
 Columns = tuple[str, int, str, int, bytes, str, str | None, int, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class PendingLane:
+class PendingLane(NamedTuple):
     """One (webhook, device) that has callbacks to send, with the first of them."""
 
     webhook_id: int

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.model import CallbackState
 from agent.store.tables.callbacks import COLUMNS, read
@@ -56,8 +56,7 @@ UPDATE callbacks SET state = 'pending', due_ms = 0, finished_ms = NULL WHERE id 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryQuery:
+class DeliveryQuery(NamedTuple):
     """Which callbacks; None matches all."""
 
     webhook_id: int | None = None
@@ -73,8 +72,7 @@ class DeliveryQuery:
     limit: int = 100
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryRow:
+class DeliveryRow(NamedTuple):
     """One callback and what became of it."""
 
     callback: Callback
@@ -87,8 +85,7 @@ class DeliveryRow:
     """Of the last attempt; "" if there was none."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Revived:
+class _Revived(NamedTuple):
     """One step of a replay."""
 
     callbacks: tuple[Callback, ...]

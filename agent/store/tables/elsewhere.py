@@ -8,7 +8,6 @@ it: it would otherwise be sent after a take-over, long after what came later.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -66,8 +65,7 @@ class Followed(NamedTuple):
     through: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LaneHead:
+class LaneHead(NamedTuple):
     """Of a (webhook, device): its first pending callback, if there is one."""
 
     webhook_id: int
@@ -77,8 +75,7 @@ class LaneHead:
     created_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What came of it."""
 
     unknown: tuple[Outcome, ...]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.store.tables.table import every, run
 
@@ -17,8 +16,7 @@ _ALL: Final = "SELECT host, udid, said FROM fleet ORDER BY host, udid"
 _PUT: Final = "INSERT OR REPLACE INTO fleet (host, udid, said) VALUES {rows}"
 
 
-@dataclass(frozen=True, slots=True)
-class FleetRow:
+class FleetRow(NamedTuple):
     """What a host last told of a device, or where the hub stands with it."""
 
     host: str

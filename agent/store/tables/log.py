@@ -7,8 +7,7 @@ was put back), it begins a new epoch. What the hub has not acknowledged is not d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.store.tables import devices, meta, transitions
 
@@ -38,8 +37,7 @@ ON t.id = (SELECT max(id) FROM transitions WHERE udid = d.udid) WHERE t.state = 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class LogState:
+class LogState(NamedTuple):
     """Where the log stands."""
 
     epoch: int
@@ -54,16 +52,14 @@ class LogState:
         return 0 if self.acked is None else max(0, self.newest - self.acked)
 
 
-@dataclass(frozen=True, slots=True)
-class LogRow:
+class LogRow(NamedTuple):
     """A transition, with what is stored of its device now."""
 
     stored: StoredTransition
     device: DeviceRecord
 
 
-@dataclass(frozen=True, slots=True)
-class LogSlice:
+class LogSlice(NamedTuple):
     """Rows behind an id."""
 
     state: LogState
@@ -75,8 +71,7 @@ class LogSlice:
     """Id of the first row behind it that is there, hole or not; 0: none is."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogSnapshot:
+class LogSnapshot(NamedTuple):
     """What all transitions together have come to, at one moment."""
 
     state: LogState

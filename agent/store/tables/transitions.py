@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.model import DeviceState, Transition
 from agent.store.faults import CorruptError
@@ -31,8 +30,7 @@ DELETE FROM transitions WHERE id IN (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class StoredTransition:
+class StoredTransition(NamedTuple):
     """A transition that is durable.
 
     Ids grow by one from one to the next: one that is left out was deleted by the retention. Only a
