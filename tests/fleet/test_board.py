@@ -66,6 +66,24 @@ async def test_it_does_not_while_a_host_that_may_have_it_is_not_heard(world: Wor
     assert world.owner("p") == "B"
 
 
+async def test_nor_after_a_restart_before_each_host_was_heard() -> None:
+    """However short the hold is: nobody has had the time to say anything yet."""
+    world = World(text=CONFIG.replace(f'move_hold = "{MOVE_HOLD:.0f}s"', 'move_hold = "3s"'))
+    await world.begin()
+    world.hosts["A"].move("p", ONLINE)
+    await world.flow()
+    await world.restart()
+    world.hosts["B"].cut = True
+    world.hosts["A"].move("p", UNPLUGGED)
+    world.hosts["B"].move("p", ONLINE)
+    await world.wait(7)
+    assert world.story("p") == [ONLINE]
+    world.hosts["B"].cut = False
+    await world.wait(6)
+    assert world.story("p") == [ONLINE]
+    assert world.owner("p") == "B"
+
+
 async def test_a_host_that_is_gone_is_not_waited_for(world: World) -> None:
     world.hosts["A"].move("p", ONLINE)
     await world.flow()

@@ -442,10 +442,18 @@ class Board:
         if phone.twin or not self.policy.move_hold:
             return False  # it is its owner's alone; nobody is waited for
         return any(
-            host.presence is not Presence.GONE and (self.seen - host.heard > LATELY or host.lag)
-            for host in self.hosts.values()
-            if host.name != phone.owner
+            self._may_have_more(host) for host in self.hosts.values() if host.name != phone.owner
         )
+
+    def _may_have_more(self, host: Host) -> bool:
+        """Whether it may have something to say that is not taken."""
+        match host.presence:
+            case Presence.GONE:
+                return False
+            case Presence.UNHEARD:
+                return True  # the hub has just begun
+            case _:
+                return self.seen - host.heard > LATELY or host.lag > 0
 
     def _come_or_go(self, phone: Phone, word: Told) -> list[Decision]:
         host = self.hosts.get(phone.owner)
