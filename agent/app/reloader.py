@@ -257,6 +257,8 @@ def _needs_restart(setting: Setting, new: Config) -> list[str]:
     restart = [f"agent.{key}" for key in keys if getattr(new.agent, key) != getattr(old.agent, key)]
     if new.state_dir(setting.environ) != setting.state_dir:
         restart.append("agent.state_dir")
+    if new.is_hub and new.fleet.host != old.fleet.host:
+        restart.append("fleet.host")
     return restart
 
 
