@@ -234,6 +234,10 @@ async def beating(side: AgentSide) -> None:
         await asyncio.sleep(0.005)
 
 
+def _has_sent_all(side: AgentSide) -> bool:
+    return side.sent == len(side.host.log)
+
+
 async def test_the_stream_is_read_before_hosts_are_asked(tmp_path: Path, broker: Broker) -> None:
     """It alone has the order of what happened at two of them."""
     a, b = agent(broker), agent(broker, "B", 9)
@@ -245,9 +249,9 @@ async def test_the_stream_is_read_before_hosts_are_asked(tmp_path: Path, broker:
         move(a, "q", *[ONLINE, OFFLINE] * 700)
         for here, there in (a, b), (b, a), (a, b):
             move(here, "p", UNPLUGGED)
-            await eventually(lambda here=here: here.sent == len(here.host.log))
+            await eventually(partial(_has_sent_all, here))
             move(there, "p", UTILIZING if there is b else ONLINE)
-            await eventually(lambda there=there: there.sent == len(there.host.log))
+            await eventually(partial(_has_sent_all, there))
         async with hub(tmp_path / "hub", broker) as side, running(beating(a), beating(b)):
             await eventually(partial(side.caught_up, a, b))
             assert await side.story("p") == [ONLINE, UTILIZING, ONLINE, UTILIZING]
