@@ -240,3 +240,24 @@ async def test_a_silence_that_begins_meanwhile_holds(world: World) -> None:
     await world.wait(HEARD)
     assert world.story("p") == [ONLINE, UNPLUGGED, ONLINE]
     assert list(world.told("p")) == [ONLINE]
+
+
+async def test_what_waits_of_a_host_that_is_forgotten_is_told(world: World) -> None:
+    carry(world, "AA")
+    await world.flow()
+    assert world.story("p") == [ONLINE]
+    world.hub.core.drop("A")
+    await world.done()
+    assert world.story("p") == [ONLINE, UNPLUGGED, ONLINE]
+
+
+async def test_a_visit_of_long_ago_does_not_stand_for_one_of_now(world: World) -> None:
+    """It was carried there and back, and is plugged in anew at the same host later."""
+    carry(world, "ABCA")
+    for name in "BCA":
+        await world.deliver(name, world.hub.core.hosts[name].cursor + 1, 9)
+    await world.wait(HEARD)
+    carry(world, "AA")
+    await world.flow()
+    await world.wait(HEARD)
+    assert (world.story("p"), world.owner("p")) == ([ONLINE, UNPLUGGED, ONLINE], "A")
