@@ -31,6 +31,8 @@ class AgentSide:
         self.sent = 0
         self.snapshots = 0
         """That it was asked for."""
+        self.asked = 0
+        """For its log."""
         self.silent = False
         """Its log does not go into the stream: the hub has to ask."""
         self.news = asyncio.Event()
@@ -80,6 +82,7 @@ class AgentSide:
         task.add_done_callback(self._answers.discard)
 
     async def _since(self, message: Incoming) -> None:
+        self.asked += 1
         asked = unpack(Since, message.body, message.subject)
         log = self.host.log
         rows = tuple(log[asked.after :][: asked.limit]) if asked.epoch == self.host.epoch else ()

@@ -227,6 +227,37 @@ async def test_a_hub_that_begins_again_goes_on_where_it_was(tmp_path: Path, brok
             assert await side.story("p") == [told.device.state for told in a.host.log]
 
 
+async def beating(side: AgentSide) -> None:
+    """It says all the time that it lives."""
+    while True:
+        side.news.set()
+        await asyncio.sleep(0.005)
+
+
+def _has_sent_all(side: AgentSide) -> bool:
+    return side.sent == len(side.host.log)
+
+
+async def test_the_stream_is_read_before_hosts_are_asked(tmp_path: Path, broker: Broker) -> None:
+    """It alone has the order of what happened at two of them."""
+    a, b = agent(broker), agent(broker, "B", 9)
+    async with running(a.run(), b.run()):
+        async with hub(tmp_path / "hub", broker) as side:
+            await eventually(partial(side.caught_up, a, b))
+            move(a, "p", ONLINE)
+            await eventually(partial(side.caught_up, a, b))
+        move(a, "q", *[ONLINE, OFFLINE] * 700)
+        for here, there in (a, b), (b, a), (a, b):
+            move(here, "p", UNPLUGGED)
+            await eventually(partial(_has_sent_all, here))
+            move(there, "p", UTILIZING if there is b else ONLINE)
+            await eventually(partial(_has_sent_all, there))
+        async with hub(tmp_path / "hub", broker) as side, running(beating(a), beating(b)):
+            await eventually(partial(side.caught_up, a, b))
+            assert await side.story("p") == [ONLINE, UTILIZING, ONLINE, UTILIZING]
+        assert (a.asked, b.asked) == (0, 0)
+
+
 async def test_a_moved_phone_over_the_wire_and_an_unplugged_one(
     tmp_path: Path, broker: Broker
 ) -> None:

@@ -84,14 +84,27 @@ async def test_large_rows_are_bounded_by_their_bytes(taker: Taker) -> None:
     assert taker.complaints.count == len(range(BYTES // 100_000))
 
 
-async def test_each_host_has_its_turn(taker: Taker) -> None:
+async def test_rows_are_taken_in_the_order_of_the_stream(taker: Taker) -> None:
+    """Over all hosts: a phone was carried there and back."""
+    world = taker.world
+    world.hosts["A"].move("p", ONLINE)
+    taker.flow("A")
+    for before, after in ("AB", "BA") * 3:
+        for name, state in ((before, UNPLUGGED), (after, UTILIZING if after == "B" else ONLINE)):
+            world.hosts[name].move("p", state)
+            taker.flow(name, len(world.hosts[name].log) - 1)
+    await taker.all()
+    assert world.story("p") == [ONLINE, *[UTILIZING, ONLINE] * 3]
+
+
+async def test_what_a_host_answers_or_beats_has_its_turn_with_rows(taker: Taker) -> None:
     world = taker.world
     for _ in range(500):
         world.hosts["A"].move("p", ONLINE)
         world.hosts["A"].move("p", OFFLINE)
     world.hosts["B"].move("q", ONLINE)
     taker.flow("A")
-    taker.flow("B")
+    taker.inbox.asked("B", Asked(rows=tuple(world.hosts["B"].log)))
     step = partial(taker.taking._step, float("inf"))
     while world.hub.core.hosts["B"].cursor == 0:
         assert step()

@@ -58,10 +58,10 @@ class Asking:
         """Set once what that host answered is taken."""
         self._room = asyncio.Semaphore(AT_ONCE)
 
-    def ask(self, link: Link) -> None:
-        """Have each host asked for what is missed of it."""
+    def ask(self, link: Link, *, logs: bool) -> None:
+        """Have each host asked for what is missed of it; not `logs`: for snapshots alone."""
         for host in self._core.wanting():
-            if host.name not in self._tasks:
+            if host.name not in self._tasks and (logs or host.need is Need.SNAPSHOT):
                 self._taken[host.name] = asyncio.Event()
                 self._tasks[host.name] = asyncio.ensure_future(self._ask(link, host))
 

@@ -6,8 +6,12 @@ the state that counts. What comes in, and what it decides:
 
     input                                   decided
     the owner tells a state                 a transition to it, at once; but unplugged is pending
-    the owner tells another state while     the unplugged first: it left there and came back there,
-      its unplugged is pending                which is no move
+    the owner tells another state while     that waits, and all that it tells after it, until each
+      its unplugged is pending                other host that is not gone was heard after it, and
+                                              its log is taken: then the unplugged first, for it
+                                              came back where it left, which is no move
+    the phone arrives elsewhere meanwhile   it is there: no unplugged; what waits is told once it
+                                              has left there, or that host has said all it has
     the phone arrives on USB elsewhere      the owner changes; a transition where that host tells
                                               another state than the one that counts, else none
     the owner's unplugged has been          a transition to unplugged
@@ -27,6 +31,15 @@ the state that counts. What comes in, and what it decides:
     a host is forgotten                     it tells of no phone any more; those that another host
                                               holds go there, the others keep the state that counts
                                               and are not shown, until some host tells of them
+
+Logs may be taken one before the other: of a phone that went from A to B and back, A's whole log
+before B's, or B's before A's. Clocks are not compared, so that one log does not say when it was in
+the other; but a phone is at one place at a time, and each visit elsewhere fits between two at one
+host. Hence what waits: `Told.waits`, stored with the cursor. Hence a host that still holds a phone
+which has arrived elsewhere since (`_passed`) is no heir before it was heard again. And hence visits
+that were taken while a host's log was behind are counted (`Told.visits`): the phone came back to
+that host so often from elsewhere, not from where it left. Once the host is heard with nothing more
+to say, they count no more.
 
 An unplugged is pending where the owner says so and another state counts: that is not stored, and
 after a restart its hold begins anew. All times are seen time (`seen_time`), but the ends of
@@ -64,6 +77,9 @@ SAME_END_MS: Final = 3_000
 """Milliseconds that the end of one silence may seem to be apart, told twice."""
 LATELY: Final = 7.5
 """Seconds of seen time: who lives was heard within them, for a heartbeat comes every 5 s."""
+MOST_WAITS: Final = 64
+"""Words of one host on one phone that wait; beyond, its unplugged is told."""
+_NO_MORE: Final = float("-inf")
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
 
 
@@ -141,6 +157,14 @@ class Board:
     """(serial, host that is not its owner) → since when both have it on USB."""
     _waiting: set[str] = field(default_factory=set)
     """Phones whose unplugged is pending."""
+    _queued: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(serial, host) whose words wait → since when."""
+    _passed: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(serial, host that has it on USB) → when it arrived elsewhere, by what that one told."""
+    _visited: dict[tuple[str, str], float] = field(default_factory=dict)
+    """(serial, host with `Told.visits`) → since when that is so many."""
+    _visits: dict[str, int] = field(default_factory=dict)
+    """By serial, how many of them there were lately."""
     _late: set[str] = field(default_factory=set)
     """Phones of which a host's log told that is gone: its heartbeat may be just behind."""
 
@@ -150,6 +174,10 @@ class Board:
         """As it was stored."""
         for each in told:
             self._keep(each)
+            if each.visits:
+                self._visited[each.device.udid, each.host] = self.seen
+            if each.waits:
+                self._queued[each.device.udid, each.host] = self.seen
         for record in records:
             if record.host:
                 serial = record.serial or record.udid
@@ -162,6 +190,9 @@ class Board:
                 word = self._owners_word(phone)
                 if word is not None and not holds(word) and record.state is not _UNPLUGGED:
                     self._wait(phone, self.seen)
+                for each in self._candidates(phone):
+                    if each.host != phone.owner and holds_on_usb(each):
+                        self._passed[phone.serial, each.host] = self.seen
         self.dirty.clear()
 
     def word(self, host: str, serial: str) -> Told | None:
@@ -189,22 +220,40 @@ class Board:
         told = self._next(host, device)
         if told is None:
             return []
-        before = self.word(host, told.device.udid)
-        old = None if before is None else before.device
         phone = self.phones.get(told.key)
+        before = self.word(host, told.device.udid)
         if phone is None:
             phone = self._meet(told)
         elif before is None and phone.owner == host:
             # Its host was forgotten, and with it that this event may have made something.
             told.used = max(told.used, 1)
+        if before is not None and (before.waits or self._returns(phone, before, told.device)):
+            self._queue(before, told)
+            return self._settle(phone)
+        return self._count(phone, told)
+
+    def flush(self, host: str) -> Iterator[list[Decision]]:
+        """Its log has ended: what waits of it waits no more."""
+        for serial in [serial for serial, other in sorted(self._queued) if other == host]:
+            yield self._end_wait(host, serial)
+
+    def _end_wait(self, host: str, serial: str) -> list[Decision]:
+        told = self.word(host, serial)
+        if told is None or not told.waits:
+            return []
+        self._queued[serial, host] = _NO_MORE
+        return self._settle(self.phones[told.key])
+
+    def _count(self, phone: Phone, told: Told) -> list[Decision]:
+        """That word counts now."""
+        host = told.host
+        before = self.word(host, phone.serial)
+        old = None if before is None else before.device
+        if holds_on_usb(told) and not holds(before) and not told.twin:
+            self._visit(told, first=before is None)
         decisions: list[Decision] = []
         if phone.owner == host:
-            if (
-                before is not None
-                and before.device.state is _UNPLUGGED
-                and holds(told)
-                and phone.state not in {None, _UNPLUGGED}
-            ):
+            if before is not None and self._returns(phone, before, told.device):
                 decisions.append(self._enter(phone, before, _UNPLUGGED))
                 told.used = 0
             self._keep(told)
@@ -251,7 +300,8 @@ class Board:
                 continue
             listed.add(told.device.udid)
             known = self.word(snapshot.host, told.device.udid)
-            if known is None or (known.device.state is device.state and known != told):
+            last = None if known is None else (known.device, *known.waits)[-1]
+            if last is None or (last.state is device.state and known != told):
                 yield self.tell(snapshot.host, device)
         for serial in sorted(self.of_host(snapshot.host) - listed):
             yield self._untold(snapshot.host, serial, anew=False)
@@ -266,8 +316,10 @@ class Board:
 
     def ripe(self) -> Iterator[list[Decision]]:
         """What the time has brought by now."""
+        self._forget_visits()
         late, self._late = self._late, set()
-        for key in sorted(self._waiting | late):
+        queued = {told.key for s, host in self._queued if (told := self.word(host, s)) is not None}
+        for key in sorted(self._waiting | late | queued):
             phone = self.phones.get(key)
             if phone is not None:
                 yield self._settle(phone)
@@ -301,6 +353,7 @@ class Board:
         if known is not None:
             same = (known.device.event, known.device.state) == (device.event, device.state)
             told.used = known.used if same else 0
+            told.visits = known.visits
         if silence is not None:
             ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
@@ -316,6 +369,8 @@ class Board:
         if by_host.get(told.host) != told:
             self.dirty[told.host, serial] = None
         by_host[told.host] = told
+        if not holds_on_usb(told):
+            self._passed.pop((serial, told.host), None)
         self._hidden.pop((told.host, serial), None)
         self._of_host.setdefault(told.host, set()).add(serial)
 
@@ -338,7 +393,11 @@ class Board:
                     update={"state": _UNPLUGGED, "event": 0, "reason": why, "holder": ""}
                 ),
             )
-        del self._told[serial][host]
+        decisions = self._end_wait(host, serial)
+        told = self._told[serial].pop(host)
+        self._queued.pop((serial, host), None)
+        self._visited.pop((serial, host), None)
+        self._passed.pop((serial, host), None)
         self._twins.discard((serial, host))
         if len(self._hidden) < MOST_HIDDEN:
             self._hidden[host, serial] = told
@@ -347,7 +406,7 @@ class Board:
         self.dirty[host, serial] = None
         phone = self.phones.get(told.key)
         self.touched[told.key] = None
-        return [] if phone is None else self._settle(phone)
+        return decisions if phone is None else decisions + self._settle(phone)
 
     def _owners_word(self, phone: Phone) -> Told | None:
         told = self.word(phone.owner, phone.serial)
@@ -383,7 +442,11 @@ class Board:
 
     def _move(self, phone: Phone, told: Told, why: str = "") -> list[Decision]:
         """It is that host's from now on."""
+        left = self._owners_word(phone)
         before, phone.owner = phone.owner, told.host
+        if holds_on_usb(left):
+            self._passed[phone.serial, before] = self.seen
+        self._passed.pop((phone.serial, told.host), None)
         self._conflicts.pop((phone.serial, told.host), None)
         self._wait(phone, None)
         if told.device.state is phone.state:
@@ -393,7 +456,7 @@ class Board:
     def _split(self, told: Told) -> list[Decision]:
         """What that host has is another phone of the same serial."""
         self._conflicts.pop((told.device.udid, told.host), None)
-        told.twin, told.used = True, 0
+        told.twin, told.used, told.visits = True, 0, 0
         self._twins.add((told.device.udid, told.host))
         self.dirty[told.host, told.device.udid] = None
         phone = self.phones.get(told.key) or self._meet(told)
@@ -402,10 +465,25 @@ class Board:
 
     def _settle(self, phone: Phone) -> list[Decision]:
         """What follows from how things stand now, whatever came last."""
+        decisions = self._stand(phone)
+        while (waits := self._next_waiting(phone)) is not None:
+            first, *rest = waits.waits
+            told = self._next(waits.host, first)
+            assert told is not None
+            told.silence, told.waits = waits.silence, tuple(rest)
+            if not rest:
+                del self._queued[phone.serial, waits.host]
+            if self._left_before(phone, waits, told):
+                decisions.append(self._enter(phone, waits, _UNPLUGGED))
+            decisions += self._count(phone, told)
+        return decisions
+
+    def _stand(self, phone: Phone) -> list[Decision]:
         decisions: list[Decision] = []
         word = self._owners_word(phone)
         if not holds(word) or self._gone(phone.owner):
-            other = heir(self._candidates(phone), phone.owner, self._can_be_heir)
+            there = [told for told in self._candidates(phone) if not self._has_passed(told)]
+            other = heir(there, phone.owner, self._can_be_heir)
             if other:
                 told = self.word(other, phone.serial)
                 assert told is not None
@@ -433,6 +511,111 @@ class Board:
             return []
         self._wait(phone, None)
         return [self._enter(phone, word, _UNPLUGGED)]
+
+    def _returns(self, phone: Phone, before: Told, now: DeviceTold) -> bool:
+        """Whether it comes back to its owner, whose unplugged is pending."""
+        return (
+            phone.owner == before.host
+            and not holds(before)
+            and now.state is not _UNPLUGGED
+            and phone.state not in {None, _UNPLUGGED}
+            and not before.visits
+        )
+
+    def _visit(self, told: Told, *, first: bool) -> None:
+        """It came there: each other host's log may be behind that, or this one's was."""
+        serial = told.device.udid
+        others = [o for o in self._told.get(serial, {}).values() if o.host != told.host]
+        if not first:
+            told.visits = max(0, told.visits - 1)
+        elif visits := max([self._visits.get(serial, 0), *(each.visits for each in others)]):
+            told.visits = visits  # it may have been here before each of them
+            self._visited[serial, told.host] = self.seen
+        if others:
+            self._visits[serial] = self._visits.get(serial, 0) + 1
+        for other in others:
+            if not other.twin:
+                other.visits += 1
+                self._visited[serial, other.host] = self.seen
+                self.dirty[other.host, serial] = None
+
+    def _forget_visits(self) -> None:
+        """What a host tells of from now on came after them."""
+        for (serial, name), since in list(self._visited.items()):
+            told, host = self.word(name, serial), self.hosts.get(name)
+            assert told is not None
+            if told.waits or (host is not None and not host.has_said_all(since)):
+                continue
+            told.visits = 0
+            self.dirty[name, serial] = None
+            del self._visited[serial, name]
+        lately = {serial for serial, _ in self._visited}
+        for serial in [each for each in self._visits if each not in lately]:
+            del self._visits[serial]
+
+    def _queue(self, before: Told, told: Told) -> None:
+        """That word counts after those that wait."""
+        serial, waits = told.device.udid, before.waits
+        last = waits[-1] if waits else None
+        if last is not None and (last.event, last.state) == (told.device.event, told.device.state):
+            waits = waits[:-1]  # it says more of that
+        before.waits, before.silence = (*waits, told.device), told.silence
+        self.dirty[told.host, serial] = None
+        self._queued.setdefault((serial, told.host), self.seen)
+
+    def _next_waiting(self, phone: Phone) -> Told | None:
+        """The host's word behind which the next one of those that wait counts now."""
+        if not self._queued:
+            return None
+        for told in sorted(self._told.get(phone.serial, {}).values(), key=lambda it: it.host):
+            if told.waits and told.key == phone.key and not self._must_wait(phone, told):
+                return told
+        return None
+
+    def _must_wait(self, phone: Phone, told: Told) -> bool:
+        since = self._queued[phone.serial, told.host]
+        if holds(told) or told.waits[0].state is _UNPLUGGED:
+            return False
+        if since == _NO_MORE or len(told.waits) > MOST_WAITS:
+            return False
+        if phone.twin or not self.policy.move_hold:
+            return False  # it is its owner's alone; nobody is waited for
+        if phone.owner == told.host:
+            if phone.state in {None, _UNPLUGGED}:
+                return False
+        elif not holds(self._owners_word(phone)):
+            return False
+        return not all(
+            host.has_said_all(since) for host in self.hosts.values() if host.name != told.host
+        )
+
+    def _left_before(self, phone: Phone, before: Told, now: Told) -> bool:
+        """Whether it came back there before it went to its owner, who has it still.
+
+        Each host has said all, and none had it and has it no more: it was nowhere else meanwhile.
+        """
+        return (
+            phone.owner != before.host
+            and phone.state is not _UNPLUGGED
+            and not holds(before)
+            and before.visits <= 1  # that of its owner's
+            and holds_on_usb(now)
+            and now.waits[-1:] != ()
+            and now.waits[-1].state is _UNPLUGGED
+            and holds(self._owners_word(phone))
+            and self._sure(phone.owner)
+        )
+
+    def _has_passed(self, told: Told) -> bool:
+        """Whether it has arrived elsewhere since that word, and its host was not heard again."""
+        since = self._passed.get((told.device.udid, told.host))
+        if since is None:
+            return False
+        host = self.hosts.get(told.host)
+        if host is None or not host.has_said_all(since):
+            return True
+        del self._passed[told.device.udid, told.host]
+        return False
 
     def _may_be_elsewhere(self, phone: Phone) -> bool:
         """Whether a host could have the phone that has not been able to say so.

@@ -111,6 +111,9 @@ class Core:
             behind=host.cursor,
             new_log=anew or host.epoch is None,
         )
+        if anew:
+            for decisions in self.board.flush(host.name):
+                self._commits.enter(decisions)
         host.opened(snapshot.epoch)
         for decisions in self.board.snapshot(snapshot, anew=anew):
             self._at_now()

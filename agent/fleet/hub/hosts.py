@@ -98,6 +98,15 @@ class Host:
         """Rows that it has, and the hub has not."""
         return max(0, self.last - self.cursor)
 
+    def has_said_all(self, since: float) -> bool:
+        """Whether it was heard after that time, and all that it had by then is taken.
+
+        Of one that is gone nothing more is waited for.
+        """
+        if self.presence is Presence.GONE:
+            return True
+        return self.heard > since and self.need is Need.NOTHING and not self.lag
+
     def judge(self, epoch: int, id_: int) -> Verdict:
         """What becomes of that row."""
         if self.epoch is None or epoch != self.epoch:

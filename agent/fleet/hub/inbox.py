@@ -2,7 +2,9 @@
 
 Messages come in on the loop's thread faster than they can be taken. Of heartbeats and snapshots a
 host's last one counts, so one is kept; rows of logs are kept in order, up to a bound, beyond which
-they are dropped and the host's log is asked for instead. Each host has its turn.
+they are dropped and the host's log is asked for instead. Rows are taken in the order of the
+stream, over all hosts: where a phone went from one to another and back is told by that alone. All
+else is taken host by host, in turns, and in turn with the rows.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Box:
     size: int = 0
     beat: Incoming | None = None
     glimpse: Incoming | None = None
-    asked: deque[Asked] = field(default_factory=deque)
+    asked: deque[tuple[int, Asked]] = field(default_factory=deque)
+    """With how many rows had come by then: they are taken before it."""
     working: Iterator[None] | None = None
     """An answer that is half taken: nothing else of the host is, until it is whole."""
     came: int = 0
@@ -50,18 +53,16 @@ class Box:
     """Some were: the log is to be asked for."""
 
     @property
-    def empty(self) -> bool:
-        """Whether nothing waits."""
-        return not (
-            self.rows or self.beat or self.glimpse or self.asked or self.working or self.dropped
-        )
+    def answered(self) -> bool:
+        """Whether an answer is the next to be taken."""
+        return bool(self.asked) and self.went >= self.asked[0][0]
 
-    def take(self) -> Incoming:
-        """The row whose turn it is."""
-        message = self.rows.popleft()
-        self.size -= len(message.body)
-        self.went += 1
-        return message
+    @property
+    def ready(self) -> bool:
+        """Whether there is something besides rows to be taken now."""
+        if self.beat or self.working or self.answered:
+            return True
+        return not self.rows and bool(self.dropped or self.glimpse)
 
 
 class Inbox:
@@ -73,7 +74,10 @@ class Inbox:
         """Messages, since the start."""
         self._most = most
         self._turns: deque[str] = deque()
-        """Hosts of which something waits."""
+        """Hosts of which something waits, besides rows."""
+        self._order: deque[str] = deque()
+        """Of each row that waits, its host."""
+        self._row_is_next = False
 
     def box(self, host: str) -> Box | None:
         """That host's; None: there are too many hosts."""
@@ -98,7 +102,20 @@ class Inbox:
         else:
             box.rows.append(message)
             box.size += len(message.body)
-        self.turn(host)
+            self._order.append(host)
+        if box.ready:
+            self.turn(host)
+
+    def take(self, host: str) -> Incoming | None:
+        """The next row, if it is of that host."""
+        if not self._order or self._order[0] != host:
+            return None
+        self._order.popleft()
+        box = self.boxes[host]
+        message = box.rows.popleft()
+        box.size -= len(message.body)
+        box.went += 1
+        return message
 
     def beat(self, host: str, message: Incoming) -> None:
         """A heartbeat came."""
@@ -118,7 +135,7 @@ class Inbox:
         """It answered."""
         box = self.box(host)
         if box is not None:
-            box.asked.append(answer)
+            box.asked.append((box.came, answer))
             self.turn(host)
 
     def turn(self, host: str) -> None:
@@ -128,12 +145,13 @@ class Inbox:
 
     def next(self) -> tuple[str, Box] | None:
         """Whose turn it is; None: nothing waits. Whoever has more is put last again by `turn`."""
-        while self._turns:
+        self._row_is_next = not self._row_is_next
+        while self._turns and not (self._row_is_next and self._order):
             host = self._turns.popleft()
             box = self.boxes[host]
-            if not box.empty:
+            if box.ready:
                 return host, box
-        return None
+        return (self._order[0], self.boxes[self._order[0]]) if self._order else None
 
     def clear(self) -> None:
         """The connection is lost: the rows come again, or are asked for."""
@@ -143,17 +161,20 @@ class Inbox:
             box.size = 0
             box.beat = box.glimpse = None
             box.asked.clear()
+        self._order.clear()
 
     def forget(self, host: str) -> None:
         """What waits of that host is not taken any more."""
         self.boxes.pop(host, None)
         if host in self._turns:
             self._turns.remove(host)
+        self._order = deque(each for each in self._order if each != host)
 
     def oldest(self, newest: int) -> int:
         """The stream's number up to which everything was taken, where it was read to `newest`."""
-        waiting = [box.rows[0].sequence for box in self.boxes.values() if box.rows]
-        return min([newest, *(number - 1 for number in waiting)])
+        if not self._order:
+            return newest
+        return min(newest, self.boxes[self._order[0]].rows[0].sequence - 1)
 
     def beats(self) -> Iterator[tuple[str, Incoming]]:
         """Take all heartbeats that wait."""

@@ -4,7 +4,8 @@ One connection at a time, used once (`agent.fleet.link`); a lost one is followed
 pause. Over it: the stream of all hosts' logs from where it was read to, all heartbeats, the hub's
 own, and the hosts' snapshots. What comes is put into the inbox by handlers that do nothing else,
 and taken from there in slices; while the hub is blind nothing is. What a host has and did not come
-is asked for: so nothing that the broker keeps has to last.
+is asked for: so nothing that the broker keeps has to last. But the stream is taken to its end
+first, for it alone has the order in which things happened at several hosts.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ STREAMS: Final = (
 BUCKETS: Final = (subjects.HOSTS, subjects.HUB)
 ACK_EVERY: Final = 0.05
 """Seconds between two acknowledgements of one log, at least."""
+STALLED: Final = 5.0
+"""Seconds without anything of the stream after which what is missed is asked for all the same."""
 DEAF: Final = 10.0
 """Seconds without hearing itself after which the hub takes another connection."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -109,6 +112,10 @@ class Intake:
         self._changed = asyncio.Event()
         """Another configuration is in force."""
         self._to_acknowledge = asyncio.Event()
+        self._ends = 0
+        """The stream's last number when the connection came."""
+        self._progress = (0, 0.0)
+        """How far the stream was taken, and since when."""
         self._sent: dict[int, float] = {}
         self._numbers = 0
         self._heard_at = 0.0
@@ -235,6 +242,7 @@ class Intake:
         known = self._position
         if known is None or known.stream != stream or known.number > last:
             self._position = known = Position(stream, last)
+        self._ends, self._progress = last, (-1, 0.0)
         return known.number
 
     async def _beat(self, link: Link) -> None:
@@ -269,10 +277,19 @@ class Intake:
                     pipeline.commits.read_to(position)  # is stored with what comes of the slice
                 if not await self._taking.slice():
                     break
-                self._asking.ask(link)
+                self._asking.ask(link, logs=self._has_read())
                 await asyncio.sleep(0)
-            self._asking.ask(link)
+            self._asking.ask(link, logs=self._has_read())
             await self._wake.wait()
+
+    def _has_read(self) -> bool:
+        """Whether the stream was taken to where it ended when the connection came, or stalls."""
+        taken, now = self._taken_to(), self._clock.monotonic()
+        if taken is None or taken.number >= self._ends:
+            return True
+        if taken.number != self._progress[0]:
+            self._progress = taken.number, now
+        return now - self._progress[1] > STALLED
 
     async def _acknowledge(self, link: Link) -> None:
         """Tell the hosts how far their logs are on this disk."""
@@ -304,6 +321,8 @@ class Intake:
 
     def _row(self, message: Incoming) -> None:
         assert self._position is not None
+        if message.sequence <= self._position.number:
+            self._ends = 0  # it was made anew
         self._position = Position(self._position.stream, message.sequence)
         self._hand(self._inbox.row, message)
 

@@ -48,6 +48,12 @@ class Told:
     """How often its event has made a state or a callback."""
     twin: bool = False
     """Another host has a phone of that serial as well: this one is called `serial@host`."""
+    visits: int = 0
+    """How often it came to another host, by what was taken of those, in a time of which not all of
+    this host's log was taken: so often it may have left here and come back here in between."""
+    waits: tuple[DeviceTold, ...] = ()
+    """What the host told after that, in order, which counts once it is known where the phone was
+    in between: it left there and came back there."""
 
     @property
     def key(self) -> str:
@@ -96,6 +102,10 @@ def told_row(told: Told) -> FleetRow:
         said["used"] = told.used
     if told.twin:
         said["twin"] = True
+    if told.visits:
+        said["visits"] = told.visits
+    if told.waits:
+        said["waits"] = [each.model_dump(mode="json", exclude_defaults=True) for each in told.waits]
     return FleetRow(told.host, told.device.udid, json.dumps(said))
 
 
@@ -142,7 +152,11 @@ def _told(row: FleetRow, said: Any) -> Told:
     if "silence" in said:
         id_, reason, ends_ms = said["silence"]
         silence = Quiet(str(id_), str(reason), int(ends_ms))
-    return Told(row.host, device, silence, int(said.get("used", 0)), said.get("twin") is True)
+    waits = tuple(DeviceTold.model_validate(each) for each in said.get("waits", ()))
+    if any(each.udid != row.udid for each in waits):
+        raise ValueError("what waits is of another device")
+    used, visits = int(said.get("used", 0)), int(said.get("visits", 0))
+    return Told(row.host, device, silence, used, said.get("twin") is True, visits, waits)
 
 
 def clean(device: DeviceTold) -> DeviceTold:

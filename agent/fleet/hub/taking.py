@@ -85,7 +85,7 @@ class Taking:
         for _ in range(TURN):
             if time.monotonic() >= end or not self._take(name, box):
                 break
-        if not box.empty:
+        if box.ready:
             self._inbox.turn(name)
         return True
 
@@ -98,10 +98,13 @@ class Taking:
             if next(box.working, _OVER) is _OVER:
                 box.working = None
                 self._have_served(name)
-        elif box.asked:
-            box.working = self._answer(box.asked.popleft())
+        elif box.answered:
+            box.working = self._answer(box.asked.popleft()[1])
         elif box.rows:
-            self._row(name, box.take())
+            row = self._inbox.take(name)
+            if row is None:
+                return False
+            self._row(name, box, row)
         elif box.dropped:
             box.dropped = False
             if name in self._core.hosts:
@@ -119,10 +122,13 @@ class Taking:
             self._core.beat(beat)
             self._lives(name)
 
-    def _row(self, name: str, message: Incoming) -> None:
+    def _row(self, name: str, box: Box, message: Incoming) -> None:
         told = self._complaints.read(TransitionTold, message)
-        if told is not None and self._is_of(name, told.host, message):
-            self._core.row(told)
+        if told is None or not self._is_of(name, told.host, message):
+            return
+        if self._core.row(told) is Verdict.AHEAD and box.asked:
+            box.working = self._answer_before(told, box.asked.popleft()[1])
+            self._inbox.turn(name)
 
     def _glimpse(self, name: str, message: Incoming) -> None:
         snapshot = self._complaints.read(HostSnapshot, message)
@@ -137,6 +143,11 @@ class Taking:
             if self._core.row(told) not in {Verdict.TAKE, Verdict.REPEAT}:
                 return
             yield
+
+    def _answer_before(self, told: TransitionTold, answer: Asked) -> Iterator[None]:
+        """What lies before that row was asked for, and is there."""
+        yield from self._answer(answer)
+        self._core.row(told)
 
     def _have_served(self, name: str) -> None:
         if name in self._core.hosts:
