@@ -163,8 +163,8 @@ class Board:
     """(serial, host that has it on USB) → when it arrived elsewhere, by what that one told."""
     _visited: dict[tuple[str, str], float] = field(default_factory=dict)
     """(serial, host with `Told.visits`) → since when that is so many."""
-    _visits: dict[str, int] = field(default_factory=dict)
-    """By serial, how many of them there were lately."""
+    _lately: dict[str, float] = field(default_factory=dict)
+    """Serials with `Told.lately` → since when that is so many."""
     _late: set[str] = field(default_factory=set)
     """Phones of which a host's log told that is gone: its heartbeat may be just behind."""
 
@@ -174,10 +174,7 @@ class Board:
         """As it was stored."""
         for each in told:
             self._keep(each)
-            if each.visits:
-                self._visited[each.device.udid, each.host] = self.seen
-            if each.waits:
-                self._queued[each.device.udid, each.host] = self.seen
+            self._restore_visits(each)
         for record in records:
             if record.host:
                 serial = record.serial or record.udid
@@ -194,6 +191,16 @@ class Board:
                     if each.host != phone.owner and holds_on_usb(each):
                         self._passed[phone.serial, each.host] = self.seen
         self.dirty.clear()
+
+    def _restore_visits(self, told: Told) -> None:
+        """All times begin anew."""
+        serial, seen = told.device.udid, self.seen
+        if told.visits:
+            self._visited[serial, told.host] = seen
+        if told.lately:
+            self._lately[serial] = seen
+        if told.waits:
+            self._queued[serial, told.host] = seen
 
     def word(self, host: str, serial: str) -> Told | None:
         """What a host last told of a device."""
@@ -353,7 +360,7 @@ class Board:
         if known is not None:
             same = (known.device.event, known.device.state) == (device.event, device.state)
             told.used = known.used if same else 0
-            told.visits = known.visits
+            told.visits, told.lately = known.visits, known.lately
         if silence is not None:
             ends_ms = self.now_ms + round(min(silence.left, LONGEST) * 1000)
             old = None if before is None else before.silence
@@ -528,11 +535,12 @@ class Board:
         others = [o for o in self._told.get(serial, {}).values() if o.host != told.host]
         if not first:
             told.visits = max(0, told.visits - 1)
-        elif visits := max([self._visits.get(serial, 0), *(each.visits for each in others)]):
+        elif visits := max((each.lately for each in others), default=0):
             told.visits = visits  # it may have been here before each of them
             self._visited[serial, told.host] = self.seen
         if others:
-            self._visits[serial] = self._visits.get(serial, 0) + 1
+            told.lately = 1 + max(each.lately for each in (told, *others))
+            self._lately[serial] = self.seen
         for other in others:
             if not other.twin:
                 other.visits += 1
@@ -549,9 +557,12 @@ class Board:
             told.visits = 0
             self.dirty[name, serial] = None
             del self._visited[serial, name]
-        lately = {serial for serial, _ in self._visited}
-        for serial in [each for each in self._visits if each not in lately]:
-            del self._visits[serial]
+        for serial, since in list(self._lately.items()):
+            if all(host.has_said_all(since) for host in self.hosts.values()):
+                for told in self._told.get(serial, {}).values():
+                    told.lately = 0
+                    self.dirty[told.host, serial] = None
+                del self._lately[serial]
 
     def _queue(self, before: Told, told: Told) -> None:
         """That word counts after those that wait."""

@@ -51,6 +51,9 @@ class Told:
     visits: int = 0
     """How often it came to another host, by what was taken of those, in a time of which not all of
     this host's log was taken: so often it may have left here and come back here in between."""
+    lately: int = 0
+    """How many visits there were anywhere, with that to this host, in a time of which not all
+    hosts' logs were taken."""
     waits: tuple[DeviceTold, ...] = ()
     """What the host told after that, in order, which counts once it is known where the phone was
     in between: it left there and came back there."""
@@ -104,6 +107,8 @@ def told_row(told: Told) -> FleetRow:
         said["twin"] = True
     if told.visits:
         said["visits"] = told.visits
+    if told.lately:
+        said["lately"] = told.lately
     if told.waits:
         said["waits"] = [each.model_dump(mode="json", exclude_defaults=True) for each in told.waits]
     return FleetRow(told.host, told.device.udid, json.dumps(said))
@@ -156,7 +161,8 @@ def _told(row: FleetRow, said: Any) -> Told:
     if any(each.udid != row.udid for each in waits):
         raise ValueError("what waits is of another device")
     used, visits = int(said.get("used", 0)), int(said.get("visits", 0))
-    return Told(row.host, device, silence, used, said.get("twin") is True, visits, waits)
+    twin, lately = said.get("twin") is True, int(said.get("lately", 0))
+    return Told(row.host, device, silence, used, twin, visits, lately, waits)
 
 
 def clean(device: DeviceTold) -> DeviceTold:
