@@ -19,13 +19,14 @@ from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.intake import Intake
 from agent.fleet.hub.pipeline import Ears, FleetPipeline
 from agent.fleet.hub.stored import read
+from agent.fleet.link import LinkError
 from agent.fleet.nats_link import dial
 from agent.store import DeliveryQuery
 from tests.fleet.host_side import AgentSide
 from tests.fleet.world import CONFIG, OFFLINE, ONLINE, UNPLUGGED, UTILIZING, SimHost
 from tests.kit.broker import BUNDLED, Broker, packaged
 from tests.kit.store import open_store
-from tests.kit.waiting import eventually
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
@@ -117,6 +118,7 @@ async def hub(
         lambda: active,
         _alone,
         beat_every=0.1,
+        make_every=0.2,
     )
     side = Side(pipeline, intake, store, sent)
     try:
@@ -320,6 +322,28 @@ async def test_a_host_is_forgotten_and_comes_back_as_a_new_one(
             await eventually(lambda: side.states() == {"p": ONLINE})
             await eventually(partial(side.caught_up, a, b))
         assert await side.story("p") == [ONLINE]
+
+
+async def test_what_is_deleted_at_the_broker_is_made_anew(tmp_path: Path, broker: Broker) -> None:
+    a = agent(broker)
+    async with (
+        hub(tmp_path / "hub", broker) as side,
+        running(a.run()),
+        linked(broker) as link,
+    ):
+        await eventually(partial(side.caught_up, a))
+        before, _ = await link.last_number(subjects.TRANSITIONS)
+        await link.request(f"$JS.API.STREAM.DELETE.{subjects.TRANSITIONS}", b"", 5.0)
+
+        async with asyncio.timeout(LIMIT):
+            while True:
+                with contextlib.suppress(LinkError):
+                    if (await link.last_number(subjects.TRANSITIONS))[0] != before:
+                        break
+                await asyncio.sleep(0.02)
+        move(a, "p", ONLINE)
+        await eventually(lambda: side.states() == {"p": ONLINE})
+        assert side.intake.link is not None
 
 
 async def test_a_broker_that_stands_still_makes_nobody_lost(tmp_path: Path, broker: Broker) -> None:

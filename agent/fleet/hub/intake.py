@@ -53,6 +53,8 @@ ACK_EVERY: Final = 0.05
 """Seconds between two acknowledgements of one log, at least."""
 STALLED: Final = 5.0
 """Seconds without anything of the stream after which what is missed is asked for all the same."""
+MAKE_EVERY: Final = 10.0
+"""Seconds after which it is looked whether the broker has its streams and buckets still."""
 DEAF: Final = 10.0
 """Seconds without hearing itself after which the hub takes another connection."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
@@ -74,6 +76,7 @@ class Intake:
         active: whether this hub is the one that acknowledges.
         beside: what else runs for as long as a link is there; raises LinkError to end it.
         beat_every: seconds between two own heartbeats.
+        make_every: see MAKE_EVERY.
     """
 
     def __init__(
@@ -87,6 +90,7 @@ class Intake:
         active: Callable[[], bool],
         beside: Callable[[Link], Awaitable[None]],
         beat_every: float = BEAT_EVERY,
+        make_every: float = MAKE_EVERY,
     ) -> None:
         self._pipeline = pipeline
         self._fleet = fleet
@@ -97,6 +101,7 @@ class Intake:
         self._active = active
         self._beside = beside
         self._beat_every = beat_every
+        self._make_every = make_every
         self.instance = secrets.token_hex(8)
         self.link: Link | None = None
         """The connection that there is, for whoever asks a host for something."""
@@ -199,10 +204,7 @@ class Intake:
             await link.close()
 
     async def _serve(self, link: Link) -> None:
-        for stream in STREAMS:
-            await link.make_stream(stream)
-        for bucket in BUCKETS:
-            await link.make_bucket(bucket)
+        await _make(link)
         await link.subscribe(subjects.ALL_BEATS, partial(self._hand, self._inbox.beat))
         await link.subscribe(subjects.hub_beat(self.instance), self._own_beat)
         await link.watch(subjects.HOSTS, partial(self._hand, self._inbox.glimpse))
@@ -218,6 +220,7 @@ class Intake:
                 self._beat(link),
                 self._take(link),
                 self._acknowledge(link),
+                _keep(link, self._make_every),
                 self._beside(link),
             )
         ]
@@ -345,3 +348,19 @@ class Intake:
         if host in self._pipeline.durable:
             self._pipeline.acks[host] = None
             self._to_acknowledge.set()
+
+
+async def _make(link: Link) -> None:
+    """Have the broker keep what hosts and hubs need it to."""
+    for stream in STREAMS:
+        await link.make_stream(stream)
+    for bucket in BUCKETS:
+        await link.make_bucket(bucket)
+
+
+async def _keep(link: Link, every: float) -> None:
+    """And keep it so: whatever somebody deletes is there again soon."""
+    while True:
+        await asyncio.sleep(every)
+        with contextlib.suppress(LinkError):  # a lost link ends this from outside
+            await _make(link)
