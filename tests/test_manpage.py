@@ -77,6 +77,6 @@ def test_tab_lists_the_commands_without_loading_them() -> None:
         check=False,
     )
     assert {"plain,run", "plain,devices", "plain,schema"} <= set(done.stdout.split())
-    assert "agent.cli.common" in done.stderr
+    assert "agent.cli.group" in done.stderr
     for heavy in ("agent.cli.run", "agent.cli.webhooks", "aiohttp"):
         assert not re.search(rf"\b{re.escape(heavy)}\n", done.stderr)
