@@ -51,10 +51,12 @@ coverage: setup-dev ## The same with every line and branch counted, in the agent
 	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 
 test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
-	$(BIN)/pytest -n 4 -m long
+	$(BIN)/pytest -n 4 -m "long and not fleet"
+	@# By itself: it stops processes for seconds that others would not give it back. 15 minutes.
+	$(if $(FLEET),,$(BIN)/pytest -n 0 -m "long and fleet" tests/fleet)
 
 test-fleet: setup-dev ## A fleet of processes under every fault, five minutes of it (docs/fleet.md)
-	$(BIN)/pytest -n 0 -m fleet tests/fleet
+	$(BIN)/pytest -n 0 -m "fleet and not long" tests/fleet
 
 test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
 	$(BIN)/pytest -n 2 --dist loadfile -m packaging

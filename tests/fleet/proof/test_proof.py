@@ -25,7 +25,9 @@ NAME = "test_nothing_is_lost_and_nothing_is_made_up"
     ("seed", "server", "changes", "rate", "rounds", "limit"),
     [
         pytest.param(15, "bundled", 3_000, 20, 1, 600.0, marks=pytest.mark.fleet),
-        pytest.param(16, "packaged", 10_000, 20, 3, 1800.0, marks=pytest.mark.long),
+        pytest.param(
+            16, "packaged", 10_000, 20, 3, 1800.0, marks=[pytest.mark.fleet, pytest.mark.long]
+        ),
     ],
     ids=["short", "long"],
 )
