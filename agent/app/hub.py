@@ -7,7 +7,6 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.errors import StoreError
 from agent.fleet.host import host_of
 from agent.fleet.hub.active import ActiveHub
 from agent.fleet.hub.build import Hub, build
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.deliver.dispatcher import Dispatcher
     from agent.deliver.outbox import Outbox
-    from agent.fleet.link import Link
     from agent.model import DeviceRecord
     from agent.service.devices import Devices
     from agent.store import Store
@@ -89,7 +87,7 @@ class HubSide:
             ears,
             dial,
             self.active.may_send,
-            self._serve,
+            self.active.serve,
         )
         self.pipeline = self.hub.pipeline
         self._clock = clock
@@ -121,12 +119,6 @@ class HubSide:
         if self._running is not None:
             self._running.cancel()
             await asyncio.wait({self._running}, timeout=LEAVE_LIMIT)
-
-    async def _serve(self, link: Link) -> None:
-        try:
-            await self.active.serve(link)
-        except StoreError as error:  # what the others have sent cannot be noted
-            raise LinkError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

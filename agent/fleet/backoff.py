@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 FIRST: Final = 0.5
 LAST: Final = 15.0
 """Seconds; doubled from one to the other."""
+WELL: Final = 15.0
+"""Seconds of a connection after which the next one is tried without a long pause."""
 
 
 class Backoff:

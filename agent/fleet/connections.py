@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from agent.errors import StoreError
-from agent.fleet.backoff import Backoff, sleep
+from agent.fleet.backoff import WELL, Backoff, sleep
 from agent.fleet.claim import NameTakenError
 from agent.fleet.link import LinkError
 from agent.fleet.session import Session
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-WELL: Final = 15.0
-"""Seconds of a connection after which the next one is tried without a long pause."""
 LAST_WORDS: Final = 0.8
 """Seconds in which what is under way may go out when the agent stops."""
 LOOK_EVERY: Final = 1.0

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
+from agent.fleet.complaints import Complaints
 from agent.text import elapsed
 
 if TYPE_CHECKING:
@@ -15,13 +14,10 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.store.tables.log import LogState
 
-log = structlog.get_logger(__name__)
-
 PATIENCE: Final = 30.0
 """Seconds for which a missing connection is no news: a broker that is begun anew."""
 SILENT: Final = 120.0
 """Seconds without any progress of what waits to be acknowledged: no hub does its work."""
-_SAY_EVERY: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +75,7 @@ class Standing:
         self._moved = 0.0
         """When what waits last made progress, or began to wait."""
         self._snapshot_bytes = 0
-        self._bad = 0
-        self._bad_said = -_SAY_EVERY
+        self._bad = Complaints(clock)
         self._told = ""
 
     @property
@@ -126,11 +121,7 @@ class Standing:
 
     def bad(self, error: str) -> None:
         """A message is none of ours: counted, and said once a minute."""
-        self._bad += 1
-        now = self._clock.monotonic()
-        if now - self._bad_said >= _SAY_EVERY:
-            self._bad_said = now
-            log.warning("fleet.bad_message", error=error, so_far=self._bad)
+        self._bad.add(error)
 
     def look(self) -> None:
         """Tell of it where there is another problem than before, or none any more."""
@@ -153,7 +144,7 @@ class Standing:
             waiting=self._waiting,
             snapshot_bytes=self._snapshot_bytes,
             reconnects=max(0, self._connections - 1),
-            bad_messages=self._bad,
+            bad_messages=self._bad.count,
             problem=self._problem()[1],
         )
 

@@ -112,12 +112,6 @@ class Heartbeat(Word):
     """Grows from one to the next of a process: two hubs mean the same one by it. 0: not told."""
 
 
-class LeaseTold(Word):
-    """A lease in force: the API's row of it."""
-
-    row: dict[str, Any]
-
-
 class HostSnapshot(Word):
     """All that an agent has, at one moment: what every transition up to `through` has come to."""
 

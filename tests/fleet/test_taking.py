@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from agent.fleet import subjects
-from agent.fleet.hub.complaints import Complaints
+from agent.fleet.complaints import Complaints
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.inbox import BYTES, ROWS, Asked, Inbox
 from agent.fleet.hub.stored import read
@@ -23,7 +23,7 @@ from tests.kit.store import open_store
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from agent.fleet.hub.complaints import Complaints as Heard
+    from agent.fleet.complaints import Complaints as Heard
     from tests.fleet.world import MemoryStore
 
 

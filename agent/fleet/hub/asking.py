@@ -20,7 +20,7 @@ from agent.track.telling import say
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from agent.fleet.hub.complaints import Complaints, W
+    from agent.fleet.complaints import Complaints, W
     from agent.fleet.hub.core import Core
     from agent.fleet.hub.hosts import Host
     from agent.fleet.link import Link
@@ -108,7 +108,7 @@ class Asking:
         except (NobodyError, NoAnswerError) as error:
             say(log.info, "fleet.no_answer", host=host.name, error=str(error))
         except BadMessageError as error:
-            self._complaints.add(error)
+            self._complaints.add(str(error))
         return None
 
     async def _snapshot(self, link: Link, host: Host) -> Asked:

@@ -20,8 +20,10 @@ import structlog
 
 from agent.errors import BlindError, HostAliveError, HostUnreachableError
 from agent.fleet import subjects
+from agent.fleet.backoff import WELL, Backoff
+from agent.fleet.complaints import Complaints
+from agent.fleet.hub import done
 from agent.fleet.hub.asking import Asking
-from agent.fleet.hub.complaints import Complaints
 from agent.fleet.hub.core import MOST_HOSTS
 from agent.fleet.hub.inbox import Inbox
 from agent.fleet.hub.seen_time import BEAT_EVERY
@@ -46,7 +48,7 @@ log = structlog.get_logger(__name__)
 
 STREAMS: Final = (
     Stream(subjects.TRANSITIONS, (subjects.ALL_TRANSITIONS,), 7 * 86_400.0, 1 << 30),
-    Stream(subjects.DONE, (subjects.DONE_SUBJECT,), 7 * 86_400.0, 256 << 20),
+    done.STREAM,
 )
 BUCKETS: Final = (subjects.HOSTS, subjects.HUB)
 ACK_EVERY: Final = 0.05
@@ -57,8 +59,6 @@ MAKE_EVERY: Final = 10.0
 """Seconds after which it is looked whether the broker has its streams and buckets still."""
 DEAF: Final = 10.0
 """Seconds without hearing itself after which the hub takes another connection."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 15.0
-"""Seconds before another connection is tried; doubled each time."""
 _ON_THE_WAY: Final = 64
 """Own heartbeats that may still come."""
 
@@ -169,7 +169,7 @@ class Intake:
 
     async def run(self) -> None:
         """Follow the fleet for ever."""
-        pause = FIRST_PAUSE
+        backoff = Backoff(self._clock)
         while True:
             began = self._clock.monotonic()
             try:
@@ -179,12 +179,11 @@ class Intake:
                 if reason != self._pipeline.reason:
                     say(log.error, "fleet.no_connection", error=reason)
                 self._pipeline.reason = reason
-            if self._clock.monotonic() - began > LONGEST_PAUSE:
-                pause = FIRST_PAUSE
+            if self._clock.monotonic() - began >= WELL:
+                backoff.reset()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause * (0.5 + self._clock.jitter() / 2)):
+                async with asyncio.timeout(backoff.pause()):
                     await self._changed.wait()
-            pause = min(pause * 2, LONGEST_PAUSE)
 
     # --- a connection -----------------------------------------------------------------------
 

@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from agent.fleet.hub.hosts import Verdict
-from agent.fleet.words import BadMessageError, Heartbeat, HostSnapshot, TransitionTold
+from agent.fleet.words import Heartbeat, HostSnapshot, TransitionTold
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from agent.fleet.hub.complaints import Complaints
+    from agent.fleet.complaints import Complaints
     from agent.fleet.hub.inbox import Asked, Box, Inbox
     from agent.fleet.hub.pipeline import FleetPipeline
     from agent.fleet.link import Incoming
@@ -156,7 +156,5 @@ class Taking:
 
     def _is_of(self, name: str, told: str, message: Incoming) -> bool:
         if name != told:
-            self._complaints.add(
-                BadMessageError(f"a message on {message.subject} says that it is of host {told}")
-            )
+            self._complaints.add(f"a message on {message.subject} says that it is of host {told}")
         return name == told

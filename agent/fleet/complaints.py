@@ -29,18 +29,18 @@ class Complaints:
         self._clock = clock
         self._said_at: float | None = None
 
-    def add(self, error: BadMessageError) -> None:
+    def add(self, why: str) -> None:
         """Another one came."""
         self.count += 1
         now = self._clock.monotonic()
         if self._said_at is None or now - self._said_at >= SAID_EVERY:
             self._said_at = now
-            say(log.warning, "fleet.bad_message", error=str(error), so_far=self.count)
+            say(log.warning, "fleet.bad_message", error=why, so_far=self.count)
 
     def read(self, kind: type[W], message: Incoming) -> W | None:
         """The message; None: it is none of that kind."""
         try:
             return unpack(kind, message.body, message.subject)
         except BadMessageError as error:
-            self.add(error)
+            self.add(str(error))
             return None
