@@ -28,7 +28,7 @@ from agent.fleet.access import read_credentials, read_tls
 from agent.fleet.broker_link import BrokerLink
 from agent.fleet.host import host_of
 from agent.fleet.link import Link, LinkError, NoAnswerError, NobodyError
-from agent.fleet.why import CONNECTING, PlainError, why_not
+from agent.fleet.why import CONNECTING, PlainError, closed_early, why_not
 from agent.fleet.wire import Raw
 from agent.tasks import kind_of
 from agent.text import printable
@@ -112,6 +112,7 @@ class _Socket(TcpTransport):
         self._secure = False
         self.failure: Exception | None = None
         """Why there is no connection."""
+        self.tls_began = False
 
     def __bool__(self) -> bool:
         return True  # nats-py would make its own otherwise
@@ -140,6 +141,7 @@ class _Socket(TcpTransport):
         """Begin TLS, though it was not asked for; by the system's authorities then."""
         if not self._encrypted:
             await in_thread(ssl_context.load_default_certs, "read authorities")
+        self.tls_began = True
         await super().connect_tls(uri, ssl_context, buffer_size, connect_timeout)
         self._secure = True
 
@@ -233,9 +235,9 @@ async def _connect(
         await asyncio.wait({connecting}, timeout=CONNECTING)
         error = connecting.exception() if connecting.done() else TimeoutError()
         if error is not None:
-            raise LinkError(_failed(where, transport.failure or error, credentials))  # noqa: TRY301 - one clean-up for all
+            raise LinkError(_failed(where, transport, error, credentials))  # noqa: TRY301 - one clean-up for all
         if not client.is_connected:
-            raise LinkError(f"{where} closed the connection while we signed in: its log says why")  # noqa: TRY301 - likewise
+            raise LinkError(closed_early(where, tls=transport.tls_began))  # noqa: TRY301 - likewise
         _check_version(client, where)
         await wire.open()
     except BaseException:
@@ -246,9 +248,12 @@ async def _connect(
     return BrokerLink(wire)
 
 
-def _failed(where: str, error: BaseException, credentials: Credentials | None) -> str:
+def _failed(
+    where: str, transport: _Socket, error: BaseException, credentials: Credentials | None
+) -> str:
+    error = transport.failure or error
     said = str(error).removeprefix("nats: ") if isinstance(error, nats.errors.Error) else ""
-    return why_not(where, error, said, credentials=credentials is not None)
+    return why_not(where, error, said, credentials=credentials is not None, tls=transport.tls_began)
 
 
 def _who(url: PrivateUrl, credentials: Credentials | None) -> dict[str, Any]:

@@ -16,7 +16,23 @@ class PlainError(OSError):
     """TLS is wanted, and the server offers none: nothing was told to it."""
 
 
-def why_not(where: str, error: BaseException, said: str, *, credentials: bool) -> str:  # noqa: PLR0911 - a table
+def closed_early(where: str, *, tls: bool) -> str:
+    """Why there is no connection, where the broker took it and ended it without a word.
+
+    With TLS 1.3 it judges our certificate after we are done with the handshake: then it hangs up,
+    and whether its reason is still read or the connection is reset first is a matter of timing.
+    """
+    if tls:
+        return (
+            f"{where} ended the connection right after TLS: does the broker want a client's "
+            "certificate ([fleet] tls.cert), or another one? Its log says why"
+        )
+    return f"{where} closed the connection while we signed in: its log says why"
+
+
+def why_not(  # noqa: PLR0911 - a table
+    where: str, error: BaseException, said: str, *, credentials: bool, tls: bool
+) -> str:
     """Why there is no connection.
 
     Args:
@@ -24,6 +40,7 @@ def why_not(where: str, error: BaseException, said: str, *, credentials: bool) -
         error: what was raised.
         said: what the broker said, as nats-py quotes it; "": nothing.
         credentials: whether they were shown, not user and password.
+        tls: whether TLS had begun.
     """
     match error:
         case PlainError():
@@ -48,6 +65,8 @@ def why_not(where: str, error: BaseException, said: str, *, credentials: bool) -
             )
         case ConnectionRefusedError():
             return f"{where} refuses connections: nothing listens there"
+        case ConnectionError() if tls:
+            return closed_early(where, tls=True)
         case OSError():
             return f"cannot connect to {where}: {os_words(error)}"
     if "authorization violation" in said.lower():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
+import ssl
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -159,6 +162,29 @@ async def test_mutual_tls(serve: Serve, pki: Path) -> None:
     assert "passphrase" in said
     said = await refusal(server.url, tls={"ca": str(pki / "nothing.pem")})
     assert "tls.ca" in said
+
+
+@pytest.mark.parametrize("how", ["reset", "closed"])
+async def test_hung_up_after_tls(how: str, pki: Path) -> None:
+    """So a broker does that refuses our certificate: the client of TLS 1.3 is done by then."""
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(pki / "server.pem", pki / "server.key")
+
+    async def meet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b'INFO {"server_id":"x","version":"2.10.0","max_payload":1,"tls_required":true}\r\n'
+        )
+        await writer.start_tls(ours)
+        if how == "closed":
+            writer.close()
+            return
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    async with _served(meet) as port:
+        said = await refusal(f"nats://127.0.0.1:{port}", tls={"ca": str(pki / "ca.pem")})
+    assert "client's certificate" in said
 
 
 async def test_nothing_is_told_without_tls_where_that_is_wanted(serve: Serve, pki: Path) -> None:
