@@ -248,6 +248,12 @@ class Transition:
     holder: str = ""
     host: str = ""
     """Of the agent that followed it then; "": this one's."""
+    code: str = ""
+    """The reason's, one of `agent.reasons.ReasonCode`, or of a newer agent's; "": none."""
+    cause: str = ""
+    """The id of what took several phones at once (`track.causes`); "": it left alone."""
+    port: str = ""
+    """Where it hung then, or before it left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,6 +284,12 @@ class DeviceRecord:
     """What webhooks are owed of it for the time of a silence (`track.silence_book.Debt`)."""
     host: str = ""
     """At the hub: of the agent that it belongs to."""
+    code: str = ""
+    """The reason's."""
+    cause: str = ""
+    """Of its last transition."""
+    waits: str = ""
+    """What webhooks that wait (`after`) are still to be told of it, and when."""
 
 
 @dataclass(frozen=True, slots=True)

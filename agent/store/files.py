@@ -35,6 +35,8 @@ TABLES = (
     "leases",
     "silences",
     "fleet",
+    "watching",
+    "days",
 )
 _WAL_LIMIT = 16 * 1024 * 1024
 _WAL_HEADER = 32

@@ -1,9 +1,10 @@
 """Reads what can still be read of a corrupt store into a fresh one. Works on a copy of the file.
 
 Carried over: webhook ids first (they may never be given twice), devices, leases, silences, and
-the callbacks that are pending or dead, with their ids. History (transitions, delivered callbacks,
-attempts) stays in the file that was set aside. So does what a hub knows of its fleet: without it
-the hub asks every host for all that it has, which mends what else was lost.
+the callbacks that are pending or dead, with their ids; last, what reports of old days are made of.
+Other history (transitions, delivered callbacks, attempts) stays in the file that was set aside. So
+does what a hub knows of its fleet: without it the hub asks every host for all that it has, which
+mends what else was lost.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
         callbacks = _carry(old, new, "callbacks", report)
         _name_lost_callbacks(old, new, report)
         _keep_callback_ids_apart(old, new, callbacks)
+        _carry(old, new, "days", report)
+        _carry(old, new, "watching", report)
     finally:
         old.close()
     return report

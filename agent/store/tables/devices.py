@@ -40,6 +40,9 @@ _IDENTITY: Final = {
     "ways": str,
     "debt": str,
     "host": str,
+    "code": str,
+    "cause": str,
+    "waits": str,
 }
 """The fields of a DeviceRecord that the column `identity` holds, each where it is not empty."""
 

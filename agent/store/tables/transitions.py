@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.model import DeviceState, Transition
@@ -14,13 +15,17 @@ if TYPE_CHECKING:
 
     from agent.store.tables.table import Access
 
-_COLUMNS: Final = "SELECT id, udid, previous, state, reason, at_ms, holder, host FROM transitions "
+_COLUMNS: Final = (
+    "SELECT id, udid, previous, state, reason, at_ms, holder, host, why FROM transitions "
+)
 BEYOND_LAST: Final = 1 << 62
 """Above every id."""
 _AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
 _ADD: Final = """
-INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host) VALUES {rows}
+INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host, why) VALUES {rows}
 """
+_WHY: Final = ("code", "cause", "port")
+"""The fields of a Transition that the column `why` holds, each where it is not empty."""
 EXPIRE: Final = """
 DELETE FROM transitions WHERE id IN (
     SELECT id FROM transitions AS old WHERE at_ms < ? AND id <= ? AND EXISTS (
@@ -86,16 +91,31 @@ def _one(found: list[StoredTransition]) -> StoredTransition | None:
 
 
 def _read(row: tuple[Any, ...]) -> StoredTransition:
-    id_, udid, previous, state, *told = row
+    id_, udid, previous, state, *told, why = row
     try:
         before = None if previous is None else DeviceState(previous)
         after = DeviceState(state)
+        said = _why(why)
     except ValueError as error:
         raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
-    return StoredTransition(id_, Transition(udid, before, after, *told))
+    return StoredTransition(id_, Transition(udid, before, after, *told, **said))
+
+
+def _why(text: str) -> dict[str, Any]:
+    """The fields of a Transition that the column `why` holds; ValueError."""
+    if not text:
+        return {}
+    said = json.loads(text)
+    if not isinstance(said, dict):
+        raise ValueError(f"{text!r} is no JSON object")  # noqa: TRY004 - as the others
+    found = {name: said[name] for name in _WHY if name in said}
+    if not all(isinstance(value, str) for value in found.values()):
+        raise ValueError(f"{text!r} holds what is no text")
+    return found
 
 
 def _row(transition: Transition) -> tuple[Any, ...]:
+    why = {name: value for name in _WHY if (value := getattr(transition, name))}
     return (
         transition.udid,
         None if transition.previous is None else transition.previous.value,
@@ -104,4 +124,5 @@ def _row(transition: Transition) -> tuple[Any, ...]:
         transition.at_ms,
         transition.holder,
         transition.host,
+        json.dumps(why) if why else "",
     )
