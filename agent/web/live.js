@@ -3,6 +3,9 @@
 import { ANSWER, Stream } from "./stream.js"; // here, too: an agent that goes away just then is no reason to be without
 import { sessionToken, tokens } from "./token.js";
 
+/** Milliseconds in which the worker says something to a tab that joins it, whatever the agent does. */
+const SILENT = 2 * ANSWER;
+
 /**
  * Tells of:
  * - `standing`: the connection is another one now, see `standing`;
@@ -50,12 +53,25 @@ class Live extends EventTarget {
     const take = (/** @type {any} */ message) => this.take(message);
     try {
       const worker = new SharedWorker(/** @type {string} */ (script("stream_worker.js")), { type: "module", name });
-      worker.port.onmessage = ({ data }) => take(data);
-      worker.addEventListener("error", () => {
+      const { port } = worker;
+      let silent = 0;
+      const goOn = () => { // a worker that ends just then takes a tab in and says nothing
+        clearTimeout(silent);
+        port.onmessage = null;
+        port.postMessage({ leave: true });
         this.send = alone(take);
         join();
-      }, { once: true });
-      return (/** @type {object} */ message) => worker.port.postMessage(message);
+      };
+      port.onmessage = ({ data }) => {
+        clearTimeout(silent);
+        take(data);
+      };
+      worker.addEventListener("error", goOn, { once: true });
+      return (/** @type {{leave?: boolean}} */ message) => {
+        clearTimeout(silent);
+        if (!message.leave) silent = setTimeout(goOn, SILENT);
+        port.postMessage(message);
+      };
     } catch {
       return alone(take); // browsers without, and settings that forbid them
     }

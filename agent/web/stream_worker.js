@@ -101,7 +101,7 @@ function follow() {
     const before = tabs.get(port);
     tabs.delete(port);
     if (!data.leave) {
-      tabs.set(port, { sees: false, told: "", ...before, token: data.token });
+      tabs.set(port, { sees: false, ...before, told: "", token: data.token }); // each join is answered
       if (before?.token !== data.token && !may.get(data.token)) may.delete(data.token); // it is shown anew
     }
     follow();

@@ -34,6 +34,10 @@ globalThis.SharedWorker = class extends EventTarget {
 }
 """
 
+MUTE_WORKERS = """
+globalThis.SharedWorker = class extends EventTarget { port = new MessageChannel().port1; }
+"""
+
 
 async def live(page: Page) -> None:
     """Wait until what is shown is what is."""
@@ -250,7 +254,7 @@ async def test_a_press_that_waits_for_a_sign_in_is_of_what_was_pressed(
 # --- tabs, streams ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("script", [NO_WORKERS, BROKEN_WORKERS, LOST_WORKERS])
+@pytest.mark.parametrize("script", [NO_WORKERS, BROKEN_WORKERS, LOST_WORKERS, MUTE_WORKERS])
 async def test_without_shared_workers(lab: Lab, make_window: MakeWindow, script: str) -> None:
     window = await make_window(lab)
     await window.context.add_init_script(script)
