@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo fleet-demo install uninstall deb test coverage test-long test-fleet test-packaging test-appium test-page screenshots lab \
+.PHONY: help run demo fleet-demo install uninstall deb test coverage test-long torture test-fleet test-packaging test-appium test-page screenshots lab \
 	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -54,6 +54,9 @@ test-long: setup-dev ## The long forms of the randomised tests (thousands of kil
 	$(BIN)/pytest -n 4 -m "long and not fleet"
 	@# By itself: it stops processes for seconds that others would not give it back. 15 minutes.
 	$(if $(FLEET),,$(BIN)/pytest -n 0 -m "long and fleet" tests/fleet)
+
+torture: setup-dev ## 10,000 SIGKILLs and 1,000 power cuts, and what they cost (needs strace; TORTURE="--kills 100")
+	$(BIN)/python -m tests.faults.torture $(TORTURE)
 
 test-fleet: setup-dev ## A fleet of processes under every fault, five minutes of it (docs/fleet.md)
 	$(BIN)/pytest -n 0 -m "fleet and not long" tests/fleet

@@ -19,6 +19,7 @@ NAMES = (
     "throughput",
     "isolation",
     "alertmanager",
+    "peers",
     "stalls",
     "start",
     "memory",
