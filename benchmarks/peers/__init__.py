@@ -102,7 +102,8 @@ class Run:
             self._runs = Process(
                 [word.format(**names) for word in peer.script],
                 directory / "log",
-                ANDROID_ADB_SERVER_PORT=str(adb_port),
+                # adb takes 127.0.0.1 for another host: else its client would start a server.
+                ADB_SERVER_SOCKET=f"tcp:127.0.0.1:{adb_port}",
             )
 
     @property

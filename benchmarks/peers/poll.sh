@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A loop of `adb devices` and curl each second: each line that is new is posted.
-# usage: poll.sh ADB URL      (the server's port: ANDROID_ADB_SERVER_PORT)
+# usage: poll.sh ADB URL
 adb=$1 url=$2
 tell() { curl -sS -o /dev/null -H 'content-type: application/json' -d "{\"serial\":\"$1\",\"state\":\"$2\"}" "$url"; }
 declare -A before
