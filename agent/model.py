@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from agent.reasons import ReasonCode
+
 
 class Platform(StrEnum):
     """What kind of phone."""
@@ -110,6 +112,8 @@ class Sighting:
     """adb and usbmux only: READY, NOT_READY, or UNKNOWN while the phone has not answered yet."""
     reason: str = ""
     """Why not ready, in the operator's words; of an emergency mode: which one."""
+    code: str = ""
+    """The reason's; see `agent.reasons`. "": there is no reason."""
     name: str = ""
     """The phone's own name, where it told one."""
     model: str = ""
@@ -157,6 +161,8 @@ class Down:
     missing: bool = False
     """What it asks was never there since the agent's start (udev: no udevd on this host), so that
     the bridge's list is the presence. Not set for one that was there and stopped."""
+    code: str = ReasonCode.SOURCE_DOWN
+    """The reason's."""
 
 
 Observation = Snapshot | Changed | Gone | Down
@@ -187,6 +193,10 @@ class Readings:
     """Why the usage, or a part of what could tell it, is unknown."""
     holder: str = ""
     """Who uses it, while it is in use; of an unknown usage: who did when it was last known."""
+    bridge_code: str = ""
+    """The code of `bridge_reason`."""
+    presence_code: str = ""
+    """The code of `presence_reason`; that of a usage's is always `usage_unknown`."""
 
     def used(self, by: UsageReading) -> Readings:
         """The same with that usage."""
@@ -202,6 +212,8 @@ class Readings:
             self.presence_reason,
             by.reason,
             by.holder,
+            self.bridge_code,
+            self.presence_code,
         )
 
 

@@ -16,6 +16,7 @@ from agent.app import App
 from agent.cli.receiver import Received, Receiver
 from agent.config import parse
 from agent.model import Bridge, Platform, SourceName
+from agent.sources.adb_states import reading
 from agent.sources.simulated import Bench, Phone, SimulatedSource
 from agent.sources.supervisor import SourcePlan
 
@@ -144,7 +145,7 @@ async def _play(app: App, bench: Bench, screen: _Screen, url: str) -> None:
 
     say("A Galaxy Note 8 is plugged in; it asks to be trusted, and somebody accepts.")
     bench.plug(NOTE)
-    bench.bridge(NOTE, Bridge.NOT_READY, "unauthorized")
+    bench.bridge(NOTE, *reading("unauthorized"))
     await asyncio.sleep(0.3)
     bench.bridge(NOTE, Bridge.READY)
     await screen.expect(NOTE, "Online")
@@ -156,7 +157,7 @@ async def _play(app: App, bench: Bench, screen: _Screen, url: str) -> None:
 
     say("A Pixel is plugged in, and nobody accepts its prompt: after the hold time it is offline.")
     bench.plug(PIXEL)
-    bench.bridge(PIXEL, Bridge.NOT_READY, "unauthorized: accept the USB debugging prompt")
+    bench.bridge(PIXEL, *reading("unauthorized"))
     await screen.expect(PIXEL, "Offline")
 
     say("Alice takes the Galaxy (device-agent use … -- pytest).")

@@ -30,6 +30,8 @@ def device_told(record: DeviceRecord, event: int, devices: DevicesShown, now_ms:
             name=whole(record.name or record.model or record.udid),
             model=record.model,
             port=record.port,
+            code=record.code,
+            cause=record.cause,
             usb=_on_usb(record.ways.split()),
             visibility=Visibility.IGNORE,
         )
@@ -49,13 +51,15 @@ def device_told(record: DeviceRecord, event: int, devices: DevicesShown, now_ms:
         visibility=view.visibility,
         flapping=view.flapping,
         silence=_silence(view, now_ms),
+        code=record.code,
+        cause=record.cause,
     )
 
 
 def transition_told(
     host: str, epoch: int, row: LogRow, devices: DevicesShown, now_ms: int
 ) -> TransitionTold:
-    """A row of the log, with all else of its device as it is now."""
+    """A row of the log, with what it does not say of its device as it is now."""
     stored = row.stored
     transition = stored.transition
     now = device_told(row.device, stored.id, devices, now_ms)
@@ -71,6 +75,9 @@ def transition_told(
                 "since_ms": transition.at_ms,
                 "reason": transition.reason,
                 "holder": transition.holder,
+                "code": transition.code,
+                "cause": transition.cause,
+                "port": transition.port or now.port,
             }
         ),
     )

@@ -85,6 +85,10 @@ class DeviceTold(Word):
     visibility: _Visibility = Visibility.PRIVATE
     flapping: bool = False
     silence: SilenceTold | None = None
+    code: str = ""
+    """The reason's (`agent.reasons`); an agent that is newer than the hub may have others."""
+    cause: str = ""
+    """The id of what the transition had in common with others'."""
 
 
 class TransitionTold(Word):
@@ -96,7 +100,7 @@ class TransitionTold(Word):
     previous: _State | None = None
     at_ms: int
     device: DeviceTold
-    """With the state, reason and holder of the transition; all else as it is now."""
+    """With the state, reason, holder, cause and port of the transition; all else as it is now."""
 
 
 class Heartbeat(Word):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypedDict
 from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
 from agent.model import DeviceState, Platform, Visibility
-from agent.service.rows import MessageId, Place, Time, iso
+from agent.service.rows import CauseId, MessageId, Place, ReasonCodeText, Time, iso
 from agent.service.slices import Slices
 from agent.text import near
 from agent.udid import alike
@@ -43,6 +43,8 @@ class DeviceRow(TypedDict):
     state: DeviceState
     reason: str
     """Why it is in that state, for people."""
+    reason_code: ReasonCodeText
+    cause_id: CauseId
     since: Time | None
     """Of the state. null: never seen."""
     holder: str
@@ -77,7 +79,11 @@ class TransitionRow(_Move):
     platform: Platform | None
     tags: list[str]
     reason: str
+    reason_code: ReasonCodeText
+    cause_id: CauseId
     holder: str
+    port: str
+    """USB port path at which it hung then, or before it left. Empty: not known."""
     host: str
     """Of the agent that followed it then."""
 
@@ -165,6 +171,8 @@ def device_row(view: DeviceView, host: str) -> DeviceRow:
         "platform": view.platform,
         "state": view.state,
         "reason": view.reason,
+        "reason_code": view.code,
+        "cause_id": view.cause,
         "since": iso(view.since_ms),
         "holder": view.holder,
         "port": view.port,
@@ -193,6 +201,9 @@ def transition_row(stored: StoredTransition, view: DeviceView | None, host: str)
         "from": transition.previous,
         "to": transition.state,
         "reason": transition.reason,
+        "reason_code": transition.code,
+        "cause_id": transition.cause,
         "holder": transition.holder,
+        "port": transition.port,
         "host": transition.host or host,
     }

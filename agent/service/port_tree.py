@@ -12,7 +12,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
 from agent.model import DeviceState, Platform
-from agent.service.rows import Time, iso
+from agent.service.rows import CauseId, ReasonCodeText, Time, iso
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,6 +35,8 @@ class PhoneAtPort(TypedDict):
     state: DeviceState
     flapping: bool
     reason: str
+    reason_code: ReasonCodeText
+    cause_id: CauseId
     since: Time | None
     """Of the state."""
 

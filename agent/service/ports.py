@@ -97,5 +97,7 @@ def _phone(view: DeviceView) -> PhoneAtPort:
         "state": view.state,
         "flapping": view.flapping,
         "reason": view.reason,
+        "reason_code": view.code,
+        "cause_id": view.cause,
         "since": iso(view.since_ms),
     }

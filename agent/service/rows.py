@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, NotRequired, TypedDict
 
 from agent.clock import timestamp
+from agent.reasons import LONGEST, ReasonCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -35,6 +36,22 @@ MessageId = Annotated[str, Also(pattern=PLACE)]
 """Of a message in `/v1/events`; see `Place`."""
 
 
+ReasonCodeText = Annotated[
+    str,
+    Also(
+        pattern=rf"^[a-z0-9_]{{0,{LONGEST}}}$",
+        description="The reason, for programs. Empty: there is no reason, or it was stored by an "
+        "agent that knew no codes. Another host's newer agent may tell others than these: "
+        f"{', '.join(ReasonCode)}.",
+    ),
+]
+CauseId = Annotated[
+    str,
+    Also(
+        description="What its last transition had in common with those of other devices: theirs "
+        "have the same. Empty: nothing."
+    ),
+]
 Cursor = Annotated[str, Also(pattern="^[0-9]{1,18}$")]
 """Where a page ended: the `next` of its answer, to be handed back as it is."""
 

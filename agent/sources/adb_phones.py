@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.model import Bridge, Changed, Gone, Platform, Sighting, SourceName
+from agent.reasons import Reason, ReasonCode
 from agent.sources.adb_probe import Told
 from agent.sources.adb_states import is_junk, reading
 from agent.udid import is_network, is_off_usb
@@ -281,9 +282,10 @@ class AdbPhones:
         silent = self._asker.silent.get(number)
         if bridge is Bridge.READY:
             if silent:
-                bridge, reason = Bridge.NOT_READY, silent
+                bridge, reason = Bridge.NOT_READY, Reason(silent, ReasonCode.UNRESPONSIVE)
             elif (row is None or number) and not self._heard(number, network=network):
-                bridge, reason = Bridge.UNKNOWN, "it has just appeared and not answered yet"
+                new = "it has just appeared and not answered yet"
+                bridge, reason = Bridge.UNKNOWN, Reason(new, ReasonCode.CHECKING)
         return Sighting(
             source=SourceName.ADB,
             address=address,
@@ -291,7 +293,8 @@ class AdbPhones:
             platform=Platform.ANDROID,
             port=row.port if row else "",
             bridge=bridge,
-            reason=reason,
+            reason=reason.text,
+            code=reason.code,
             name=told.name,
             model=told.model or (row.model if row else ""),
             network=network,

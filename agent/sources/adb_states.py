@@ -3,55 +3,62 @@
 from __future__ import annotations
 
 from agent.model import Bridge
+from agent.reasons import Reason, ReasonCode
 from agent.wire.adb_lists import AdbState, known_state
 
-READINGS: dict[AdbState, tuple[Bridge, str]] = {
-    AdbState.DEVICE: (Bridge.READY, ""),
-    AdbState.OFFLINE: (
-        Bridge.NOT_READY,
+
+def _not_ready(text: str, code: ReasonCode) -> tuple[Bridge, Reason]:
+    return Bridge.NOT_READY, Reason(text, code)
+
+
+READINGS: dict[AdbState, tuple[Bridge, Reason]] = {
+    AdbState.DEVICE: (Bridge.READY, Reason()),
+    AdbState.OFFLINE: _not_ready(
         "offline: attached, but it does not answer adb; if it stays so, replug or restart it",
+        ReasonCode.UNRESPONSIVE,
     ),
-    AdbState.UNAUTHORIZED: (
-        Bridge.NOT_READY,
-        "unauthorized: accept the USB debugging prompt on the phone",
+    AdbState.UNAUTHORIZED: _not_ready(
+        "unauthorized: accept the USB debugging prompt on the phone", ReasonCode.UNAUTHORIZED
     ),
-    AdbState.AUTHORIZING: (
-        Bridge.NOT_READY,
+    AdbState.AUTHORIZING: _not_ready(
         "authorizing: adb offers its key; if it stays so, unlock the phone and accept the prompt",
+        ReasonCode.AUTHORIZING,
     ),
-    AdbState.CONNECTING: (Bridge.NOT_READY, "connecting: adb has just found it"),
-    AdbState.RECOVERY: (Bridge.NOT_READY, "recovery: it is in recovery mode; reboot it"),
-    AdbState.SIDELOAD: (
-        Bridge.NOT_READY,
-        "sideload: it waits for an update package; send one or reboot it",
+    AdbState.CONNECTING: _not_ready("connecting: adb has just found it", ReasonCode.CONNECTING),
+    AdbState.RECOVERY: _not_ready(
+        "recovery: it is in recovery mode; reboot it", ReasonCode.RECOVERY
     ),
-    AdbState.RESCUE: (Bridge.NOT_READY, "rescue: it is in rescue mode; reboot it"),
-    AdbState.BOOTLOADER: (
-        Bridge.NOT_READY,
-        "bootloader: it is in its boot loader; `fastboot reboot` starts it",
+    AdbState.SIDELOAD: _not_ready(
+        "sideload: it waits for an update package; send one or reboot it", ReasonCode.SIDELOAD
     ),
-    AdbState.DETACHED: (
-        Bridge.NOT_READY,
-        "detached: adb was told to let go of it; `adb attach` takes it back",
+    AdbState.RESCUE: _not_ready("rescue: it is in rescue mode; reboot it", ReasonCode.RESCUE),
+    AdbState.BOOTLOADER: _not_ready(
+        "bootloader: it is in its boot loader; `fastboot reboot` starts it", ReasonCode.BOOTLOADER
     ),
-    AdbState.HOST: (Bridge.NOT_READY, "host: an adb server answers there, not a phone"),
-    AdbState.NO_PERMISSIONS: (
-        Bridge.NOT_READY,
+    AdbState.DETACHED: _not_ready(
+        "detached: adb was told to let go of it; `adb attach` takes it back", ReasonCode.DETACHED
+    ),
+    AdbState.HOST: _not_ready(
+        "host: an adb server answers there, not a phone", ReasonCode.NOT_A_PHONE
+    ),
+    AdbState.NO_PERMISSIONS: _not_ready(
         "no permissions: the adb server's user may not open the USB device; add a udev rule",
+        ReasonCode.NO_PERMISSIONS,
     ),
 }
 
 
-def reading(state: str) -> tuple[Bridge, str]:
+def reading(state: str) -> tuple[Bridge, Reason]:
     """What adb's state word means here, and the operator's reason when it is not `device`."""
     known = known_state(state)
     if known is None:
-        return Bridge.NOT_READY, f"adb calls its state {state[:100]!r}, which is not `device`"
+        unknown = f"adb calls its state {state[:100]!r}, which is not `device`"
+        return _not_ready(unknown, ReasonCode.NOT_READY)
     bridge, reason = READINGS[known]
     if state == known or bridge is Bridge.READY:
         return bridge, reason
     # adb's explanation says more: of permissions, the user and the group that is missing.
-    return bridge, f"{reason} (adb: {state[:200]!r})"
+    return bridge, Reason(f"{reason.text} (adb: {state[:200]!r})", reason.code)
 
 
 def is_junk(serial: str) -> bool:

@@ -7,6 +7,7 @@ import ssl
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from agent.reasons import Reason, ReasonCode
 from agent.sources.lockdown_words import NOT_PAIRED, is_standing, reason_of
 from agent.udid import spellings
 from agent.wire import lockdown
@@ -32,7 +33,7 @@ class Verdict(NamedTuple):
     """What one check of one phone found."""
 
     ready: bool = False
-    reason: str = ""
+    reason: Reason = Reason()
     unresponsive: bool = False
     """The phone did not answer (properly), as opposed to: it answered that it is not usable."""
     name: str = ""
@@ -41,7 +42,9 @@ class Verdict(NamedTuple):
 
 def unresponsive(why: str) -> Verdict:
     """It does not answer as a phone should."""
-    return Verdict(reason=f"unresponsive: {why}", unresponsive=True)
+    return Verdict(
+        reason=Reason(f"unresponsive: {why}", ReasonCode.UNRESPONSIVE), unresponsive=True
+    )
 
 
 class LockdownCheck:
@@ -77,7 +80,8 @@ class LockdownCheck:
                 "unlock the phone, plug it in anew or restart it"
             )
         except ImportError as error:
-            return Verdict(reason=f"iOS support cannot be loaded: {error}")
+            missing = f"iOS support cannot be loaded: {error}"
+            return Verdict(reason=Reason(missing, ReasonCode.IOS_SUPPORT_MISSING))
         except Exception as error:  # noqa: BLE001 - the library lets anything out
             return _explain_failure(error)
 
@@ -127,8 +131,11 @@ def _explain_failure(error: Exception) -> Verdict:
             return unresponsive("its lockdownd closed the connection; restart the phone")
         case ssl.SSLError():
             return Verdict(
-                reason="not trusted: the phone and this host's pairing record do not fit "
-                f"({brief(error)}); unlock it, plug it in anew and tap Trust",
+                reason=Reason(
+                    "not trusted: the phone and this host's pairing record do not fit "
+                    f"({brief(error)}); unlock it, plug it in anew and tap Trust",
+                    ReasonCode.NOT_TRUSTED,
+                ),
                 unresponsive=True,  # or a connection that was torn
             )
     return unresponsive(f"the check failed: {brief(error)}")

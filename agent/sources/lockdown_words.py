@@ -6,63 +6,80 @@ what newer phones answer beyond it.
 
 from __future__ import annotations
 
+from agent.reasons import Reason, ReasonCode
 from agent.wire.lockdown import DAMAGED, Refusal
 from agent.wire.usbmux import QUOTE
 
-NOT_PAIRED = "not trusted: unlock the phone and tap Trust"
-_RECORD = (
+NOT_PAIRED = Reason("not trusted: unlock the phone and tap Trust", ReasonCode.NOT_TRUSTED)
+_RECORD = Reason(
     "not trusted: the phone refuses this host's pairing record; "
-    "unlock it, plug it in anew and tap Trust"
+    "unlock it, plug it in anew and tap Trust",
+    ReasonCode.NOT_TRUSTED,
 )
-_PASSCODE = "locked: enter the passcode on the phone"
+_PASSCODE = Reason("locked: enter the passcode on the phone", ReasonCode.LOCKED)
+_NOT_ACTIVATED = Reason(
+    "not activated: finish its set-up, with a network, and plug it in", ReasonCode.NOT_ACTIVATED
+)
 _SESSION = "its lockdownd ended the session; if it stays so, plug the phone in anew or restart it"
 
-_STANDING = {
+_STANDING: dict[str, Reason] = {
     "PasswordProtected": _PASSCODE,
     "PasscodeRequired": _PASSCODE,
     "DeviceLocked": _PASSCODE,
-    "EscrowLocked": (
-        f"{_PASSCODE}: it was not unlocked since it was started, or its escrow keys are locked"
+    "EscrowLocked": Reason(
+        f"{_PASSCODE.text}: it was not unlocked since it was started, or its escrow keys are "
+        "locked",
+        ReasonCode.LOCKED,
     ),
-    "UserDeniedPairing": (
-        "not trusted: somebody tapped Don't Trust; plug the phone in anew and tap Trust"
+    "UserDeniedPairing": Reason(
+        "not trusted: somebody tapped Don't Trust; plug the phone in anew and tap Trust",
+        ReasonCode.NOT_TRUSTED,
     ),
-    "PairingDialogResponsePending": f"{NOT_PAIRED}: it is asking right now",
-    "PairingProhibitedOverThisConnection": (
-        "not trusted: it pairs over a cable only; plug it into this host and tap Trust"
+    "PairingDialogResponsePending": Reason(
+        f"{NOT_PAIRED.text}: it is asking right now", ReasonCode.NOT_TRUSTED
+    ),
+    "PairingProhibitedOverThisConnection": Reason(
+        "not trusted: it pairs over a cable only; plug it into this host and tap Trust",
+        ReasonCode.NOT_TRUSTED,
     ),
     "TrustedPeerRequired": NOT_PAIRED,
     "NotTrusted": NOT_PAIRED,
     "InvalidHostID": _RECORD,
     "MissingHostID": _RECORD,
-    DAMAGED: (
+    DAMAGED: Reason(
         "not trusted: this host's pairing record of the phone is damaged; remove it (`idevicepair "
-        "unpair`), plug the phone in anew and tap Trust"
+        "unpair`), plug the phone in anew and tap Trust",
+        ReasonCode.NOT_TRUSTED,
     ),
     "InvalidPairRecord": _RECORD,
     "MissingPairRecord": _RECORD,
-    "SavePairRecordFailed": (
+    "SavePairRecordFailed": Reason(
         "not trusted: the phone could not keep the pairing record; free space on it, restart it "
-        "and tap Trust"
+        "and tap Trust",
+        ReasonCode.NOT_TRUSTED,
     ),
-    "MCProtected": (
+    "MCProtected": Reason(
         "managed: its management profile keeps this host out; allow pairing with computers in "
-        "the MDM, or supervise it from this host"
+        "the MDM, or supervise it from this host",
+        ReasonCode.MANAGED,
     ),
-    "PairingProhibitedByMCProfile": (
+    "PairingProhibitedByMCProfile": Reason(
         "managed: its management profile forbids pairing with computers; allow it in the MDM, "
-        "plug the phone in anew and tap Trust"
+        "plug the phone in anew and tap Trust",
+        ReasonCode.MANAGED,
     ),
-    "MCChallengeRequired": (
+    "MCChallengeRequired": Reason(
         "managed: it is supervised and asks for its supervisor's certificate; pair it with that, "
-        "or allow pairing with any computer in the MDM"
+        "or allow pairing with any computer in the MDM",
+        ReasonCode.MANAGED,
     ),
-    "FMiPProtected": (
+    "FMiPProtected": Reason(
         "locked: Find My protects it (lost mode or activation lock); unlock it by its owner's "
-        "Apple account"
+        "Apple account",
+        ReasonCode.FIND_MY,
     ),
-    "InvalidActivationRecord": "not activated: finish its set-up, with a network, and plug it in",
-    "MissingActivationRecord": "not activated: finish its set-up, with a network, and plug it in",
+    "InvalidActivationRecord": _NOT_ACTIVATED,
+    "MissingActivationRecord": _NOT_ACTIVATED,
 }
 """Those that are the phone's standing word on this host."""
 
@@ -95,13 +112,13 @@ def is_standing(refusal: Refusal) -> bool:
     return refusal.code in _STANDING
 
 
-def reason_of(refusal: Refusal) -> str:
+def reason_of(refusal: Refusal) -> Reason:
     """Why the phone cannot be used, and what to do; an unknown code as it is."""
     if is_standing(refusal):
         return _STANDING[refusal.code]
     known = _PASSING.get(refusal.code, "")
     if known.startswith("busy"):
-        return known
+        return Reason(known, ReasonCode.BUSY)
     said = f"{refusal.request}: {refusal.code}"[:QUOTE]
     what = known or "unlock the phone and plug it in anew; if it stays so, restart it"
-    return f"refused: it answered {said}; {what}"
+    return Reason(f"refused: it answered {said}; {what}", ReasonCode.REFUSED)

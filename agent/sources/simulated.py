@@ -18,9 +18,12 @@ from agent.model import (
     SourceName,
     UsbKind,
 )
+from agent.reasons import Reason
 
 if TYPE_CHECKING:
     from agent.model import Emit
+
+NO_REASON = Reason()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Phone:
             SourceName.UDEV, f"/devices/{self.port}", self.serial, self.platform, self.port, kind
         )
 
-    def on_bridge(self, bridge: Bridge, reason: str) -> Sighting:
+    def on_bridge(self, bridge: Bridge, reason: Reason) -> Sighting:
         """How adb or usbmux sees it."""
         return Sighting(
             self.bridge,
@@ -53,7 +56,8 @@ class Phone:
             self.platform,
             self.port if self.platform is Platform.ANDROID else "",
             bridge=bridge,
-            reason=reason,
+            reason=reason.text,
+            code=reason.code,
             name=self.name if bridge is Bridge.READY else "",
         )
 
@@ -68,7 +72,7 @@ class Bench:
         """The cable goes in; adb or usbmux does not know the phone yet."""
         self.sources[SourceName.UDEV].show(phone.on_usb())
 
-    def bridge(self, phone: Phone, bridge: Bridge, reason: str = "") -> None:
+    def bridge(self, phone: Phone, bridge: Bridge, reason: Reason = NO_REASON) -> None:
         """Adb or usbmux lists the phone, ready or not."""
         self.sources[phone.bridge].show(phone.on_bridge(bridge, reason))
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.model import Platform, Sighting, SourceName, UsbKind
+from agent.reasons import Reason, ReasonCode
 from agent.sources.usb_kind import (
     HUB_CLASS,
     STILL_IMAGE,
@@ -116,11 +117,17 @@ class Reading:
         return emergency_mode(self.vendor, self.product, self.appliance)
 
     @property
+    def _mode(self) -> Reason:
+        mode = self.mode
+        return Reason(mode, ReasonCode.EMERGENCY_MODE) if mode else Reason()
+
+    @property
     def sighting(self) -> Sighting | None:
         """None for what concerns nobody."""
         kind = self.kind
         if kind is None or not self.concerns:
             return None
+        why = Reason(self.blocked, ReasonCode.BLOCKED) if self.blocked else self._mode
         return Sighting(
             source=SourceName.UDEV,
             address=self.address,
@@ -128,7 +135,8 @@ class Reading:
             platform=PLATFORMS.get(kind),
             port=self.port,
             usb=kind,
-            reason=self.blocked or self.mode,
+            reason=why.text,
+            code=why.code,
             model=self.model,
         )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.model import Down, SourceName
+from agent.reasons import ReasonCode
 from agent.sources.base import backoff
 from agent.sources.lockdown_check import LockdownCheck
 from agent.sources.oddities import Oddities
@@ -101,7 +102,7 @@ class UsbmuxSource:
         if lockdown.installed():
             await self._reconnect_for_ever(emit)
         log.warning("usbmux.down", reason=NOT_INSTALLED)
-        emit(Down(SourceName.USBMUX, NOT_INSTALLED))
+        emit(Down(SourceName.USBMUX, NOT_INSTALLED, code=ReasonCode.IOS_SUPPORT_MISSING))
         await asyncio.get_running_loop().create_future()
 
     async def _reconnect_for_ever(self, emit: Emit) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from agent.model import Bridge, Changed, Gone, Platform, Sighting, Snapshot, SourceName
+from agent.reasons import ReasonCode
 from agent.sources.base import backoff
 from agent.wire.late import overslept
 from agent.wire.usbmux import Attached, Detached, Paired, attached_of, quoted
@@ -242,6 +243,7 @@ class UsbmuxSession:
                 platform=Platform.IOS,
                 bridge=Bridge.UNKNOWN,
                 reason=CHECKING,
+                code=ReasonCode.CHECKING,
                 network=not device.is_usb,
             ),
         )
@@ -289,7 +291,8 @@ class UsbmuxSession:
         sighting = replace(
             phone.sighting,
             bridge=Bridge.READY if verdict.ready else Bridge.NOT_READY,
-            reason=verdict.reason,
+            reason=verdict.reason.text,
+            code=verdict.reason.code,
             name=verdict.name or phone.sighting.name,
             model=verdict.model or phone.sighting.model,
         )

@@ -41,6 +41,7 @@ from itertools import product
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
+from agent.reasons import Reason, ReasonCode
 
 if TYPE_CHECKING:
     from agent.config import Flap, Hold
@@ -190,6 +191,8 @@ class Track(NamedTuple):
     flapping: bool = False
     changed_at: float = 0.0
     """When the derived state last changed, whether it came to count or not."""
+    code: str = ""
+    """The reason's; see `agent.reasons`."""
 
 
 class Step(NamedTuple):
@@ -213,6 +216,7 @@ def quiet(track: Track) -> Track:
         track.holder,
         usage=track.usage,
         usage_holder=track.usage_holder,
+        code=track.code,
     )
 
 
@@ -267,7 +271,9 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
 
     if entered is not None and derived is not entered:
         track = track._replace(
-            reason=f"it comes and goes; at the moment it is {derived}", holder=""
+            reason=f"it comes and goes; at the moment it is {derived}",
+            code=ReasonCode.FLAPPING,
+            holder="",
         )
     else:
         track = _explained(track, derived, sight, readings)
@@ -279,19 +285,20 @@ def _explained(
     track: Track, derived: DeviceState | None, sight: _Sight, readings: Readings
 ) -> Track:
     """The track with the newest reason of its state, where the readings give one."""
-    reason, holder = track.reason, track.holder
+    reason, holder = Reason(track.reason, track.code), track.holder
     if sight is _Sight.ARRIVING:
-        reason = f"arriving: not yet seen by {readings.bridge_name}"
+        arriving = f"arriving: not yet seen by {readings.bridge_name}"
+        reason = Reason(arriving, ReasonCode.ARRIVING)
     elif track.state is None:
-        reason = readings.bridge_reason if sight is _Sight.BLIND else ""
+        reason = _of_bridge(readings) if sight is _Sight.BLIND else Reason()
         if derived is None:
-            reason = reason or readings.presence_reason
+            reason = reason or _of_presence(readings)
     elif derived is track.state and not _nothing_new(derived, readings, sight):
         reason = explain(derived, readings, track)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
-    if (reason, holder) == (track.reason, track.holder):
+    if (*reason, holder) == (track.reason, track.code, track.holder):
         return track
-    return track._replace(reason=reason, holder=holder)
+    return track._replace(reason=reason.text, code=reason.code, holder=holder)
 
 
 def _nothing_new(state: DeviceState, readings: Readings, sight: _Sight) -> bool:
@@ -300,38 +307,55 @@ def _nothing_new(state: DeviceState, readings: Readings, sight: _Sight) -> bool:
     return offline and readings.bridge is Bridge.ABSENT
 
 
-def explain(state: DeviceState, readings: Readings, track: Track) -> str:
-    """Why the device is in that state, in the operator's words; "" where the state says it all."""
+def explain(state: DeviceState, readings: Readings, track: Track) -> Reason:
+    """Why the device is in that state, in the operator's words; none where the state says it all.
+
+    The code is that of what is said first; of a use that is only remembered, that it is.
+    """
     match state:
         case DeviceState.OFFLINE:
-            return readings.bridge_reason or f"the phone is {readings.bridge}"
+            told = Reason(f"the phone is {readings.bridge}", ReasonCode.NOT_READY)
+            return _of_bridge(readings) or told
         case DeviceState.UTILIZING:
             who = f"in use by {track.usage_holder}" if track.usage_holder else "in use"
+            code = ReasonCode.IN_USE
             if readings.usage is Usage.UNKNOWN:
                 who = f"{who} when last known ({readings.usage_reason or 'usage unknown'})"
-            return "; ".join(filter(None, (who, _unseen(readings))))
+                code = ReasonCode.USAGE_UNKNOWN
+            return Reason(who, code).and_(_unseen(readings))
         case DeviceState.UNPLUGGED:
-            return readings.presence_reason
+            return _of_presence(readings)
         case DeviceState.ONLINE:
             return _doubts(readings)
 
 
-def _doubts(readings: Readings) -> str:
+def _doubts(readings: Readings) -> Reason:
     """What an online phone's readings leave open."""
     if readings.bridge is Bridge.UNKNOWN:
-        return f"when last known ({readings.bridge_reason or 'its bridge is down'})"
+        told = _of_bridge(readings) or Reason("its bridge is down", ReasonCode.SOURCE_DOWN)
+        return Reason(f"when last known ({told.text})", told.code)
     if readings.bridge is Bridge.ABSENT:
-        return f"when last known ({readings.presence_reason or 'USB cannot be seen'})"
+        told = _of_presence(readings) or Reason("USB cannot be seen", ReasonCode.SOURCE_DOWN)
+        return Reason(f"when last known ({told.text})", told.code)
     usage = readings.usage_reason
     if readings.usage is Usage.UNKNOWN:
         usage = f"usage unknown: {usage or 'its source is down'}"
-    return "; ".join(filter(None, (_unseen(readings), usage)))
+    doubt = Reason(usage, ReasonCode.USAGE_UNKNOWN) if usage else Reason()
+    return _unseen(readings).and_(doubt)
 
 
-def _unseen(readings: Readings) -> str:
+def _unseen(readings: Readings) -> Reason:
     """Why a phone that its bridge reaches is not seen on USB, where that is worth telling."""
     told = readings.presence is Presence.UNKNOWN and readings.bridge_is_presence
-    return readings.presence_reason if told else ""
+    return _of_presence(readings) if told else Reason()
+
+
+def _of_bridge(readings: Readings) -> Reason:
+    return Reason(readings.bridge_reason, readings.bridge_code)
+
+
+def _of_presence(readings: Readings) -> Reason:
+    return Reason(readings.presence_reason, readings.presence_code)
 
 
 def _come_and_go(track: Track, readings: Readings, now: float, policy: Policy) -> Track:

@@ -283,7 +283,15 @@ class Deriver:
         debt = debt_after(tracked.debt, outcome.previous, state, silenced=silence is not None)
         record = record_of(self._devices[udid].facts, outcome.track, at_ms, debt)
         transition = Transition(
-            udid, outcome.previous, state, record.reason, at_ms=at_ms, holder=record.holder
+            udid,
+            outcome.previous,
+            state,
+            record.reason,
+            at_ms=at_ms,
+            holder=record.holder,
+            code=record.code,
+            cause=record.cause,
+            port=record.port,
         )
         told = None
         if silence is None:
@@ -298,6 +306,7 @@ class Deriver:
             previous=str(outcome.previous or "never seen"),
             state=str(state),
             reason=transition.reason,
+            code=transition.code,
             callbacks=callbacks,
             flapping=outcome.track.flapping,
             **({} if silence is None else {"silence": silence.id}),
@@ -312,7 +321,7 @@ class Deriver:
             return False
         assert track.state is not None
         before = tracked.debt.before
-        record = record_of(self._devices[udid].facts, track, tracked.since_ms)
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms, cause=tracked.cause)
         told = Transition(
             udid,
             before,
@@ -320,6 +329,9 @@ class Deriver:
             record.reason,
             at_ms=self._clock.wall_ms(),
             holder=record.holder,
+            code=record.code,
+            cause=record.cause,
+            port=record.port,
         )
         callbacks = self._commits.enter(record, None, told, device)
         tracked.stored, tracked.debt = record, None
@@ -336,7 +348,9 @@ class Deriver:
 
     def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
-        record = record_of(self._devices[udid].facts, track, tracked.since_ms, tracked.debt)
+        record = record_of(
+            self._devices[udid].facts, track, tracked.since_ms, tracked.debt, tracked.cause
+        )
         if tracked.stored is None or record == tracked.stored:
             return False
         self._commits.keep(record)

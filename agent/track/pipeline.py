@@ -194,7 +194,7 @@ class Pipeline:
     @property
     def down(self) -> dict[SourceName, str]:
         """The sources that cannot see, each with its reason."""
-        return dict(self._identities.sources.down)
+        return {name: reason.text for name, reason in self._identities.sources.down.items()}
 
     @property
     def enabled(self) -> frozenset[SourceName]:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from agent.track.silence_book import Debt
 
 
-def record_of(facts: Facts, track: Track, since_ms: int, debt: Debt | None = None) -> DeviceRecord:
+def record_of(
+    facts: Facts, track: Track, since_ms: int, debt: Debt | None = None, cause: str = ""
+) -> DeviceRecord:
     """What is stored of a device that is in a state, by platforms that are known.
 
     Whatever a phone or a server called itself is stored as text: half a character in a session's
@@ -39,6 +41,8 @@ def record_of(facts: Facts, track: Track, since_ms: int, debt: Debt | None = Non
         shared=facts.shared_serial,
         ways=facts.ways,
         debt=stored_debt(debt),
+        code=str(track.code),
+        cause=cause,
     )
 
 
@@ -51,6 +55,7 @@ def restored(record: DeviceRecord) -> Track:
         holder=record.holder,
         usage=Usage.IN_USE if in_use else Usage.IDLE,
         usage_holder=record.holder if in_use else "",
+        code=record.code,
     )
 
 

@@ -52,6 +52,11 @@ class Tracked:
     """Likewise."""
     bridge_ms: int = 0
 
+    @property
+    def cause(self) -> str:
+        """What its last transition had in common with others'; "": it was alone."""
+        return "" if self.stored is None else self.stored.cause
+
     def read(self, readings: Readings, clock: Clock) -> None:
         """Note since when it is read as it is: shown to people, decides nothing."""
         presence = readings.presence, readings.presence_reason

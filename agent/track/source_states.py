@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import Down, Snapshot, SourceName
+from agent.reasons import Reason, ReasonCode
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from agent.model import Observation, Sighting
+
+_NOT_YET = Reason("not connected yet", ReasonCode.SOURCE_DOWN)
+_SILENT = Reason("it has said nothing since the start", ReasonCode.SOURCE_DOWN)
 
 
 class SourceStates:
@@ -32,7 +36,7 @@ class SourceStates:
         """Assigned anew where a server moved."""
         self.waiting = self.enabled
         """Those that have not spoken yet."""
-        self.down: dict[SourceName, str] = dict.fromkeys(self.enabled, "not connected yet")
+        self.down: dict[SourceName, Reason] = dict.fromkeys(self.enabled, _NOT_YET)
         """Those that cannot see, each with its reason."""
         self.udev_missing = False
         """This host has no udevd, nor had any since the agent's start."""
@@ -62,8 +66,8 @@ class SourceStates:
             case Snapshot():
                 self.down.pop(source, None)
                 self._udev_spoke |= source is SourceName.UDEV
-            case Down(reason=reason, missing=missing):
-                self.down[source] = reason
+            case Down(reason=reason, missing=missing, code=code):
+                self.down[source] = Reason(reason, code)
                 if source is SourceName.UDEV:
                     self.udev_missing = missing and not self._udev_spoke
             case _:
@@ -74,7 +78,7 @@ class SourceStates:
         """Who has not spoken yet is down from now on; returns who that is."""
         silent, self.waiting = self.waiting, frozenset()
         for source in silent:
-            self.down[source] = "it has said nothing since the start"
+            self.down[source] = _SILENT
         return silent
 
     def turn_on(
@@ -88,7 +92,7 @@ class SourceStates:
         for source in self.enabled - wanted:
             self.down.pop(source, None)
         for source in wanted - self.enabled:
-            self.down[source] = "not connected yet"
+            self.down[source] = _NOT_YET
         added = (far - self._network) & self.enabled & wanted
         self.waiting &= wanted
         self.enabled, self._network = wanted, far

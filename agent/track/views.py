@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
+from agent.reasons import Reason, ReasonCode
 from agent.track.derive import Track, is_here
 from agent.track.roster import Tracked
 from agent.track.silence_book import covered, last_told
@@ -51,6 +52,10 @@ class DeviceView:
     """The state that webhooks go by: the one before, where a silence kept something back."""
     host: str = ""
     """Of the agent that follows it; "": this host."""
+    code: str = ""
+    """The reason's; see `agent.reasons`."""
+    cause: str = ""
+    """What its last transition had in common with others'."""
 
 
 class Grounds(NamedTuple):
@@ -171,29 +176,30 @@ class Views:
         device = self._roster.device(udid)
         tracked = self._roster.known(udid) or _NOTHING
         track = tracked.track
-        reason, holder = track.reason, track.holder
+        reason, holder = Reason(track.reason, track.code), track.holder
         if track.state is None:
-            reason = reason or "just appeared: not counted yet"
+            reason = reason or Reason("just appeared: not counted yet", ReasonCode.ARRIVING)
             if facts.platform is None:
-                reason = "never seen"
+                reason = Reason("never seen", ReasonCode.NEVER_SEEN)
             elif self._devices[udid].nameless:
-                reason = f"{NAMELESS} (serial {facts.serial})"
+                reason = Reason(f"{NAMELESS} (serial {facts.serial})", ReasonCode.NAMELESS)
         if track.state is not DeviceState.UTILIZING and tracked.usage.usage is Usage.IN_USE:
             # Not a state of its own, but whoever asks for the phone is refused with that name.
             holder = tracked.usage.holder
-            reason = "; ".join(filter(None, (reason, f"held by {holder}")))
+            reason = reason.and_(Reason(f"held by {holder}", ReasonCode.IN_USE))
         if facts.shared_serial:
-            reason = "; ".join(filter(None, (reason, "its serial is shared by another phone")))
-        if facts.address == udid and not facts.serial:
-            reason = "; ".join(
-                filter(None, (reason, "shown by its address: it told no serial yet"))
+            reason = reason.and_(
+                Reason("its serial is shared by another phone", ReasonCode.SHARED_SERIAL)
             )
+        if facts.address == udid and not facts.serial:
+            unnamed = "shown by its address: it told no serial yet"
+            reason = reason.and_(Reason(unnamed, ReasonCode.NO_SERIAL))
         return DeviceView(
             udid,
             device.name,
             facts.platform,
             self._shown_state(udid, track),
-            reason,
+            reason.text,
             tracked.since_ms,
             holder,
             facts.port,
@@ -203,6 +209,8 @@ class Views:
             facts.model,
             self._silences.of(device),
             last_told(tracked.debt, track.state),
+            code=reason.code,
+            cause=tracked.cause,
         )
 
     def _shown_state(self, udid: str, track: Track) -> DeviceState:

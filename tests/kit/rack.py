@@ -25,6 +25,7 @@ from agent.app import App
 from agent.config.file import ConfigFile
 from agent.errors import AgentError
 from agent.model import Bridge, Platform
+from agent.reasons import Reason
 from agent.sources.simulated import Bench, Phone
 from agent.sources.supervisor import SourcePlan
 from tests.kit.agent import AgentProcess
@@ -181,7 +182,7 @@ def _show(bench: Bench, hanging: Hanging) -> None:
     if hanging.bridge is None:
         bench.sources[phone.bridge].hide(phone.serial)
     else:
-        bench.bridge(phone, hanging.bridge, hanging.reason)
+        bench.bridge(phone, hanging.bridge, Reason(hanging.reason))
 
 
 def main() -> None:

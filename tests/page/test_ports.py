@@ -69,6 +69,8 @@ class Rack:
                     "state": state,
                     "flapping": False,
                     "reason": "",
+                    "reason_code": "",
+                    "cause_id": "",
                     "since": "2026-01-31T12:00:00.000Z",
                 },
                 since_ms=1769860800000,

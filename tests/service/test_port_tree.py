@@ -46,6 +46,8 @@ def phone(udid: str, state: DeviceState = DeviceState.ONLINE) -> PhoneAtPort:
         "state": state,
         "flapping": False,
         "reason": "",
+        "reason_code": "",
+        "cause_id": "",
         "since": None,
     }
 

@@ -6,6 +6,7 @@ import pytest
 
 from agent.errors import AgentError
 from agent.model import Bridge
+from agent.reasons import Reason, ReasonCode
 from agent.sources.adb_probe import Told, parse_told
 from agent.sources.adb_states import READINGS, is_junk, reading
 from agent.udid import is_network
@@ -151,29 +152,41 @@ def test_one_odd_forward_costs_nobody_else() -> None:
         parse_forwards("odd\n")
 
 
+ALIKE = {
+    AdbState.OFFLINE: {ReasonCode.UNRESPONSIVE},
+    AdbState.HOST: {ReasonCode.NOT_A_PHONE},
+}
+"""States whose codes have other names than adb gives them."""
+
+
 def test_every_state_has_a_reading_and_only_device_is_ready() -> None:
     assert READINGS.keys() == set(AdbState)
     for state in AdbState:
         bridge, reason = reading(state)
         assert (bridge is Bridge.READY) == (state is AdbState.DEVICE)
-        assert bool(reason) == (bridge is Bridge.NOT_READY)
-        assert reason == "" or reason.startswith(f"{state}:")
+        assert bool(reason) == bool(reason.code) == (bridge is Bridge.NOT_READY)
+        assert reason.text == "" or reason.text.startswith(f"{state}:")
+        assert reason.code in ALIKE.get(state, {"", str(state).replace(" ", "_")})
 
 
 def test_no_permissions_shows_adbs_words_and_unknown_states_theirs() -> None:
     bridge, reason = reading(NO_PERMISSIONS)
     assert bridge is Bridge.NOT_READY
-    assert "udev rule" in reason
-    assert "plugdev" in reason
+    assert "udev rule" in reason.text
+    assert "plugdev" in reason.text
+    assert reason.code == ReasonCode.NO_PERMISSIONS
     assert reading("unauthorized. Accept the dialog") == (
         Bridge.NOT_READY,
-        f"{READINGS[AdbState.UNAUTHORIZED][1]} (adb: 'unauthorized. Accept the dialog')",
+        (
+            f"{READINGS[AdbState.UNAUTHORIZED][1].text} (adb: 'unauthorized. Accept the dialog')",
+            ReasonCode.UNAUTHORIZED,
+        ),
     )
-    assert reading("device (remote)") == (Bridge.READY, "")
+    assert reading("device (remote)") == (Bridge.READY, Reason())
     assert reading("deviceless")[0] is reading("device-like")[0] is Bridge.NOT_READY
     assert reading("levitating") == (
         Bridge.NOT_READY,
-        "adb calls its state 'levitating', which is not `device`",
+        ("adb calls its state 'levitating', which is not `device`", ReasonCode.NOT_READY),
     )
 
 

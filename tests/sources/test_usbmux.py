@@ -166,6 +166,7 @@ class TestTrust:
                 platform=Platform.IOS,
                 bridge=Bridge.UNKNOWN,
                 reason=CHECKING,
+                code="checking",
             )
             ready = Sighting(
                 SourceName.USBMUX,

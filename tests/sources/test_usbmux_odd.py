@@ -265,7 +265,8 @@ class TestWhatAPhoneRefuses:
             await recorder.until(
                 lambda: bool(recorder.seen) and phone_of(recorder).bridge is Bridge.NOT_READY
             )
-            assert phone_of(recorder).reason == reason_of(Refusal(request_, code))
+            phone = phone_of(recorder)
+            assert (phone.reason, phone.code) == reason_of(Refusal(request_, code))
 
     @pytest.mark.parametrize(
         ("kept", "says"),
@@ -299,10 +300,13 @@ class TestWhatAPhoneRefuses:
         assert not _STANDING.keys() & _PASSING.keys()
         for code in (*_STANDING, *_PASSING, "New" * 200):
             reason = reason_of(Refusal("GetValue", code))
-            assert len(reason) < 400
-            assert reason.partition(": ")[0] in {
+            assert len(reason.text) < 400
+            says = reason.text.partition(": ")[0]
+            assert says in {
                 "locked", "not trusted", "managed", "not activated", "busy", "refused"
             }  # fmt: skip
+            lost = "Find My" in reason.text
+            assert reason.code == ("find_my" if lost else says.replace(" ", "_"))
 
     async def test_a_passing_refusal_of_a_ready_phone_proves_nothing_once(
         self, mux: FakeUsbmuxd, tmp_path: Path

@@ -59,6 +59,7 @@ from agent.fleet.hub.message_ids import Cause
 from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
 from agent.fleet.hub.stored import Quiet, Told, clean, fit
 from agent.model import DeviceState
+from agent.reasons import Reason, ReasonCode
 from agent.track.silence_book import LONGEST
 
 if TYPE_CHECKING:
@@ -92,9 +93,11 @@ class Decision:
     """The owner's word."""
     previous: DeviceState | None
     state: DeviceState
-    reason: str | None
-    """None: as it was."""
+    reason: Reason | None
+    """None: as it was, and the holder, too."""
     holder: str | None
+    told_cause: str | None
+    """What its owner says that its transition had in common with others'; None: as it was."""
     cause: Cause | None
     """Of the callbacks; None: it makes none."""
     counts: bool
@@ -393,12 +396,14 @@ class Board:
         if anew:
             if told.device.state is _UNPLUGGED and not told.device.event:
                 return []
-            why = f"the agent of {host} began a new store, and knows it no more"
+            why = {
+                "reason": f"the agent of {host} began a new store, and knows it no more",
+                "code": ReasonCode.HOST_BEGAN_ANEW.value,
+                "holder": "",
+                "cause": "",
+            }
             return self.tell(
-                host,
-                told.device.model_copy(
-                    update={"state": _UNPLUGGED, "event": 0, "reason": why, "holder": ""}
-                ),
+                host, told.device.model_copy(update={"state": _UNPLUGGED, "event": 0, **why})
             )
         decisions = self._end_wait(host, serial)
         told = self._told[serial].pop(host)
@@ -710,7 +715,7 @@ class Board:
         why: str = "",
         *,
         counts: bool = True,
-        reason: str = "",
+        reason: Reason | None = None,
         moved_from: str = "",
     ) -> Decision:
         previous, phone.state = phone.state, state
@@ -722,8 +727,9 @@ class Board:
             told,
             previous,
             state,
-            reason or told.device.reason,
+            reason or Reason(told.device.reason, told.device.code),
             told.device.holder if itself else "",
+            told.device.cause if itself else "",
             self.cause(told, "" if itself and not told.used else why or f"again:{told.used}"),
             counts and previous is not state,
             moved_from,
@@ -739,8 +745,9 @@ class Board:
             told,
             state,
             state,
-            None if pending else told.device.reason,
+            None if pending else Reason(told.device.reason, told.device.code),
             None if pending else told.device.holder,
+            None if pending else told.device.cause,
             None,
             counts=False,
             moved_from=moved_from,
@@ -759,6 +766,9 @@ class Board:
         return found
 
 
-def lost(host: str) -> str:
+def lost(host: str) -> Reason:
     """Why its phones are offline."""
-    return f"host {host} is lost: it is silent, and nobody knows what its phones do"
+    return Reason(
+        f"host {host} is lost: it is silent, and nobody knows what its phones do",
+        ReasonCode.HOST_LOST,
+    )

@@ -17,6 +17,7 @@ from agent.errors import StoreError
 from agent.fleet.hub.message_ids import message_id
 from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
 from agent.model import DeviceRecord, Transition
+from agent.reasons import Reason
 from agent.store import Record
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
@@ -245,7 +246,16 @@ class FleetCommits:
         owed = debt_after(debt, decision.previous, decision.state, silenced=silenced)
         record = self._record(decision, at_ms, owed)
         transition = Transition(
-            key, decision.previous, decision.state, record.reason, at_ms, record.holder, word.host
+            key,
+            decision.previous,
+            decision.state,
+            record.reason,
+            at_ms,
+            record.holder,
+            word.host,
+            record.code,
+            record.cause,
+            record.port,
         )
         callbacks: Sequence[Callback] = ()
         if not silenced:
@@ -262,6 +272,7 @@ class FleetCommits:
             previous=str(decision.previous or "never seen"),
             state=str(decision.state),
             reason=record.reason,
+            code=record.code,
             callbacks=len(callbacks),
             **({"silence": word.silence.id} if silenced and word.silence is not None else {}),
         )
@@ -288,6 +299,9 @@ class FleetCommits:
             self._clock.wall_ms(),
             record.holder,
             record.host,
+            record.code,
+            record.cause,
+            record.port,
         )
         callbacks = self._callbacks(told, self._board.cause(word, f"silence:{word.used}"))
         self._owing.discard(key)
@@ -305,7 +319,11 @@ class FleetCommits:
     def _record(self, decision: Decision, at_ms: int, debt: Debt | None) -> DeviceRecord:
         word, known = decision.told.device, self.entries.get(decision.key)
         before = None if known is None else known.record
-        reason, holder = decision.reason, decision.holder
+        if decision.reason is not None:
+            reason = decision.reason
+        else:
+            reason = Reason(before.reason, before.code) if before else Reason()
+        holder, cause = decision.holder, decision.told_cause
         told = word.state is decision.state and 0 < word.since_ms < at_ms
         return DeviceRecord(
             decision.key,
@@ -315,11 +333,13 @@ class FleetCommits:
             name=word.name,
             model=word.model,
             port=word.port,
-            reason=(before.reason if before else "") if reason is None else reason,
+            reason=reason.text,
             holder=(before.holder if before else "") if holder is None else holder,
             serial=word.udid if word.udid != decision.key else "",
             debt=stored_debt(debt),
             host=decision.told.host,
+            code=str(reason.code),
+            cause=(before.cause if before else "") if cause is None else cause,
         )
 
     def _put(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import ValidationError
 
 from agent.fleet.words import DeviceTold
+from agent.reasons import code_of
 from agent.store import FleetRow
 from agent.text import shortened, whole
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 LONGEST: Final = 1_000
 """Characters of a text that a host tells."""
 MOST_TAGS: Final = 100
-_TEXTS: Final = ("udid", "reason", "holder", "name", "model", "port")
+_TEXTS: Final = ("udid", "reason", "holder", "name", "model", "port", "cause")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +169,8 @@ def _told(row: FleetRow, said: Any) -> Told:
 def clean(device: DeviceTold) -> DeviceTold:
     """The same in bounds, with no text in it that the store refuses; and without its silence."""
     new = {name: text for name in _TEXTS if (text := fit(told := getattr(device, name))) != told}
+    if (code := code_of(device.code)) != device.code:
+        new["code"] = code
     tags = tuple(fit(tag) for tag in device.tags[:MOST_TAGS])
     if new or tags != device.tags or device.silence is not None:
         return device.model_copy(update={**new, "tags": tags, "silence": None})

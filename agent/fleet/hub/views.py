@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.fleet.hub.hosts import Presence
 from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage, Visibility
+from agent.reasons import Reason, ReasonCode
 from agent.track.hanging import Where
 from agent.track.silence_book import covered, last_told
 from agent.track.views import Census, DeviceView, Grounds
@@ -88,12 +89,13 @@ class FleetViews:
         if device.visibility is Visibility.IGNORE:
             return None
         record = entry.record
+        reason = self._reason(Reason(record.reason, record.code), record.host, udid)
         return DeviceView(
             udid,
             device.name,
             record.platform,
             record.state,
-            self._reason(record.reason, record.host, udid),
+            reason.text,
             record.since_ms,
             record.holder,
             record.port,
@@ -104,6 +106,8 @@ class FleetViews:
             self._silence(udid, word),
             last_told(entry.debt, record.state),
             record.host,
+            reason.code,
+            record.cause,
         )
 
     def phones(self) -> tuple[Phone, ...]:
@@ -157,15 +161,17 @@ class FleetViews:
             if word is not None and word.silence is not None:
                 self._quiet.add(udid)
 
-    def _reason(self, reason: str, host: str, udid: str) -> str:
+    def _reason(self, reason: Reason, host: str, udid: str) -> Reason:
         """With what is under way."""
-        more = ""
+        more = Reason()
         known = self._board.hosts.get(host)
         if known is not None and known.presence is Presence.LOST:
-            more = f"host {host} is silent: this is what it told last"
+            silent = f"host {host} is silent: this is what it told last"
+            more = Reason(silent, ReasonCode.HOST_SILENT)
         elif self._board.phones[udid].pending is not None:
-            more = f"unplugged at {host}: it may turn up at another host"
-        return "; ".join(filter(None, (reason, more)))
+            moving = f"unplugged at {host}: it may turn up at another host"
+            more = Reason(moving, ReasonCode.MOVING)
+        return reason.and_(more)
 
     def _silence(self, udid: str, word: Told | None) -> Silence | None:
         if word is None or word.silence is None or not self._commits.is_silenced(word):
