@@ -24,6 +24,7 @@ from agent.subscribers import Subscribers, Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
 from agent.track.silences import Silences
+from tests.kit import reasons
 from tests.kit.clock import StubClock
 from tests.kit.store import open_store
 
@@ -149,6 +150,8 @@ class House:
 
     def wait(self, seconds: float) -> None:
         self.clock.advance(seconds)
+        for view in self.pipeline.views.all():
+            reasons.check(view.reason, view.code)
 
     async def heard(self) -> None:
         """What was published is told: a turn of the loop, for one round of it."""
@@ -214,5 +217,9 @@ async def house(
         yield made
         silences.stop()
         await made.pipeline.commits.drain()
+        for record in await store.devices.all():
+            reasons.check(record.reason, record.code)
+        for _, transition in await store.transitions.after(0, 1000):
+            reasons.check(transition.reason, transition.code)
     finally:
         await store.close()

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from agent.config import Flap, Hold
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
+from agent.reasons import Reason, ReasonCode
 from agent.track.derive import CALLS_BACK, TABLE, Outcome, Policy, Track, quiet, step
+from tests.kit.reasons import check
 from tests.kit.settings import section
 
 ONLINE, OFFLINE = DeviceState.ONLINE, DeviceState.OFFLINE
@@ -93,8 +95,18 @@ def test_which_transition_calls_back(previous: DeviceState | None, state: Device
 READY = Readings(Presence.PRESENT, Bridge.READY)
 BUSY = Readings(Presence.PRESENT, Bridge.READY, Usage.IN_USE, holder="alice")
 ABSENT = Readings(Presence.ABSENT, Bridge.ABSENT)
-NOT_READY = Readings(Presence.PRESENT, Bridge.NOT_READY, bridge_reason="unauthorized")
-BLIND = Readings(Presence.PRESENT, Bridge.UNKNOWN, bridge_reason="adb server unreachable")
+NOT_READY = Readings(
+    Presence.PRESENT,
+    Bridge.NOT_READY,
+    bridge_reason="unauthorized",
+    bridge_code=ReasonCode.UNAUTHORIZED,
+)
+BLIND = Readings(
+    Presence.PRESENT,
+    Bridge.UNKNOWN,
+    bridge_reason="adb server unreachable",
+    bridge_code=ReasonCode.SOURCE_DOWN,
+)
 
 
 class Run:
@@ -117,6 +129,7 @@ class Run:
     def _step(self, readings: Readings, now: float) -> DeviceState | None:
         done = step(self.track, readings, now, self.policy)
         assert done.wake is None or done.wake > now, "a wake in the past would spin"
+        check(done.track.reason, done.track.code)
         self.track, self.wake = done.track, done.wake
         if done.entered is not None:
             self.entered.append((now, done.entered))
@@ -330,7 +343,12 @@ def test_a_phone_never_seen_makes_no_transition_by_being_absent() -> None:
 
 SILENT = Readings(Presence.PRESENT, Bridge.ABSENT, bridge_name="adb")
 """On USB, and its bridge does not list it."""
-BLIND_USB = Readings(Presence.UNKNOWN, Bridge.ABSENT, presence_reason="udevd is not running")
+BLIND_USB = Readings(
+    Presence.UNKNOWN,
+    Bridge.ABSENT,
+    presence_reason="udevd is not running",
+    presence_code=ReasonCode.SOURCE_DOWN,
+)
 
 
 def test_a_phone_that_only_udev_saw_keeps_its_state_while_udev_is_down() -> None:
@@ -351,12 +369,123 @@ def test_an_answer_is_proof_and_its_doubt_is_told() -> None:
         Bridge.READY,
         bridge_is_presence=True,
         presence_reason="udev does not see it",
+        presence_code=ReasonCode.NOT_ON_USB,
     )
     run = Run(held(), UNPLUGGED)
     run.at(0, doubted)
     assert (run.track.state, run.track.reason) == (ONLINE, "udev does not see it")
     run.at(1, replace(doubted, usage=Usage.IN_USE, holder="alice"))
     assert run.track.reason == "in use by alice; udev does not see it"
+
+
+def read(bridge: Reason, presence: Reason, usage: str, bare: Readings) -> Readings:
+    """With these reasons."""
+    return replace(
+        bare,
+        bridge_reason=bridge.text,
+        bridge_code=bridge.code,
+        presence_reason=presence.text,
+        presence_code=presence.code,
+        usage_reason=usage,
+    )
+
+
+NO_REASON = Reason()
+UNSEEN = Reason("udev does not see it", ReasonCode.NOT_ON_USB)
+LEFT = Reason("adb still lists it", ReasonCode.LEFT_USB)
+DOWN = Reason("no adb server", ReasonCode.SOURCE_DOWN)
+
+
+def being(
+    presence: Presence,
+    bridge: Bridge,
+    usage: Usage = Usage.IDLE,
+    *,
+    of_bridge: Reason = NO_REASON,
+    of_presence: Reason = NO_REASON,
+    of_usage: str = "",
+    bridge_is_presence: bool = False,
+) -> Readings:
+    """Readings with their reasons."""
+    bare = Readings(presence, bridge, usage, bridge_is_presence=bridge_is_presence)
+    return read(of_bridge, of_presence, of_usage, bare)
+
+
+HERE, GONE, UNKNOWN = Presence.PRESENT, Presence.ABSENT, Presence.UNKNOWN
+CODES: list[tuple[DeviceState | None, Readings, float, DeviceState | None, str]] = [
+    (None, being(HERE, Bridge.READY), 0, ONLINE, ""),
+    (None, being(HERE, Bridge.READY, of_usage="appium hangs"), 0, ONLINE, "usage_unknown"),
+    (None, being(HERE, Bridge.READY, Usage.UNKNOWN), 0, ONLINE, "usage_unknown"),
+    (None, being(HERE, Bridge.READY, Usage.IN_USE), 0, UTILIZING, "in_use"),
+    (UTILIZING, being(HERE, Bridge.READY, Usage.UNKNOWN), 0, UTILIZING, "usage_unknown"),
+    (UTILIZING, being(HERE, Bridge.READY, Usage.UNKNOWN), 300, ONLINE, "usage_unknown"),
+    (None, being(HERE, Bridge.NOT_READY), 0, OFFLINE, "not_ready"),
+    (None, being(HERE, Bridge.NOT_READY, of_bridge=LEFT), 0, OFFLINE, "left_usb"),
+    (ONLINE, being(HERE, Bridge.ABSENT), 0, ONLINE, "arriving"),
+    (ONLINE, being(HERE, Bridge.ABSENT), 300, OFFLINE, "not_ready"),
+    (ONLINE, being(HERE, Bridge.ABSENT, of_bridge=DOWN), 300, OFFLINE, "source_down"),
+    (None, being(HERE, Bridge.ABSENT), 0, None, "arriving"),
+    (ONLINE, being(HERE, Bridge.UNKNOWN), 0, ONLINE, "source_down"),
+    (ONLINE, being(HERE, Bridge.UNKNOWN, of_bridge=LEFT), 0, ONLINE, "left_usb"),
+    (ONLINE, being(HERE, Bridge.UNKNOWN, of_bridge=LEFT), 300, OFFLINE, "left_usb"),
+    (None, being(HERE, Bridge.UNKNOWN, of_bridge=LEFT), 0, None, "left_usb"),
+    (OFFLINE, being(HERE, Bridge.UNKNOWN), 0, OFFLINE, "not_ready"),
+    (ONLINE, being(GONE, Bridge.ABSENT), 0, UNPLUGGED, ""),
+    (ONLINE, being(GONE, Bridge.READY, of_presence=LEFT), 0, UNPLUGGED, "left_usb"),
+    (None, being(GONE, Bridge.ABSENT, of_presence=LEFT), 0, None, "left_usb"),
+    (ONLINE, being(UNKNOWN, Bridge.UNKNOWN, of_bridge=DOWN), 0, ONLINE, "source_down"),
+    (UTILIZING, being(UNKNOWN, Bridge.UNKNOWN, of_bridge=DOWN), 0, UTILIZING, "in_use"),
+    (ONLINE, being(UNKNOWN, Bridge.ABSENT), 0, ONLINE, "source_down"),
+    (ONLINE, being(UNKNOWN, Bridge.ABSENT, of_presence=DOWN), 0, ONLINE, "source_down"),
+    (OFFLINE, being(UNKNOWN, Bridge.ABSENT, of_bridge=DOWN), 0, OFFLINE, ""),
+    (ONLINE, being(UNKNOWN, Bridge.ABSENT, bridge_is_presence=True), 0, UNPLUGGED, ""),
+    (
+        None,
+        being(UNKNOWN, Bridge.READY, of_presence=UNSEEN, bridge_is_presence=True),
+        *(0, ONLINE, "not_on_usb"),
+    ),
+    (
+        None,
+        being(
+            *(UNKNOWN, Bridge.READY, Usage.UNKNOWN),
+            of_presence=UNSEEN,
+            bridge_is_presence=True,
+        ),
+        *(0, ONLINE, "not_on_usb"),
+    ),
+    (
+        UTILIZING,
+        being(
+            *(UNKNOWN, Bridge.READY, Usage.IN_USE),
+            of_presence=UNSEEN,
+            bridge_is_presence=True,
+        ),
+        *(0, UTILIZING, "in_use"),
+    ),
+]
+"""State before, readings, seconds in which they last; the state and the reason's code then."""
+
+
+@pytest.mark.parametrize(("before", "readings", "seconds", "state", "code"), CODES)
+def test_every_outcome_has_the_code_of_its_reason(
+    before: DeviceState | None,
+    readings: Readings,
+    seconds: float,
+    state: DeviceState | None,
+    code: str,
+) -> None:
+    run = Run(held(online=0, offline=0, utilizing=0, unplugged=0), before)
+    if before is UTILIZING:
+        run.track = run.track._replace(usage=Usage.IN_USE)
+    run.at(1, readings)
+    run.at(1 + seconds, readings)
+    assert (run.track.state, run.track.code) == (state, code)
+    assert quiet(run.track).code == code
+
+
+def test_the_table_of_codes_leaves_no_outcome_out() -> None:
+    told = {(readings.presence, readings.bridge, readings.usage) for _, readings, *_ in CODES}
+    assert {TABLE[triple] for triple in told} == set(Outcome)
 
 
 @pytest.mark.parametrize("state", [None, *DeviceState], ids=str)
@@ -396,8 +525,14 @@ def test_a_phone_whose_mode_its_bridge_cannot_see_does_not_arrive() -> None:
     run = Run(held(), ONLINE)
     run.at(0, READY)
     run.at(10, ABSENT)
-    run.at(12, replace(SILENT, bridge_ruled_out=True, bridge_reason="in the bootloader"))
-    run.at(17, replace(SILENT, bridge_ruled_out=True, bridge_reason="in the bootloader"))
+    booting = replace(
+        SILENT,
+        bridge_ruled_out=True,
+        bridge_reason="in the bootloader",
+        bridge_code=ReasonCode.BOOTLOADER,
+    )
+    run.at(12, booting)
+    run.at(17, booting)
     assert run.entered == [(17, OFFLINE)]
     assert run.track.reason == "in the bootloader"
 
@@ -459,6 +594,7 @@ def test_the_reason_of_a_flickering_phone_says_so() -> None:
     alternate(run, 100, 1, (4, NOT_READY), (2, ABSENT), (0, NOT_READY))
     assert run.track.state is UNPLUGGED
     assert run.track.reason == "it comes and goes; at the moment it is offline"
+    assert run.track.code == ReasonCode.FLAPPING
 
 
 def test_a_way_through_several_states_to_one_that_stays_is_no_flicker() -> None:
@@ -547,12 +683,18 @@ def test_the_sources_are_asked_before_a_state_counts_but_not_before_it_began() -
 
 
 READINGS = st.builds(
-    Readings,
-    st.sampled_from(Presence),
-    st.sampled_from(Bridge),
-    st.sampled_from(Usage),
-    bridge_is_presence=st.booleans(),
-    bridge_ruled_out=st.booleans(),
+    read,
+    st.sampled_from([Reason(), Reason("unauthorized", ReasonCode.UNAUTHORIZED)]),
+    st.sampled_from([Reason(), Reason("no udevd", ReasonCode.SOURCE_DOWN)]),
+    st.sampled_from(["", "appium unreachable"]),
+    st.builds(
+        Readings,
+        st.sampled_from(Presence),
+        st.sampled_from(Bridge),
+        st.sampled_from(Usage),
+        bridge_is_presence=st.booleans(),
+        bridge_ruled_out=st.booleans(),
+    ),
 )
 TIMED = st.lists(st.tuples(st.floats(0.01, 90), READINGS), max_size=60)
 POLICIES = st.builds(

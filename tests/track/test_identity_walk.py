@@ -32,6 +32,7 @@ from agent.model import (
     Transition,
     UsbKind,
 )
+from tests.kit import reasons
 from tests.kit.clock import StubClock
 from tests.kit.tracking import pipeline_of
 
@@ -361,6 +362,7 @@ class Bench:
             await self.rest()
         self.guessed |= any(phone.blind for phone in self.phones)
         self.tell()
+        self.check_reasons()
 
     def flicker(self, phone: Phone) -> None:
         """Off the bus for less than a hold."""
@@ -423,6 +425,7 @@ class Bench:
         self.clock.advance(300)
         await self.pipeline.commits.drain()
         views = [v for v in self.pipeline.views.all() if v.state is not DeviceState.UNPLUGGED]
+        self.check_reasons()
         allowed, self.moved = self.moved, set()
         found: dict[str, Phone] = {}
         for phone in self.phones:
@@ -463,6 +466,15 @@ class Bench:
         for phone in self.phones:
             phone.changed = False
             phone.left &= not phone.there or phone.blind
+
+    def check_reasons(self) -> None:
+        """Whoever is told of one is told its code, too."""
+        for view in self.pipeline.views.all():
+            reasons.check(view.reason, view.code)
+        for record in self.store.records.values():
+            reasons.check(record.reason, record.code)
+        for transition in self.store.transitions:
+            reasons.check(transition.reason, transition.code)
 
     def check_twins(self) -> None:
         """Once two of them met, each place has its device for good."""
