@@ -38,6 +38,29 @@ async def test_what_the_owner_tells_counts_at_once(world: World) -> None:
     assert world.owner("p") == "A"
 
 
+async def test_the_owners_code_cause_and_port_go_with_its_word(world: World) -> None:
+    host = world.hosts["A"]
+    for state in (ONLINE, OFFLINE, UNPLUGGED):
+        host.move("p", state)
+    await world.flow()
+    view = world.hub.views.one("p")
+    assert view is not None
+    assert (view.code, view.cause) == ("unauthorized", "A-2"), "its unplugged waits"
+    await world.wait(MOVE_HOLD + 4)
+    moves = [move.transition for move in world.store.moves if move.transition is not None]
+    assert [(each.code, each.cause, each.port) for each in moves] == [
+        ("", "", "1-1"),
+        ("unauthorized", "A-2", "1-2"),
+        ("", "A-3", "1-3"),
+    ]
+    stored = world.store.devices["p"]
+    assert (stored.code, stored.cause, stored.port) == ("", "A-3", "1-3")
+    await world.restart()
+    view = world.hub.views.one("p")
+    assert view is not None
+    assert (view.code, view.cause) == ("", "A-3")
+
+
 async def test_unplugged_counts_after_the_hold(world: World) -> None:
     world.hosts["A"].move("p", ONLINE)
     world.hosts["A"].move("p", UNPLUGGED)
@@ -46,6 +69,7 @@ async def test_unplugged_counts_after_the_hold(world: World) -> None:
     view = world.hub.views.one("p")
     assert view is not None
     assert (view.state, "may turn up" in view.reason) == (ONLINE, True)
+    assert (view.code, view.cause) == ("moving", "")
     await world.wait(4)
     assert world.story("p") == [ONLINE, UNPLUGGED]
 
@@ -232,10 +256,15 @@ async def test_a_lost_host_keeps_its_states_then_its_phones_are_offline(world: W
     view = world.hub.views.one("p")
     assert view is not None
     assert (view.state, "is silent" in view.reason) == (ONLINE, True)
+    assert view.code == "host_silent"
     assert [each.problem != "" for each in world.hub.hosts()] == [True, False]
     await world.wait(GONE_AFTER - LOST_AFTER)
     assert world.story("p") == [ONLINE, OFFLINE]
     assert "host A is lost" in world.store.devices["p"].reason
+    lost = world.store.moves[-1].transition
+    assert lost is not None
+    assert (lost.code, lost.cause, lost.port) == ("host_lost", "", "1-1")
+    assert world.store.devices["p"].code == "host_lost"
     assert world.story("q") == [ONLINE, UNPLUGGED]
     await world.wait(10_000)
     assert world.story("p") == [ONLINE, OFFLINE]
@@ -317,6 +346,7 @@ async def test_a_store_made_anew_knows_a_phone_no_more(world: World) -> None:
     await world.wait(MOVE_HOLD + 4)
     assert world.story("p") == [ONLINE, UNPLUGGED]
     assert "new store" in world.store.devices["p"].reason
+    assert world.store.devices["p"].code == "host_began_anew"
 
 
 async def test_a_hidden_phone_makes_no_transition(world: World) -> None:

@@ -12,10 +12,11 @@ from agent.fleet import subjects
 from agent.fleet.complaints import Complaints
 from agent.fleet.hub.hosts import Need
 from agent.fleet.hub.inbox import BYTES, ROWS, Asked, Inbox
-from agent.fleet.hub.stored import read
+from agent.fleet.hub.stored import clean, read
 from agent.fleet.hub.taking import TURN, Taking
 from agent.fleet.link import Incoming
-from agent.fleet.words import SilenceTold, Word, pack
+from agent.fleet.words import DeviceTold, SilenceTold, Word, pack
+from agent.model import Platform
 from agent.service.devices import device_row
 from tests.fleet.world import OFFLINE, ONLINE, UNPLUGGED, UTILIZING, World
 from tests.kit.store import open_store
@@ -254,6 +255,23 @@ async def test_a_hub_that_stops_decides_nothing_more(taker: Taker) -> None:
     assert world.state("p") is ONLINE
 
 
+@pytest.mark.parametrize(
+    ("reason", "code", "kept"),
+    [
+        ("accept it", "unauthorized", "unauthorized"),
+        ("of a newer agent", "melted_2", "melted_2"),
+        ("no code", "Not a code", ""),
+        ("too long", "x" * 65, ""),
+        ("", "unauthorized", ""),
+    ],
+)
+def test_a_hosts_code_is_kept_where_it_is_one(reason: str, code: str, kept: str) -> None:
+    told = DeviceTold(
+        udid="p", platform=Platform.ANDROID, state=OFFLINE, since_ms=1, reason=reason, code=code
+    )
+    assert clean(told).code == kept
+
+
 async def test_what_is_odd_is_kept_in_bounds(tmp_path: Path) -> None:
     """Nothing that a host can say is refused by the store, nor breaks a row."""
     world = World()
@@ -267,7 +285,9 @@ async def test_what_is_odd_is_kept_in_bounds(tmp_path: Path) -> None:
         host.move(f"{number}{nul}", ONLINE)
         udid, device = host.devices.popitem()
         told = SilenceTold(id=half * 9_999, reason=nul * 9_999, left=left)
-        odd = dict.fromkeys(("reason", "holder", "name", "model", "port"), (half + nul) * 9999)
+        odd = dict.fromkeys(
+            ("reason", "holder", "name", "model", "port", "code", "cause"), (half + nul) * 9999
+        )
         host.devices[udid] = device.model_copy(
             update={**odd, "since_ms": since_ms, "silence": told, "tags": (half,) * 9_999}
         )
@@ -276,6 +296,7 @@ async def test_what_is_odd_is_kept_in_bounds(tmp_path: Path) -> None:
     assert world.hub.durable["A"].cursor == 3
     rows = [device_row(view, "hub") for view in world.hub.views.all()]
     assert len(json.dumps(rows)) < 100_000
+    assert {row["reason_code"] for row in rows} == {""}
     assert len(await store.devices.all()) == 3
     kept = read(await store.fleet.all())
     assert [len(each.device.name) for each in kept.told] == [1_000] * 3

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.fleet.telling import device_told, transition_told
 from agent.fleet.words import TransitionTold, pack, unpack
-from agent.model import DeviceRecord, DeviceState, Gone, Platform, SilenceKind, Visibility
+from agent.model import Bridge, DeviceRecord, DeviceState, Gone, Platform, SilenceKind, Visibility
 from tests.kit.tracking import ADB, HOOK, ONLY_ANDROID, UDEV, adb, far, house, usb
 
 if TYPE_CHECKING:
@@ -49,6 +50,31 @@ async def test_a_phone_is_told_as_it_is_stored_and_shown(tmp_path: Path) -> None
         again = unpack(TransitionTold, pack(told_of), "")
         assert again == told_of
         assert (again.id, again.previous, again.device.event) == (1, None, 1)
+
+
+async def test_a_transition_is_told_with_its_own_code_cause_and_port(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID + HOOK) as made:
+        asks = adb("A", "1-4", Bridge.NOT_READY)
+        made.see(usb("A", "1-4"), replace(asks, reason="accept it", code="unauthorized"))
+        made.wait(60)
+        made.pipeline.observe(Gone(ADB, "A"))
+        made.pipeline.observe(Gone(UDEV, "/devices/1-4"))
+        made.wait(60)
+        made.see(usb("A", "1-5"), adb("A", "1-5"))
+        made.wait(60)
+        await made.pipeline.commits.drain()
+        rows = (await made.store.log.after(0, 10)).rows
+        shown = made.pipeline.views
+        told = [transition_told("rack-3", 7, row, shown, 0).device for row in rows]
+        assert [(each.code, each.cause, each.port) for each in told] == [
+            ("unauthorized", "", "1-4"),
+            ("", "", "1-4"),
+            ("", "", "1-5"),
+        ]
+        older = replace(rows[0].stored.transition, code="melted", cause="hub-1", port="")
+        row = rows[0]._replace(stored=rows[0].stored._replace(transition=older))
+        device = transition_told("rack-3", 7, row, shown, 0).device
+        assert (device.code, device.cause, device.port) == ("melted", "hub-1", "1-5")
 
 
 async def test_a_state_that_is_not_stored_yet_is_not_told(tmp_path: Path) -> None:

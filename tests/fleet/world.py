@@ -18,6 +18,8 @@ from agent.fleet.hub.seen_time import BEAT_EVERY
 from agent.fleet.hub.stored import read
 from agent.fleet.words import DeviceTold, Heartbeat, HostSnapshot, SilenceTold, TransitionTold
 from agent.model import DeviceState, Platform
+from agent.reasons import ReasonCode
+from tests.kit import reasons
 from tests.kit.clock import StubClock
 
 if TYPE_CHECKING:
@@ -68,7 +70,9 @@ class MemoryStore:
         stored = []
         for record in records:
             self.devices[record.device.udid] = record.device
+            reasons.check(record.device.reason, record.device.code)
             if record.transition is not None:
+                reasons.check(record.transition.reason, record.transition.code)
                 self.moves.append(record)
             for callback in record.callbacks:
                 if callback.message_id not in self.ids:
@@ -116,6 +120,10 @@ class SimHost:
             event=number,
             holder=holder,
             usb=usb if state is not UNPLUGGED or known is None else known.usb,
+            reason="accept the prompt" if state is OFFLINE else "",
+            code=ReasonCode.UNAUTHORIZED if state is OFFLINE else "",
+            cause=f"{self.name}-{number}" if state in {OFFLINE, UNPLUGGED} else "",
+            port=f"1-{number}",
             silence=None if known is None else known.silence,
         )
         self.devices[udid] = device

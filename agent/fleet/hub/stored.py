@@ -169,7 +169,7 @@ def _told(row: FleetRow, said: Any) -> Told:
 def clean(device: DeviceTold) -> DeviceTold:
     """The same in bounds, with no text in it that the store refuses; and without its silence."""
     new = {name: text for name in _TEXTS if (text := fit(told := getattr(device, name))) != told}
-    if (code := code_of(device.code)) != device.code:
+    if (code := code_of(device.code) if device.reason else "") != device.code:
         new["code"] = code
     tags = tuple(fit(tag) for tag in device.tags[:MOST_TAGS])
     if new or tags != device.tags or device.silence is not None:
