@@ -17,7 +17,7 @@ _CODE: Final = re.compile(rf"[a-z0-9_]{{1,{LONGEST}}}")
 
 
 class ReasonCode(StrEnum):
-    """What each says, and what to do. The table of docs/webhooks.md is made of this list."""
+    """What each says, and what to do. The table of docs/reasons.md is made of this list."""
 
     meaning: str
     """One sentence or two, for operators."""

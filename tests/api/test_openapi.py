@@ -15,6 +15,7 @@ import pytest
 from agent.api.limits import Limits
 from agent.api.openapi import document
 from agent.api.routes import MATTERS, build
+from agent.reasons import ReasonCode
 from tests.api.nobody import Nobody
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.receiver import Receiver, answer
@@ -83,6 +84,19 @@ def test_every_key_is_in_snake_case() -> None:
     keys = {key for schema in schemas for key in schema.get("properties", ())}
     assert len(keys) > 50
     assert [key for key in keys if not re.fullmatch(r"[a-z0-9_]+", key)] == []
+
+
+def test_the_codes_of_reasons_are_listed_and_others_may_come() -> None:
+    """Those of a newer agent, at another host."""
+    schemas = document(MATTERS)["components"]["schemas"]
+    for name in ("Device", "DeviceDetail", "DeviceTransition", "PhoneAtPort"):
+        code = schemas[name]["properties"]["reason_code"]
+        assert "enum" not in code
+        assert all(re.search(rf"\b{each}\b", code["description"]) for each in ReasonCode)
+        for each in ("", "melted_2", *ReasonCode):
+            assert re.search(code["pattern"], each)
+        assert {"reason_code", "cause_id"} <= set(schemas[name]["required"])
+    assert "port" in schemas["DeviceTransition"]["required"]
 
 
 NO_TOKEN = {"/-/healthy", "/", "/web/{name}"}

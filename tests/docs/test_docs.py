@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from agent.config import parse
+from agent.reasons import ReasonCode
 from tests.docs.pages import FENCE, PAGES, ROOT, Block, blocks, name_of
+from tests.docs.reasons import PAGE, rewritten
 from tests.usage.sample import MODULE, SAMPLE
 
 if TYPE_CHECKING:
@@ -64,6 +66,12 @@ def test_every_usage_page_is_linked_and_says_the_four_things() -> None:
             said = anchors(page)
             assert {"what-to-configure", "what-it-costs", "what-it-cannot-see"} <= said, page.name
             assert "see-it-work" in said, page.name
+
+
+def test_the_page_on_reasons_has_all_codes() -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    assert page == rewritten(page), "run: python -m tests.docs.reasons"
+    assert len(re.findall(r"^\| `\w+` \| \w.*[.?] \|$", page, re.MULTILINE)) == len(ReasonCode)
 
 
 def test_the_page_on_plugins_shows_the_package_that_is_tested() -> None:
