@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from agent.model import Changed, Down, Gone, Observation, Sighting, Snapshot
+from tests.kit import reasons
 from tests.kit.waiting import announced
 
 if TYPE_CHECKING:
@@ -20,6 +21,14 @@ class Recorder:
         self._news = asyncio.Event()
 
     def __call__(self, observation: Observation) -> None:
+        match observation:
+            case Snapshot(sightings=sightings):
+                for each in sightings:
+                    reasons.check(each.reason, each.code)
+            case Changed(sighting=sighting):
+                reasons.check(sighting.reason, sighting.code)
+            case Down(reason=reason, code=code):
+                reasons.check(reason, code)
         self.seen.append(observation)
         self._news.set()
 

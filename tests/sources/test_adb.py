@@ -380,6 +380,7 @@ async def test_a_silent_phone_is_found_and_comes_back(host: FakeAdbHost) -> None
         assert recorder.visible["R58M"].reason == (
             "unresponsive: adb lists it but it did not answer for 0.1 s"
         )
+        assert recorder.visible["R58M"].code == "unresponsive"
         phone.answers = True
         await recorder.until(lambda: recorder.visible["R58M"].bridge is Bridge.READY, "its return")
         assert recorder.count(Gone) == recorder.count(Down) == 0

@@ -234,26 +234,53 @@ class TestTrust:
             await recorder.until(lambda: is_ready(recorder), "ready")
 
     @pytest.mark.parametrize(
-        ("how", "reason"),
+        ("how", "reason", "code"),
         [
-            ({"record": False, "trusted": True}, "not trusted: unlock the phone and tap Trust"),
-            ({"record": True, "trusted": False}, "refuses this host's pairing record"),
-            ({"lockdown": Lockdown.DROPS_TLS}, "not trusted"),
-            ({"refusal": "PasswordProtected"}, "locked: enter the passcode on the phone"),
-            ({"refusal": "PairingDialogResponsePending"}, "not trusted: unlock the phone"),
-            ({"refusal": "UserDeniedPairing"}, "Don't Trust"),
-            ({"refusal": "SomethingNew"}, "StartSession: SomethingNew"),
-            ({"lockdown": Lockdown.REFUSES}, "unresponsive: its lockdownd refuses connections"),
-            ({"lockdown": Lockdown.HANGS_UP}, "unresponsive: its lockdownd closed the connection"),
-            ({"lockdown": Lockdown.BABBLES}, "unresponsive: the check failed: ProtocolError"),
+            (
+                {"record": False, "trusted": True},
+                "not trusted: unlock the phone and tap Trust",
+                "not_trusted",
+            ),
+            (
+                {"record": True, "trusted": False},
+                "refuses this host's pairing record",
+                "not_trusted",
+            ),
+            ({"lockdown": Lockdown.DROPS_TLS}, "not trusted", "not_trusted"),
+            ({"refusal": "PasswordProtected"}, "locked: enter the passcode on the phone", "locked"),
+            (
+                {"refusal": "PairingDialogResponsePending"},
+                "not trusted: unlock the phone",
+                "not_trusted",
+            ),
+            ({"refusal": "UserDeniedPairing"}, "Don't Trust", "not_trusted"),
+            ({"refusal": "SomethingNew"}, "StartSession: SomethingNew", "refused"),
+            (
+                {"lockdown": Lockdown.REFUSES},
+                "unresponsive: its lockdownd refuses connections",
+                "unresponsive",
+            ),
+            (
+                {"lockdown": Lockdown.HANGS_UP},
+                "unresponsive: its lockdownd closed the connection",
+                "unresponsive",
+            ),
+            (
+                {"lockdown": Lockdown.BABBLES},
+                "unresponsive: the check failed: ProtocolError",
+                "unresponsive",
+            ),
         ],
     )
     async def test_why_a_phone_is_not_ready(
-        self, mux: FakeUsbmuxd, tmp_path: Path, how: dict[str, Any], reason: str
+        self, mux: FakeUsbmuxd, tmp_path: Path, how: dict[str, Any], reason: str, code: str
     ) -> None:
         mux.attach(SERIAL, **how)
         async with watching(mux, tmp_path) as recorder:
             await recorder.until(lambda: says(recorder, reason), reason)
+            sighting = seen(recorder, SERIAL)
+            assert sighting is not None
+            assert sighting.code == code
             assert not is_ready(recorder)
 
     @pytest.mark.parametrize("lockdown", [Lockdown.SILENT, Lockdown.STALLS, Lockdown.STALLS_TLS])
@@ -704,6 +731,7 @@ class TestTheLibraryIsOptionalAndLate:
                     await asyncio.wait({task}, timeout=1)
                     print(len(recorder.seen), task.done(), mux.requests)
                     print(recorder.seen[0].reason)
+                    print(recorder.seen[0].code)
                     task.cancel()
                     await asyncio.wait({task})
 
@@ -711,8 +739,9 @@ class TestTheLibraryIsOptionalAndLate:
             """,
             tmp_path,
         )
-        *_, counts, reason = lines
+        *_, counts, reason, code = lines
         assert counts == "1 False []"
+        assert code == "ios_support_missing"
         assert reason == "iOS support is not installed: pip install 'device-agent[ios]'"
 
     def test_loaded_when_needed(self, tmp_path: Path) -> None:

@@ -279,6 +279,7 @@ async def test_an_emergency_mode_says_which_and_needs_no_serial(host: UdevLab) -
         assert sighting is not None
         assert sighting.platform is Platform.ANDROID
         assert "EDL" in sighting.reason
+        assert sighting.code == "emergency_mode"
         assert "restart" in sighting.reason
 
 
@@ -313,6 +314,7 @@ async def test_a_blocked_phone_says_so_until_it_is_allowed(
         await recorder.until(lambda: "USB authorization" in reason_at(recorder, "1-1"), "why")
         assert kind_at(recorder, "1-1") is UsbKind.ADB
         assert "/sys/bus/usb/devices/1-1/authorized" in reason_at(recorder, "1-1")
+        assert {each.code for each in recorder.visible.values()} == {"blocked"}
         host.sysfs.authorize("1-1")
         await recorder.until(lambda: reason_at(recorder, "1-1") == "", "its being allowed")
         host.sysfs.authorize("1-1", authorized=False)
