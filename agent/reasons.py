@@ -214,6 +214,9 @@ class ReasonCode(StrEnum):
         "At the hub: it was unplugged from its host, and may turn up at another one.",
     )
 
+    # --- no phone's -----------------------------------------------------------------------------
+    SAMPLE = ("sample", "No phone's: it was sent by `device-agent webhooks test`.")
+
 
 class Reason(NamedTuple):
     """Both; neither where there is none."""

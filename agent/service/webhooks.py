@@ -12,6 +12,7 @@ from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
 from agent.errors import StoreError
 from agent.model import Callback, Device, DeviceState, Platform, Transition
+from agent.reasons import ReasonCode
 from agent.service.rows import Time, iso
 
 if TYPE_CHECKING:
@@ -215,7 +216,12 @@ class Webhooks:
         now = self._clock.wall_ms()
         message_id = new_message_id()
         transition = Transition(
-            "device-agent-test", None, webhook.events[0], "sent by `webhooks test`", now
+            "device-agent-test",
+            None,
+            webhook.events[0],
+            "sent by `webhooks test`",
+            now,
+            code=ReasonCode.SAMPLE,
         )
         device = Device(
             "device-agent-test", Platform.ANDROID, "TEST: no real device (webhooks test)"

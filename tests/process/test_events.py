@@ -96,7 +96,10 @@ async def test_a_snapshot_then_rows_as_they_change_and_transitions_once_stored(
             "from": None,
             "to": "online",
             "reason": "",
+            "reason_code": "",
+            "cause_id": "",
             "holder": "",
+            "port": row["port"],
             "host": row["host"],
         }
         status, shown = await agent.api("GET", "/v1/devices/CE09")

@@ -82,6 +82,7 @@ async def test_from_plug_to_unplug(
         assert (row["state"], row["platform"]) == ("offline", "android")
         # adb 29 does not push this one: the slow comparison finds it.
         await agent.until_device(phone.serial, "reason", "unauthorized")
+        assert (await agent.devices())[phone.serial]["reason_code"] == "unauthorized"
 
         phone.accept()
         await receiver.until(lambda: len(receiver.requests) == 2, "online")
@@ -101,7 +102,16 @@ async def test_from_plug_to_unplug(
 
         phone.stall()
         await receiver.until(lambda: len(receiver.requests) == 4, "offline: found by the probe")
-        assert "unresponsive" in (await agent.devices())[phone.serial]["reason"]
+        row = (await agent.devices())[phone.serial]
+        assert "unresponsive" in row["reason"]
+        assert row["reason_code"] == "unresponsive"
+        _, told = await agent.api("GET", f"/v1/devices/{phone.serial}/transitions")
+        assert [each["reason_code"] for each in told["transitions"][:3]] == [
+            "unresponsive",
+            "",
+            "in_use",
+        ]
+        assert any("code=unresponsive" in line for line in agent.log)
         phone.resume()
         await receiver.until(lambda: len(receiver.requests) == 5, "online again")
         agent.write(config(receiver, adb.address))
@@ -169,6 +179,7 @@ async def test_an_adb_server_killed_and_restarted_makes_no_callback(
         row = (await agent.devices())[phone.serial]
         assert row["state"] == "online"
         assert row["reason"].startswith("when last known")
+        assert row["reason_code"] == "source_down"
         # Its network phones are forgotten: registered again while the agent reconnects, the phone
         # is absent for less than its hold time or longer; another one settles the matter.
         agent.write(
