@@ -29,6 +29,11 @@ class ReasonCode(StrEnum):
         made.meaning = meaning
         return made
 
+    @property
+    def remedy(self) -> str:
+        """What to do, as far as that is told."""
+        return self.meaning.partition(": ")[2]
+
     # --- what the phone waits for ---------------------------------------------------------------
     UNAUTHORIZED = (
         "unauthorized",

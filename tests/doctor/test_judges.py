@@ -315,6 +315,8 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      "1 online, 1 utilizing", ""),
     ("offline", facts(agent=replace(AGENT, devices=[row(state="offline", reason="unauthorized: x"
      )])), "Galaxy", WARN, "offline (R58M1 at 1-1): unauthorized: x", "accept"),
+    ("offline by its code", facts(agent=replace(AGENT, devices=[row(state="offline",
+     reason="let go", reason_code="detached")])), "Galaxy", WARN, "let go", "adb attach"),
     ("flapping", facts(agent=replace(AGENT, devices=[row(flapping=True)])), "Galaxy", WARN,
      "online, flapping", "cable"),
     ("many offline", facts(agent=replace(AGENT, devices=[row(state="offline")] * 25)), "states",
@@ -453,6 +455,8 @@ def test_every_reason_has_a_remedy_of_its_own(reason: str) -> None:
 
 def test_a_reason_nobody_thought_of_has_one_too() -> None:
     assert remedy_of("a goat ate it") == "replug it; else restart it"
+    assert remedy_of("a goat ate it", "eaten") == "replug it; else restart it"
+    assert remedy_of("adb was told to let go", "detached") == "`adb attach` takes it back"
 
 
 @pytest.mark.parametrize(

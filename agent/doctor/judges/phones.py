@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.finding import Finding, Section
 from agent.model import DeviceState
+from agent.reasons import ReasonCode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +55,7 @@ REMEDIES = (
     ("refused", "unlock it, replug; else restart it"),
     ("offline", "replug it; another cable or port; else restart it"),
 )
-"""A word of the reason → what to do; the first that fits."""
+"""A word of the reason → what to do; the first that fits. Else the code of the reason says it."""
 
 
 def judge_phones(facts: Facts) -> Iterator[Finding]:
@@ -88,15 +89,17 @@ def _phone(row: DeviceRow) -> Finding:
             "change the cable, then the port, then the hub; see dmesg",
         )
     reason = row["reason"] or "no reason known"
-    return _PHONES.warn(name, f"offline{udid}: {reason}", remedy_of(reason))
+    remedy = remedy_of(reason, row.get("reason_code", ""))  # an older agent may run
+    return _PHONES.warn(name, f"offline{udid}: {reason}", remedy)
 
 
-def remedy_of(reason: str) -> str:
+def remedy_of(reason: str, code: str = "") -> str:
     """What to do about a phone that is offline for that reason."""
-    return next(
-        (remedy for word, remedy in REMEDIES if word.lower() in reason.lower()),
-        "replug it; else restart it",
-    )
+    for word, remedy in REMEDIES:
+        if word.lower() in reason.lower():
+            return remedy
+    known = next((each.remedy for each in ReasonCode if each == code), "")
+    return known.removesuffix(".") or "replug it; else restart it"
 
 
 def judge_usage(facts: Facts) -> Iterator[Finding]:
