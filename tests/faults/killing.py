@@ -49,16 +49,18 @@ class Came(NamedTuple):
     """Requests that had been answered 2xx before: the agent died before it could note it."""
 
 
-async def kill_agents(dice: random.Random, kills: int) -> Came:
-    """One world; its figures."""
+async def kill_agents(dice: random.Random, kills: int, lives: float = LIVES) -> Came:
+    """One world, in which an agent lives that many seconds at most; its figures."""
     async with AsyncExitStack() as stack:
         receivers = {number: await Receiver().start() for number in EVENTS}
         for receiver in receivers.values():
             stack.push_async_callback(receiver.close)
-        return await _live_and_die(dice, kills, receivers)
+        return await _live_and_die(dice, kills, lives, receivers)
 
 
-async def _live_and_die(dice: random.Random, kills: int, receivers: dict[int, Receiver]) -> Came:
+async def _live_and_die(
+    dice: random.Random, kills: int, lives: float, receivers: dict[int, Receiver]
+) -> Came:
     moods = {number: Flaky(dice, dice.choice((0.05, 0.3))) for number in EVENTS}
     for number, receiver in receivers.items():
         receiver.default = moods[number]
@@ -68,7 +70,7 @@ async def _live_and_die(dice: random.Random, kills: int, receivers: dict[int, Re
             async with AgentProcess(place, text) as agent:
                 shaking = asyncio.create_task(_shake(host, dice, 0.02))
                 try:
-                    await _kill(agent.path, place / "log", dice, kills)
+                    await _kill(agent.path, place / "log", dice, kills, lives)
                     await agent.start()
                 finally:
                     shaking.cancel()
@@ -109,7 +111,7 @@ async def _shake(host: FakeAdbHost, dice: random.Random, pause: float) -> None:
         await asyncio.sleep(pause)
 
 
-async def _kill(path: Path, log: Path, dice: random.Random, kills: int) -> None:
+async def _kill(path: Path, log: Path, dice: random.Random, kills: int, lives: float) -> None:
     async with _nursery() as nursery:
         assert nursery.stdin is not None
         assert nursery.stdout is not None
@@ -118,7 +120,7 @@ async def _kill(path: Path, log: Path, dice: random.Random, kills: int) -> None:
                 nursery.stdin.write(f"run {path} {log}\n".encode())
                 assert await nursery.stdout.readline() == b"running\n"
                 # The moment of death is the test's subject, not its synchronisation.
-                await asyncio.sleep(dice.random() * LIVES)
+                await asyncio.sleep(dice.random() * lives)
                 nursery.stdin.write(b"kill\n")
                 end = await nursery.stdout.readline()
             assert end == b"dead -9\n", (end, log.read_text()[-4000:])

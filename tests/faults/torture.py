@@ -23,13 +23,13 @@ LINES = 4_000
 """Outcomes that the store reports before its power is cut at random moments of that time."""
 
 
-async def kill(kills: int, seed: int) -> str:
+async def kill(kills: int, lives: float, seed: int) -> str:
     """Kill that many agents; what came of it."""
     began = time.monotonic()
     each = -(-kills // WORLDS)
     async with asyncio.TaskGroup() as group:
         tasks = [
-            group.create_task(kill_agents(random.Random(seed + number), each))
+            group.create_task(kill_agents(random.Random(seed + number), each, lives))
             for number in range(WORLDS)
         ]
     came = [task.result() for task in tasks]
@@ -55,6 +55,7 @@ def main() -> None:
     """Both, one after the other."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=10_000)
+    parser.add_argument("--lives", type=float, default=1.0, help="seconds of an agent, at most")
     parser.add_argument("--cuts", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     arguments = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
     if arguments.cuts:
         print(asyncio.run(cut(arguments.cuts, arguments.seed)), flush=True)
     if arguments.kills:
-        print(asyncio.run(kill(arguments.kills, arguments.seed)), flush=True)
+        print(asyncio.run(kill(arguments.kills, arguments.lives, arguments.seed)), flush=True)
 
 
 if __name__ == "__main__":
