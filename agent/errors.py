@@ -65,6 +65,13 @@ class ChangeRefusedError(ConfigError):
         ]
 
 
+class DraftRefusedError(ChangeRefusedError):
+    """A webhook that was only to be looked at could not be used."""
+
+    def _lines(self) -> list[str]:
+        return [printable(problem.message, _LONG) for problem in self.problems]
+
+
 class EditError(AgentError):
     """A command cannot change the configuration file like that; the message says why."""
 

@@ -192,8 +192,8 @@ def _is_for_everybody(request: web.Request) -> bool:
     resource, reads = request.match_info.route.resource, request.method in READING
     path = "" if resource is None else resource.canonical  # of what is not there
     who = request.app[WHO_MAY].get(("GET" if reads else request.method, path), "usual")
-    if who == "usual":
-        return reads and not is_closed(request)
+    if who == "readers" or (who == "usual" and reads):
+        return not is_closed(request)
     return who == "everybody"
 
 

@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 
 SERVED: web.AppKey[tuple[Routes, ...]] = web.AppKey("served")
 """All that is served."""
-WhoMay = Literal["usual", "everybody", "bearers"]
+WhoMay = Literal["usual", "readers", "everybody", "bearers"]
 """Over TCP. `usual`: reading is for everybody unless `[api] read` closes it, changing for who bears
-the token or a session. The other two are whatever the configuration says."""
+the token or a session; `readers`: as reading, for what is asked with a body and changes nothing.
+The other two are whatever the configuration says."""
 WHO_MAY: web.AppKey[Mapping[tuple[str, str], WhoMay]] = web.AppKey("who_may")
 """By method and path."""
 Handler = Callable[[web.Request], Awaitable[Any]]
@@ -95,7 +96,7 @@ class Route:
     @property
     def changes(self) -> bool:
         """Whether it changes something, which needs the token or a session over TCP."""
-        return self.method != "GET"
+        return self.method != "GET" and self.who != "readers"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,14 @@ from agent.api.request import SERVICES, body_of
 from agent.api.route import Foreign, Route, Routes
 from agent.config import json_schema
 from agent.service.webhook_editor import DeletedWebhook
-from agent.service.webhooks import ListedWebhook, SampleRow, WebhookDetail, WebhookRow
+from agent.service.webhooks import (
+    Draft,
+    ListedWebhook,
+    Preview,
+    SampleRow,
+    WebhookDetail,
+    WebhookRow,
+)
 
 if TYPE_CHECKING:
     from agent.api.schema import Schema, Schemas
@@ -61,6 +68,21 @@ async def create_webhook(request: web.Request) -> WebhookRow:
     """Make a webhook: it is in the agent's own file and in force when this is answered."""
     services = request.app[SERVICES]
     return services.webhooks.row(await services.editor.create(await body_of(request)))
+
+
+@routes.add(
+    Route(
+        "POST",
+        "/v1/webhooks/preview",
+        takes=Draft,
+        needs_body=False,
+        errors={422: "it is no good webhook; `problems` says why"},
+        who="readers",
+    )
+)
+async def preview_webhook(request: web.Request) -> Preview:
+    """What a webhook would be sent, by a marked sample; nothing is sent, stored or changed."""
+    return request.app[SERVICES].webhooks.preview(await body_of(request))
 
 
 @routes.add(Route("GET", "/v1/webhooks/{name}", errors=_UNKNOWN))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -26,6 +27,8 @@ _Command = TypeVar("_Command", bound="Callable[..., Any]")
 EVENTS = tuple(str(state) for state in DeviceState)
 _REQUIRED = ("name", "url", "events")
 _PLACES = ("file", "env", "credential")
+_LONGEST = 1_000_000
+"""Characters of a body's file: far more than a body may have."""
 _BARE = re.compile(r"[^\s\"'\[\]{}#,=]+")
 """A value of --set that needs no quotes: `--set timeout=5s`."""
 
@@ -84,6 +87,11 @@ _OPTIONS = (
         help="Scope: only phones of these platforms; repeatable.",
     ),
     click.option("--payload", metavar="|".join(get_args(PayloadFormat)), help="Its body."),
+    click.option(
+        "--body-file",
+        metavar="FILE",
+        help="The body of payload custom, as JSON; - is standard input.",
+    ),
     click.option(
         "--secret", help="Sign with it. It is seen in the process list: rather one of the next."
     ),
@@ -180,6 +188,8 @@ def edit(
         fields["name"] = name
     meant = meant_by(config_path, webhook, org_id)
     known = meant.fields
+    if fields.get("payload", "custom") != "custom" and "body" in known:
+        fields = {"body": None, **fields}  # of the payload that it had
     if not fields and _interactive():
         fields = _asked(known, (), None)
         if not fields:
@@ -247,7 +257,10 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
             "give one of --secret, --secret-file, --secret-env, --secret-credential"
         )
     settings = options.pop("settings")
+    body_file = options.pop("body_file")
     fields = {key: value for key, value in options.items() if value is not None}
+    if body_file is not None:
+        fields["body"] = _body(body_file)
     if given:
         fields["secret"] = dict(given)
     for setting in settings:
@@ -259,6 +272,28 @@ def _fields(options: dict[str, Any]) -> dict[str, Any]:
         _check_key(key, "--set")
         fields[key] = _value(key, text.strip())
     return fields
+
+
+def _body(file: str) -> Any:
+    """What that file says, as JSON."""
+    try:
+        with click.open_file(file, encoding="utf-8-sig") as source:
+            text = source.read(_LONGEST + 1)
+    except OSError as error:
+        raise click.UsageError(f"--body-file {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.UsageError(f"--body-file {file}: is not UTF-8 text") from None
+    if len(text) > _LONGEST:
+        raise click.UsageError(f"--body-file {file}: is longer than {_LONGEST} characters")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        place = f"{file}:{error.lineno}:{error.colno}"
+        raise click.UsageError(f"--body-file: {place}: is no JSON: {error.msg}") from None
+    except (RecursionError, ValueError):
+        raise click.UsageError(
+            f"--body-file {file}: is no usable JSON: nested too deeply, or a number is too long"
+        ) from None
 
 
 def _check_key(key: str, option: str) -> None:

@@ -1,7 +1,7 @@
 """The configuration: TOML → frozen `Config`; all mistakes at once, with places."""
 
 from agent.config.derived import Config
-from agent.config.loader import check, load, load_both, parse
+from agent.config.loader import check, draft, load, load_both, parse
 from agent.config.model import (
     Agent,
     Android,
@@ -55,6 +55,7 @@ __all__ = [
     "Usb",
     "Webhook",
     "check",
+    "draft",
     "format_duration",
     "format_problems",
     "json_schema",

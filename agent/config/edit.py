@@ -7,20 +7,28 @@ so that this cannot be done, nothing is, and the operator is told.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tomlkit
 from tomlkit.items import AoT, Table
 
+from agent.config.body import MAX_DEPTH, unwritable
 from agent.config.document import Document
 from agent.config.places import headers
 from agent.config.which import Named, which
-from agent.errors import EditError
+from agent.errors import ChangeRefusedError, EditError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _DEPTH = 8
-"""Of tables and arrays in a value: no key has more than two."""
+"""Of tables and arrays in a value: no key but `body` has more than two."""
+_WIDTH = 88
+"""Of a line of a body, as far as it can be broken."""
+_BARE_KEY = re.compile("[A-Za-z0-9_-]+")
 
 Fields = dict[str, Any]
 """Keys of a [[webhooks]] table; None takes a key away."""
@@ -50,8 +58,10 @@ class Change:
         Raises:
             UnknownWebhookError: it has no such webhook, or more than one.
             EditError: it is written in a way that cannot be edited, or a value cannot be written.
+            ChangeRefusedError: TOML cannot say that body.
         """
         text, webhooks = document.text, _webhooks(document)
+        _check_body((self.fields or {}).get("body"), document.file)
         if not self.name:
             made = {key: value for key, value in (self.fields or {}).items() if value is not None}
             new = _appended(text, made)
@@ -106,30 +116,81 @@ def _appended(text: str, fields: Fields) -> str:
     document = tomlkit.parse(text)
     webhooks = document.get("webhooks")
     if webhooks is not None and not isinstance(webhooks, AoT):  # webhooks = [{…}]
-        webhooks.append(_item(fields))
+        webhooks.append(_item(fields, MAX_DEPTH + 1))
         return tomlkit.dumps(document)
-    body = tomlkit.table()
-    for key, value in fields.items():
-        body.add(key, _item(value))
+    table = tomlkit.table()
+    inside = [key for key in fields if _is_apart(key, fields[key])]
+    for key in [*(key for key in fields if key not in inside), *inside]:  # a sub-table comes last
+        table.add(key, _value(key, fields[key]))
+    document = tomlkit.document()
+    document.add("webhooks", AoT([table]))
     end = "\r\n" if "\r\n" in text else "\n"
-    block = ("[[webhooks]]\n" + body.as_string()).replace("\n", end)
+    block = tomlkit.dumps(document).replace("\n", end)
     kept = text if not text or text.endswith("\n") else text + end
     return kept + (end if kept.strip() else "") + block
 
 
-def _item(value: Any, depth: int = 0) -> Any:
+def _check_body(body: Any, file: str) -> None:
+    """Before anything is written."""
+    if body is not None and (found := list(unwritable(body))):
+        raise ChangeRefusedError([Problem(file, 1, 1, f"body: {each}", "body") for each in found])
+
+
+def _is_apart(key: str, value: Any) -> bool:
+    """Whether it gets a header of its own."""
+    return key == "body" and isinstance(value, dict) and bool(value)
+
+
+def _value(key: str, value: Any) -> Any:
+    """On one line, but for a body: that is long."""
+    if key != "body":
+        return _item(value, _DEPTH)
+    if _is_apart(key, value):
+        text = "".join(_lines("", value))
+        return tomlkit.parse(f"[body]\n{text}")["body"]
+    return tomlkit.parse(f"body = {_long(value)}")["body"]
+
+
+def _lines(before: str, table: dict[str, Any]) -> Iterator[str]:
+    """`key = value`; of a table that is too long for a line one for each of its keys."""
+    for key, value in table.items():
+        name = before + _key(key)
+        if isinstance(value, dict) and value and len(name) + len(_short(value)) > _WIDTH:
+            yield from _lines(f"{name}.", value)
+        else:
+            yield f"{name} = {_long(value)}\n"
+
+
+def _long(value: Any, indent: str = "") -> str:
+    """An array that is too long for a line has one for each of its values."""
+    text = _short(value)
+    if not isinstance(value, list) or len(text) <= _WIDTH:
+        return text
+    more = indent + "  "
+    return "".join(["[\n", *(f"{more}{_long(each, more)},\n" for each in value), f"{indent}]"])
+
+
+def _short(value: Any) -> str:
+    return str(_item(value, MAX_DEPTH).as_string())
+
+
+def _key(key: str) -> str:
+    return key if _BARE_KEY.fullmatch(key) else str(tomlkit.key(json.dumps(key)).as_string())
+
+
+def _item(value: Any, depth: int) -> Any:
     """Tables on one line: a webhook reads as one block."""
-    if depth > _DEPTH:
+    if depth < 0:
         raise EditError("a value is nested too deeply")
     if isinstance(value, dict):
         table = tomlkit.inline_table()
         for key, inner in value.items():
-            table.append(key, _item(inner, depth + 1))
+            table.append(key, _item(inner, depth - 1))
         return table
     if isinstance(value, list | tuple):
         array = tomlkit.array()
         for inner in value:
-            array.append(_item(inner, depth + 1))
+            array.append(_item(inner, depth - 1))
         return array
     if value is None:
         raise EditError("TOML knows no null: leave that value out")
@@ -199,11 +260,19 @@ def _set(table: Any, fields: Fields) -> None:
         if value is None:
             table.pop(key, None)
             continue
-        if key in table and table[key] == value:  # however it is written
+        if key in table and _is_same(table[key], value):  # however it is written
             continue
         if isinstance(table.get(key), Table):
             del table[key]
-        table[key] = _item(value)
+        table[key] = _value(key, value)
+
+
+def _is_same(item: Any, value: Any) -> bool:
+    """In the order of its keys too, and 1 is not true."""
+    return bool(item == value) and (
+        not isinstance(value, dict | list)
+        or json.dumps(item.unwrap(), default=str) == json.dumps(value, default=str)
+    )
 
 
 def _verified(text: str, expected: dict[str, Any], file: str) -> Document:

@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
+from agent.config.body import Body
 from agent.config.secret import MAX_URL, Kind, PrivateUrl, Secret
 from agent.config.values import (
     DURATION,
@@ -71,6 +72,10 @@ def _to_secret(value: object, info: ValidationInfo) -> Secret:
 
 def _to_secret_text(value: object, info: ValidationInfo) -> Secret:
     return Secret.parse(value, (info.context or {}).get("base"), lines=True)
+
+
+def _to_body(value: object, info: ValidationInfo) -> Body:
+    return Body.parse(value, (info.context or {}).get("base"))
 
 
 class HeaderTable:
@@ -133,6 +138,13 @@ SecretText = Annotated[
     WithJsonSchema(_SECRET_SCHEMA),
 ]
 """Likewise, of several lines."""
+BodyValue = Annotated[
+    Body,
+    PlainValidator(_to_body),
+    PlainSerializer(lambda body: body.value),
+    WithJsonSchema({"type": ["object", "array", "string", "number", "boolean"]}),
+]
+"""Any JSON value that TOML can write."""
 _PluginName = Annotated[str, AfterValidator(check_plugin_name)]
 _HeaderName = Annotated[str, AfterValidator(check_header_name)]
 _HeaderValue = Annotated[SecretValue, AfterValidator(check_header_value)]

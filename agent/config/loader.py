@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -12,13 +12,15 @@ from agent.config.derived import Config
 from agent.config.document import Document
 from agent.config.documents import Documents, Texts, read_texts
 from agent.config.installed import environ_of
-from agent.config.mistakes import in_order, placed, translated
+from agent.config.mistakes import in_order, placed, translated, unplaced
+from agent.config.model import Webhook
 from agent.config.pair import check_pair
-from agent.config.rules import cross_mistakes
+from agent.config.rules import cross_mistakes, webhook_mistakes
 from agent.config.warn import warnings
-from agent.errors import ConfigError
+from agent.errors import ConfigError, DraftRefusedError
 
 if TYPE_CHECKING:
+    from agent.config.places import KeyPath
     from agent.errors import Problem
 
 
@@ -71,6 +73,25 @@ def config_of(documents: Documents) -> Config:
     if problems or config is None:
         raise ConfigError(in_order(problems, documents))
     return config.found_in(documents.origin)
+
+
+def draft(fields: dict[str, Any]) -> Webhook:
+    """A webhook that is in no file yet; its relative paths stay as they are.
+
+    Pure. Raises DraftRefusedError, with all its mistakes.
+    """
+    at: KeyPath = ("webhooks", 0)
+    data = {"webhooks": [fields]}
+    mistakes = list(webhook_mistakes(at, fields))
+    webhook = None
+    try:
+        webhook = Webhook.model_validate(fields)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        mistakes += [translated(data, {**each, "loc": (*at, *each["loc"])}) for each in found]
+    if mistakes or webhook is None:
+        raise DraftRefusedError(unplaced(mistakes, data, "the draft"))
+    return webhook
 
 
 def check(path: Path) -> tuple[Config | None, tuple[Problem, ...], tuple[Problem, ...]]:

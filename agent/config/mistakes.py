@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from agent.config.document import Document
     from agent.config.documents import Documents
     from agent.config.places import KeyPath
 
@@ -38,12 +37,29 @@ def placed(mistakes: Iterable[Mistake], document: Documents) -> tuple[Problem, .
     problems = {
         Problem(
             *document.place(path),
-            _subject(*document.home(path if about is None else about)) + message,
+            _subject(*_home(document, path if about is None else about)) + message,
             _key(path if about is None else about),
         )
         for path, message, about in mistakes
     }
     return in_order(problems, document)
+
+
+def unplaced(mistakes: Iterable[Mistake], data: dict[str, Any], file: str) -> tuple[Problem, ...]:
+    """As problems of what is in no file; `file` is what that is."""
+    return tuple(
+        Problem(
+            *(file, 1, 1),
+            _subject(data, path if about is None else about) + message,
+            _key(path if about is None else about),
+        )
+        for path, message, about in mistakes
+    )
+
+
+def _home(document: Documents, path: KeyPath) -> tuple[dict[str, Any], KeyPath]:
+    home, inside = document.home(path)
+    return home.data, inside
 
 
 def in_order(problems: Iterable[Problem], document: Documents) -> tuple[Problem, ...]:
@@ -55,12 +71,12 @@ def in_order(problems: Iterable[Problem], document: Documents) -> tuple[Problem,
     return tuple(sorted(problems, key=key))
 
 
-def _subject(document: Document, path: KeyPath) -> str:
+def _subject(data: dict[str, Any], path: KeyPath) -> str:
     """`hold.offline: `, `webhook 'Board' url: `, `device 'ce09…' tags: `."""
     shown = _key(path)
     if len(path) > 1 and isinstance(path[1], int):
         kind, key = {"webhooks": ("webhook", "name"), "devices": ("device", "udid")}[str(path[0])]
-        entry = _value(document.data, path[:2])
+        entry = _value(data, path[:2])
         name = entry.get(key) if isinstance(entry, dict) else None
         who = f"'{printable(name, QUOTE)}'" if isinstance(name, str) and name else path[1] + 1
         shown = f"{kind} {who} {shown}".rstrip()
@@ -135,6 +151,8 @@ def _paths(loc: tuple[int | str, ...]) -> tuple[KeyPath, KeyPath]:
         path = (*path[:3], *path[4:])  # the type that was chosen stands between
     if path[2:3] == ("headers",) and not all(TOKEN.fullmatch(str(name)) for name in path[3:]):
         return path, path[:3]  # a header that was pasted whole
+    if path[2:3] == ("body",):
+        return path, path[:3]  # the message says where in it
     return path, path
 
 

@@ -18,6 +18,7 @@ from pydantic import (
 from agent.config.fields import (
     SECRETS_SCHEMA,
     SERVERS_SCHEMA,
+    BodyValue,
     BrokerUrl,
     Duration,
     Endpoint,
@@ -57,7 +58,7 @@ from agent.config.values import (
 )
 from agent.model import Visibility
 
-PayloadFormat = Literal["standard", "extended", "cloudevents"]
+PayloadFormat = Literal["standard", "extended", "cloudevents", "custom"]
 """What a callback carries: a row each in `deliver.payload.FORMATS`."""
 
 
@@ -357,7 +358,13 @@ class Webhook(Section):
     enabled: bool = Field(default=True, description="false: makes no callbacks for the while.")
     payload: PayloadFormat = Field(
         default="standard",
-        description="standard: nine keys. extended: more behind them. cloudevents: 1.0, binary.",
+        description="standard: nine keys. extended: more behind them. cloudevents: 1.0, binary. "
+        "custom: `body`.",
+    )
+    body: BodyValue | None = Field(
+        default=None,
+        description="Of payload custom: any JSON value; {deviceName} and the like in its texts is "
+        "replaced.",
     )
     backlog: Literal["all", "latest"] = Field(
         default="all",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from agent.config.mistakes import QUOTE, Mistake
+from agent.config.model import PayloadFormat
 from agent.text import printable
 from agent.udid import listed_key
 
@@ -46,7 +47,7 @@ def cross_mistakes(document: Documents) -> Iterator[Mistake]:
                 where = _elsewhere(document, first, path)
                 what = f"webhook '{printable(other, QUOTE)}'{where} has the id {number} already"
                 yield Mistake((*path, "id"), what)
-        yield from _webhook_mistakes(path, webhook)
+        yield from webhook_mistakes(path, webhook)
 
 
 def _elsewhere(document: Documents, first: KeyPath, path: KeyPath) -> str:
@@ -55,11 +56,13 @@ def _elsewhere(document: Documents, first: KeyPath, path: KeyPath) -> str:
     return "" if file == document.place(path)[0] else f" ({file}:{line})"
 
 
-def _webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:
+def webhook_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:
+    """Rules over several keys of one webhook, which is at that path."""
     tls, url, headers = webhook.get("tls"), webhook.get("url"), webhook.get("headers")
     if isinstance(tls, dict) and "key" in tls and "cert" not in tls:
         yield Mistake((*path, "tls", "key"), "a key needs its certificate: set cert too")
     yield from _proxy_mistakes(path, webhook)
+    yield from _body_mistakes(path, webhook)
     authorities = []
     if "auth" in webhook:
         authorities.append((*path, "auth"))
@@ -84,6 +87,15 @@ def _proxy_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]
         yield Mistake((*path, "proxy_auth"), "there is no proxy to show it to: set proxy too")
     elif _has_userinfo(webhook["proxy"]):
         yield Mistake((*path, "proxy_auth"), "the proxy's URL has a user already: keep one of them")
+
+
+def _body_mistakes(path: KeyPath, webhook: dict[str, Any]) -> Iterator[Mistake]:
+    payload, has_body = webhook.get("payload", "standard"), "body" in webhook
+    if payload == "custom" and not has_body:
+        yield Mistake((*path, "body"), 'this key is missing: payload = "custom" sends it')
+    elif has_body and payload in get_args(PayloadFormat) and payload != "custom":
+        remedy = 'set payload = "custom", or take the body out'
+        yield Mistake((*path, "body"), f"payload {payload} has a body of its own: {remedy}")
 
 
 def _has_userinfo(url: object) -> bool:

@@ -44,6 +44,13 @@ class Kind(StrEnum):
     CREDENTIAL = "credential"
 
 
+class HoldsSecrets:
+    """A value that says where secrets are, and is shown itself."""
+
+    __slots__ = ()
+    held: tuple[Secret, ...]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class Secret:
     """Where one secret is. `repr` and `str` show the place, never an inline value."""
@@ -240,6 +247,9 @@ def private_in(
     match value:
         case Secret() | PrivateUrl():
             yield path, value
+        case HoldsSecrets():
+            for each in value.held:
+                yield path, each
         case str() if free:
             yield path, Secret(Kind.INLINE, "", value)
         case BaseModel():

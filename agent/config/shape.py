@@ -6,7 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, get_args
 
 from agent.config.model import Section, Tables
-from agent.config.secret import PrivateUrl, Secret
+from agent.config.secret import HoldsSecrets, PrivateUrl, Secret
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ def is_open(names: tuple[str, ...], of: type[Section] = Tables) -> bool:
 def _may_be_secret(annotation: object, *, below: bool) -> bool:
     return any(
         part in _PRIVATE
+        or issubclass(part, HoldsSecrets)
         or (
             below
             and issubclass(part, Section)

@@ -21,6 +21,7 @@ from agent.deliver.endpoint import CONNECT_SHARE, PATIENCE, Endpoint
 from agent.deliver.explain import explain
 from agent.deliver.policy import Answer
 from agent.deliver.redaction import redact
+from agent.deliver.template import MARK, unsealed
 from agent.errors import AgentError
 from agent.threads import SharedThread
 from agent.wire.resolver import ThreadResolver
@@ -75,10 +76,13 @@ class Client:
                 endpoint = await self._make(webhook, limit)
             endpoint.users += 1
             values = await endpoint.secrets(limit)
-            headers = endpoint.headers(callback, now_ms // 1000, private, values)
+            body = callback.body
+            if MARK in body:
+                body = unsealed(body, values)
+            headers = endpoint.headers(callback, body, now_ms // 1000, private, values)
             spent = time.monotonic() - started
             left = limit - spent if spent > AT_ONCE else limit
-            answer = await endpoint.post(callback.body, headers, left, private)
+            answer = await endpoint.post(body, headers, left, private)
         except Exception as error:  # noqa: BLE001 - one bad endpoint must not end delivery
             kind, detail = explain(error, webhook.url, limit, limit * CONNECT_SHARE)
             answer = Answer(kind=kind, detail=redact(detail, private))

@@ -179,11 +179,12 @@ class Endpoint:
     def headers(
         self,
         callback: Callback,
+        body: bytes,
         timestamp: int,
         private: list[str],
         values: Mapping[Secret, str],
     ) -> CIMultiDict[str]:
-        """All headers of an attempt; puts what must not be shown into `private`.
+        """All headers of an attempt to send `body`; puts what must not be shown into `private`.
 
         Own headers come first: none of them can take the place of those that make the callback.
         Raises SecretError: a secret that is no key.
@@ -207,9 +208,7 @@ class Endpoint:
             if signer is None or texts != known:
                 signer = Signer(texts)
                 self._signer = (texts, signer)
-            headers["webhook-signature"] = signer.sign(
-                callback.message_id, timestamp, callback.body
-            )
+            headers["webhook-signature"] = signer.sign(callback.message_id, timestamp, body)
         auth = webhook.auth
         if auth is not None:
             if auth.type == "basic":

@@ -14,7 +14,11 @@ The body is made once, when the transition is recorded, and stays byte-identical
     host           name of the server the device hangs on
     portPath       USB port path, `1-4.2`; "" if unknown
     tags           list of the device's tags
+    reasonCode     the reason's, for programs; "" where there is no reason
+    causeId        what took several phones at once; "" where this one left alone
 `cloudevents`: CloudEvents 1.0 over HTTP in binary mode: `ce-*` headers, the nine keys as data.
+    `ce-reasoncode` and `ce-causeid` are left out where they would be empty, as its rules want it.
+`custom`: the webhook's own `body`; its placeholders are the keys of `extended`.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import quote
 
 from agent.clock import timestamp
+from agent.deliver.template import fill
 from agent.model import DeviceState
 
 if TYPE_CHECKING:
@@ -72,22 +77,44 @@ class _Facts:
 
     transition: Transition
     device: Device
+    webhook: Webhook
+    org_id: int
     message_id: str
     created: str
     host: str
 
 
-class Format(NamedTuple):
-    """What a payload carries besides the nine keys and the content type."""
+Headers = tuple[tuple[str, str], ...]
 
-    keys: Callable[[_Facts], dict[str, object]]
-    """Behind the nine, in this order."""
-    headers: Callable[[_Facts], tuple[tuple[str, str], ...]]
+
+class Format(NamedTuple):
+    """What a payload is made of."""
+
+    body: Callable[[_Facts], str]
+    """As JSON."""
+    headers: Callable[[_Facts], Headers]
+    """Behind the content type."""
+
+
+def _nine(facts: _Facts) -> dict[str, object]:
+    state, device, webhook = facts.transition.state, facts.device, facts.webhook
+    return {
+        "creationTime": facts.created,
+        "eventType": EVENT_TYPE,
+        "eventActivity": EVENT_ACTIVITY[state],
+        "eventDescription": EVENT_DESCRIPTION[state],
+        "deviceUdid": device.udid,
+        "deviceName": device.name,
+        "orgId": facts.org_id,
+        "webhookId": webhook.id,
+        "webhookName": webhook.name,
+    }
 
 
 def _extended(facts: _Facts) -> dict[str, object]:
     transition, device = facts.transition, facts.device
     return {
+        **_nine(facts),
         "previousState": transition.previous,
         "reason": transition.reason,
         "holder": transition.holder,
@@ -96,25 +123,41 @@ def _extended(facts: _Facts) -> dict[str, object]:
         "host": facts.host,
         "portPath": device.port,
         "tags": device.tags,
+        "reasonCode": transition.code,
+        "causeId": transition.cause,
     }
 
 
-def _cloudevents(facts: _Facts) -> tuple[tuple[str, str], ...]:
+def _custom(facts: _Facts) -> str:
+    body = facts.webhook.body
+    assert body is not None, "a configuration without it is refused"
+    return fill(body, _extended(facts))
+
+
+def _cloudevents(facts: _Facts) -> Headers:
+    transition = facts.transition
     return (
         ("ce-specversion", "1.0"),
         ("ce-id", facts.message_id),
         ("ce-source", "urn:device-agent:" + _header(facts.host)),
-        ("ce-type", EVENT_ACTIVITY[facts.transition.state]),
+        ("ce-type", EVENT_ACTIVITY[transition.state]),
         ("ce-time", facts.created),
         ("ce-subject", _header(facts.device.udid)),
+        *((("ce-reasoncode", _header(transition.code)),) if transition.code else ()),
+        *((("ce-causeid", _header(transition.cause)),) if transition.cause else ()),
     )
+
+
+def _no_headers(_facts: _Facts) -> Headers:
+    return ()
 
 
 FORMATS: Final[Mapping[PayloadFormat, Format]] = MappingProxyType(
     {
-        "standard": Format(lambda _: {}, lambda _: ()),
-        "extended": Format(_extended, lambda _: ()),
-        "cloudevents": Format(lambda _: {}, _cloudevents),
+        "standard": Format(lambda facts: _ENCODER.encode(_nine(facts)), _no_headers),
+        "extended": Format(lambda facts: _ENCODER.encode(_extended(facts)), _no_headers),
+        "cloudevents": Format(lambda facts: _ENCODER.encode(_nine(facts)), _cloudevents),
+        "custom": Format(_custom, _no_headers),
     }
 )
 """By a webhook's `payload`."""
@@ -129,28 +172,16 @@ def render(
     message_id: str,
     created_ms: int,
     host: str,
-) -> tuple[bytes, tuple[tuple[str, str], ...]]:
+) -> tuple[bytes, Headers]:
     """Body and body headers of one callback, as the webhook's `payload` asks.
 
     The webhook's id must be resolved. `host` is this server's name. Never raises on what a phone
     calls itself: text that is no valid Unicode is replaced by `?`.
     """
     created = timestamp(created_ms)
-    facts = _Facts(transition, device, message_id, created, host)
-    keys, headers = FORMATS[webhook.payload]
-    body: dict[str, object] = {
-        "creationTime": created,
-        "eventType": EVENT_TYPE,
-        "eventActivity": EVENT_ACTIVITY[transition.state],
-        "eventDescription": EVENT_DESCRIPTION[transition.state],
-        "deviceUdid": device.udid,
-        "deviceName": device.name,
-        "orgId": org_id,
-        "webhookId": webhook.id,
-        "webhookName": webhook.name,
-        **keys(facts),
-    }
-    return _ENCODER.encode(body).encode("utf-8", "replace"), (_JSON, *headers(facts))
+    facts = _Facts(transition, device, webhook, org_id, message_id, created, host)
+    body, headers = FORMATS[webhook.payload]
+    return body(facts).encode("utf-8", "replace"), (_JSON, *headers(facts))
 
 
 def _header(text: str) -> str:

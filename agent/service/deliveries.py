@@ -9,6 +9,7 @@ import structlog
 
 from agent.clock import timestamp
 from agent.config import parse_duration
+from agent.deliver.template import shown as shown_body
 from agent.errors import StandbyError, StoreError, UnknownDeliveryError
 from agent.model import CallbackState, DeviceState
 from agent.service.rows import Also, Cursor, Time, cursor_of, iso, limit_of
@@ -82,6 +83,7 @@ class DeliveryDetail(DeliveryRow):
     headers: dict[str, str]
     """Those that belong to the body."""
     body: str
+    """In a secret's place, where that is."""
     tries: list[AttemptRow]
 
 
@@ -164,7 +166,7 @@ class Deliveries:
         return {
             **self.row(row),
             "headers": dict(row.callback.headers),
-            "body": row.callback.body.decode(errors="replace"),
+            "body": shown_body(row.callback.body),
             "tries": [_attempt(each) for each in await self._store.attempts.of(message_id)],
         }
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 from agent.clock import timestamp
-from agent.config import BasicAuth
+from agent.config import BasicAuth, draft
 from agent.deliver.payload import new_message_id, render
 from agent.deliver.policy import describe
+from agent.deliver.template import shown
 from agent.errors import StoreError
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.reasons import ReasonCode
-from agent.service.rows import Time, iso
+from agent.service.rows import Also, Json, Time, iso
 
 if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.deliver.dispatcher import Dispatcher
+    from agent.deliver.payload import Headers
     from agent.deliver.sender import Sender
     from agent.deliver.stats import WebhookStats
     from agent.model import Attempt
@@ -27,6 +29,13 @@ if TYPE_CHECKING:
 
 STORE_LIMIT: Final = 1.0
 """Seconds that the store may take to say what is pending: a disk that hangs hides no webhook."""
+
+
+_SAMPLE: Final = Device(
+    "device-agent-test", Platform.ANDROID, "TEST: no real device (webhooks test)"
+)
+_DRAFT: Final[Json] = {"name": "Webhook", "url": "http://localhost/", "events": ["online"]}
+"""What a draft need not say."""
 
 
 class WebhookSettings(TypedDict):
@@ -115,6 +124,8 @@ class _More(TypedDict):
 
     url_private: bool
     """Its URL has a query, a fragment or a userinfo, which is shown nowhere."""
+    body: object
+    """Of payload `custom`, any JSON value: a secret in it by its place. null: none."""
     backlog: Literal["all", "latest"]
     timeout: float | None
     """Seconds; null: that of [delivery]."""
@@ -147,6 +158,28 @@ class KnownDetail(KnownWebhook, _More):
     """Likewise, and all that is set of it."""
 
 
+class Draft(TypedDict, total=False):
+    """As much of a webhook as its payload is made of; null: the default."""
+
+    id: Annotated[int, Also(minimum=1)] | None
+    """Default: 1, for one that has none yet."""
+    org_id: Annotated[int, Also(minimum=1)] | None
+    name: str | None
+    events: list[DeviceState] | None
+    """The sample tells of the first."""
+    payload: str | None
+    body: object
+
+
+class Preview(TypedDict):
+    """A marked sample of what a webhook would be sent, not sent."""
+
+    headers: dict[str, str]
+    """Those that belong to the body."""
+    body: str
+    """In a secret's place, where that is."""
+
+
 class SampleRow(TypedDict):
     """What came of a marked sample."""
 
@@ -162,7 +195,7 @@ class SampleRow(TypedDict):
     """At most 1 KiB of it."""
     duration_ms: int
     body: str
-    """As it was sent."""
+    """As it was sent; in a secret's place, where that is."""
 
 
 class Webhooks:
@@ -215,27 +248,8 @@ class Webhooks:
         webhook = self._live.webhooks[id_]
         now = self._clock.wall_ms()
         message_id = new_message_id()
-        transition = Transition(
-            "device-agent-test",
-            None,
-            webhook.events[0],
-            "sent by `webhooks test`",
-            now,
-            code=ReasonCode.SAMPLE,
-        )
-        device = Device(
-            "device-agent-test", Platform.ANDROID, "TEST: no real device (webhooks test)"
-        )
-        body, headers = render(
-            transition,
-            device,
-            webhook,
-            org_id=self._live.config.org_of(webhook),
-            message_id=message_id,
-            created_ms=now,
-            host=socket.gethostname(),
-        )
-        sample = Callback(message_id, id_, device.udid, now, body, headers)
+        body, headers = self._sample(webhook, message_id, now)
+        sample = Callback(message_id, id_, _SAMPLE.udid, now, body, headers)
         limit = webhook.timeout or self._live.config.delivery.timeout
         answer = await self._sender.attempt(webhook, sample, now, limit=limit)
         return {
@@ -247,8 +261,29 @@ class Webhooks:
             "error": describe(answer),
             "answer": answer.excerpt,
             "duration_ms": answer.duration_ms,
-            "body": body.decode(),
+            "body": shown(body),
         }
+
+    def preview(self, fields: Json) -> Preview:
+        """What a webhook like that would be sent; DraftRefusedError says all that is wrong."""
+        known = {key: value for key, value in fields.items() if value is not None}
+        webhook = draft({**_DRAFT, **known})
+        if webhook.id is None:
+            webhook = webhook.model_copy(update={"id": 1})
+        body, headers = self._sample(webhook, new_message_id(), self._clock.wall_ms())
+        return {"headers": dict(headers), "body": shown(body)}
+
+    def _sample(self, webhook: Webhook, message_id: str, now: int) -> tuple[bytes, Headers]:
+        why = "sent by `webhooks test`"
+        return render(
+            Transition(_SAMPLE.udid, None, webhook.events[0], why, now, code=ReasonCode.SAMPLE),
+            _SAMPLE,
+            webhook,
+            org_id=self._live.config.org_of(webhook),
+            message_id=message_id,
+            created_ms=now,
+            host=socket.gethostname(),
+        )
 
 
 def settings_row(webhook: Webhook, config: Config) -> WebhookSettings:
@@ -277,6 +312,7 @@ def more_of(webhook: Webhook) -> _More:
     username = auth.username if isinstance(auth, BasicAuth) else ""
     return {
         "url_private": not webhook.url.is_bare,
+        "body": None if webhook.body is None else webhook.body.value,
         "backlog": webhook.backlog,
         "timeout": webhook.timeout,
         "allow_link_local": webhook.allow_link_local,
