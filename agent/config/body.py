@@ -1,8 +1,8 @@
 """The body of `payload = "custom"`: any JSON value, with placeholders in its texts. Pure.
 
-`{deviceName}` is what the callback is about; `{deviceName:80}` at most 80 characters of it; `{{` and
-`}}` are braces. `{file:PATH}`, `{env:NAME}` and `{credential:NAME}` are secrets: where one is stands
-in the body, and it is put in when that is sent.
+`{deviceName}` is what the callback is about; `{deviceName:80}` at most 80 characters of it, on one
+line; `{{` and `}}` are braces. `{file:PATH}`, `{env:NAME}` and `{credential:NAME}` are secrets: in the body
+stands where one is, and it is put in when that is sent.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Hole(NamedTuple):
 
     name: str
     most: int | None
-    """Characters; None: all of it, and as the type that it is."""
+    """Characters, on one line; None: all of it, and as the type that it is."""
 
 
 Piece: TypeAlias = str | Hole | Secret
@@ -168,7 +168,9 @@ def unwritable(value: object) -> Iterator[str]:
             yield _at(path, _NOT_FINITE)
 
 
-def _wrong(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
+def _wrong(  # noqa: C901 - a table of kinds
+    value: object, path: KeyPath
+) -> Iterator[tuple[KeyPath, str]]:
     for at, inner in _leaves(value, path, keys=True):
         match inner:
             case str():

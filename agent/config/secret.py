@@ -8,19 +8,20 @@ is and reads it at each use; printing one never shows the value. A `PrivateUrl` 
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 from pydantic_core import core_schema
 
 from agent.errors import SecretError
-from agent.text import meant_key
+from agent.text import CUT, meant_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -197,8 +198,21 @@ def _unknown(key: str, kinds: Sequence[Kind]) -> str:
     return "unknown key in a secret's table, which is one of file, env or credential"
 
 
+_KEYED: Final = re.compile(
+    r"(?:[^.]+\.)*(?:"
+    r"hooks\.slack\.com/(?:services|workflows|triggers)/|"
+    r"discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/|"
+    r"webhook\.office\.com/webhookb2/"
+    r")(?P<key>.+)"
+)
+"""Hosts and paths of services at which whoever knows the rest of the path may send."""
+
+
 class PrivateUrl(str):
-    """A URL whose userinfo, query and fragment may be secret: `repr` and JSON show none of them."""
+    """A URL whose userinfo, query and fragment may be secret: `repr` and JSON show none of them.
+
+    Of some services the path is the secret: there it is not shown either.
+    """
 
     __slots__ = ()
 
@@ -206,15 +220,23 @@ class PrivateUrl(str):
     def bare(self) -> str:
         """The rest of it, as it is written: fit for messages."""
         parts = urlsplit(self)
+        path = parts.path.removesuffix(self.key) + CUT if self.key else parts.path
         return parts._replace(
-            netloc=parts.netloc.rpartition("@")[2], query="", fragment=""
+            netloc=parts.netloc.rpartition("@")[2], path=path, query="", fragment=""
         ).geturl()
+
+    @property
+    def key(self) -> str:
+        """What of the path is secret; "": nothing."""
+        parts = urlsplit(self)
+        match = _KEYED.fullmatch((parts.hostname or "") + parts.path)
+        return match["key"] if match else ""
 
     @property
     def is_bare(self) -> bool:
         """Whether that is all of it."""
         parts = urlsplit(self)
-        return "@" not in parts.netloc and not parts.query and not parts.fragment
+        return not ("@" in parts.netloc or parts.query or parts.fragment or self.key)
 
     def __repr__(self) -> str:
         return f"<URL: {self.bare}>"
@@ -234,7 +256,7 @@ def _bare(url: PrivateUrl | None) -> str | None:
     return None if url is None else url.bare
 
 
-def private_in(
+def private_in(  # noqa: C901 - a table of kinds
     value: object, path: KeyPath = (), *, free: bool = False
 ) -> Iterator[tuple[KeyPath, Secret | PrivateUrl]]:
     """All in a part of the configuration that may be secret, told by its type, with its key path.

@@ -127,7 +127,7 @@ class Endpoint:
         self._private = [*query_as_written(self._url), *private]
         for _, each in webhook.secrets():
             if isinstance(each, PrivateUrl):
-                self._private += private_parts(URL(each))
+                self._private += (*private_parts(URL(each)), each.key)
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         self._tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if self._tunnel else None

@@ -179,12 +179,13 @@ def due_in(due_ms: int, attempts: int, now_ms: int) -> float:
 def retry_after_seconds(header: str, now_ms: int) -> float:
     """Seconds a `Retry-After` asks for; 0.0 if it is absent, past or unreadable.
 
-    RFC 9110, section 10.2.3: a number of seconds or an HTTP date.
+    RFC 9110, section 10.2.3: a number of seconds or an HTTP date. Discord's may have a fraction.
     """
     header = header.strip()
-    if header.isascii() and header.isdigit():
+    whole, _, fraction = header.partition(".")
+    if header.isascii() and whole.isdigit() and (fraction or "0").isdigit():
         # Longer numbers than this are no number of seconds anybody means; int() has a limit too.
-        return float(header[:12])
+        return float(f"{whole[:12]}.{fraction[:6] or 0}")
     try:
         at = parsedate_to_datetime(header)
         if at.tzinfo is None:  # "-0000": UTC of unknown origin

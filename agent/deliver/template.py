@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.config.body import Hole, pieces
 from agent.config.secret import Kind, Secret
 from agent.errors import SecretError
-from agent.text import CUT
+from agent.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,8 +67,8 @@ def fill(body: Body, values: Mapping[str, object]) -> str:
         value = values[hole.name]
         if inside or hole.most is not None:
             text = _text(value)
-            if hole.most is not None and len(text) > hole.most:
-                text = text[: hole.most - 1] + CUT
+            if hole.most is not None:
+                text = printable(text, hole.most)
             encoded = _ENCODE(text)
             parts.append(encoded[1:-1] if inside else encoded)
         else:
