@@ -422,3 +422,79 @@ async def test_names_from_outside_stay_text_and_break_nothing(
     await expect(field(page, "Webhook Name")).to_have_value(HOSTILE)
     await no_serious_finding(page)
     assert await page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+async def test_a_body_of_ones_own_is_shown_as_it_would_be_sent_while_it_is_typed(
+    lab: Lab, window: Window, page: Page
+) -> None:
+    window.allow(refused(422))
+    await shown(lab, page, "/new")
+    await field(page, "Webhook Name").fill(HOSTILE)
+    await field(page, "URL").fill(lab.receiver.url("/chat"))
+    await field(page, "Offline").check()
+    await form(page).locator("summary").click()
+    body, preview = field(page, "Body"), form(page).get_by_role("region", name="Preview")
+    await expect(body).to_be_hidden()
+    await field(page, "Payload").select_option("custom")
+    await expect(body).to_be_visible()
+    await press(page, "Save")
+    await expect(body).to_be_focused()
+    await expect(body).to_have_accessible_description(re.compile("this key is missing: payload"))
+    await body.fill('{"text": "{deviceNam}')
+    await expect(body).to_have_accessible_description(re.compile("^It is no JSON: "))
+    await body.fill('{"text": "{deviceNam} {{", "x": {"y": [null]}}')
+    await expect(body).to_have_accessible_description(
+        re.compile(
+            r"^text: unknown placeholder \{deviceNam\} \(did you mean \{deviceName\}\?\) "
+            r"x\.y\[0\]: TOML has no null"
+        )
+    )
+    await expect(body).to_have_attribute("aria-invalid", "true")
+    await press(page, "Save")
+    await expect(body).to_be_focused()
+    await body.fill('{"text": "{eventDescription} <b> {{", "of": "{webhookName}", "tags": "{tags}"}')
+    await expect(preview).to_contain_text('"text": "Offline <b> {"')
+    await expect(preview).to_contain_text(json.dumps(HOSTILE, ensure_ascii=False))
+    await expect(preview).to_contain_text('"tags": []')
+    await expect(body).not_to_have_attribute("aria-invalid", "true")
+    await body.fill('{"text": "{"}')
+    await expect(body).to_have_accessible_description(re.compile("^text: a single {"))
+    await expect(preview).to_contain_text("Offline <b> {")
+    await expect(form(page)).to_contain_text("This is the last that could be sent.")
+    await no_serious_finding(page)
+    await body.fill('{"z": "{webhookName:5}", "a": [1, 2.5, true, "{deviceUdid}"]}')
+    await expect(preview).to_contain_text('"a": [')
+    await press(page, "Save")
+    await expect(form(page)).to_have_count(0)
+    row = next(
+        each for each in (await lab.ask("GET", "/v1/webhooks"))["webhooks"] if each["name"] == HOSTILE
+    )
+    detail = await saved(lab, str(row["id"]))
+    assert detail["payload"] == "custom"
+    wanted = {"z": "{webhookName:5}", "a": [1, 2.5, True, "{deviceUdid}"]}
+    assert json.dumps(detail["body"]) == json.dumps(wanted)
+
+
+async def test_a_body_that_is_there_is_changed_and_goes_with_its_payload(
+    lab: Lab, page: Page
+) -> None:
+    row = await made(lab, payload="custom", body=["{deviceName}", {"k": "{tags}"}])
+    await shown(lab, page, f"/{row['id']}")
+    body, preview = field(page, "Body"), form(page).get_by_role("region", name="Preview")
+    await expect(body).to_have_value(json.dumps(["{deviceName}", {"k": "{tags}"}], indent=2))
+    await expect(preview).to_contain_text("TEST: no real device")
+    await body.fill('"{deviceUdid}"')
+    await expect(preview).to_have_text('"device-agent-test"')
+    await field(page, "Payload").select_option("extended")
+    await expect(body).to_be_hidden()
+    await field(page, "Payload").select_option("custom")
+    await expect(body).to_have_value('"{deviceUdid}"')
+    await press(page, "Save")
+    await expect(form(page)).to_have_count(0)
+    assert (await saved(lab))["body"] == "{deviceUdid}"
+    await page.goto(f"{lab.base}#/webhooks/{row['id']}")
+    await field(page, "Payload").select_option("standard")
+    await press(page, "Save")
+    await expect(form(page)).to_have_count(0)
+    detail = await saved(lab)
+    assert (detail["payload"], detail["body"]) == ("standard", None)

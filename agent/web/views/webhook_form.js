@@ -21,7 +21,9 @@ const FIELDS = [
   ["auth.password", "Password or token", "password"],
   ["headers", "Headers", "lines", "NAME: value, one a line."],
   ["headers.gone", "Remove the headers", false],
-  ["payload", "Payload", { standard: "Standard: nine keys", extended: "Extended: more behind them", cloudevents: "CloudEvents 1.0" }],
+  ["payload", "Payload", { standard: "Standard: nine keys", extended: "Extended: more behind them", cloudevents: "CloudEvents 1.0", custom: "Custom: a body of your own" }],
+  ["body", "Body", "json", "JSON. {deviceName}, {eventDescription}, {reason} and the like are replaced; {deviceName:80} is cut; {{ is a brace."],
+  ["after", "Only after", "text", "Such as 10m: a state counts once it has lasted so long. Empty: at once."],
   ["devices", "Only these devices", "lines", "Patterns of UDIDs such as ce09*, one a line."],
   ["tags", "Only with one of these tags", "lines", "One a line."],
   ["platforms", "Only these platforms", ["android", "ios"]],
@@ -43,9 +45,10 @@ const FIELDS = [
  * @returns {Record<string, any>}
  */
 function shown(hook) {
-  const { timeout, proxy, ...more } = hook ?? {};
+  const { proxy, ...more } = hook ?? {};
   for (const table of ["auth", "tls"]) for (const key in more[table]) more[`${table}.${key}`] = more[table][key];
-  if (timeout) more.timeout = timeout % 1 ? `${Math.round(timeout * 1000)}ms` : `${timeout}s`;
+  for (const key of ["after", "timeout"]) if (typeof more[key] === "number") more[key] = more[key] ? lasting(more[key]) : "";
+  more.body = "body" in more && more.body !== null ? JSON.stringify(more.body, null, 2) : "";
   more.proxy = proxy === "" ? "none" : proxy;
   more.headers = [];
   return Object.fromEntries(FIELDS.map(([key, , kind]) => {
@@ -78,10 +81,19 @@ function sent(key, values) {
   if (key === "proxy" && value === "none") return "";
   if (key === "org_id" && value) return Number(value);
   if (key === "headers" && value) return Object.fromEntries(lines(value).map((line) => /([^:]*):?(.*)/.exec(line)?.slice(1).map((each) => each.trim()) ?? []));
+  if (key === "body" && value) {
+    try {
+      return JSON.parse(value);
+    } catch {
+      return value; // it is refused before it is sent
+    }
+  }
   if (["devices", "tags"].includes(key)) return lines(value);
   return value === "" ? null : value;
 }
 
+/** @param {number} seconds */
+const lasting = (seconds) => (seconds % 1 ? `${Math.round(seconds * 1000)}ms` : `${seconds}s`);
 /** @param {string} text */
 const lines = (text) => text.split("\n").filter((line) => line.trim());
 /** @param {any} a @param {any} b */
@@ -92,6 +104,18 @@ export const quoted = (name) => `“\u2068${name}\u2069”`;
 export const toggle = (box, words) => el("label", { class: "toggle" }, box, words);
 /** @param {string} word */
 export const named = (word) => (word === "ios" ? "iOS" : word[0].toUpperCase() + word.slice(1));
+
+/** Without which webhook and key it is about. @param {Api.Problem} problem */
+const wordsOf = ({ key = "", message }) => message.split(`${key}: `).slice(1).join(`${key}: `) || message;
+
+/** Throws, in words. @param {string} text */
+function jsonOf(text) {
+  try {
+    return text.trim() ? JSON.parse(text) : null;
+  } catch (error) {
+    throw new Error(`It is no JSON: ${error instanceof Error ? error.message : ""}`);
+  }
+}
 
 /** @param {any} kind @param {string} label @returns {{controls: HTMLElement[], first: HTMLInputElement, get: () => any, set: (value: any) => void}} */
 function controlOf(kind, label) {
@@ -107,7 +131,7 @@ function controlOf(kind, label) {
   const box = typeof kind === "boolean";
   /** @type {any} */
   const first = typeof kind === "object" ? el("select", {}, Object.entries(kind).map(([value, words]) => el("option", { value }, words)))
-    : el(kind === "lines" ? "textarea" : "input", { rows: 2, type: box ? "checkbox" : kind, spellcheck: "false", autocomplete: kind === "password" ? "new-password" : "off" });
+    : el(kind === "lines" || kind === "json" ? "textarea" : "input", { rows: kind === "json" ? 12 : 2, class: kind === "json" && "mono", type: box ? "checkbox" : kind, spellcheck: "false", autocomplete: kind === "password" ? "new-password" : "off" });
   const holds = box ? "checked" : "value";
   return { controls: [box ? toggle(first, label) : first], first, get: () => first[holds], set: (value) => (first[holds] = value) };
 }
@@ -145,7 +169,7 @@ export function form(hook, done, verify) {
     const group = Array.isArray(kind);
     const node = el(
       group ? "fieldset" : "div",
-      { class: "field", hidden: key.endsWith(".gone") && !notes[key.split(".")[0]], oninput: counted },
+      { class: "field", hidden: (key.endsWith(".gone") && !notes[key.split(".")[0]]) || (key === "after" && !("after" in (hook ?? {}))), oninput: counted },
       group ? el("legend", {}, label) : typeof kind !== "boolean" && el("div", { class: "over" }, el("label", { for: id }, label), count),
       controls,
       el("div", { class: "dim small", id: `${id}-h` }, [notes[key], hint].filter(Boolean).join(" ")),
@@ -165,7 +189,45 @@ export function form(hook, done, verify) {
     say(made, `${document.execCommand("copy") ? " Copied" : " Copy it"} for the receiver: it is not shown again.`);
   } }, "Make one"), made);
 
-  const values = () => Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, field.get()]));
+  const sample = el("pre", { tabindex: 0, role: "region", "aria-label": "Preview" });
+  const sampled = el("div", { class: "dim small", role: "status" });
+  put(fields.body.node, el("div", { class: "over" }, "Preview: what a sample is sent as"), sample, sampled);
+  let timer = 0;
+  let asked = 0;
+  /** What would be sent, by the API, once nothing was typed for a moment. */
+  function preview() {
+    const custom = fields.payload.get() === "custom";
+    fields.body.node.hidden = !custom;
+    clearTimeout(timer);
+    asked++;
+    if (custom && !signal.aborted) timer = setTimeout(look, 300, asked);
+  }
+  /** @param {number} turn */
+  async function look(turn) {
+    const now = values();
+    let said = "";
+    let at = "body";
+    try {
+      const body = jsonOf(now.body);
+      const about = { payload: "custom", body, id: hook?.id ?? null, name: now.name.trim().slice(0, 50) || null, events: now.events.length ? now.events : null };
+      const answer = await ask("POST", "v1/webhooks/preview", about, signal);
+      if (turn !== asked) return;
+      say(sample, JSON.stringify(JSON.parse(answer.body), null, 2));
+    } catch (error) {
+      if (turn !== asked || signal.aborted) return;
+      const problems = error instanceof ApiError ? error.problems : [];
+      const mine = problems.filter(({ key }) => key === "body");
+      said = mine.length ? mine.map(wordsOf).join(" ") : error instanceof Error ? error.message : "";
+      if (error instanceof ApiError && !mine.length) at = "";
+    }
+    good(fields.body);
+    say(sampled, said && (at ? sample.textContent && "This is the last that could be sent." : said));
+    if (said && at && now.body) fail(at, said);
+  }
+  const values = () => {
+    const now = Object.fromEntries(Object.entries(fields).map(([key, field]) => [key, field.get()]));
+    return now.payload === "custom" ? now : { ...now, body: "" };
+  };
   function changes() {
     const now = values();
     const keys = Object.keys(now).filter((key) => !same(now[key], base[key])).map((key) => key.split(".")[0]);
@@ -190,13 +252,24 @@ export function form(hook, done, verify) {
     return !first;
   }
 
+  /** @param {{first: HTMLElement, error: HTMLElement}} field */
+  function good({ first, error }) {
+    fill(error);
+    first.removeAttribute("aria-invalid");
+  }
+
   /** The document's limits, before anything is sent. */
-  function good() {
+  function fits() {
     const now = values();
     for (const [key, , most] of FIELDS) if (most > 1 && [...now[key]].length > most) fail(key, `At most ${most} characters.`);
     if (!now.name.trim()) fail("name", "A webhook needs a name.");
     if (!/^https?:\/\/[^/?#]/i.test(now.url)) fail("url", "An absolute URL is needed: http://… or https://…");
     if (!now.events.length) fail("events", "Turn on at least one.");
+    try {
+      jsonOf(now.body);
+    } catch (error) {
+      fail("body", /** @type {Error} */ (error).message);
+    }
     return lead();
   }
 
@@ -215,11 +288,8 @@ export function form(hook, done, verify) {
 
   async function submit() {
     show(top, null);
-    for (const { first, error } of Object.values(fields)) {
-      fill(error);
-      first.removeAttribute("aria-invalid");
-    }
-    if (!good()) return;
+    Object.values(fields).forEach(good);
+    if (!fits()) return;
     await act(save, top, async () => {
       try {
         const saved = await send();
@@ -228,7 +298,7 @@ export function form(hook, done, verify) {
         done(saved);
       } catch (error) {
         const problems = error instanceof ApiError ? error.problems : [];
-        const left = problems.filter(({ key = "", message }) => !fail(key, message.split(`${key}: `).slice(1).join(`${key}: `) || message));
+        const left = problems.filter((each) => !fail(each.key ?? "", wordsOf(each)));
         if (left.length === problems.length) throw error;
         fill(top, left.map((each) => el("p", {}, each.message)));
         lead();
@@ -259,12 +329,15 @@ export function form(hook, done, verify) {
     el("div", { class: "acts" }, !locked && save, verify, el("a", { class: "button", href: "#/webhooks" }, locked ? "Close" : "Cancel")),
   );
 
+  all.addEventListener("input", preview);
+  preview();
   addEventListener("beforeunload", (event) => dirty() && event.preventDefault(), { signal });
 
   return {
     node,
     close() {
       ended.abort();
+      clearTimeout(timer);
       node.remove();
     },
     /** Whether it may go. */
@@ -282,6 +355,7 @@ export function form(hook, done, verify) {
       const changed = Object.entries(fields).filter(([key]) => !same(now[key], base[key]));
       for (const [key, field] of changed) if (same(field.get(), base[key])) field.set(now[key]);
       base = now;
+      if (changed.length) preview();
       if (changed.length) say(note, `Changed elsewhere meanwhile: ${changed.map(([, field]) => field.label).join(", ")}. What you typed stays.`);
     },
   };
