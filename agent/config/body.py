@@ -1,8 +1,8 @@
 """The body of `payload = "custom"`: any JSON value, with placeholders in its texts. Pure.
 
 `{deviceName}` is what the callback is about; `{deviceName:80}` at most 80 characters of it, on one
-line; `{{` and `}}` are braces. `{file:PATH}`, `{env:NAME}` and `{credential:NAME}` are secrets: in the body
-stands where one is, and it is put in when that is sent.
+line; `{{` and `}}` are braces. `{file:PATH}`, `{env:NAME}` and `{credential:NAME}` are secrets: in
+the body stands where one is, and it is put in when that is sent.
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ MAX_HOLES: Final = 256
 """Placeholders: each puts in a text of some length."""
 _MOST: Final = 9999
 _HOLE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_PLACES: Final = frozenset({Kind.FILE, Kind.ENV, Kind.CREDENTIAL})
+_NAME = re.compile(r"[A-Za-z0-9_. -]{0,40}")
+_PLACES: Final = {
+    Kind.FILE: "a path",
+    Kind.ENV: "the name of an environment variable",
+    Kind.CREDENTIAL: "the name of a systemd credential, which is no path",
+}
 _QUOTE: Final = 60
 _NOT_FINITE: Final = "JSON has no inf or nan"
 _NULL: Final = "TOML has no null: leave it out"
@@ -122,18 +127,20 @@ def _placeholder(inside: str, base: Path | None) -> Piece:
     if colon and name in _PLACES:
         try:
             return Secret.parse({name: more}, base)
-        except ValueError as error:
-            raise ValueError(f"{{{name}:…}}: {error}") from None
+        except ValueError:
+            raise ValueError(f"behind {{{name}: stands {_PLACES[Kind(name)]}") from None
     if name not in PLACEHOLDERS:
         close = meant_key(name.strip(), PLACEHOLDERS)
         hint = f" (did you mean {{{close}}}?)" if close else "; a { that is meant is written {{"
-        raise ValueError(f"unknown placeholder {{{printable(inside, _QUOTE)}}}{hint}")
+        # What does not look like a name may be anything, a secret too.
+        shown = f"{name}{':…' if colon else ''}" if _NAME.fullmatch(name) else "…"
+        raise ValueError(f"unknown placeholder {{{shown}}}{hint}")
     if not colon:
         return Hole(name, None)
     if not (more.isascii() and more.isdigit() and 1 <= len(more) <= len(str(_MOST)) and int(more)):
         raise ValueError(
-            f"{{{printable(inside, _QUOTE)}}}: behind the colon stands how many characters of it "
-            f"are sent at most, 1 to {_MOST}: {{{name}:80}}"
+            f"behind {{{name}: stands how many characters of it are sent at most, 1 to {_MOST}: "
+            f"{{{name}:80}}"
         )
     return Hole(name, int(more))
 

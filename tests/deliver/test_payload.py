@@ -9,6 +9,7 @@ from cloudevents.core.bindings.http import HTTPMessage, from_binary
 from cloudevents.core.formats.json import JSONFormat
 
 from agent.clock import timestamp
+from agent.config.body import PLACEHOLDERS
 from agent.config.model import PayloadFormat
 from agent.deliver.payload import (
     EVENT_ACTIVITY,
@@ -104,7 +105,12 @@ def test_names_in_any_script_and_broken_ones() -> None:
 def test_extended_adds_its_keys_behind_the_nine() -> None:
     body, headers = rendered(
         make_transition(
-            DeviceState.OFFLINE, previous=DeviceState.ONLINE, reason="unauthorized", holder="bob"
+            DeviceState.OFFLINE,
+            previous=DeviceState.ONLINE,
+            reason="unauthorized",
+            holder="bob",
+            code="unauthorized",
+            cause="c-17",
         ),
         make_device(port="1-4.2", tags=("rack-1", "samsung"), model="SM-N950F"),
         make_webhook(payload="extended"),
@@ -120,13 +126,17 @@ def test_extended_adds_its_keys_behind_the_nine() -> None:
         "host": "rack7",
         "portPath": "1-4.2",
         "tags": ["rack-1", "samsung"],
+        "reasonCode": "unauthorized",
+        "causeId": "c-17",
     }
     assert headers == (("Content-Type", "application/json"),)
 
 
 def test_extended_of_a_device_never_seen_before() -> None:
     body, _ = rendered(webhook=make_webhook(payload="extended"))
-    assert json.loads(body)["previousState"] is None
+    table = json.loads(body)
+    assert table["previousState"] is None
+    assert (table["reasonCode"], table["causeId"]) == ("", "")
 
 
 def test_the_cloudevents_library_reads_what_is_sent() -> None:
@@ -167,6 +177,46 @@ def test_cloudevents_in_binary_mode() -> None:
         "ce-subject": "00008030-001A%202B%C3%A9",
     }
     assert all(value.isascii() and value.isprintable() for _, value in headers)
+
+
+def test_cloudevents_has_code_and_cause_where_there_are_any() -> None:
+    body, headers = rendered(
+        make_transition(DeviceState.OFFLINE, code="hub_lost", cause="1-4.2 ü"),
+        webhook=make_webhook(payload="cloudevents"),
+    )
+    event = from_binary(HTTPMessage(dict(headers), body), JSONFormat())
+    assert event.get_extension("reasoncode") == "hub_lost"
+    assert event.get_extension("causeid") == "1-4.2 ü"
+    assert list(json.loads(body)) == NINE
+
+
+def test_what_can_be_a_placeholder_is_what_extended_has() -> None:
+    body, _ = rendered(webhook=make_webhook(payload="extended"))
+    assert tuple(json.loads(body)) == PLACEHOLDERS
+
+
+def test_custom_sends_its_body_alone() -> None:
+    webhook = make_webhook(
+        payload="custom",
+        number=129,
+        body={
+            "who": "{deviceName} ({webhookId}) of {orgId} {eventDescription}{previousState} {tags}",
+            "tags": "{tags}",
+            "org": "{orgId}",
+            "was": "{previousState}",
+            "x": ["{{deviceName}}", "{{{deviceName}}}", 1, 2.5, True, "é"],
+            "cut": ["{deviceName:7}", "{orgId:5}", "a {tags:4}!"],
+        },
+    )
+    body, headers = rendered(
+        device=make_device(name='N "\\8\n', tags=("a", "b c")), webhook=webhook
+    )
+    assert body.decode() == (
+        '{"who":"N \\"\\\\8\\n (129) of 2 Online a, b c","tags":["a","b c"],"org":2,"was":null,'
+        '"x":["{deviceName}","{N \\"\\\\8\\n}",1,2.5,true,"é"],'
+        '"cut":["N \\"\\\\8?","2","a a, …!"]}'
+    )
+    assert headers == (("Content-Type", "application/json"),)
 
 
 @pytest.mark.parametrize(

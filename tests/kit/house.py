@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from agent.config import Delivery
 from agent.deliver.client import Client
 from agent.deliver.dispatcher import Dispatcher
-from agent.model import Attempt, Callback, CallbackState
 from agent.store import DeliveryQuery
 from tests.fakes.receiver import Receiver
 from tests.kit.clock import StubClock
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from agent.config import Webhook
     from agent.deliver.policy import Decision
+    from agent.model import Attempt, Callback, CallbackState
 
 
 class House:

@@ -452,7 +452,8 @@ async def test_a_body_of_ones_own_is_shown_as_it_would_be_sent_while_it_is_typed
     await expect(body).to_have_attribute("aria-invalid", "true")
     await press(page, "Save")
     await expect(body).to_be_focused()
-    await body.fill('{"text": "{eventDescription} <b> {{", "of": "{webhookName}", "tags": "{tags}"}')
+    good = {"text": "{eventDescription} <b> {{", "of": "{webhookName}", "tags": "{tags}"}
+    await body.fill(json.dumps(good))
     await expect(preview).to_contain_text('"text": "Offline <b> {"')
     await expect(preview).to_contain_text(json.dumps(HOSTILE, ensure_ascii=False))
     await expect(preview).to_contain_text('"tags": []')
@@ -466,9 +467,8 @@ async def test_a_body_of_ones_own_is_shown_as_it_would_be_sent_while_it_is_typed
     await expect(preview).to_contain_text('"a": [')
     await press(page, "Save")
     await expect(form(page)).to_have_count(0)
-    row = next(
-        each for each in (await lab.ask("GET", "/v1/webhooks"))["webhooks"] if each["name"] == HOSTILE
-    )
+    rows = (await lab.ask("GET", "/v1/webhooks"))["webhooks"]
+    row = next(each for each in rows if each["name"] == HOSTILE)
     detail = await saved(lab, str(row["id"]))
     assert detail["payload"] == "custom"
     wanted = {"z": "{webhookName:5}", "a": [1, 2.5, True, "{deviceUdid}"]}

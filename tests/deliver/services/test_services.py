@@ -1,4 +1,4 @@
-"""What docs/notify.md has operators copy, sent about hostile phones to what judges as the services do.
+"""What docs/notify.md has operators copy, sent about hostile phones, judged as the services judge.
 
 The blocks are read from the page itself, and go the whole way: the loader, the outbox, the store,
 the dispatcher, the client, HTTP.
