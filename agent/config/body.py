@@ -79,6 +79,10 @@ class Body(HoldsSecrets):
         """The JSON value."""
         return json.loads(self.text)
 
+    def texts(self) -> Iterator[tuple[KeyPath, str]]:
+        """All texts in it, with their places."""
+        return _texts(self.value)
+
     @classmethod
     def parse(cls, value: object, base: Path | None = None) -> Body:
         """From the file. Raises pydantic's ValidationError, with every mistake at its place."""

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from agent.config.places import KeyPath
     from agent.errors import Problem
 
+_SECRET_KEYS = frozenset(
+    ("access_token", "api_key", "apikey", "password", "routing_key", "secret", "token")
+)
+"""Of bodies, in lower case."""
 SHORT_GRACE = 10.0
 """Seconds: a heartbeat that comes every 5 s and is late once."""
 
@@ -33,6 +37,7 @@ def warnings(config: Config, document: Documents) -> tuple[Problem, ...]:
         *exposed_files(config, document),
         *_idle_webhooks(config),
         *_repeated_urls(config),
+        *_open_secrets(config),
         *_fleet(config),
     ]
     return placed(found, document)
@@ -177,11 +182,27 @@ def _repeated_urls(config: Config) -> Iterator[Mistake]:
         other = first.setdefault(_normal(webhook.url), webhook)
         if other is not webhook:
             twice = not set(webhook.events).isdisjoint(other.events)
+            if not twice and (webhook.payload, webhook.body) != (other.payload, other.body):
+                continue  # one opens an alert, say, and the other closes it
             yield Mistake(
                 ("webhooks", index, "url"),
                 f"webhook '{printable(other.name, QUOTE)}' has the same URL: "
                 + ("it is called twice" if twice else "one with the events of both would do"),
             )
+
+
+def _open_secrets(config: Config) -> Iterator[Mistake]:
+    """Secrets that are written into a body, which is no secret."""
+    for index, webhook in enumerate(config.webhooks):
+        for path, value in [] if webhook.body is None else webhook.body.texts():
+            name = str(path[-1]) if path else ""
+            if name.lower() in _SECRET_KEYS and value and "{" not in value:
+                yield Mistake(
+                    ("webhooks", index, "body", *path),
+                    f"'{name}' looks like a secret, and a body is shown by the API and stored with "
+                    f'each callback: put it into a file, and "{{file:PATH}}" in its place',
+                    ("webhooks", index, "body"),
+                )
 
 
 def _fleet(config: Config) -> Iterator[Mistake]:

@@ -95,7 +95,7 @@ def _file_warnings(path: KeyPath, file: Path, *, secret: bool) -> Iterator[Mista
 def _holds_secrets(config: Config, documents: Documents, document: Document) -> bool:
     """Whether any stands in that file itself."""
     return any(
-        _url_holds_one(each)
+        bool(each.key) or _url_holds_one(each)
         if isinstance(each, PrivateUrl)
         else each.kind is Kind.INLINE and (not _is_named_freely(path) or _sounds_secret(path[-1]))
         for path, each in config.secrets()

@@ -83,8 +83,8 @@ def unsealed(body: bytes, values: Mapping[Secret, str]) -> bytes:
         meant = Secret(Kind(match[1].decode()), json.loads(b'"' + match[2] + b'"'))
         if meant not in values:
             raise SecretError(
-                f"the body was made with the {meant}, which the webhook's body names no more: "
-                "name it again, or cancel what waits"
+                f"what waits was made with the {meant}, which the webhook's body names no more: "
+                'name it until that is sent, or set backlog = "latest", which skips what is old'
             )
         return _ENCODE(values[meant])[1:-1].encode(errors="replace")
 

@@ -23,6 +23,9 @@ class Rows:
     def rows(self) -> list[dict[str, Any]]:
         return self.content
 
+    def preview(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields
+
     async def acquire(self, udid: str, *_: object, **__: object) -> dict[str, Any]:
         raise RuntimeError(f"a bug, with a secret in it: {udid}")
 

@@ -101,7 +101,7 @@ def test_a_secret_is_put_in_when_it_is_sent(secret: str, name: str, other: str) 
 
 def test_a_secret_that_the_body_names_no_more_is_no_guess() -> None:
     stored = fill(Body.parse("{env:OLD}"), {}).encode()
-    with pytest.raises(SecretError, match="environment variable OLD, which the webhook's body"):
+    with pytest.raises(SecretError, match="made with the environment variable OLD, which the"):
         unsealed(stored, {Secret(Kind.ENV, "NEW"): "x"})
 
 
