@@ -175,7 +175,7 @@ def _short(value: Any) -> str:
 
 
 def _key(key: str) -> str:
-    return key if _BARE_KEY.fullmatch(key) else str(tomlkit.key(json.dumps(key)).as_string())
+    return key if _BARE_KEY.fullmatch(key) else str(tomlkit.string(key).as_string())
 
 
 def _item(value: Any, depth: int) -> Any:

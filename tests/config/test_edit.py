@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 
 import pytest
 import tomli
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from agent.config.document import Document
 from agent.config.edit import Change, webhook_of
-from agent.errors import ConfigError, EditError, UnknownWebhookError
+from agent.errors import ChangeRefusedError, ConfigError, EditError, UnknownWebhookError
 
 FILE = """\
 # the lab
@@ -234,3 +235,61 @@ def test_every_byte_of_the_others_stays(
         (mine,) = [each for each in found if each["name"] == name]
         for key, value in fields.items():
             assert mine.get(key) == value
+
+
+_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=120)
+_BODIES = st.recursive(
+    _TEXT | st.integers(-(2**53), 2**53) | st.booleans() | st.floats(allow_nan=False),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(_TEXT, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.lists(_BODIES, min_size=1, max_size=3))
+def test_a_body_is_written_as_it_is_and_replaced_whole(bodies: list[object]) -> None:
+    """Types, and the order of its keys; nothing else of the file changes."""
+    bodies = [each for each in bodies if "Infinity" not in json.dumps(each)]
+    text = FILE
+    for name in ("a", "b", "new"):
+        for number, body in enumerate(bodies):
+            fields = {"payload": "custom", "body": body}
+            if name == "new" and number == 0:
+                fields |= {"name": name, "url": "http://h/", "events": ["online"]}
+                text = edited(Change(fields=fields), text)
+            else:
+                text = edited(Change(name, None, fields), text)
+            found = {each["name"]: each for each in tomli.loads(text)["webhooks"]}
+            assert json.dumps(found[name]["body"]) == json.dumps(body)
+            text = edited(Change(name, None, {"enabled": bool(number)}), text)
+    for name in ("a", "b"):
+        text = edited(Change(name, None, {"payload": None, "body": None}), text)
+    if bodies:
+        text = edited(Change("new"), text)
+    found = {each["name"]: each for each in tomli.loads(text)["webhooks"]}
+    for each in tomli.loads(FILE)["webhooks"]:
+        before = {key: value for key, value in each.items() if key != "enabled"}
+        after = {key: value for key, value in found[each["name"]].items() if key != "enabled"}
+        assert after == before
+    assert set(found) == {"a", "b"}
+
+
+def test_a_body_that_is_only_ordered_or_typed_otherwise_is_another() -> None:
+    text = edited(Change("a", None, {"payload": "custom", "body": {"x": 1, "y": 1.0}}), FILE)
+    for body in ({"y": 1.0, "x": 1}, {"y": 1, "x": 1}, {"y": 1, "x": True}):
+        text = edited(Change("a", None, {"body": body}), text)
+        (found,) = [each for each in tomli.loads(text)["webhooks"] if each["name"] == "a"]
+        assert json.dumps(found["body"]) == json.dumps(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"a": [{"b": None}]}, "body: a[0].b: TOML has no null"),
+        ([float("nan")], "body: [0]: JSON has no inf or nan"),
+    ],
+)
+def test_what_toml_cannot_say_is_said_at_its_place(body: object, words: str) -> None:
+    with pytest.raises(ChangeRefusedError) as caught:
+        edited(Change("a", None, {"payload": "custom", "body": body}), FILE)
+    assert [each.key for each in caught.value.problems] == ["body"]
+    assert words in str(caught.value)
