@@ -142,7 +142,13 @@ BodyValue = Annotated[
     Body,
     PlainValidator(_to_body),
     PlainSerializer(lambda body: body.value),
-    WithJsonSchema({"type": ["object", "array", "string", "number", "boolean"]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": kind} for kind in ("object", "array", "string", "number", "boolean")
+            ]
+        }
+    ),
 ]
 """Any JSON value that TOML can write."""
 _PluginName = Annotated[str, AfterValidator(check_plugin_name)]

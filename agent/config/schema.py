@@ -23,9 +23,11 @@ def _for_toml(node: Any) -> Any:
     result = {key: _for_toml(value) for key, value in node.items() if key != "default"}
     choices = result.get("anyOf", [])
     if {"type": "null"} in choices:
-        (only,) = (choice for choice in choices if choice != {"type": "null"})
-        del result["anyOf"]
-        result |= {key: value for key, value in only.items() if key not in result}
+        several = [choice for choice in choices if choice != {"type": "null"}]
+        result["anyOf"] = several
+        if len(several) == 1:
+            del result["anyOf"]
+            result |= {key: value for key, value in several[0].items() if key not in result}
     if (default := node.get("default")) is not None:
         # `default` as a property's own name does not occur among the keys.
         written = isinstance(default, float) and result.get("type") == "string"

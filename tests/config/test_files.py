@@ -248,7 +248,8 @@ def fits(node: dict[str, Any], value: object, root: dict[str, Any]) -> bool:
 
 BEYOND_A_SCHEMA = {
     "address-listen", "address-listen-port", "address-listen-v6", "address-servers",
-    "address-servers-port", "address-socket-long", "auth-twice", "auth-username", "device-twice",
+    "address-servers-port", "address-socket-long", "auth-twice", "auth-username", "body-bounds",
+    "body-placeholders", "body-secrets", "body-values", "device-twice",
     "duration-absurd", "duration-zero", "headers-names", "headers-own", "headers-twice",
     "secret-lines", "secret-not-base64", "api-key-alone", "tls-key-alone", "webhook-id-twice",
     "webhook-name-twice", "webhook-scope-blank", "webhook-url-host-odd", "webhook-url-port",
