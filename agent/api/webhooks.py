@@ -73,7 +73,7 @@ async def create_webhook(request: web.Request) -> WebhookRow:
 @routes.add(
     Route(
         "POST",
-        "/v1/webhooks/preview",
+        "/v1/preview",
         takes=Draft,
         needs_body=False,
         errors={422: "it is no good webhook; `problems` says why"},

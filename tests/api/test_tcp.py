@@ -58,15 +58,15 @@ async def test_reading_is_served_and_changing_is_not() -> None:
 async def test_a_preview_is_for_whoever_may_read() -> None:
     async with served() as (agent, _, session):
         draft = {"payload": "custom"}
-        async with session.post("/v1/webhooks/preview", json=draft) as response:
+        async with session.post("/v1/preview", json=draft) as response:
             assert (response.status, await response.json()) == (200, draft)
         foreign = {"Sec-Fetch-Site": "cross-site"}
-        async with session.post("/v1/webhooks/preview", json={}, headers=foreign) as response:
+        async with session.post("/v1/preview", json={}, headers=foreign) as response:
             assert response.status == 403
         agent.is_shut, agent.token = True, "right"
         for header, status in (("Bearer right", 200), ("Bearer wrong", 401), ("", 401)):
             headers = {"Authorization": header}
-            async with session.post("/v1/webhooks/preview", json={}, headers=headers) as response:
+            async with session.post("/v1/preview", json={}, headers=headers) as response:
                 assert response.status == status
 
 

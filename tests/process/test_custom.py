@@ -160,14 +160,14 @@ async def test_over_the_api_and_previewed(place: Path, receiver: Receiver) -> No
         # A preview is sent nowhere, kept nowhere, and is for whoever may read.
         sent = len(receiver.requests)
         draft = {"payload": "custom", "body": BODY, "name": "new", "events": ["unplugged"], "id": 5}
-        status, answered = await agent.api("POST", "/v1/webhooks/preview", draft)
+        status, answered = await agent.api("POST", "/v1/preview", draft)
         assert status == 200
         assert answered["headers"] == {"Content-Type": "application/json"}
         body = json.loads(answered["body"])
         assert body["z"] == "device-agent-test is Unplugged, {as of} new"
         assert (body["key"], body["payload"]["org"]) == ("{file:hook.key}", 1)
         status, answered = await agent.api(
-            "POST", "/v1/webhooks/preview", {"payload": "cloudevents"}
+            "POST", "/v1/preview", {"payload": "cloudevents"}
         )
         assert (status, answered["headers"]["ce-type"]) == (200, "device.status.online")
         assert json.loads(answered["body"])["webhookName"] == "Webhook"
@@ -178,7 +178,6 @@ async def test_over_the_api_and_previewed(place: Path, receiver: Receiver) -> No
             ({"name": "n" * 51}, "name"),
             ({"nmae": "n"}, ""),
         ):
-            status, answered = await agent.api("POST", "/v1/webhooks/preview", wrong)
+            status, answered = await agent.api("POST", "/v1/preview", wrong)
             assert (status, [each["key"] for each in answered["error"]["problems"]]) == (422, [key])
         assert len(receiver.requests) == sent
-        assert (await agent.api("GET", "/v1/webhooks/preview"))[0] == 404

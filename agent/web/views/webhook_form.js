@@ -210,7 +210,7 @@ export function form(hook, done, verify) {
     try {
       const body = jsonOf(now.body);
       const about = { payload: "custom", body, id: hook?.id ?? null, name: now.name.trim().slice(0, 50) || null, events: now.events.length ? now.events : null };
-      const answer = await ask("POST", "v1/webhooks/preview", about, signal);
+      const answer = await ask("POST", "v1/preview", about, signal);
       if (turn !== asked) return;
       say(sample, JSON.stringify(JSON.parse(answer.body), null, 2));
     } catch (error) {
