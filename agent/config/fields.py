@@ -143,11 +143,7 @@ BodyValue = Annotated[
     PlainValidator(_to_body),
     PlainSerializer(lambda body: body.value),
     WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": kind} for kind in ("object", "array", "string", "number", "boolean")
-            ]
-        }
+        {"anyOf": [{"type": kind} for kind in ("object", "array", "string", "number", "boolean")]}
     ),
 ]
 """Any JSON value that TOML can write."""

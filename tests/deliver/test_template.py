@@ -33,8 +33,12 @@ _HOLES = st.sampled_from(PLACEHOLDERS).flatmap(
     lambda name: st.sampled_from([f"{{{name}}}", f"{{{name}:7}}", "{{", "}}"])
 )
 TEXTS = st.lists(_WORDS | _HOLES, max_size=5).map("".join)
-LEAVES = TEXTS | st.integers(-(2**53) + 1, 2**53 - 1) | st.booleans()
-LEAVES |= st.floats(allow_nan=False, allow_infinity=False)
+LEAVES = st.one_of(
+    TEXTS,
+    st.integers(-(2**53) + 1, 2**53 - 1),
+    st.booleans(),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
 BODIES = st.recursive(
     LEAVES, lambda inner: st.lists(inner) | st.dictionaries(_WORDS, inner), max_leaves=12
 )

@@ -14,13 +14,14 @@ from agent.fleet.link import Incoming
 from agent.fleet.words import Done, pack
 from agent.model import CallbackState
 from agent.store import DeliveryQuery, Followed, Outcome
-from tests.deliver.test_dispatcher import House, calls, house, ids
+from tests.deliver.test_dispatcher import calls, house, ids
 from tests.deliver.test_order import SHORT, Lane, Walk, _small_steps
 from tests.fakes.receiver import after, answer
 from tests.kit.deliver import make_callback, make_webhook, settings
 from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
+    from tests.kit.house import House
     from collections.abc import Sequence
     from pathlib import Path
 

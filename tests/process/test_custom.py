@@ -166,18 +166,17 @@ async def test_over_the_api_and_previewed(place: Path, receiver: Receiver) -> No
         body = json.loads(answered["body"])
         assert body["z"] == "device-agent-test is Unplugged, {as of} new"
         assert (body["key"], body["payload"]["org"]) == ("{file:hook.key}", 1)
-        status, answered = await agent.api(
-            "POST", "/v1/preview", {"payload": "cloudevents"}
-        )
+        status, answered = await agent.api("POST", "/v1/preview", {"payload": "cloudevents"})
         assert (status, answered["headers"]["ce-type"]) == (200, "device.status.online")
         assert json.loads(answered["body"])["webhookName"] == "Webhook"
-        for wrong, key in (
+        refused: list[tuple[dict[str, Any], str]] = [
             ({"payload": "custom", "body": "{x}"}, "body"),
             ({"payload": "custom"}, "body"),
             ({"payload": "costum"}, "payload"),
             ({"name": "n" * 51}, "name"),
             ({"nmae": "n"}, ""),
-        ):
-            status, answered = await agent.api("POST", "/v1/preview", wrong)
+        ]
+        for draft, key in refused:
+            status, answered = await agent.api("POST", "/v1/preview", draft)
             assert (status, [each["key"] for each in answered["error"]["problems"]]) == (422, [key])
         assert len(receiver.requests) == sent

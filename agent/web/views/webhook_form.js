@@ -191,7 +191,7 @@ export function form(hook, done, verify) {
 
   const sample = el("pre", { tabindex: 0, role: "region", "aria-label": "Preview" });
   const sampled = el("div", { class: "dim small", role: "status" });
-  put(fields.body.node, el("div", { class: "over" }, "Preview: what a sample is sent as"), sample, sampled);
+  put(fields.body.node, el("div", { class: "dim small" }, "Preview: what is sent of a sample"), sample, sampled);
   let timer = 0;
   let asked = 0;
   /** What would be sent, by the API, once nothing was typed for a moment. */
