@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from agent.config.secret import MAX_BYTES, Kind, Secret
+from agent.config.secret import MAX_BYTES, Kind, PrivateUrl, Secret
 from agent.errors import SecretError
 
 if TYPE_CHECKING:
@@ -121,3 +121,28 @@ def test_is_a_frozen_value() -> None:
     with pytest.raises(AttributeError):
         secret.where = "x"  # type: ignore[misc]  # the point
     assert Secret.parse(secret) is secret
+
+
+@pytest.mark.parametrize(
+    ("url", "bare", "key"),
+    [
+        ("https://hooks.slack.com/services/T0/B0", "https://hooks.slack.com/services/…", "T0/B0"),
+        ("https://hooks.slack.com/workflows/a/b", "https://hooks.slack.com/workflows/…", "a/b"),
+        ("https://discord.com/api/webhooks/1/t?w=1", "https://discord.com/api/webhooks/…", "1/t"),
+        ("https://ptb.discord.com/api/v10/webhooks/1/t",
+         "https://ptb.discord.com/api/v10/webhooks/…", "1/t"),
+        ("https://x.webhook.office.com/webhookb2/a@b/c",
+         "https://x.webhook.office.com/webhookb2/…", "a@b/c"),
+        ("https://hooks.slack.com/services/", "https://hooks.slack.com/services/", ""),
+        ("https://hooks.slack.com.evil.example/services/T0", None, ""),
+        ("https://evilhooks.slack.com/services/T0", None, ""),
+        ("https://a.example/hooks.slack.com/services/T0", None, ""),
+        ("https://u:p@b.example/c?d#e", "https://b.example/c", ""),
+    ],
+)  # fmt: skip
+def test_what_of_a_url_is_shown(url: str, bare: str | None, key: str) -> None:
+    """Where the path alone lets one send, it is no more shown than a query."""
+    found = PrivateUrl(url)
+    assert (found.bare, found.key) == (bare or url, key)
+    assert found.is_bare is (found.bare == url)
+    assert not key or key not in repr(found)

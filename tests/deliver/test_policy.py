@@ -124,6 +124,12 @@ def test_redirects_name_their_target(status: int) -> None:
         ("Fri, 99 Nov 2023 99:99:99 GMT", 5),
         ("Wed, 01 Jan 9999 00:00:00 GMT", 36000),
         ("Wed, 01 Jan 1000 00:00:00 GMT", 5),
+        ("64.57", 64.57),
+        ("0.35", 5),
+        ("7.", 7),
+        (".5", 5),
+        ("1.5.5", 5),
+        ("8.5e9", 5),
     ],
 )
 def test_retry_after(header: str, seconds: float) -> None:

@@ -21,12 +21,12 @@ from tests.kit.deliver import make_callback, make_webhook, settings
 from tests.kit.waiting import eventually
 
 if TYPE_CHECKING:
-    from tests.kit.house import House
     from collections.abc import Sequence
     from pathlib import Path
 
     from agent.model import Callback
     from agent.store import Callbacks
+    from tests.kit.house import House
 
 __all__ = ["_small_steps", "house"]
 
