@@ -165,8 +165,47 @@ class Down:
     """The reason's."""
 
 
+class BatteryHealth(StrEnum):
+    """What a phone says of its battery's health."""
+
+    GOOD = "good"
+    OVERHEAT = "overheat"
+    DEAD = "dead"
+    OVER_VOLTAGE = "over voltage"
+    FAILURE = "failure"
+    COLD = "cold"
+
+
+@dataclass(frozen=True, slots=True)
+class Battery:
+    """A phone's battery. What it did not tell, or told so that it makes no sense, is None."""
+
+    level: int | None = None
+    """Percent."""
+    temperature: float | None = None
+    """Degrees Celsius."""
+    health: BatteryHealth | None = None
+    charging: bool | None = None
+    hot: bool = False
+    """By [battery] and what was before (`track.battery`), as `low` is; the source says neither."""
+    low: bool = False
+    at_ms: int = 0
+    """When it was read last, of one that is looked at; 0: it is kept beside it."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatteryRead:
+    """What a phone said of its battery when it was asked whether it lives; no sighting."""
+
+    source: SourceName
+    address: str
+    """Of its sighting by that source."""
+    battery: Battery | None
+    """None: it told nothing that makes sense."""
+
+
 Observation = Snapshot | Changed | Gone | Down
-Emit = Callable[[Observation], None]
+Emit = Callable[[Observation | BatteryRead], None]
 """Takes an observation on the event loop's thread; never blocks, never raises."""
 
 
@@ -197,6 +236,10 @@ class Readings:
     """The code of `bridge_reason`."""
     presence_code: str = ""
     """The code of `presence_reason`; that of a usage's is always `usage_unknown`."""
+    battery: str = ""
+    """What is wrong with the battery of a phone that can be used."""
+    battery_code: str = ""
+    """The code of that."""
 
     def used(self, by: UsageReading) -> Readings:
         """The same with that usage."""

@@ -189,6 +189,22 @@ class ReasonCode(StrEnum):
         ),
     )
 
+    # --- its battery ----------------------------------------------------------------------------
+    BATTERY_HOT = (
+        "battery_hot",
+        (
+            "Its battery is hot (`[battery] hot`): give it air or a smaller load; if its back "
+            "swells, take it out of the rack at once."
+        ),
+    )
+    BATTERY_LOW = (
+        "battery_low",
+        (
+            "Its battery is low (`[battery] low`): see whether it is charged; else another cable, "
+            "port or hub."
+        ),
+    )
+
     # --- what took several phones at once -------------------------------------------------------
     HUB_LOST = ("hub_lost", "The phones of one USB hub left at once: look at the hub's power.")
     CONTROLLER_LOST = (

@@ -48,6 +48,8 @@ class Topic(StrEnum):
     """Who uses it, by all that is known: `CurrentUsage.reading`."""
     DEVICE = "device"
     """What operators see of it, its end included: `Pipeline.view`."""
+    BATTERY = "battery"
+    """Nothing of it but its battery."""
     TRANSITION = "transition"
     """Transitions are stored that were not, or under another UDID."""
     SILENCE = "silence"

@@ -24,6 +24,7 @@ NAMES = (
     "start",
     "memory",
     "idle",
+    "probe",
     "page",
     "fleet",
 )

@@ -19,11 +19,42 @@ LIMIT = 120.0
 """Seconds for all phones to be listed."""
 
 
+DUMPSYS = 0.03
+"""Seconds that `dumpsys battery` takes on a phone."""
+BATTERY = """\
+Current Battery Service state:
+  AC powered: false
+  USB powered: true
+  Wireless powered: false
+  Dock powered: false
+  Max charging current: 500000
+  Max charging voltage: 5000000
+  Charge counter: 3270000
+  status: 2
+  health: 2
+  present: true
+  level: {level}
+  scale: 100
+  voltage: 4352
+  temperature: 312
+  technology: Li-ion
+  Charging state: 0
+  Charging policy: 0
+  Capacity level: 3
+"""
+
+
+def _phone(number: int) -> FakePhone:
+    phone = FakePhone(device_name=f"Phone {number}")
+    phone.battery, phone.battery_takes = BATTERY.format(level=20 + number % 80), DUMPSYS
+    return phone
+
+
 async def serve(count: int) -> None:
     """Serve until standard input ends."""
     with tempfile.TemporaryDirectory(prefix="bench-adb-") as home:
         async with RealAdbServer(next(iter(BINARIES.values())), Path(home)) as server:
-            phones = [FakePhone(device_name=f"Phone {number}") for number in range(count)]
+            phones = [_phone(number) for number in range(count)]
             for phone in phones:
                 await server.register(phone)
             async with asyncio.timeout(LIMIT):

@@ -53,7 +53,7 @@ class LeaseList(TypedDict):
 
 
 class AnyDevice(TypedDict, total=False):
-    """Whichever fits, is online and was used longest ago."""
+    """Whichever fits, is online and was used longest ago; those with hot or low batteries last."""
 
     platform: Platform | None
     tags: list[str]

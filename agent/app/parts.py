@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Config, Webhook
     from agent.config.file import ConfigFile
-    from agent.model import DeviceRecord, Observation, Silence, SourceName
+    from agent.model import BatteryRead, DeviceRecord, Observation, Silence, SourceName
     from agent.service.doctor import Examine
     from agent.service.leases import LeasesServed
     from agent.service.live import Live
@@ -182,6 +182,7 @@ def build(
             outside.seen,
             subscribers.publisher(Topic.DEVICE),
             renamed,
+            subscribers.publisher(Topic.BATTERY),
         )
     pipeline: Tracker = _the_one(own, hub)
     sources = Supervisor(_ignore if own is None else own.observe)
@@ -306,7 +307,7 @@ def _the_one(own: Pipeline | None, hub: HubSide | None) -> Tracker:
     return hub.pipeline
 
 
-def _ignore(_observation: Observation) -> None:
+def _ignore(_observation: Observation | BatteryRead) -> None:
     """A hub has no sources."""
 
 

@@ -39,6 +39,7 @@ class Subscriptions:
         subscribe(Topic.LEASE, parts.usage.lease_changed, parts.poller.nudge)
         subscribe(Topic.USAGE, parts.use)
         subscribe(Topic.DEVICE, events.changed, self._device)
+        subscribe(Topic.BATTERY, events.changed)
         subscribe(Topic.TRANSITION, lambda _: events.stored())
         subscribe(Topic.SILENCE, lambda _: self._silences())
         subscribe(Topic.STORE, self._store)
@@ -49,6 +50,7 @@ class Subscriptions:
             # Of a phone that comes and goes it hears once a turn, and tells once a second.
             for topic in (Topic.DEVICE, Topic.LEASE, Topic.SILENCE):
                 subscribe(topic, lambda _: uplink.devices_changed())
+            subscribe(Topic.BATTERY, lambda _: uplink.batteries_changed())
         subscribe(Topic.FLEET, lambda _: self._lifecycle.status_soon())
         publish(Topic.STORE)  # it may have been made anew since it was opened
 

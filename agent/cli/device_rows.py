@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from agent.cli.out import printable
+from agent.cli.out import can_write, printable
 from agent.cli.table import columns
 from agent.text import elapsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from agent.service.devices import DeviceRow, TransitionRow
+    from agent.service.devices import BatteryRow, DeviceRow, TransitionRow
 
 _COLOURS = {
     "online": "green",
@@ -23,10 +23,11 @@ _COLOURS = {
     "offline": "yellow",
     "unplugged": "bright_black",
 }
-_HEADINGS = ("NAME", "UDID", "PLATFORM", "STATE", "SINCE", "HOST", "PORT", "TAGS", "WHY")
+_HEADINGS = ("NAME", "UDID", "PLATFORM", "STATE", "SINCE", "BATTERY", "HOST", "PORT", "TAGS", "WHY")
 _SHRINK = (
     *(("NAME", 24), ("WHY", 32), ("TAGS", 16), ("NAME", 16), ("WHY", 24), ("TAGS", 8)),
-    *(("HOST", 12), ("PLATFORM", 0), ("TAGS", 0), ("WHY", 12), ("PORT", 0), ("NAME", 8)),
+    *(("HOST", 12), ("PLATFORM", 0), ("TAGS", 0), ("BATTERY", 4), ("WHY", 12), ("PORT", 0)),
+    *(("NAME", 8), ("BATTERY", 0)),
     *(("WHY", 0), ("HOST", 0), ("UDID", 13), ("SINCE", 0), ("NAME", 0), ("UDID", 1), ("STATE", 1)),
 )
 """Which column gives up how much room, in turn; a UDID, which is copied, and the state last."""
@@ -37,10 +38,12 @@ _SHOWN = 10
 def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
     """The rows under headings, in columns; states coloured. `room`: of the terminal.
 
-    Their hosts are shown where there are several.
+    Their hosts are shown where there are several, their batteries where any is known.
     """
     several = len({row["host"] for row in rows}) > 1
-    headings = [each for each in _HEADINGS if several or each != "HOST"]
+    charged = any(row["battery"] for row in rows)
+    left_out = {*(() if several else ("HOST",)), *(() if charged else ("BATTERY",))}
+    headings = [each for each in _HEADINGS if each not in left_out]
     shrink = [(headings.index(each), wide) for each, wide in _SHRINK if each in headings]
     cells = [
         (
@@ -49,6 +52,7 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
             row["platform"] or "",
             row["state"] + ("~" if row["flapping"] else ""),
             since(row["since"], now),
+            *((_battery(row["battery"]),) if charged else ()),
             *((row["host"],) if several else ()),
             row["port"],
             ",".join(row["tags"]),
@@ -58,6 +62,16 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
     ]
     colours = [_COLOURS.get(row["state"]) for row in rows]
     return columns(headings, cells, 3, colours, room=room, shrink=shrink)
+
+
+def _battery(battery: BatteryRow | None) -> str:
+    """`87%+ 31°C`: how full, whether it is charged, how warm."""
+    if battery is None:
+        return ""
+    level, warm = battery["level"], battery["temperature"]
+    full = "-" if level is None else f"{level}%{'+' if battery['charging'] else ''}"
+    degrees = "°C" if can_write("°") else "C"
+    return full if warm is None else f"{full} {warm:.0f}{degrees}"
 
 
 def _why(row: DeviceRow) -> Iterator[str]:

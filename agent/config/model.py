@@ -147,6 +147,7 @@ class Android(Section):
     probe_timeout: PositiveDuration = Field(
         default=5.0, description="Longest wait for its answer; after that it is offline."
     )
+    battery: bool = Field(default=True, description="Read its battery with each of these probes.")
 
 
 class Ios(Section):
@@ -165,6 +166,34 @@ class Ios(Section):
     )
     probe_timeout: PositiveDuration = Field(
         default=10.0, description="Longest wait for its answer; two misses make it offline."
+    )
+    battery: bool = Field(default=True, description="Read its battery with each of these probes.")
+
+
+class BatterySection(Section):
+    """When a phone's battery is a reason for concern; it changes no state and calls nobody back."""
+
+    low: int = Field(default=15, ge=0, le=100, description="Percent at which it is low. 0: never.")
+    low_margin: int = Field(
+        default=5, ge=0, le=100, description="Percent more with which it no longer is."
+    )
+    hot: float = Field(
+        default=45.0,
+        ge=0,
+        le=120,
+        allow_inf_nan=False,
+        description="Degrees Celsius at which it is hot. 0: never.",
+    )
+    hot_margin: float = Field(
+        default=3.0,
+        ge=0,
+        le=120,
+        allow_inf_nan=False,
+        description="Degrees less with which it no longer is.",
+    )
+    per_device_metrics: bool = Field(
+        default=False,
+        description="Also metrics of each phone's battery, with its UDID as a label.",
     )
 
 
@@ -462,6 +491,7 @@ class Tables(Section):
     android: Android = Field(default_factory=Android)
     ios: Ios = Field(default_factory=Ios)
     flap: Flap = Field(default_factory=Flap)
+    battery: BatterySection = Field(default_factory=BatterySection)
     usage: UsageSection = Field(default_factory=UsageSection)
     api: Api = Field(default_factory=Api)
     delivery: Delivery = Field(default_factory=Delivery)

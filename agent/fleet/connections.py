@@ -71,6 +71,11 @@ class Connections:
         if self._session is not None:
             self._session.devices_changed()
 
+    def batteries_changed(self) -> None:
+        """Likewise, by nothing but their batteries."""
+        if self._session is not None:
+            self._session.batteries_changed()
+
     async def run(self) -> None:
         """One after the other, until it is cancelled; a session that is broken by us is raised."""
         clock, standing = self._own.clock, self._standing

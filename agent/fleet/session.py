@@ -35,6 +35,7 @@ from agent.tasks import kind_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from agent.clock import Timer
     from agent.fleet.link import Incoming, Link
     from agent.fleet.own import Own
     from agent.fleet.standing import Standing
@@ -51,6 +52,9 @@ SNAPSHOT_SHARE: Final = 0.05
 """Of all time, for making them: where thousands of phones change on and on, they are fewer."""
 SNAPSHOT_LATEST: Final = 5.0
 """Seconds between two snapshots, at most, for that."""
+BATTERIES_LATER: Final = 30.0
+"""Seconds until batteries that changed are told, if nothing else was: a thousand phones that charge
+make news in every second, for which all of them would be told each time."""
 ACK_EVERY: Final = 0.2
 """Seconds between two acknowledgements that are stored, at least: the last one stands for all."""
 WHO_LIMIT: Final = 0.5
@@ -90,6 +94,8 @@ class Session:
         self._dirty = asyncio.Event()
         """The last snapshot may be out of date."""
         self._holding = False
+        self._batteries: Timer | None = None
+        """Until changed batteries are told."""
         self._contested: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once another agent is heard that keeps our name."""
         state = standing.log
@@ -130,6 +136,8 @@ class Session:
             for task in done:
                 task.result()
         finally:
+            if self._batteries is not None:
+                self._batteries.cancel()
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks, timeout=1.0)
@@ -140,6 +148,15 @@ class Session:
 
     def devices_changed(self) -> None:
         """Devices, leases or silences may be others."""
+        self._dirty.set()
+
+    def batteries_changed(self) -> None:
+        """Nothing but their batteries may be."""
+        if self._batteries is None:
+            self._batteries = self._own.clock.call_later(BATTERIES_LATER, self._tell_batteries)
+
+    def _tell_batteries(self) -> None:
+        self._batteries = None
         self._dirty.set()
 
     async def close(self, limit: float) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.fleet.words import DeviceTold, SilenceTold, TransitionTold
+from agent.fleet.words import BatteryTold, DeviceTold, SilenceTold, TransitionTold
 from agent.model import DeviceState, Visibility
 from agent.text import whole
 
 if TYPE_CHECKING:
     from agent.fleet.own import DevicesShown
-    from agent.model import DeviceRecord
+    from agent.model import Battery, DeviceRecord
     from agent.store.tables.log import LogRow
     from agent.track.views import DeviceView
 
@@ -53,6 +53,7 @@ def device_told(record: DeviceRecord, event: int, devices: DevicesShown, now_ms:
         silence=_silence(view, now_ms),
         code=record.code,
         cause=record.cause,
+        battery=None if view.battery is None else _battery(view.battery),
     )
 
 
@@ -89,6 +90,18 @@ def _silence(view: DeviceView, now_ms: int) -> SilenceTold | None:
         return None
     left = max(0.0, (silence.ends_ms - now_ms) / 1000)
     return SilenceTold(id=silence.id, reason=silence.reason, left=left)
+
+
+def _battery(battery: Battery) -> BatteryTold:
+    return BatteryTold(
+        level=battery.level,
+        temperature=battery.temperature,
+        health=battery.health.value if battery.health else "",
+        charging=battery.charging,
+        hot=battery.hot,
+        low=battery.low,
+        at_ms=battery.at_ms,
+    )
 
 
 def _usb(record: DeviceRecord, devices: DevicesShown) -> bool:

@@ -85,6 +85,11 @@ class Uplink:
         if self._connections is not None:
             self._connections.devices_changed()
 
+    def batteries_changed(self) -> None:
+        """Likewise, by nothing but their batteries: that can wait a while."""
+        if self._connections is not None:
+            self._connections.batteries_changed()
+
     async def run(self) -> None:
         """Stay connected; for `Tasks.keep`. Cancelled, it sends what is under way, within a second.
 

@@ -63,6 +63,20 @@ class SilenceTold(Word):
     """Seconds until it ends, when it was sent."""
 
 
+class BatteryTold(Word):
+    """A phone's battery, as far as it told of it."""
+
+    level: Annotated[int, Field(ge=0, le=100)] | None = None
+    temperature: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    health: str = ""
+    charging: bool | None = None
+    hot: bool = False
+    """As its agent judges, as `low` is."""
+    low: bool = False
+    at_ms: Annotated[int, Field(ge=0, le=253_402_300_799_999)] = 0
+    """By the agent's clock, and for people alone. Until the year 9999."""
+
+
 class DeviceTold(Word):
     """One device as its agent has it."""
 
@@ -89,6 +103,8 @@ class DeviceTold(Word):
     """The reason's (`agent.reasons`); an agent that is newer than the hub may have others."""
     cause: str = ""
     """The id of what the transition had in common with others'."""
+    battery: BatteryTold | None = None
+    """None: it told none, or it is not to be used now."""
 
 
 class TransitionTold(Word):

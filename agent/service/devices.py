@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
-from agent.model import DeviceState, Platform, Visibility
+from agent.model import BatteryHealth, DeviceState, Platform, Visibility
 from agent.service.rows import CauseId, MessageId, Place, ReasonCodeText, Time, iso
 from agent.service.slices import Slices
 from agent.text import near
@@ -15,6 +15,7 @@ from agent.udid import alike
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.model import Battery
     from agent.store import StoredTransition
     from agent.track.tracker import Tracker
     from agent.track.views import DeviceView
@@ -30,6 +31,22 @@ class SilencedRow(TypedDict):
     """Of the silence; of several the one that ends last."""
     reason: str
     ends: Time
+
+
+class BatteryRow(TypedDict):
+    """A phone's battery; null: it did not tell that, or told what makes no sense."""
+
+    level: int | None
+    """Percent."""
+    temperature: float | None
+    """Degrees Celsius; iPhones do not tell it."""
+    health: BatteryHealth | None
+    charging: bool | None
+    hot: bool
+    """By `hot` of [battery]: it is given last to who asks for any device. So is `low`."""
+    low: bool
+    at: Time
+    """When it was read, as of this row."""
 
 
 class DeviceRow(TypedDict):
@@ -62,6 +79,8 @@ class DeviceRow(TypedDict):
     """The state that webhooks go by: the one before, where a silence kept something back."""
     host: str
     """Of the agent that follows it."""
+    battery: BatteryRow | None
+    """null: it is not known; it is read by the probe of phones that can be used."""
 
 
 _Move = TypedDict("_Move", {"from": DeviceState | None, "to": DeviceState})
@@ -185,6 +204,19 @@ def device_row(view: DeviceView, host: str) -> DeviceRow:
         else {"id": silence.id, "reason": silence.reason, "ends": timestamp(silence.ends_ms)},
         "told": view.told,
         "host": view.host or host,
+        "battery": None if view.battery is None else _battery_row(view.battery),
+    }
+
+
+def _battery_row(battery: Battery) -> BatteryRow:
+    return {
+        "level": battery.level,
+        "temperature": battery.temperature,
+        "health": battery.health,
+        "charging": battery.charging,
+        "hot": battery.hot,
+        "low": battery.low,
+        "at": timestamp(battery.at_ms),
     }
 
 

@@ -28,6 +28,7 @@ from agent.fleet.operations import LeaseAcquire, LeaseRelease, LeaseRenew, wante
 from agent.model import DeviceState, Platform
 from agent.service.fleet_rows import number_of, text_of, time_of
 from agent.text import printable
+from agent.track.battery import is_tired
 from agent.usage.lease_book import MAX_TTL, check
 from agent.usage.lease_queue import MAX_WAITING, Candidate, Wish
 
@@ -130,8 +131,8 @@ class FleetLeaseDesk:
     ) -> LeaseRow:
         """Give a lease on a device, by whatever names it.
 
-        None: on whichever of any host is of that platform and bears those tags, is online and was
-        used longest ago.
+        None: on whichever of any host is of that platform and bears those tags, and is online: one
+        with a cool and charged battery first, and of those the one that was used longest ago.
         """
         purpose, steal = " ".join(purpose.split()), " ".join(steal.split())
         check(holder, purpose + steal, ttl, wait)
@@ -281,7 +282,7 @@ class FleetLeaseDesk:
         free = [each for each in fitting if each.online and each.udid not in leased]
         used = self._used_ms(leased.values())
         silent: dict[str, str] = {}
-        for each in sorted(free, key=lambda one: (used.get(one.udid, 0), one.udid)):
+        for each in sorted(free, key=lambda one: (one.tired, used.get(one.udid, 0), one.udid)):
             place = self._directory.place(each.udid)
             if place is None or place[0] in silent:
                 continue
@@ -298,7 +299,8 @@ class FleetLeaseDesk:
         for view in self._views.all():
             # One that comes and goes is no phone to begin a test on.
             online = view.state is DeviceState.ONLINE and not view.flapping
-            yield Candidate(view.udid, view.platform, view.tags, online=online)
+            tired = is_tired(view.battery)
+            yield Candidate(view.udid, view.platform, view.tags, online=online, tired=tired)
 
     def _used_ms(self, rows: Iterable[LeaseRow]) -> dict[str, int]:
         found = dict(self._used)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict
 from agent.clock import timestamp
 from agent.model import DeviceState, Platform
 from agent.service.rows import Time
+from agent.track.battery import is_tired
 from agent.usage.lease_queue import Candidate, Wish
 
 if TYPE_CHECKING:
@@ -172,4 +173,6 @@ def candidate(pipeline: Tracker, udid: str) -> Candidate | None:
 def _candidate(view: DeviceView) -> Candidate:
     # One that comes and goes is no phone to begin a test on.
     online = view.state is DeviceState.ONLINE and not view.flapping
-    return Candidate(view.udid, view.platform, view.tags, online=online)
+    return Candidate(
+        view.udid, view.platform, view.tags, online=online, tired=is_tired(view.battery)
+    )

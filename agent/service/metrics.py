@@ -2,8 +2,8 @@
 
 The table of docs/monitoring.md is made from it (`python -m tests.docs.metrics`). Labels take few
 values: webhooks by name, because URLs hold secrets, and by id, because names repeat; never a URL, a
-device or a person. How it is written down stands in `agent.service.exposition`. The file is long
-because its table is.
+device or a person, but where [battery] per_device_metrics asks for it. How it is written down
+stands in `agent.service.exposition`. The file is long because its table is.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from agent import __version__
 from agent.log import dropped as log_dropped
 from agent.model import DeviceState, Platform
 from agent.sources.registry import sources_of
+from agent.track.battery import BAD
 from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub.status import HostStatus, HubStatus
     from agent.fleet.standing import FleetStatus
     from agent.histogram import Tally
+    from agent.model import Battery
     from agent.service.attempts import Attempts
     from agent.service.health import Health
     from agent.service.hosts import Hosts
@@ -89,6 +91,8 @@ class Scene:
     attempts: Attempts
     now_ms: int
     census: Census
+    batteries: dict[str, Battery]
+    """Those that are known, by UDID."""
     hooks: list[Hook]
     store_answers: bool
     """It could be asked what is pending."""
@@ -186,6 +190,50 @@ def _sources_up(scene: Scene) -> Iterable[Reading]:
 def _reconnects(scene: Scene) -> Iterable[Reading]:
     for name in sources_of(scene.live.config):
         yield (str(name),), scene.pipeline.commits.counts.reconnects[name]
+
+
+def _battery_counts(scene: Scene) -> Iterable[Reading]:
+    counts = Counter[str]()
+    for battery in scene.batteries.values():
+        counts.update(
+            {
+                "known": 1,
+                "hot": int(battery.hot),
+                "low": int(battery.low),
+                "bad": int(battery.health in BAD),
+            }
+        )
+    for condition in ("known", "hot", "low", "bad"):
+        yield (condition,), counts[condition]
+
+
+def _battery_of_each(
+    read: Callable[[Battery], float | None],
+) -> Callable[[Scene], Iterable[Reading]]:
+    """Where that is wanted."""
+
+    def read_all(scene: Scene) -> Iterable[Reading]:
+        if scene.live.config.battery.per_device_metrics:
+            for udid, battery in scene.batteries.items():
+                value = read(battery)
+                if value is not None:
+                    yield (udid,), value
+
+    return read_all
+
+
+def _level(battery: Battery) -> float | None:
+    return None if battery.level is None else battery.level / 100
+
+
+def _warmest(scene: Scene) -> Iterable[Reading]:
+    known = [each.temperature for each in scene.batteries.values() if each.temperature is not None]
+    return [((), max(known))] if known else []
+
+
+def _emptiest(scene: Scene) -> Iterable[Reading]:
+    known = [level for each in scene.batteries.values() if (level := _level(each)) is not None]
+    return [((), min(known))] if known else []
 
 
 def _targets(scene: Scene) -> Iterable[Reading]:
@@ -327,6 +375,42 @@ METRICS = (
         lambda scene: scene.census.silenced,
     ),
     _one("gauge", "silences", "Silences in force.", lambda scene: scene.silences.count),
+    _many(
+        "gauge",
+        "devices_battery",
+        "Devices whose battery is known, hot, low (as [battery] says), or bad: by its own word "
+        "dead, failing or over its voltage.",
+        ("condition",),
+        _battery_counts,
+    ),
+    _many(
+        "gauge",
+        "battery_temperature_max_celsius",
+        "Temperature of the warmest battery; none where none is known.",
+        (),
+        _warmest,
+    ),
+    _many(
+        "gauge",
+        "battery_level_min_ratio",
+        "Charge of the emptiest battery, 0 to 1; likewise.",
+        (),
+        _emptiest,
+    ),
+    _many(
+        "gauge",
+        "device_battery_level_ratio",
+        "Charge of each known battery, 0 to 1; only with [battery] per_device_metrics.",
+        ("udid",),
+        _battery_of_each(_level),
+    ),
+    _many(
+        "gauge",
+        "device_battery_temperature_celsius",
+        "Temperature of each known battery; likewise.",
+        ("udid",),
+        _battery_of_each(lambda battery: battery.temperature),
+    ),
     _many(
         "counter",
         "transitions",

@@ -23,6 +23,7 @@ from agent.service.slices import Slices
 if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.deliver.dispatcher import Dispatcher
+    from agent.model import Battery
     from agent.service.attempts import Attempts
     from agent.service.health import Health
     from agent.service.hosts import Hosts
@@ -119,11 +120,20 @@ class Scraper:
             attempts=self.attempts,
             now_ms=self.clock.wall_ms(),
             census=self.pipeline.views.census(),
+            batteries=await self._batteries(slices),
             hooks=hooks,
             store_answers=pending is not None,
             usage=self.poller.report(),
             process=_process(),
         )
+
+    async def _batteries(self, slices: Slices) -> dict[str, Battery]:
+        found = {}
+        for udid in self.pipeline.roster.udids():
+            if (battery := self.pipeline.views.battery(udid)) is not None:
+                found[udid] = battery
+            await slices.let_go()
+        return found
 
     async def _pending(self) -> dict[int, int] | None:
         try:

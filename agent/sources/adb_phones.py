@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.model import Bridge, Changed, Gone, Platform, Sighting, SourceName
+from agent.model import BatteryRead, Bridge, Changed, Gone, Platform, Sighting, SourceName
 from agent.reasons import Reason, ReasonCode
 from agent.sources.adb_probe import Told
 from agent.sources.adb_states import is_junk, reading
@@ -19,7 +19,7 @@ from agent.wire.adb_lists import LongRow, Rows
 
 if TYPE_CHECKING:
     from agent.config import Android
-    from agent.model import Emit
+    from agent.model import Battery, Emit
     from agent.sources.adb_probe import Asker
     from agent.sources.oddities import Oddities
 
@@ -72,6 +72,7 @@ class AdbPhones:
         self._without: set[str] = set()
         """Those for which it did not fit twice: shown without what it does not give."""
         asker.changed = self.heard_from
+        asker.battery = self.heard_battery
 
     def sightings(self) -> tuple[Sighting, ...]:
         """All that are shown."""
@@ -189,6 +190,17 @@ class AdbPhones:
         serial = self._serial_of.get(transport_id)
         if serial is not None:
             self._show(serial)
+
+    def heard_battery(self, transport_id: int, battery: Battery | None) -> None:
+        """A phone that answers was asked for its battery: hand on what it said."""
+        serial = self._serial_of.get(transport_id)
+        if serial is None or not self.live:
+            return
+        shown = self._shown.get(serial, {})
+        several = f"{serial}#{transport_id}"
+        address = several if several in shown else serial
+        if address in shown:
+            self._emit(BatteryRead(SourceName.ADB, address, battery))
 
     def _show(self, serial: str) -> None:
         """Emit what is new of the phones listed under that serial."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from agent.sources import adb_battery
 from agent.sources.agenda import Agenda
 from agent.sources.base import backoff
 from agent.wire.adb import LateError, PhoneSilentError
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from agent.config import Android
-    from agent.wire.adb import AdbClient
+    from agent.model import Battery
+    from agent.wire.adb import AdbClient, Heard
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +42,16 @@ GRAINS = 60
 """Into so many batches the probes of an interval are gathered."""
 GOLDEN = 0.6180339887498949
 """Multiples of it, less their whole part, stay evenly spread however many there are."""
+
+ALIVE = "echo"
+"""A probe: whoever prints anything lives."""
+ALIVE_AND_BATTERY = f"{ALIVE}; {adb_battery.COMMAND}"
+"""Likewise: the empty line is there before anything of Android's is asked, which may hang."""
+BATTERY_LIMIT = 2.0
+"""Seconds for the battery, once the phone has shown that it lives: it takes tens of ms."""
+BATTERY_SKIPS = 64
+"""Probes, at most, after which a phone is asked for its battery again that did not tell it in time:
+what hangs on the phone may hang there for good, and is not to be made more of each minute."""
 
 QUESTIONS = (
     'echo "device_name=$(settings get global device_name 2>/dev/null)"; '
@@ -82,11 +94,13 @@ class Asker:
     """Asks the phones that it attends; they are transport ids.
 
     Each is asked for its name once, and every `probe_interval` seconds (0: never) for anything at
-    all. `changed(id)` is called with each news.
+    all, and for its battery in the same breath. `changed(id)` is called with each news, and
+    `battery(id, what)` with each answer to that.
     """
 
     def __init__(self, client: AdbClient, settings: Android) -> None:
         self.changed: Callable[[int], None] = lambda _: None
+        self.battery: Callable[[int, Battery | None], None] = lambda _, __: None
         self.told: dict[int, Told] = {}
         """Answers; also an empty one where asking failed the first time."""
         self.silent: dict[int, str] = {}
@@ -96,6 +110,10 @@ class Asker:
         self._client = client
         self._interval = settings.probe_interval
         self._timeout = settings.probe_timeout
+        self._asks_battery = settings.battery
+        self._skips: dict[int, tuple[int, int]] = {}
+        """Those that did not tell their battery in time: after how many probes more they are asked
+        for it again, and how many these were at first."""
         self._answers: set[int] = set()
         """Those that answered their last probe: if their names hang, only their names do."""
         self._serials: dict[int, str] = {}
@@ -138,7 +156,7 @@ class Asker:
         if self._serials.pop(phone, None) is not None:
             for agenda in self._agendas:
                 agenda.discard(phone)
-            for table in (self.silent, self._tries, self._waits):
+            for table in (self.silent, self._tries, self._waits, self._skips):
                 table.pop(phone, None)
             self._answers.discard(phone)
             self.overdue.discard(phone)
@@ -184,8 +202,10 @@ class Asker:
 
     async def _probe(self, phone: int) -> float | None:
         answers = True
+        battery = self._is_battery_asked(phone)
+        command = ALIVE_AND_BATTERY if battery else ALIVE
         try:
-            await self._client.shell(phone, "echo", self._timeout)
+            heard = await self._client.hear(phone, command, self._timeout, BATTERY_LIMIT)
         except LateError:
             return 0.0
         except PhoneSilentError:
@@ -195,7 +215,27 @@ class Asker:
             return next(self._waits[phone]) if phone in self.silent else self._interval
         if phone not in self._serials:
             return None
-        return self._answered(phone) if answers else self._unanswered(phone)
+        if not answers:
+            return self._unanswered(phone)
+        delay = self._answered(phone)
+        if battery:
+            self._hear_battery(phone, heard)
+        return delay
+
+    def _is_battery_asked(self, phone: int) -> bool:
+        """Whether this probe is to ask for it."""
+        left, of = self._skips.get(phone, (0, 0))
+        if left:
+            self._skips[phone] = left - 1, of
+        return self._asks_battery and not left
+
+    def _hear_battery(self, phone: int, heard: Heard) -> None:
+        if heard.whole:
+            self._skips.pop(phone, None)
+        else:
+            of = min(2 * self._skips.get(phone, (0, 0))[1] + 1, BATTERY_SKIPS)
+            self._skips[phone] = of, of
+        self.battery(phone, adb_battery.parse(heard.text))
 
     def _answered(self, phone: int) -> float | None:
         self._answers.add(phone)

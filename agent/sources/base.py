@@ -19,6 +19,8 @@ class DeviceSource(Protocol):
     the API dies it emits one `Down`, reconnects with a capped back-off, then a fresh `Snapshot`.
     Malformed input is logged once, ends the connection (`Down`, reconnect) and is never passed on.
     Within one connection a sighting is emitted only when it differs from the last one emitted.
+    A bridge that asks ready phones whether they live asks for their batteries in the same breath,
+    and emits each answer as a `BatteryRead`; that is no sighting, and may come at any time.
     """
 
     @property

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from agent.model import Battery
 from agent.reasons import Reason, ReasonCode
 from agent.sources.lockdown_words import NOT_PAIRED, is_standing, reason_of
 from agent.udid import spellings
@@ -15,7 +16,7 @@ from agent.wire.late import overslept
 from agent.wire.usbmux import PhoneGoneError, PortClosedError, brief
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
     from agent.config import Ios
@@ -38,6 +39,7 @@ class Verdict(NamedTuple):
     """The phone did not answer (properly), as opposed to: it answered that it is not usable."""
     name: str = ""
     model: str = ""
+    battery: Battery | None = None
 
 
 def unresponsive(why: str) -> Verdict:
@@ -54,12 +56,17 @@ class LockdownCheck:
         self._mux = mux
         self._records = records
         self._timeout = settings.probe_timeout
+        # Said once, when the phone came, and never again, it would soon be a lie.
+        self._battery = settings.battery and settings.probe_interval > 0
         self._turns = asyncio.Semaphore(CHECKS)
         self._loading = asyncio.Lock()
         self._loaded = False
 
     async def check(self, phone: Attached) -> Verdict:
-        """Never raises but CancelledError; ends within the time limit, once it is its turn."""
+        """Never raises but CancelledError; ends within the time limit, once it is its turn.
+
+        Of a phone that is ready it takes `lockdown.BATTERY_LIMIT` longer, at most.
+        """
         try:
             async with self._loading:
                 if not self._loaded:
@@ -69,8 +76,7 @@ class LockdownCheck:
                 while True:
                     until = asyncio.get_running_loop().time() + self._timeout
                     try:
-                        async with asyncio.timeout(self._timeout):
-                            return await self._ask(phone)
+                        return await self._ask(phone)
                     except TimeoutError:
                         if not overslept(until):
                             raise
@@ -105,7 +111,14 @@ class LockdownCheck:
 
     async def _ask(self, phone: Attached) -> Verdict:
         try:
-            said = await lockdown.ask(self._mux, phone, spellings(phone.serial), self._records)
+            said = await lockdown.ask(
+                self._mux,
+                phone,
+                spellings(phone.serial),
+                self._records,
+                self._timeout,
+                battery=self._battery,
+            )
         except lockdown.RefusedError as error:
             return _refused(error.refusal)
         if said.kind != lockdown.NORMAL:
@@ -113,7 +126,20 @@ class LockdownCheck:
         verdict = Verdict(ready=True)
         if not said.trusts:
             verdict = _refused(said.refusal) if said.refusal else Verdict(reason=NOT_PAIRED)
-        return verdict._replace(name=said.name, model=said.model)
+        battery = None if said.battery is None else battery_of(said.battery)
+        return verdict._replace(name=said.name, model=said.model, battery=battery)
+
+
+def battery_of(said: Mapping[str, Any]) -> Battery | None:
+    """What lockdownd says of the battery; None: nothing that makes sense."""
+    level, charging = said.get("BatteryCurrentCapacity"), said.get("BatteryIsCharging")
+    if said.get("HasBattery") is False:
+        return None
+    battery = Battery(
+        level if type(level) is int and 0 <= level <= 100 else None,  # noqa: PLR2004 - percent
+        charging=charging if isinstance(charging, bool) else None,
+    )
+    return None if battery == Battery() else battery
 
 
 def _refused(refusal: Refusal) -> Verdict:

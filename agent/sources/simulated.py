@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import (
     BRIDGE_OF,
+    BatteryRead,
     Bridge,
     Changed,
     Down,
@@ -21,7 +22,7 @@ from agent.model import (
 from agent.reasons import Reason
 
 if TYPE_CHECKING:
-    from agent.model import Emit
+    from agent.model import Battery, Emit
 
 NO_REASON = Reason()
 
@@ -76,6 +77,10 @@ class Bench:
         """Adb or usbmux lists the phone, ready or not."""
         self.sources[phone.bridge].show(phone.on_bridge(bridge, reason))
 
+    def charge(self, phone: Phone, battery: Battery | None) -> None:
+        """Adb or usbmux has asked the phone for its battery."""
+        self.sources[phone.bridge].tell(phone.serial, battery)
+
     def unplug(self, phone: Phone) -> None:
         """The cable comes out."""
         self.sources[SourceName.UDEV].hide(phone.on_usb().address)
@@ -121,6 +126,11 @@ class SimulatedSource:
         """A phone goes."""
         if self._phones.pop(address, None) is not None and self._emit is not None:
             self._emit(Gone(self.name, address))
+
+    def tell(self, address: str, battery: Battery | None) -> None:
+        """A phone that is there says how its battery is."""
+        if self._emit is not None and address in self._phones:
+            self._emit(BatteryRead(self.name, address, battery))
 
     def fail(self, reason: str) -> None:
         """The source cannot see."""

@@ -15,7 +15,7 @@ from agent.sources.base import SeesUsb, backoff
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from agent.model import Emit, Observation
+    from agent.model import BatteryRead, Emit, Observation
     from agent.sources.base import DeviceSource
     from agent.sources.usb_reading import Reading
 
@@ -158,7 +158,9 @@ class Supervisor:
                 log.exception("source.not_heard", source=str(name))
             await asyncio.sleep(delay)
 
-    def _hear(self, name: SourceName, task: asyncio.Task[None], observation: Observation) -> None:
+    def _hear(
+        self, name: SourceName, task: asyncio.Task[None], observation: Observation | BatteryRead
+    ) -> None:
         """Only who runs now is heard: one that ends slowly must not speak for its successor."""
         running = self._running.get(name)
         if running is not None and running[1] is task:

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.model import Bridge, Changed, Gone, Platform, Sighting, Snapshot, SourceName
+from agent.model import (
+    BatteryRead,
+    Bridge,
+    Changed,
+    Gone,
+    Platform,
+    Sighting,
+    Snapshot,
+    SourceName,
+)
 from agent.reasons import ReasonCode
 from agent.sources.base import backoff
 from agent.wire.late import overslept
@@ -274,6 +283,7 @@ class UsbmuxSession:
             missed = missed + 1 if verdict.unresponsive else 0
             if not (phone.ready and missed == 1):  # one missed probe proves nothing
                 self._say(phone, verdict)
+                self._say_battery(phone, verdict)
             phone.refuses = not verdict.ready and not verdict.unresponsive
             phone.checked.set()
             if not verdict.ready:
@@ -286,6 +296,13 @@ class UsbmuxSession:
             with suppress(TimeoutError):
                 async with asyncio.timeout(delay):
                     await phone.look_again.wait()
+
+    def _say_battery(self, phone: Phone, verdict: Verdict) -> None:
+        """Once the phone itself is told of."""
+        asked = self._settings.battery and self._settings.probe_interval > 0
+        if asked and verdict.ready and self.phones.get(phone.device.device_id) is phone:
+            read = BatteryRead(SourceName.USBMUX, phone.sighting.address, verdict.battery)
+            self._emit(read)
 
     def _say(self, phone: Phone, verdict: Verdict) -> None:
         sighting = replace(

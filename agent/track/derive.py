@@ -322,11 +322,11 @@ def explain(state: DeviceState, readings: Readings, track: Track) -> Reason:
             if readings.usage is Usage.UNKNOWN:
                 who = f"{who} when last known ({readings.usage_reason or 'usage unknown'})"
                 code = ReasonCode.USAGE_UNKNOWN
-            return Reason(who, code).and_(_unseen(readings))
+            return Reason(who, code).and_(_unseen(readings)).and_(_of_battery(readings))
         case DeviceState.UNPLUGGED:
             return _of_presence(readings)
         case DeviceState.ONLINE:
-            return _doubts(readings)
+            return _doubts(readings).and_(_of_battery(readings))
 
 
 def _doubts(readings: Readings) -> Reason:
@@ -356,6 +356,10 @@ def _of_bridge(readings: Readings) -> Reason:
 
 def _of_presence(readings: Readings) -> Reason:
     return Reason(readings.presence_reason, readings.presence_code)
+
+
+def _of_battery(readings: Readings) -> Reason:
+    return Reason(readings.battery, readings.battery_code)
 
 
 def _come_and_go(track: Track, readings: Readings, now: float, policy: Policy) -> Track:

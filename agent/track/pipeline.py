@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.model import Snapshot, UsageReading
+from agent.model import BatteryRead, Snapshot, UsageReading
+from agent.track.battery import shown, words
 from agent.track.deriver import Deriver
 from agent.track.identity import Identities
 from agent.track.records import known_of, restored
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.config import Config
-    from agent.model import DeviceRecord, Observation, SourceName
+    from agent.model import Battery, DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
     from agent.track.silences import Silences
 
@@ -51,6 +52,8 @@ class Pipeline:
         renamed: called with (old, new) whenever a device gets another UDID. Its usage, as it was
             told to `use`, has gone over to the new one by then. Within the reading that renames
             it, so that it has its new name in all books in the same turn.
+        battery_changed: called with the UDID where nothing but the battery of a view may have
+            changed, which is often; as `changed`.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Pipeline:
         on_seen: Callable[[], None],
         changed: Callable[[str], None],
         renamed: Callable[[str, str], None],
+        battery_changed: Callable[[str], None],
     ) -> None:
         records = list(records)
         settings = Settings.of(config)
@@ -89,7 +93,10 @@ class Pipeline:
             changed,
             self._on_idle,
         )
+        self._clock = clock
+        self._limits = config.battery
         self._changed = changed
+        self._battery_changed = battery_changed
         self._renamed = renamed
         self._on_seen = on_seen
         self._seen = False
@@ -104,8 +111,11 @@ class Pipeline:
 
     # --- input -----------------------------------------------------------------------------
 
-    def observe(self, observation: Observation) -> None:
+    def observe(self, observation: Observation | BatteryRead) -> None:
         """Take what a source saw."""
+        if isinstance(observation, BatteryRead):
+            self._take_battery(observation)
+            return
         self._deriver.look()  # first of all: a gap is to be noticed before what is said after it
         source = observation.source
         if isinstance(observation, Snapshot) and source not in self._identities.sources.waiting:
@@ -113,6 +123,7 @@ class Pipeline:
         touched = self._identities.apply(observation)
         self.roster.renamed()
         self._follow_renames()
+        self._drop_batteries(touched)
         if self._derives:
             self._deriver.derive(touched)
         elif self._identities.sources.all_spoke and not self._seen:
@@ -150,12 +161,18 @@ class Pipeline:
         before = self._shown()
         settings = Settings.of(config)
         self._deriver.settings = settings
+        self._limits = config.battery
         self.roster.reconfigure(config, settings.platforms)
         touched = self._identities.reconfigure(
             sources=settings.sources, remote=settings.remote, network=settings.network
         )
         self._know_listed()
         self._follow_renames()
+        self._drop_batteries(touched)
+        for udid in self._identities.devices.udids:
+            tracked = self.roster.known(udid)
+            if tracked is not None and tracked.battery is not None:
+                self._show_battery(udid, tracked, tracked.battery)
         if self._derives:
             self._deriver.derive(self._identities.devices.udids)
         for udid in touched:
@@ -236,6 +253,34 @@ class Pipeline:
         await self.commits.drain()
 
     # --- inside ----------------------------------------------------------------------------
+
+    def _take_battery(self, read: BatteryRead) -> None:
+        """What a phone told of its battery: it may change a reason, and never a state."""
+        udid = self._identities.devices.owner.get((read.source, read.address))
+        device = self._identities.devices.get(udid)
+        if udid is None or device is None or not device.ready:
+            return
+        tracked = self.roster.tracked(udid)
+        tracked.battery_ms = self._clock.wall_ms()
+        self._show_battery(udid, tracked, read.battery)
+
+    def _show_battery(self, udid: str, tracked: Tracked, reading: Battery | None) -> None:
+        before = tracked.battery
+        now = None if reading is None else shown(reading, before, self._limits)
+        tracked.battery = now
+        if now != before:
+            self._battery_changed(udid)
+            if self._derives and words(now) != words(before):
+                self._deriver.derive({udid})
+
+    def _drop_batteries(self, touched: Iterable[str]) -> None:
+        """Of a phone that cannot be used (any more) it is not known."""
+        for udid in touched:
+            tracked, device = self.roster.known(udid), self._identities.devices.get(udid)
+            gone = device is None or not device.ready
+            if gone and tracked is not None and tracked.battery is not None:
+                tracked.battery = None
+                self._battery_changed(udid)
 
     def _shown(self) -> set[str]:
         return {udid for udid in self._identities.devices.udids if self.roster.shown(udid)}

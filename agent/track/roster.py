@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.config import Config, DeviceEntry
-    from agent.model import Bridge, Presence, Readings
+    from agent.model import Battery, Bridge, Presence, Readings
     from agent.track.identity import Identities
     from agent.track.silence_book import Debt
 
@@ -51,6 +51,10 @@ class Tracked:
     bridge: tuple[Bridge, str] | None = None
     """Likewise."""
     bridge_ms: int = 0
+    battery: Battery | None = None
+    """As it is shown; None: it told none since it can be used."""
+    battery_ms: int = 0
+    """When it was read last: the time alone makes no other battery of it."""
 
     @property
     def cause(self) -> str:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.deliver.outbox import Outbox
-    from agent.model import Readings, Silence, SourceName
+    from agent.model import Battery, Readings, Silence, SourceName
     from agent.track.counts import Counts
     from agent.track.hanging import Where
     from agent.track.views import Census, DeviceView, Grounds
@@ -35,6 +35,9 @@ class TrackedViews(Protocol):
 
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID; None: none that is shown."""
+
+    def battery(self, udid: str) -> Battery | None:
+        """Of a device that is shown; None: not known."""
 
     def phones(self) -> tuple[Phone, ...]:
         """The devices that are not unplugged, as the usage sources ask for them."""

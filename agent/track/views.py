@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import DeviceState, Platform, Readings, Usage, Visibility
 from agent.reasons import Reason, ReasonCode
+from agent.track.battery import words
 from agent.track.derive import Track, is_here
 from agent.track.roster import Tracked
 from agent.track.silence_book import covered, last_told
@@ -16,7 +17,7 @@ from agent.usage.base import Phone
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from agent.model import Sighting, Silence, SourceName
+    from agent.model import Battery, Sighting, Silence, SourceName
     from agent.track.hanging import Where
     from agent.track.identity import Identities
     from agent.track.roster import Roster
@@ -56,6 +57,8 @@ class DeviceView:
     """The reason's; see `agent.reasons`."""
     cause: str = ""
     """What its last transition had in common with others'."""
+    battery: Battery | None = None
+    """None: it told none since it can be used."""
 
 
 class Grounds(NamedTuple):
@@ -126,6 +129,13 @@ class Views:
             return None
         return self._view(udid)
 
+    def battery(self, udid: str) -> Battery | None:
+        """Of a device that is shown; None: not known."""
+        tracked = self._roster.known(udid)
+        if tracked is None or tracked.battery is None or udid not in self._devices:
+            return None
+        return _read_at(tracked) if self._roster.shown(udid) else None
+
     def phones(self) -> tuple[Phone, ...]:
         """The devices that are not unplugged, as the usage sources ask for them."""
         found = []
@@ -139,7 +149,11 @@ class Views:
     def readings(self, udid: str) -> Readings:
         """What all sources together say now of one device that is known."""
         tracked = self._roster.known(udid) or _NOTHING
-        return self._identities.readings(udid).used(tracked.usage)
+        readings = self._identities.readings(udid).used(tracked.usage)
+        concern = words(tracked.battery)
+        if not concern:
+            return readings
+        return replace(readings, battery=concern.text, battery_code=concern.code)
 
     def grounds(self, udid: str) -> Grounds:
         """What the state of a device that is known stands on."""
@@ -211,9 +225,15 @@ class Views:
             last_told(tracked.debt, track.state),
             code=reason.code,
             cause=tracked.cause,
+            battery=_read_at(tracked),
         )
 
     def _shown_state(self, udid: str, track: Track) -> DeviceState:
         there = track.there or self._devices[udid].nameless
         unseen = DeviceState.OFFLINE if there else DeviceState.UNPLUGGED
         return track.state or track.candidate or unseen
+
+
+def _read_at(tracked: Tracked) -> Battery | None:
+    battery = tracked.battery
+    return None if battery is None else replace(battery, at_ms=tracked.battery_ms)

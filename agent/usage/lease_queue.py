@@ -29,6 +29,8 @@ class Candidate(NamedTuple):
     tags: tuple[str, ...]
     online: bool
     """Plugged in, reachable, and used by nobody."""
+    tired: bool = False
+    """Its battery is hot, low or bad: others are given first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Offer:
     def take(self, wish: Wish) -> str | None:
         """The device to give, None: none. Of several the one that was used longest ago.
 
+        Those that are tired come last.
         A device that is asked for by name is given in whatever state it is: its lease begins to
         show when it comes online.
         """
@@ -87,7 +90,7 @@ class Offer:
         if fitting is None:
             fitting = self._fitting[wish] = sorted(
                 (each.udid for each in self._free.values() if each.online and wish.fits(each)),
-                key=lambda udid: (self._used_ms.get(udid, 0), udid),
+                key=lambda udid: (self._free[udid].tired, self._used_ms.get(udid, 0), udid),
                 reverse=True,
             )
         while fitting:

@@ -4,7 +4,7 @@ import { act, errorLine } from "./act.js";
 import { ask, now, query } from "./api.js";
 import { el, fill, part, say } from "./dom.js";
 import { fleet } from "./fleet.js";
-import { age, at, CALLBACKS, stateOf, STATES } from "./format.js";
+import { age, at, charge, CALLBACKS, stateOf, STATES } from "./format.js";
 import * as leases from "./lease.js";
 import { live } from "./live.js";
 import { show } from "./session.js";
@@ -119,7 +119,7 @@ function sentence({ state, since, reason, told, visibility, flapping, lease }) {
 }
 
 /** @param {Api.DeviceDetail} device */
-function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host }) {
+function grounds({ readings: said, sightings, platform, model, port, tags, aliases, host, battery }) {
   /** @type {(string | HTMLElement | null | false)[][]} */
   const facts = fleet.hub ? [["Sources", "on the own page of its host, whose agent tells of it", silent(host)]] : [
     ["USB", said.presence, said.presence_reason, said.presence_since && age(said.presence_since)],
@@ -128,6 +128,7 @@ function grounds({ readings: said, sightings, platform, model, port, tags, alias
     ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason !== said.bridge_reason && seen.reason]),
   ];
   facts.push(
+    ["Battery", charge(battery), battery?.health, battery && age(battery.at, " ago")],
     ["Model", model, platform],
     ["Port", port],
     ["Tags", tags.join(", ")],

@@ -11,6 +11,22 @@ export const STATES = {
   unplugged: { word: "Unplugged", shape: "○" },
 };
 
+/**
+ * A battery in words: `87 % charging · 31 °C · hot`; nothing of what is unknown.
+ *
+ * @param {Api.Device["battery"]} battery
+ */
+export function charge(battery) {
+  if (!battery) return "";
+  const { level, temperature, charging, hot, low } = battery;
+  return [
+    level !== null && `${level} %${charging ? " charging" : ""}`,
+    temperature !== null && `${Math.round(temperature)} °C`,
+    hot && "hot",
+    low && "low",
+  ].filter(Boolean).join(" · ");
+}
+
 /** How a callback stands: word, shape, and the state that it is coloured like. */
 export const CALLBACKS = { pending: ["Waiting", "◌", "utilizing"], delivered: ["Delivered", "●", "online"], dead: ["Dead", "▲", "offline"], cancelled: ["Cancelled", "○", "unplugged"] };
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
 import socket
 from typing import Any
@@ -38,11 +39,20 @@ async def dial_tcp(host: str, port: str | int) -> socket.socket:
 
 async def _places(host: str, port: str | int) -> list[tuple[int, Any]]:
     """Family and address of each; a number is not looked up."""
+    family = _family(host)
+    if family is None:
+        return [(each[0], each[4]) for each in await addresses(host, port)]
+    return [(family, (host, int(port)))]
+
+
+@functools.lru_cache(maxsize=64)
+def _family(host: str) -> int | None:
+    """Of a number; None: it is a name. A thousand probes a minute ask it of one address."""
     try:
         version = ipaddress.ip_address(host).version
     except ValueError:
-        return [(each[0], each[4]) for each in await addresses(host, port)]
-    return [(socket.AF_INET if version == 4 else socket.AF_INET6, (host, int(port)))]  # noqa: PLR2004 - IPv4
+        return None
+    return socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004 - IPv4
 
 
 async def dial_unix(path: str) -> socket.socket:

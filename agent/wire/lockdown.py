@@ -10,6 +10,7 @@ the first iPhone. The library has no time limits and reads as many bytes as a fr
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import importlib.util
 import plistlib
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from agent.wire.usbmux import Attached, UsbmuxClient
@@ -29,6 +30,10 @@ MODERN = "17.0"
 """The version that stands for one that the phone does not say, or says as none: it is compared with
 iOS 5 and 7 only."""
 PORT = 62078
+BATTERY = "com.apple.mobile.battery"
+"""A domain: how full it is, and whether it is charged; lockdownd has no temperature."""
+BATTERY_LIMIT = 2.0
+"""Seconds for it, once the phone has shown that it trusts this host."""
 NORMAL = "com.apple.mobile.lockdown"
 """What answers there on a phone in normal mode."""
 DAMAGED = "DamagedPairRecord"
@@ -66,6 +71,8 @@ class Answer(NamedTuple):
     """Why not, where it said so."""
     name: str = ""
     model: str = ""
+    battery: Mapping[str, Any] | None = None
+    """What is in the domain BATTERY; None: it was not asked for, or not told."""
 
 
 def installed() -> bool:
@@ -82,17 +89,29 @@ def load() -> None:
 
 
 async def ask(
-    mux: UsbmuxClient, phone: Attached, record_names: Sequence[str], records: Path
+    mux: UsbmuxClient,
+    phone: Attached,
+    record_names: Sequence[str],
+    records: Path,
+    limit: float,
+    *,
+    battery: bool,
 ) -> Answer:
-    """Whether the phone trusts this host, and its names. The caller limits the time.
+    """Whether the phone trusts this host, and its names; then, if it does, its battery.
+
+    That is one question more in the session that is there: no other answer has it. Whatever comes
+    of it changes nothing about the others.
 
     Args:
         mux: where usbmuxd is.
         phone: as it is attached.
         record_names: what its pairing record may be called.
         records: a folder that is searched for records (`NAME.plist`) that usbmuxd does not have.
+        limit: seconds for all but the battery, which has `BATTERY_LIMIT` of its own.
+        battery: whether it is asked for.
 
     Raises:
+        TimeoutError: it did not answer in time.
         RefusedError: it answers an error to everything.
         ClosedError, PortClosedError, PhoneGoneError, OSError: it cannot be reached.
         ssl.SSLError: phone and pairing record do not fit.
@@ -102,8 +121,14 @@ async def ask(
 
     client = None
     try:
-        client = await _client_class().dial(mux, phone, record_names, records)
-        return await _talk(client)
+        async with asyncio.timeout(limit):
+            client = await _client_class().dial(mux, phone, record_names, records)
+            answer = await _talk(client)
+        if not (battery and answer.trusts):
+            return answer
+        return answer._replace(battery=await _battery(client))
+    except TimeoutError:
+        raise
     except Exception as error:
         if client is not None and client.refused is not None:
             raise RefusedError(client.refused) from None
@@ -137,6 +162,15 @@ async def _talk(client: Any) -> Answer:
         name=text(values.get("DeviceName")),
         model=text(client.display_name) or client.product_type,
     )
+
+
+async def _battery(client: Any) -> Mapping[str, Any] | None:
+    try:
+        async with asyncio.timeout(BATTERY_LIMIT):
+            said = await client.get_value(BATTERY)
+    except Exception:  # noqa: BLE001 - the library lets anything out; the phone lives all the same
+        return None
+    return said if isinstance(said, dict) else None
 
 
 def text(value: object) -> str:

@@ -35,6 +35,7 @@ def row(**changes: Any) -> DeviceRow:
         "silence": None,
         "told": "online",
         "host": "rack-1",
+        "battery": None,
         **changes,
     }
     return cast("DeviceRow", made)
@@ -55,6 +56,29 @@ def test_hosts_are_shown_where_there_are_several() -> None:
     lines = text.splitlines()
     assert lines[0].split()[-4:] == ["HOST", "PORT", "TAGS", "WHY"]
     assert lines[2].split()[-3:] == ["rack-2", "1-4", "a,b"]
+
+
+def battery(**changes: Any) -> dict[str, Any]:
+    return {
+        "level": 87,
+        "temperature": 31.4,
+        "charging": True,
+        "hot": False,
+        "low": False,
+    } | changes
+
+
+def test_batteries_are_shown_where_any_is_known() -> None:
+    rows = [
+        row(battery=battery()),
+        row(udid="b", battery=battery(charging=False, temperature=None)),
+        row(udid="c", battery=battery(level=None)),
+        row(udid="d"),
+    ]
+    lines = click.unstyle(table(rows, NOW)).splitlines()
+    at = lines[0].index("BATTERY")
+    assert [line[at : at + 9].rstrip() for line in lines[1:]] == ["87%+ 31°C", "87%", "- 31°C", ""]
+    assert all(line[at - 2 : at] == "  " for line in lines[1:])
 
 
 @pytest.mark.parametrize("room", [200, 110, 90, 70, 50, 40, 30])

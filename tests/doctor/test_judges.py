@@ -75,9 +75,23 @@ def row(**changed: Any) -> DeviceRow:
         "flapping": False,
         "silence": None,
         "told": "online",
+        "battery": None,
         **changed,
     }
     return cast("DeviceRow", made)
+
+
+def battery(level: int | None, temperature: float | None, **changed: Any) -> dict[str, Any]:
+    return {
+        "level": level,
+        "temperature": temperature,
+        "health": None,
+        "charging": None,
+        "hot": False,
+        "low": False,
+        "at": "2027-01-15T07:00:00.000Z",
+        **changed,
+    }
 
 
 def hook(**changed: Any) -> WebhookRow:
@@ -323,6 +337,24 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
      OK, "25 offline; 5 more with problems", ""),
     ("silenced", facts(agent=replace(AGENT, devices=[row(), row(silence={"id": "1"})])), "states",
      OK, "2 online; 1 silenced, so they call nobody back: device-agent silence list", ""),
+    ("batteries", facts(agent=replace(AGENT, devices=[row(battery=battery(9, 31.2)), row(),
+     row(battery=battery(60, None))])), "batteries", OK,
+     "2 known, the emptiest at 9 %, the warmest at 31 °C", ""),
+    ("hot", facts(agent=replace(AGENT, devices=[row(battery=battery(60, 46.6, hot=True))])),
+     "Galaxy", WARN, "its battery is too hot (R58M1 at 1-1): 47 °C", "swells"),
+    ("hot, it says", facts(agent=replace(AGENT, devices=[row(battery=battery(60, None, hot=True))
+     ])), "Galaxy", WARN, "its battery is too hot (R58M1 at 1-1): by its own word", "swells"),
+    ("low", facts(agent=replace(AGENT, devices=[row(battery=battery(9, None, low=True))])),
+     "Galaxy", WARN, "its battery is low (R58M1 at 1-1): 9 %", "another cable"),
+    ("low, charging", facts(agent=replace(AGENT, devices=[row(battery=battery(9, None, low=True,
+     charging=True))])), "Galaxy", WARN, "9 %, and is charged", "leave it alone"),
+    ("low, not charging", facts(agent=replace(AGENT, devices=[row(battery=battery(9, None,
+     low=True, charging=False))])), "Galaxy", WARN, "9 %, and is not charged", "another cable"),
+    ("bad battery", facts(agent=replace(AGENT, devices=[row(battery=battery(60, None,
+     health="dead"))])), "Galaxy", WARN, "its battery is bad (R58M1 at 1-1): dead", "replaced"),
+    ("many hot", facts(agent=replace(AGENT, devices=[row(battery=battery(60, 50.0, hot=True))] * 25
+     )), "batteries", OK, "25 known, the emptiest at 60 %, the warmest at 50 °C; 5 more concerns",
+     ""),
     ("usage", facts(agent=status(usage=[{"source": "appium", "reason": "", "targets": [target()]
      }])), "appium", OK, "asks 1, sees 1 in use", ""),
     ("usage unknown", facts(agent=status(usage=[{"source": "appium", "reason": "", "targets": [

@@ -22,6 +22,8 @@ It answers `host:version`, `host:devices`, `host:devices-l`, `host:track-devices
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -63,6 +65,10 @@ class Listed:
     """Commands with that text hang: `settings`, of a phone whose system server is stuck."""
     told: str = ""
     """What its shell prints."""
+    battery: str | None = None
+    """What it prints when it is asked for that; None: `told`."""
+    then: str = ""
+    """What follows its battery: `silence`, `endless` (it again and again), `reset`; "": the end."""
 
 
 class FakeAdbHost:
@@ -256,12 +262,31 @@ class FakeAdbHost:
             await reader.read(1)
         elif service.startswith("shell:") and phone is not None:
             self.shells.append((phone.transport_id, service.partition(":")[2]))
+            if phone.battery is not None and "dumpsys battery" in service and phone.answers:
+                await _tell_battery(phone, reader, writer)
+                return
             if phone.answers and not (phone.hangs and phone.hangs in service):
                 writer.write(b"OKAY" + phone.told.encode())
             else:
                 await reader.read(1)
         else:
             writer.write(b"FAIL" + _sized("unknown host service"))
+
+
+async def _tell_battery(
+    phone: Listed, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
+    assert phone.battery is not None
+    writer.write(b"OKAY\n" + phone.battery.encode())
+    while phone.then == "endless":
+        writer.write(phone.battery.encode())
+        await writer.drain()
+    if phone.then == "silence":
+        await reader.read(1)
+    elif phone.then == "reset":
+        await writer.drain()
+        sock = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _sized(text: str) -> bytes:

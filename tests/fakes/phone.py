@@ -49,6 +49,7 @@ def _word(name: bytes) -> int:
 CNXN, AUTH, OPEN, OKAY, WRTE, CLSE = map(
     _word, (b"CNXN", b"AUTH", b"OPEN", b"OKAY", b"WRTE", b"CLSE")
 )
+SILENCE, ENDLESS = "\0silence", "\0endless"
 AUTH_TOKEN, AUTH_SIGNATURE, AUTH_PUBLIC_KEY = 1, 2, 3
 
 
@@ -87,6 +88,11 @@ class FakePhone:
             "ro.serialno": serialno,
         }
         self.authorised = authorised
+        self.battery = ""
+        """What `dumpsys battery` prints; "": there is no such program. Ends it with `SILENCE`, it
+        says no more and does not end; with `ENDLESS`, it says that again for ever."""
+        self.battery_takes = 0.0
+        """Seconds that this takes, behind what was asked for before it."""
         self.shells: dict[str, str | Callable[[str], str]] = {}
         self.apps: dict[int, Callable[[bytes], bytes | None]] = {}
         """What listens at the phone's TCP ports: a request in, an answer (None: never) out."""
@@ -198,6 +204,8 @@ class FakePhone:
                 return "\n"
             case ["getprop", key]:
                 return self.properties.get(key.strip(), "") + "\n"
+            case ["dumpsys", "battery"] if self.battery:
+                return self.battery
             case ["settings", "get global device_name"]:
                 return (self.device_name or "null") + "\n"
         return f"/system/bin/sh: {command}: not found\n"
@@ -214,6 +222,8 @@ class Link(asyncio.Protocol):
         self._streams: dict[
             int, list[bytes]
         ] = {}  # our id (= theirs) -> what is still to be written
+        self._late: dict[int, bytes] = {}  # their batteries, which take their time
+        self._unending: dict[int, bytes] = {}  # those that do not end -> what they say on and on
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -266,10 +276,7 @@ class Link(asyncio.Protocol):
             if kind not in {"shell", "exec"}:
                 self._send(CLSE, 0, arg0)
                 return
-            output = self._phone.run(argument).encode()
-            self._streams[arg0] = [output] if output else []
-            self._send(OKAY, arg0, arg0)
-            self._next(arg0)
+            self._open_shell(arg0, argument)
         elif command == OKAY and arg1 in self._streams:
             self._next(arg1)
         elif command == WRTE:
@@ -282,16 +289,41 @@ class Link(asyncio.Protocol):
                     self._next(arg1)
         elif command == CLSE:
             self._streams.pop(arg1, None)
+            self._unending.pop(arg1, None)
         # AUTH with a public key waits for the user: `FakePhone.accept`.
+
+    def _open_shell(self, stream: int, command: str) -> None:
+        said = self._phone.run(command)
+        before, found, after = said.partition(self._phone.battery or "\0")
+        if self._phone.battery_takes and found and before:
+            self._late[stream] = f"{found}{after}".encode()
+            said = before
+        output = said.partition("\0")[0].encode()
+        self._streams[stream] = [output] if output else []
+        if said.endswith((SILENCE, ENDLESS)):
+            self._unending[stream] = output if said.endswith(ENDLESS) else b""
+        self._send(OKAY, stream, stream)
+        self._next(stream)
 
     def _next(self, stream: int) -> None:
         """Write what is left, one message per OKAY; then close."""
         chunks = self._streams[stream]
         if chunks:
             self._send(WRTE, stream, stream, chunks.pop())
+        elif stream in self._late:
+            delay, data = self._phone.battery_takes, self._late.pop(stream)
+            asyncio.get_running_loop().call_later(delay, self._write_late, stream, data)
+        elif stream in self._unending:
+            if self._unending[stream]:
+                self._send(WRTE, stream, stream, self._unending[stream])
         else:
             del self._streams[stream]
             self._send(CLSE, stream, stream)
+
+    def _write_late(self, stream: int, data: bytes) -> None:
+        assert self._transport is not None
+        if stream in self._streams and not self._transport.is_closing():
+            self._send(WRTE, stream, stream, data)
 
     def _send(self, command: int, arg0: int, arg1: int, payload: bytes = b"") -> None:
         assert self._transport is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from agent.model import Changed, Down, Gone, Observation, Sighting, Snapshot
+from agent.model import BatteryRead, Changed, Down, Gone, Observation, Sighting, Snapshot
 from tests.kit import reasons
 from tests.kit.waiting import announced
 
@@ -14,14 +14,19 @@ if TYPE_CHECKING:
 
 
 class Recorder:
-    """An `Emit` that remembers; `seen` holds everything in order."""
+    """An `Emit` that remembers; `seen` holds all but the `batteries`, in order."""
 
     def __init__(self) -> None:
         self.seen: list[Observation] = []
+        self.batteries: list[BatteryRead] = []
         self._news = asyncio.Event()
 
-    def __call__(self, observation: Observation) -> None:
+    def __call__(self, observation: Observation | BatteryRead) -> None:
         match observation:
+            case BatteryRead():
+                self.batteries.append(observation)
+                self._news.set()
+                return
             case Snapshot(sightings=sightings):
                 for each in sightings:
                     reasons.check(each.reason, each.code)

@@ -50,6 +50,17 @@ if TYPE_CHECKING:
 LOCKDOWN_PORT = 62078
 HOST_ID = "8E2C4E0A-7C39-4E5B-8B0B-3F3C9A9A2D11"
 BUID = "30142955-444094379208051516"
+BATTERY_DOMAIN = "com.apple.mobile.battery"
+BATTERY = {
+    "BatteryCurrentCapacity": 87,
+    "BatteryIsCharging": True,
+    "ExternalChargeCapable": True,
+    "ExternalConnected": True,
+    "FullyCharged": False,
+    "GasGaugeCapability": True,
+    "HasBattery": True,
+}
+"""What an iPhone on a cable has in it."""
 OK, BAD_COMMAND, BAD_DEVICE, REFUSED = 0, 1, 2, 3
 NO_RECORD = 2  # ENOENT, as usbmuxd answers ReadPairRecord
 
@@ -90,6 +101,9 @@ class Phone:
     """What usbmuxd keeps for the record instead of one."""
     all_values: Any = None
     """What GetValue without a key is answered with instead of those."""
+    battery: Any = field(default_factory=lambda: dict(BATTERY))
+    """What lockdownd has in that domain; None: it lacks it; `...`: it never answers that."""
+    battery_asked: int = 0
     record_name: str = ""
     """Under which id usbmuxd keeps the record; the serial by default."""
     apps: dict[int, App] = field(default_factory=dict)
@@ -351,7 +365,9 @@ async def _lockdownd(
         if session and not used:
             used = True
             phone.sessions += 1
-        if phone.lockdown is Lockdown.SILENT:
+        asked = request.get("Domain") == BATTERY_DOMAIN
+        phone.battery_asked += asked
+        if phone.lockdown is Lockdown.SILENT or (asked and phone.battery is ...):
             await reader.read()
             return
         answer = {"Request": request["Request"], **_lockdown_answer(phone, request, session)}
@@ -377,6 +393,10 @@ def _lockdown_answer(phone: Phone, request: dict[str, Any], session: bool) -> di
     match request["Request"]:
         case "QueryType":
             answer = {"Type": "com.apple.mobile.lockdown"}
+        case "GetValue" if request.get("Domain") == BATTERY_DOMAIN:
+            assert session, "a host is told that in a session alone"
+            none = phone.battery is None
+            answer = {"Error": "MissingValue"} if none else {"Value": phone.battery}
         case "GetValue" if "Key" not in request:
             answer = {"Value": values if phone.all_values is None else phone.all_values}
         case "GetValue" if request["Key"] in values:

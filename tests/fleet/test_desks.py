@@ -33,7 +33,7 @@ from agent.fleet.hub.remote import Remote
 from agent.fleet.link import LinkError, NobodyError
 from agent.fleet.nats_link import dial
 from agent.fleet.words import Answer, Command, pack, unpack
-from agent.model import Platform, SilenceKind
+from agent.model import Battery, BatteryRead, Platform, SilenceKind, SourceName
 from agent.service.devices import Devices
 from agent.service.fleet_leases import FleetLeaseDesk
 from agent.service.fleet_silences import FleetSilenceDesk
@@ -286,6 +286,16 @@ async def test_any_device_of_any_host_the_one_used_longest_ago(tmp_path: Path) -
         with pytest.raises(DeviceHeldError, match=r"waited 0.2 s: any device: of 4"):
             await hub.leases.acquire(None, "eve", "", 30.0, wait=0.2)
         assert hub.leases.waiting == 0
+
+
+async def test_any_device_goes_to_hot_and_empty_ones_last(tmp_path: Path) -> None:
+    async with fleet(tmp_path) as hub:
+        tired = {"rack-1": ("A", Battery(3)), "rack-2": ("C", Battery(80, 60.0))}
+        for host, (udid, battery) in tired.items():
+            read = BatteryRead(SourceName.ADB, udid, battery)
+            hub.agents[host].made.pipeline.observe(read)
+        given = [await hub.leases.acquire(None, "bob", "", 30.0) for _ in range(4)]
+        assert [each["udid"] for each in given] == ["B", "D", "A", "C"]
 
 
 async def test_a_host_that_does_not_answer_is_an_error_that_names_it(

@@ -83,6 +83,7 @@ def pipeline_of(
     stored: Callable[[], None] = lambda: None,
     changed: Callable[[str], None] = lambda _: None,
     renamed: Callable[[str, str], None] = lambda _old, _new: None,
+    battery_changed: Callable[[str], None] = lambda _: None,
     silences: Silences | None = None,
 ) -> Pipeline:
     """Webhooks by id; `notify` is told of the callbacks that are durable."""
@@ -94,7 +95,16 @@ def pipeline_of(
         made.start_deriving()
 
     made = Pipeline(
-        config, records, silences, commits, clock, recheck, start_deriving, changed, renamed
+        config,
+        records,
+        silences,
+        commits,
+        clock,
+        recheck,
+        start_deriving,
+        changed,
+        renamed,
+        battery_changed,
     )
     return made
 
@@ -202,6 +212,7 @@ async def house(
                 stored=partial(news.publish, Topic.TRANSITION),
                 changed=kept.get("changed") or news.publisher(Topic.DEVICE),
                 renamed=kept.get("renamed") or silences.rename,
+                battery_changed=news.publisher(Topic.BATTERY),
                 silences=silences,
             ),
             store,

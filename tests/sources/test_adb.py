@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from agent.model import Bridge, Changed, Down, Gone, Sighting, Snapshot, SourceName
+from agent.sources.adb_probe import ALIVE, ALIVE_AND_BATTERY
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed, Mode
 from tests.fakes.recorder import Recorder
 from tests.kit.sources import adb_source
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+PROBES = {ALIVE, ALIVE_AND_BATTERY}
 TOLD = "device_name=Rack 3\nmarketname=\nmodel=Pixel 8\nserialno=R58M\n"
 
 
@@ -434,7 +436,7 @@ async def test_no_probes_when_off(host: FakeAdbHost) -> None:
         await recorder.until(lambda: is_named(recorder, "R58M"), "the phone")
         asked = host.requests["host:devices"]
         await eventually(lambda: host.requests["host:devices"] >= asked + 5)
-        assert [command for _, command in host.shells if command == "echo"] == []
+        assert [command for _, command in host.shells if command in PROBES] == []
         assert len(host.shells) == 1, "its name, once"
 
 

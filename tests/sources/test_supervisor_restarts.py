@@ -13,7 +13,7 @@ from agent.sources.supervisor import SourcePlan, Supervisor
 from tests.kit.waiting import LIMIT, announced
 
 if TYPE_CHECKING:
-    from agent.model import Emit, Observation
+    from agent.model import BatteryRead, Emit, Observation
 
 ADB = SourceName.ADB
 
@@ -37,11 +37,11 @@ class Source:
 
 class Heard:
     def __init__(self) -> None:
-        self.all: list[Observation] = []
+        self.all: list[Observation | BatteryRead] = []
         self.raises: list[Exception] = []
         self._news = asyncio.Event()
 
-    def __call__(self, observation: Observation) -> None:
+    def __call__(self, observation: Observation | BatteryRead) -> None:
         self.all.append(observation)
         self._news.set()
         if self.raises and isinstance(observation, Down):

@@ -41,7 +41,7 @@ from tests.sources.conformance import Lab, SourceConformance, serials, watching
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
-    from agent.model import Observation
+    from agent.model import BatteryRead, Observation
     from tests.fakes.udev_dump import Dumped
 
 RETRY = 0.05
@@ -376,7 +376,7 @@ async def test_a_burst_is_read_in_full_and_leaves_the_loop_its_turns(host: UdevL
             await asyncio.sleep(0)
             turn += 1
 
-    def emit(observation: Observation) -> None:
+    def emit(observation: Observation | BatteryRead) -> None:
         turns_of_edges.add(turn)
         recorder(observation)
 

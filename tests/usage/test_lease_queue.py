@@ -64,6 +64,17 @@ def test_of_several_the_one_that_was_used_longest_ago() -> None:
     assert choose(Wish(), ALL, (), {"iphone": 3, "note": 1}) == "pixel"
 
 
+def test_hot_and_empty_ones_come_last_and_are_given_all_the_same() -> None:
+    tired = [each._replace(tired=each.udid != "note") for each in ALL]
+    used = {"iphone": 1, "note": 9, "pixel": 2}
+    assert choose(Wish(), tired, (), used) == "note"
+    assert choose(Wish(), tired, ("note",), used) == "iphone"
+    assert choose(Wish("pixel"), tired, (), used) == "pixel"
+    line, waits = waiting(Wish(), Wish(), Wish())
+    assert line.serve(tired, used) == waits
+    assert [each.given for each in waits] == ["note", "iphone", "pixel"]
+
+
 UDIDS = st.sampled_from(["a", "b", "c", "d"])
 WISHES = st.builds(
     Wish,
@@ -78,6 +89,7 @@ CANDIDATES = st.lists(
         st.sampled_from([None, *Platform]),
         st.lists(st.sampled_from(["t", "u"]), max_size=2).map(tuple),
         st.booleans(),
+        st.booleans(),
     ),
     unique_by=lambda each: each.udid,
 )
@@ -88,7 +100,7 @@ def test_what_is_given_fits_and_is_free_and_none_only_where_none_is(
     wish: Wish, candidates: list[Candidate], held: set[str], used: dict[str, int]
 ) -> None:
     good = {
-        each.udid: used.get(each.udid, 0)
+        each.udid: (each.tired, used.get(each.udid, 0))
         for each in candidates
         if wish.fits(each) and each.udid not in held and (each.online or wish.udid)
     }

@@ -57,7 +57,7 @@ from typing import TYPE_CHECKING, Final
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.message_ids import Cause
 from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
-from agent.fleet.hub.stored import Quiet, Told, clean, fit
+from agent.fleet.hub.stored import Quiet, Told, clean, fit, told_row
 from agent.model import DeviceState
 from agent.reasons import Reason, ReasonCode
 from agent.track.silence_book import LONGEST
@@ -376,7 +376,8 @@ class Board:
     def _keep(self, told: Told) -> None:
         serial = told.device.udid
         by_host = self._told.setdefault(serial, {})
-        if by_host.get(told.host) != told:
+        before = by_host.get(told.host)
+        if before != told and (before is None or _is_stored_otherwise(before, told)):
             self.dirty[told.host, serial] = None
         by_host[told.host] = told
         if not holds_on_usb(told):
@@ -772,3 +773,10 @@ def lost(host: str) -> Reason:
         f"host {host} is lost: it is silent, and nobody knows what its phones do",
         ReasonCode.HOST_LOST,
     )
+
+
+def _is_stored_otherwise(before: Told, told: Told) -> bool:
+    """Whether the store is to have that: of a battery, which changes often, it has nothing."""
+    if before.device.battery == told.device.battery:
+        return True
+    return told_row(before) != told_row(told)

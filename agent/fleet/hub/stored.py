@@ -98,7 +98,7 @@ class Kept:
 
 def told_row(told: Told) -> FleetRow:
     """To be stored."""
-    said: dict[str, Any] = {"told": told.device.model_dump(mode="json", exclude_defaults=True)}
+    said: dict[str, Any] = {"told": _dumped(told.device)}
     if told.silence is not None:
         quiet = told.silence
         said["silence"] = [quiet.id, quiet.reason, quiet.ends_ms]
@@ -111,8 +111,13 @@ def told_row(told: Told) -> FleetRow:
     if told.lately:
         said["lately"] = told.lately
     if told.waits:
-        said["waits"] = [each.model_dump(mode="json", exclude_defaults=True) for each in told.waits]
+        said["waits"] = [_dumped(each) for each in told.waits]
     return FleetRow(told.host, told.device.udid, json.dumps(said))
+
+
+def _dumped(device: DeviceTold) -> dict[str, Any]:
+    """Without its battery, which the next snapshot tells anew."""
+    return device.model_dump(mode="json", exclude_defaults=True, exclude={"battery"})
 
 
 def gone_row(host: str, udid: str) -> FleetRow:

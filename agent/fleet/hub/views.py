@@ -6,7 +6,16 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.fleet.hub.hosts import Presence
-from agent.model import DeviceState, Readings, Silence, SilenceKind, Usage, Visibility
+from agent.model import (
+    Battery,
+    BatteryHealth,
+    DeviceState,
+    Readings,
+    Silence,
+    SilenceKind,
+    Usage,
+    Visibility,
+)
 from agent.reasons import Reason, ReasonCode
 from agent.track.hanging import Where
 from agent.track.silence_book import covered, last_told
@@ -21,6 +30,9 @@ if TYPE_CHECKING:
     from agent.fleet.hub.stored import Told
     from agent.model import Platform, SourceName
     from agent.usage.base import Phone
+
+
+_HEALTHS = frozenset(BatteryHealth)
 
 
 class _Kind(NamedTuple):
@@ -108,7 +120,15 @@ class FleetViews:
             record.host,
             reason.code,
             record.cause,
+            battery=self._battery(record.host, word),
         )
+
+    def battery(self, udid: str) -> Battery | None:
+        """Of a device that is shown; None: not known."""
+        entry, word = self._entries.get(udid), self._board.of(udid)
+        if entry is None or word is None or not self._roster.shown(udid):
+            return None
+        return self._battery(entry.record.host, word)
 
     def phones(self) -> tuple[Phone, ...]:
         """None: who uses a phone, its host asks."""
@@ -172,6 +192,16 @@ class FleetViews:
             moving = f"unplugged at {host}: it may turn up at another host"
             more = Reason(moving, ReasonCode.MOVING)
         return reason.and_(more)
+
+    def _battery(self, host: str, word: Told) -> Battery | None:
+        """As its host told last; of one that is silent it is not known."""
+        told, known = word.device.battery, self._board.hosts.get(host)
+        if told is None or known is None or known.presence in {Presence.LOST, Presence.GONE}:
+            return None
+        health = BatteryHealth(told.health) if told.health in _HEALTHS else None
+        return Battery(
+            told.level, told.temperature, health, told.charging, told.hot, told.low, told.at_ms
+        )
 
     def _silence(self, udid: str, word: Told | None) -> Silence | None:
         if word is None or word.silence is None or not self._commits.is_silenced(word):

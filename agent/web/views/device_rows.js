@@ -1,7 +1,7 @@
 // The rows of the devices' table in their order: only those that changed are looked at.
 
 import { el, part, put, say } from "../dom.js";
-import { age, at, setAge, stateOf, STATES } from "../format.js";
+import { age, at, charge, setAge, stateOf, STATES } from "../format.js";
 
 export const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", "Port", "Tags", "Host"];
 
@@ -54,10 +54,10 @@ function made(udid) {
   const cells = COLUMNS.map(() => el("td"));
   const [state, phone, long, model, reason, port, tags, host] = cells;
   const [link, badges, since] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
-  const [maker, platform] = [el("div"), el("div", { class: "dim small" })];
+  const [maker, platform, battery] = [el("div"), el("div", { class: "dim small" }), el("div", { class: "dim small" })];
   put(phone, link, el("span", { class: "mono dim" }, udid), badges);
   put(long, since);
-  put(model, maker, platform);
+  put(model, maker, platform, battery);
   tags.className = "tags";
   return [el("tr", { "data-udid": udid }, cells), (device) => {
     const { flapping, silence, visibility } = device;
@@ -67,6 +67,8 @@ function made(udid) {
     setAge(since, device.since);
     say(maker, device.model);
     say(platform, device.platform ?? "never seen");
+    say(battery, charge(device.battery));
+    battery.classList.toggle("warn", Boolean(device.battery?.hot || device.battery?.low));
     say(reason, device.reason);
     say(port, device.port);
     say(host, device.host);
