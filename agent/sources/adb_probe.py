@@ -223,11 +223,13 @@ class Asker:
         return delay
 
     def _is_battery_asked(self, phone: int) -> bool:
-        """Whether this probe is to ask for it."""
+        """Whether this probe is to ask for it: not of one that is silent, which has enough to do."""
+        if not self._asks_battery or phone in self.silent:
+            return False
         left, of = self._skips.get(phone, (0, 0))
         if left:
             self._skips[phone] = left - 1, of
-        return self._asks_battery and not left
+        return not left
 
     def _hear_battery(self, phone: int, heard: Heard) -> None:
         if heard.whole:

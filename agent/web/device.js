@@ -128,7 +128,7 @@ function grounds({ readings: said, sightings, platform, model, port, tags, alias
     ...sightings.map((seen) => [`${seen.source} sees`, seen.address, seen.port, seen.network && "network", seen.says, seen.reason !== said.bridge_reason && seen.reason]),
   ];
   facts.push(
-    ["Battery", charge(battery), battery?.health, battery && age(battery.at, " ago")],
+    ["Battery", charge(battery), battery && battery.health, battery && age(battery.at, " ago")],
     ["Model", model, platform],
     ["Port", port],
     ["Tags", tags.join(", ")],

@@ -12,6 +12,8 @@ from playwright.async_api import expect
 from agent.track.silence_book import hubs_of
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.page.browser import PATIENCE, no_serious_finding, refused
+from tests.page.kit import ListedPhone
+from tests.sources.test_adb_battery import LOLLIPOP
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tests.page.conftest import MakeLab, MakeWindow
     from tests.page.kit import Lab
 
+HOT_AND_LOW = LOLLIPOP.replace("level: 64", "level: 9").replace(": 283", ": 481")
 HOSTILE = "<img src=x onerror=alert(1)>"
 CONFIG = """\
 [[devices]]
@@ -106,6 +109,26 @@ async def test_what_needs_somebody_is_on_top(lab: Lab, page: Page) -> None:
     await expect(row(page, SECOND)).to_contain_text("silenced until")
     await expect(count(page, "needs").locator("b")).to_have_text("1")
     await no_serious_finding(page)
+
+
+async def test_batteries_are_words_in_the_row_and_beside_it(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    lab = await make_lab(phones=3, scripted=True, config='probe_interval = "200ms"\n')
+    page = await (await make_window(lab)).tab(lab.base)
+    one, two, _ = (phone.row for phone in lab.phones if isinstance(phone, ListedPhone))
+    one.battery, two.battery = LOLLIPOP, HOT_AND_LOW
+    await expect(row(page, FIRST)).to_contain_text("64 % charging · 28 °C")
+    await expect(row(page, SECOND)).to_contain_text("9 % charging · 48 °C · hot · low")
+    await expect(row(page, SECOND)).to_contain_text("battery 48 °C: too hot; battery 9 %: low")
+    await expect(row(page, THIRD)).not_to_contain_text("%")
+    await expect(count(page, "needs").locator("b")).to_have_text("0")
+    drawer = await opened(lab, page, SECOND)
+    await expect(drawer).to_contain_text("9 % charging · 48 °C · hot · low · good")
+    await no_serious_finding(page)
+    two.battery = ""
+    await expect(row(page, SECOND)).not_to_contain_text("%")
+    await expect(row(page, SECOND)).not_to_contain_text("hot")
 
 
 async def test_filters_are_the_address(lab: Lab, window: Window, page: Page) -> None:
