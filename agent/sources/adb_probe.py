@@ -223,7 +223,7 @@ class Asker:
         return delay
 
     def _is_battery_asked(self, phone: int) -> bool:
-        """Whether this probe is to ask for it: not of one that is silent, which has enough to do."""
+        """Whether this probe is to ask for it: not one that is silent, which has enough to do."""
         if not self._asks_battery or phone in self.silent:
             return False
         left, of = self._skips.get(phone, (0, 0))
