@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 from agent.doctor.judge import judge
 from agent.doctor.judges.phones import REMEDIES
 from agent.doctor.report import page
 from tests.docs.pages import ROOT
 from tests.doctor.samples import FLEET, STATUS, facts, status
+from tests.doctor.test_judges import battery, row
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 # Texts in the sources go on over line ends.
@@ -56,6 +58,8 @@ def test_what_the_api_says_is_said() -> None:
 
 def test_the_parts_of_the_doctor_are_its_headings() -> None:
     usage = [{"source": "wda", "reason": "", "targets": []}]
-    shown = page("", judge(facts(agent=status(**{**STATUS, "usage": usage}), fleet=FLEET)))
+    told = status(**{**STATUS, "usage": usage})
+    agent = replace(told, devices=[row(battery=battery(80, 30.0))])
+    shown = page("", judge(facts(agent=agent, fleet=FLEET)))
     headings = re.findall(r"^(\S.*)\n  ", shown, re.MULTILINE)
     assert table("First: the doctor") == headings
