@@ -117,6 +117,12 @@ async def test_a_phone_that_says_nothing_at_all_is_silent(host: FakeAdbHost) -> 
         await recorder.until(
             lambda: recorder.visible["R58M"].reason.startswith("unresponsive"), "its silence"
         )
+        asked = len(host.shells)
+        phone.answers = True
+        await recorder.until(lambda: recorder.visible["R58M"].bridge is Bridge.READY, "its return")
+        assert host.shells[asked][1] == ALIVE, "it has enough to do"
+        told = len(recorder.batteries)
+        await recorder.until(lambda: len(recorder.batteries) > told, "its battery again")
 
 
 async def test_it_is_not_asked_where_that_is_turned_off(host: FakeAdbHost) -> None:
