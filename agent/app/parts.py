@@ -246,7 +246,7 @@ def build(
     services = Services(
         live=live,
         devices=devices,
-        device_page=DevicePage(pipeline, store, devices, desk, deliveries),
+        device_page=DevicePage(live, pipeline, store, devices, desk, deliveries),
         ports=Ports(pipeline, sources, host),
         hosts=hosts,
         events=Events(pipeline, store, host, silence_desk.rows),

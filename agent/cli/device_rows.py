@@ -15,6 +15,7 @@ from agent.text import elapsed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from agent.service.device_page import WaitRow
     from agent.service.devices import BatteryRow, DeviceRow, TransitionRow
 
 _COLOURS = {
@@ -98,6 +99,18 @@ def history(transitions: list[TransitionRow]) -> str:
     """What one device went through, newest first."""
     lines = [f"{row['at']}  {_move(row)}".rstrip() for row in transitions[:_SHOWN]]
     return "\n" + ("\n".join(lines) or "no transition is stored")
+
+
+def waits(rows: list[WaitRow], state: str, now: float) -> str:
+    """Which webhooks wait for its state to last; "": none."""
+    lines = []
+    for row in rows:
+        left = datetime.fromisoformat(row["until"]).timestamp() - now
+        when = f"in {elapsed(left)}" if left > 0 else "as soon as nothing keeps it back"
+        lines.append(
+            printable(f"webhook {row['webhook']} is told {state} {when}, if that lasts until then")
+        )
+    return "\n" + "\n".join(lines) if lines else ""
 
 
 def _move(row: TransitionRow) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from agent.cli.common import PLATFORM, ask, config_option, quoted
-from agent.cli.device_rows import history, table
+from agent.cli.device_rows import history, table, waits
 from agent.cli.filters import Filters
 from agent.cli.reload import say_refused_reload
 from agent.cli.table import terminal
@@ -64,5 +64,8 @@ def command(
     click.echo(table(rows, time.time(), room) if rows else "no devices")
     if len(named) == 1 and len(rows) == 1:
         udid = quoted(rows[0]["udid"])
-        click.echo(history(ask(config_path, "GET", f"/v1/devices/{udid}")["transitions"]))
+        detail = ask(config_path, "GET", f"/v1/devices/{udid}")
+        if told := waits(detail["waits"], detail["state"], time.time()):
+            click.echo(told)
+        click.echo(history(detail["transitions"]))
     say_refused_reload(config_path)

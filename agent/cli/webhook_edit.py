@@ -60,6 +60,11 @@ _OPTIONS = (
     ),
     click.option("--enabled/--disabled", default=None, help="Whether it makes callbacks."),
     click.option(
+        "--after",
+        metavar="TIME",
+        help="A state counts for it only once it has lasted so long: 10m, 90s; 0s: at once.",
+    ),
+    click.option(
         "--devices",
         "--device",
         "devices",

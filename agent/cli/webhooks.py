@@ -15,6 +15,7 @@ from agent.cli.out import LONG, lines, printable
 from agent.cli.table import columns
 from agent.cli.webhook_edit import create, delete, disable, edit, enable
 from agent.cli.webhook_rows import detail, rows
+from agent.config import format_duration
 from agent.wire.control import typed
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def list_(config_path: Path, as_json: bool) -> None:
             "" if row["id"] is None else str(row["id"]),
             row["name"],
             "yes" if row["enabled"] else "no",
-            ",".join(row["events"]),
+            _events(row),
             row["url"],
             row["status"],
             _place(row),
@@ -59,6 +60,11 @@ def list_(config_path: Path, as_json: bool) -> None:
     ]
     colours = ["green" if row["status"] == "good" else "yellow" for row in found]
     click.echo(columns(_HEADINGS, cells, 5, colours))
+
+
+def _events(row: KnownWebhook) -> str:
+    after = f" after {format_duration(row['after'])}" if row["after"] else ""
+    return ",".join(row["events"]) + after
 
 
 def _place(row: KnownWebhook) -> str:

@@ -21,6 +21,7 @@ from agent.config.secret import MAX_URL, Kind, PrivateUrl, Secret
 from agent.config.values import (
     DURATION,
     MAX_ID,
+    check_after,
     check_broker,
     check_endpoint,
     check_header_name,
@@ -124,6 +125,7 @@ _DURATION_SCHEMA = {"type": "string", "minLength": 2, "pattern": f"^{DURATION.pa
 Duration = Annotated[float, BeforeValidator(parse_duration), WithJsonSchema(_DURATION_SCHEMA)]
 """Text in the file, seconds in the `Config`."""
 PositiveDuration = Annotated[Duration, AfterValidator(check_positive)]
+After = Annotated[Duration, AfterValidator(check_after)]
 
 SecretValue = Annotated[
     Secret,

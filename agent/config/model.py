@@ -18,6 +18,7 @@ from pydantic import (
 from agent.config.fields import (
     SECRETS_SCHEMA,
     SERVERS_SCHEMA,
+    After,
     BodyValue,
     BrokerUrl,
     Duration,
@@ -385,6 +386,10 @@ class Webhook(Section):
         AfterValidator(check_no_repeats),
     ] = Field(description="The states that call back.")
     enabled: bool = Field(default=True, description="false: makes no callbacks for the while.")
+    after: After = Field(
+        default=0.0,
+        description="A state counts for it only once it has lasted so long. 0s: at once.",
+    )
     payload: PayloadFormat = Field(
         default="standard",
         description="standard: nine keys. extended: more behind them. cloudevents: 1.0, binary. "

@@ -16,6 +16,7 @@ MAX_ID = 2**53 - 1
 """Of organisations and webhooks: the largest integer every JSON reader keeps exactly (RFC 8259)."""
 
 MAX_DURATION = 100 * 365 * 86400.0
+MAX_AFTER = 365 * 86400.0
 """Seconds."""
 DURATION = re.compile(r"([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?")  # and not empty
 _DURATION_UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
@@ -69,6 +70,13 @@ def check_positive(seconds: float) -> float:
     """A duration that takes time."""
     if seconds <= 0:
         raise ValueError("must be longer than 0s")
+    return seconds
+
+
+def check_after(seconds: float) -> float:
+    """How long a webhook waits: longer ones are slips."""
+    if seconds > MAX_AFTER:
+        raise ValueError("365d is the longest that a webhook can wait")
     return seconds
 
 

@@ -5,7 +5,7 @@ Whether a transition calls back at all is not asked here: that is `track.derive`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agent.deliver.payload import new_message_id, render
@@ -13,7 +13,7 @@ from agent.deliver.route import wants
 from agent.model import Callback
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Collection, Mapping
 
     from agent.config import Webhook
     from agent.model import Device, Transition
@@ -37,19 +37,38 @@ class Outbox:
     org_of: Callable[[Webhook], int]
     host: str
     """This host's name, for payloads that carry it."""
+    direct: Mapping[int, Webhook] = field(init=False)
+    """Those that are told of a state as soon as it counts."""
+    after: Mapping[int, float] = field(init=False)
+    """Those that wait, and how many seconds it must have lasted."""
+
+    def __post_init__(self) -> None:
+        """Once for each reload, not for each transition."""
+        direct = {id_: each for id_, each in self.webhooks.items() if not each.after}
+        after = {id_: each.after for id_, each in self.webhooks.items() if each.after}
+        object.__setattr__(self, "direct", direct)
+        object.__setattr__(self, "after", after)
 
     def make(
         self,
         transition: Transition,
         device: Device,
+        some: Collection[int] | None,
         message_id: Callable[[int], str] = lambda _: new_message_id(),
     ) -> Made:
         """A callback for every webhook that wants it; a mistake in one costs that one alone.
 
-        `message_id`: of the one for the webhook of that id.
+        Args:
+            transition: what is told.
+            device: as it is told of.
+            some: only these, by id; None: all that do not wait.
+            message_id: of the one for the webhook of that id.
         """
+        webhooks = self.direct
+        if some is not None:
+            webhooks = {each: self.webhooks[each] for each in some if each in self.webhooks}
         callbacks, failed = [], []
-        for webhook_id, webhook in self.webhooks.items():
+        for webhook_id, webhook in webhooks.items():
             try:
                 if wants(webhook, device, transition.state):
                     callbacks.append(

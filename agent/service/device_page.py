@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
+from agent.clock import timestamp
 from agent.errors import UnknownDeviceError
-from agent.model import BRIDGE_OF, Bridge, Presence, SourceName, Usage
+from agent.model import BRIDGE_OF, Bridge, DeviceState, Presence, SourceName, Usage
 from agent.service.deliveries import DeliveryRow  # noqa: TC001 - read by the schema
 from agent.service.devices import DeviceRow, TransitionRow, transition_row
 from agent.service.leases import LeaseRow  # noqa: TC001 - likewise
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from agent.service.deliveries import Deliveries
     from agent.service.devices import Devices
     from agent.service.leases import LeasesServed
+    from agent.service.live import Live
     from agent.store import Store, StoredTransition
     from agent.track.tracker import Tracker
     from agent.track.views import Grounds
@@ -68,6 +70,19 @@ class SightingRow(TypedDict):
     reason: str
 
 
+WaitRow = TypedDict(
+    "WaitRow",
+    {
+        "webhook_id": int,
+        "webhook": str,
+        "from": DeviceState | None,
+        "until": Time,
+    },
+)
+"""A webhook that is told of the device's state if it lasts until then: of the move from the state
+that the webhook goes by, null: never seen. A silence may keep it back for longer."""
+
+
 class DeviceTransitionRow(TransitionRow):
     """A device went from one state to another, and what that made."""
 
@@ -92,6 +107,8 @@ class DeviceDetail(DeviceRow):
     readings: ReadingsRow
     sightings: list[SightingRow]
     """What each source sees of it now."""
+    waits: list[WaitRow]
+    """The webhooks that wait for its state to last (`after`)."""
     lease: LeaseRow | None
     """In force on it."""
     transitions: list[DeviceTransitionRow]
@@ -113,6 +130,7 @@ class DevicePage:
     """Puts together what others know.
 
     Args:
+        live: the webhooks' names.
         pipeline: follows the devices.
         store: what they went through.
         devices: which one is meant, and its row.
@@ -122,12 +140,14 @@ class DevicePage:
 
     def __init__(
         self,
+        live: Live,
         pipeline: Tracker,
         store: Store,
         devices: Devices,
         leases: LeasesServed,
         deliveries: Deliveries,
     ) -> None:
+        self._live = live
         self._pipeline = pipeline
         self._store = store
         self._devices = devices
@@ -152,6 +172,16 @@ class DevicePage:
             "aliases": list(grounds.aliases),
             "readings": _readings(row, grounds),
             "sightings": [_sighting(each) for each in grounds.sightings],
+            "waits": [
+                {
+                    "webhook_id": each.webhook,
+                    "webhook": self._live.webhooks[each.webhook].name,
+                    "from": each.previous,
+                    "until": timestamp(each.until_ms),
+                }
+                for each in self._pipeline.waits(udid)
+                if each.webhook in self._live.webhooks
+            ],
             "lease": self._leases.of(udid),
             "transitions": page["transitions"],
             "next": page["next"],

@@ -375,6 +375,13 @@ METRICS = (
         lambda scene: scene.census.silenced,
     ),
     _one("gauge", "silences", "Silences in force.", lambda scene: scene.silences.count),
+    _one(
+        "gauge",
+        "waits",
+        "Webhooks that wait (`after`) for a device's state to last, a device each; none of those"
+        " that a silence keeps back.",
+        lambda scene: scene.pipeline.wait_count,
+    ),
     _many(
         "gauge",
         "devices_battery",

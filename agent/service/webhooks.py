@@ -47,6 +47,8 @@ class WebhookSettings(TypedDict):
     description: str
     events: list[DeviceState]
     enabled: bool
+    after: float
+    """Seconds that a state must have lasted for it to count; 0: it counts at once."""
     org_id: int
     payload: str
     devices: list[str]
@@ -295,6 +297,7 @@ def settings_row(webhook: Webhook, config: Config) -> WebhookSettings:
         "description": webhook.description,
         "events": list(webhook.events),
         "enabled": webhook.enabled,
+        "after": webhook.after,
         "org_id": config.org_of(webhook),
         "payload": webhook.payload,
         "devices": list(webhook.devices),

@@ -18,7 +18,7 @@ from agent.track.derive import CALLS_BACK
 from agent.track.telling import say
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from agent.deliver.outbox import Outbox
     from agent.model import Callback, Device, DeviceRecord, Transition
@@ -66,23 +66,26 @@ class Commits:
         self,
         record: DeviceRecord,
         transition: Transition | None,
-        told: Transition | None,
+        told: Iterable[tuple[Transition, Collection[int] | None]],
         device: Device,
     ) -> int:
         """A transition counts: store it, with one callback for each webhook that wants it.
 
         Args:
             record: the device's, from then on.
-            transition: None: none does, webhooks are told what was kept back.
-            told: what webhooks are told, who may have been told less before; None: nothing.
+            transition: None: none does, webhooks are told what was kept back, or waited.
+            told: what webhooks are told, who may have been told less before, in order; and which:
+                by id, or None: all that do not wait.
             device: as they are told of it.
 
         Returns how many callbacks that are.
         """
-        callbacks: Sequence[Callback] = ()
-        if told is not None and (told.previous, told.state) in CALLS_BACK:
-            made = self.outbox.make(told, device)
-            callbacks = made.callbacks
+        callbacks: list[Callback] = []
+        for each, webhooks in told:
+            if (each.previous, each.state) not in CALLS_BACK:
+                continue
+            made = self.outbox.make(each, device, webhooks)
+            callbacks += made.callbacks
             self.counts.lost += len(made.failed)
             for webhook, error in made.failed:
                 say(
@@ -90,7 +93,7 @@ class Commits:
                     "callback.not_made",
                     webhook=webhook,
                     udid=device.udid,
-                    state=str(told.state),
+                    state=str(each.state),
                     exc_info=error,
                 )
         self._commit(record, transition, callbacks)

@@ -206,6 +206,8 @@ class Step(NamedTuple):
     """When to call `step` again with the same readings, at the latest; None: never."""
     ask_at: float | None = None
     """When the sources are to be asked once more, as a state is about to count; None: not now."""
+    shown: bool = False
+    """The readings say that it is in its state, which is not only the last one that was known."""
 
 
 def quiet(track: Track) -> Track:
@@ -278,7 +280,8 @@ def step(track: Track, readings: Readings, now: float, policy: Policy) -> Step:
     else:
         track = _explained(track, derived, sight, readings)
     wake = min(usage_ends, wait_ends, ripe_at, quiet_at)
-    return Step(track, previous, entered, None if wake == NEVER else wake, ask_at)
+    shown = sight is _Sight.CLEAR and derived is track.state
+    return Step(track, previous, entered, None if wake == NEVER else wake, ask_at, shown)
 
 
 def _explained(

@@ -16,9 +16,9 @@ import structlog
 from agent.model import BRIDGE_OF, DeviceState, SourceName, Transition
 from agent.track.derive import Step, Track, quiet, rests, step
 from agent.track.pace import Pace, Questions
-from agent.track.records import record_of
-from agent.track.silence_book import debt_after, last_told
+from agent.track.records import record_of, told_of
 from agent.track.telling import say
+from agent.track.waits import due, entered, seen, settled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -83,7 +83,7 @@ class Deriver:
         self._clock = clock
         self._changed = changed
         self._idle = idle
-        self._pace = Pace(clock, self.derive, self._on_gap)
+        self._pace = Pace(clock, self.derive, self._on_gap, self._on_shift)
         self._questions = Questions(self._pace, recheck, self._count_due)
         self._due: set[str] = set()
         """Those whose transition waits for the sources' last word."""
@@ -149,6 +149,7 @@ class Deriver:
             return
         self._stepping = True
         now = self._pace.now()
+        self._pace.look_at_wall(now)
         end = self._clock.monotonic() + SLICE
         forgotten = False
         try:
@@ -191,9 +192,9 @@ class Deriver:
         outcome = step(before, readings, now, self.settings.policy)
         if self._waits_for_answers(udid, tracked, outcome, now):
             return
-        changed = self._take(udid, tracked, outcome)
+        changed = self._take(udid, tracked, outcome, now)
         tracked.ask_at = outcome.ask_at
-        self._pace.wake(udid, _next_look(outcome, now))
+        self._pace.wake(udid, _earlier(_next_look(outcome, now), self._told_at(tracked, now)))
         if outcome.ask_at is not None and now >= outcome.ask_at:
             self._questions.ask(self._who_can_tell(udid), outcome.ask_at)
         if tracked.track.state is None and outcome.wake is None:
@@ -204,15 +205,16 @@ class Deriver:
         if changed:
             self._changed(udid)
 
-    def _take(self, udid: str, tracked: Tracked, outcome: Step) -> bool:
+    def _take(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> bool:
         """Go on to the new track, and store what is to be stored; returns whether it differs."""
         before = tracked.track
         refreshed = False
         if outcome.entered is not None:
-            self._enter(udid, tracked, outcome)
+            self._enter(udid, tracked, outcome, now)
         elif outcome.track.state is not None:
-            now = udid in self._to_pay or rests(outcome.track)
-            refreshed = now and self._pay(udid, tracked, outcome.track)
+            if outcome.shown:
+                tracked.owed = seen(tracked.owed, now, self._clock.wall_ms())
+            refreshed = self._settle(udid, tracked, outcome.track, now)
             refreshed = self.refresh(udid, tracked, outcome.track) or refreshed
         self._to_pay.discard(udid)
         tracked.track = outcome.track
@@ -228,6 +230,7 @@ class Deriver:
         self._due.discard(udid)
         self._to_pay.discard(udid)
         tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
+        tracked.owed = tracked.owed._replace(since=None)
 
     def _waits_for_answers(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> bool:
         """Whether the sources are to be heard once more before that transition counts.
@@ -272,7 +275,22 @@ class Deriver:
                 hint="the process stood still: the sources are asked anew before anything counts",
             )
 
-    def _enter(self, udid: str, tracked: Tracked, outcome: Step) -> None:
+    def _on_shift(self, ms: int) -> None:
+        """The wall clock left the time that was seen: a restart is to know how long stays lasted.
+
+        A stay that was not stored for anybody who waits keeps its time as it was.
+        """
+        self.derive(self._roster.shift_stays(ms))
+
+    def _told_at(self, tracked: Tracked, now: float) -> float | None:
+        """When the first webhook that waits is told, if all stays as it is."""
+        state = tracked.track.state
+        if state is None:
+            return None
+        at = due(tracked.owed, state, self._commits.outbox)
+        return None if at is None or at <= now else at  # its silence's end tells what is due
+
+    def _enter(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> None:
         """A transition counts: store it, with one callback for each webhook that wants it."""
         state = outcome.entered
         assert state is not None
@@ -280,8 +298,17 @@ class Deriver:
         self._devices[udid].count(there=state is not DeviceState.UNPLUGGED)
         device = self._roster.device(udid)
         silence = self._silences.of(device)
-        debt = debt_after(tracked.debt, outcome.previous, state, silenced=silence is not None)
-        record = record_of(self._devices[udid].facts, outcome.track, at_ms, debt)
+        hooks = self._commits.outbox
+        owed, tellings = entered(
+            tracked.owed,
+            outcome.previous,
+            state,
+            now,
+            at_ms,
+            hooks,
+            silenced=silence is not None,
+        )
+        record = record_of(self._devices[udid].facts, outcome.track, at_ms, owed)
         transition = Transition(
             udid,
             outcome.previous,
@@ -293,11 +320,15 @@ class Deriver:
             cause=record.cause,
             port=record.port,
         )
-        told = None
-        if silence is None:
-            told = replace(transition, previous=last_told(tracked.debt, outcome.previous))
+        told = []
+        for each in tellings:
+            if each.late:
+                assert tracked.stored is not None, "it was in that state"
+                told.append((told_of(tracked.stored, each.previous, at_ms), each.webhooks))
+            else:
+                told.append((_from(transition, each.previous), each.webhooks))
         callbacks = self._commits.enter(record, transition, told, device)
-        tracked.since_ms, tracked.stored, tracked.debt = at_ms, record, debt
+        tracked.since_ms, tracked.stored, tracked.owed = at_ms, record, owed
         say(
             log.info,
             "device.transition",
@@ -312,36 +343,36 @@ class Deriver:
             **({} if silence is None else {"silence": silence.id}),
         )
 
-    def _pay(self, udid: str, tracked: Tracked, track: Track) -> bool:
-        """Where nothing silences the device any more, tell what was kept back; whether it did."""
-        if tracked.debt is None:
+    def _settle(self, udid: str, tracked: Tracked, track: Track, now: float) -> bool:
+        """Tell what was kept back, and who has waited, unless it is silenced; whether it did."""
+        owed, state, hooks = tracked.owed, track.state, self._commits.outbox
+        assert state is not None
+        if owed.debt is None and not owed.by:
+            return False
+        pay = owed.debt is not None and (udid in self._to_pay or rests(track))
+        waited_until = due(owed, state, hooks)
+        waited = waited_until is not None and waited_until <= now
+        if not pay and not waited:
             return False
         device = self._roster.device(udid)
         if self._silences.of(device) is not None:
             return False
-        assert track.state is not None
-        before = tracked.debt.before
-        record = record_of(self._devices[udid].facts, track, tracked.since_ms, cause=tracked.cause)
-        told = Transition(
-            udid,
-            before,
-            track.state,
-            record.reason,
-            at_ms=self._clock.wall_ms(),
-            holder=record.holder,
-            code=record.code,
-            cause=record.cause,
-            port=record.port,
+        tracked.owed, tellings = settled(owed, state, now, hooks, pay=pay, late=True)
+        record = record_of(
+            self._devices[udid].facts, track, tracked.since_ms, tracked.owed, tracked.cause
         )
+        at_ms = self._clock.wall_ms()
+        told = [(told_of(record, each.previous, at_ms), each.webhooks) for each in tellings]
         callbacks = self._commits.enter(record, None, told, device)
-        tracked.stored, tracked.debt = record, None
+        tracked.stored = record
+        paid = owed.debt if pay else None
         say(
-            log.info,
-            "device.told_after_silence",
+            log.debug if paid is None else log.info,
+            "device.told_after_wait" if paid is None else "device.told_after_silence",
             udid=udid,
             name=device.name,
-            previous=str(before or "never seen"),
-            state=str(track.state),
+            **({} if paid is None else {"previous": str(paid.before or "never seen")}),
+            state=str(state),
             callbacks=callbacks,
         )
         return True
@@ -349,13 +380,26 @@ class Deriver:
     def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
         record = record_of(
-            self._devices[udid].facts, track, tracked.since_ms, tracked.debt, tracked.cause
+            self._devices[udid].facts, track, tracked.since_ms, tracked.owed, tracked.cause
         )
         if tracked.stored is None or record == tracked.stored:
             return False
         self._commits.keep(record)
         tracked.stored = record
         return True
+
+
+def _from(transition: Transition, previous: DeviceState | None) -> Transition:
+    """The same to who goes by another state."""
+    if previous is transition.previous:
+        return transition
+    return replace(transition, previous=previous)
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _next_look(outcome: Step, now: float) -> float | None:

@@ -17,10 +17,11 @@ before a gap does not count as asked.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import math
 from functools import partial
 from typing import TYPE_CHECKING
+
+from agent.track.wakes import Wakes
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 BEAT = 0.5
 """Seconds between two looks at the clock while something waits, at most."""
+SHIFT_MS = 1000
+"""Milliseconds between the wall clock and the time that was seen that are no news."""
+SHIFT_PAUSE = 10.0
+"""Seconds between two such news, at least: a machine that is always late has more of them."""
 LATE = 0.25
 """Seconds by which a timer may be late on a busy machine that looks all the same."""
 
@@ -41,6 +46,8 @@ class Pace:
         clock: the one that is read, and timers.
         due: called with everybody whose time has come.
         on_gap: called with the seconds that nobody looked, before any time after them is told.
+        on_shift: called with the milliseconds by which the wall clock has left the time that was
+            seen: somebody set it, or nobody looked.
     """
 
     def __init__(
@@ -48,13 +55,16 @@ class Pace:
         clock: Clock,
         due: Callable[[set[str]], None],
         on_gap: Callable[[float], None],
+        on_shift: Callable[[int], None],
     ) -> None:
         self._clock = clock
         self._due = due
         self._on_gap = on_gap
+        self._on_shift = on_shift
+        self._ahead_ms = self._wall_ahead_ms(clock.monotonic())
+        self._shifted_at = -math.inf
         self._left_out = 0.0
-        self._wakes: list[tuple[float, str]] = []
-        self._wake_of: dict[str, float] = {}
+        self._wakes = Wakes()
         self._timer: Timer | None = None
         self._looks_at = 0.0
         """When the timer is to fire, in the clock that is read."""
@@ -75,32 +85,31 @@ class Pace:
 
     def wake(self, who: str, when: float | None) -> None:
         """Call `due` with that one at that time, and not at an earlier one; None: not at all."""
-        if when == self._wake_of.get(who):
-            return
-        if when is None:
-            del self._wake_of[who]
-            return
-        self._wake_of[who] = when
-        heapq.heappush(self._wakes, (when, who))
+        self._wakes.wake(who, when)
 
     def move(self, old: str, new: str) -> None:
         """They go by another name."""
-        when = self._wake_of.pop(old, None)
-        if when is not None:
-            self.wake(new, when)
+        self._wakes.move(old, new)
 
     def arm(self, now: float) -> None:
         """Set the one timer, or none; to be called after every `wake`."""
-        while self._wakes and self._stale(*self._wakes[0]):
-            heapq.heappop(self._wakes)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._wakes:
-            delay = min(BEAT, max(0.0, self._wakes[0][0] - now))
+        when = self._wakes.next()
+        if when is not None:
+            delay = min(BEAT, max(0.0, when - now))
             self._looked_at = self._clock.monotonic()
             self._looks_at = self._looked_at + delay
             self._timer = self._clock.call_later(delay, self._look)
+
+    def look_at_wall(self, now: float) -> None:
+        """Notice that the wall clock has left the time that was seen, of which it is `now`."""
+        shift = self._wall_ahead_ms(now) - self._ahead_ms
+        if abs(shift) > SHIFT_MS and now - self._shifted_at >= SHIFT_PAUSE:
+            self._ahead_ms += shift
+            self._shifted_at = now
+            self._on_shift(shift)
 
     def overdue(self) -> float:
         """Seconds by which the timer is late now."""
@@ -114,20 +123,16 @@ class Pace:
             self._timer.cancel()
             self._timer = None
 
-    def _stale(self, when: float, who: str) -> bool:
-        return self._wake_of.get(who) != when
+    def _wall_ahead_ms(self, now: float) -> int:
+        return self._clock.wall_ms() - round(now * 1000)
 
     def _look(self) -> None:
         on_time = self._clock.monotonic() - self._looks_at <= LATE
         now = self.now()
         self._was_late = not on_time
         self._timer = None
-        due: set[str] = set()
-        while self._wakes and self._wakes[0][0] <= now:
-            when, who = heapq.heappop(self._wakes)
-            if not self._stale(when, who):
-                del self._wake_of[who]
-                due.add(who)
+        self.look_at_wall(now)
+        due = self._wakes.take(now)
         if due:
             self._due(due)
         else:

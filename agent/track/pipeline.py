@@ -21,8 +21,8 @@ from agent.track.identity import Identities
 from agent.track.records import known_of, restored
 from agent.track.roster import Roster, Tracked
 from agent.track.settings import Settings
-from agent.track.silence_book import debt_of
 from agent.track.views import Views
+from agent.track.waits import count, known, owed_of, waiting
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from agent.model import Battery, DeviceRecord, Observation, SourceName
     from agent.track.commits import Commits
     from agent.track.silences import Silences
+    from agent.track.waits import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -103,9 +104,8 @@ class Pipeline:
         self._derives = False
         self._first_derived = asyncio.Event()
         for record in records:
-            tracked = Tracked(
-                restored(record), since_ms=record.since_ms, stored=record, debt=debt_of(record)
-            )
+            owed = known(owed_of(record)[0], commits.outbox.webhooks.keys())
+            tracked = Tracked(restored(record), since_ms=record.since_ms, stored=record, owed=owed)
             self.roster.put(record.udid, tracked)
         self._know_listed()
 
@@ -162,6 +162,9 @@ class Pipeline:
         settings = Settings.of(config)
         self._deriver.settings = settings
         self._limits = config.battery
+        webhooks = self.commits.outbox.webhooks.keys()
+        for each in self.roster.all_tracked():
+            each.owed = known(each.owed, webhooks)
         self.roster.reconfigure(config, settings.platforms)
         touched = self._identities.reconfigure(
             sources=settings.sources, remote=settings.remote, network=settings.network
@@ -192,7 +195,9 @@ class Pipeline:
             if others.names(device):
                 self._changed(udid)
                 tracked = self.roster.known(udid)
-                if tracked is not None and tracked.debt and not self._silences.of(device):
+                if tracked is None or not (tracked.owed.debt or tracked.owed.by):
+                    continue
+                if not self._silences.of(device):
                     owing.append(udid)
         if self._derives:
             self._deriver.pay(owing)
@@ -227,6 +232,18 @@ class Pipeline:
     def waiting(self) -> frozenset[SourceName]:
         """The sources that have not said anything since the start."""
         return self._identities.sources.waiting
+
+    def waits(self, udid: str) -> list[Waiting]:
+        """Which webhooks wait for the state of a device that is known to last."""
+        tracked = self.roster.known(udid)
+        if tracked is None or tracked.track.state is None:
+            return []
+        return waiting(tracked.owed, tracked.track.state, self.commits.outbox)
+
+    @property
+    def wait_count(self) -> int:
+        """How many wait, for one device each; but for those that a silence keeps back."""
+        return count(tracked.owed for tracked in self.roster.all_tracked())
 
     @property
     def problems(self) -> list[str]:
@@ -295,9 +312,10 @@ class Pipeline:
             log.info("identity.renamed", udid=new, before=old)
             tracked = self.roster.forget(old)
             known = self.roster.known(new)
-            if tracked is not None and tracked.stored is not None and tracked.stored.debt:
+            stored = None if tracked is None else tracked.stored
+            if stored is not None and (stored.debt or stored.waits):
                 # Its row stays under the old name, of which nothing is owed any more.
-                self.commits.keep(replace(tracked.stored, debt=""))
+                self.commits.keep(replace(stored, debt="", waits=""))
             moved = tracked is not None and known is None
             if tracked is not None:
                 if known is None:

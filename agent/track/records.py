@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from agent.model import DeviceRecord, DeviceState, Usage
+from agent.model import DeviceRecord, DeviceState, Transition, Usage
 from agent.text import whole
 from agent.track.derive import Track
 from agent.track.known import Known
 from agent.track.silence_book import stored_debt
+from agent.track.waits import stored_waits
 
 if TYPE_CHECKING:
     from agent.track.devices import Facts
-    from agent.track.silence_book import Debt
+    from agent.track.waits import Owed
 
 
 def record_of(
-    facts: Facts, track: Track, since_ms: int, debt: Debt | None = None, cause: str = ""
+    facts: Facts, track: Track, since_ms: int, owed: Owed, cause: str = ""
 ) -> DeviceRecord:
     """What is stored of a device that is in a state, by platforms that are known.
 
@@ -40,9 +41,26 @@ def record_of(
         serial=facts.serial if facts.serial != facts.udid else "",
         shared=facts.shared_serial,
         ways=facts.ways,
-        debt=stored_debt(debt),
+        debt=stored_debt(owed.debt),
         code=str(track.code),
         cause=cause,
+        waits=stored_waits(owed),
+    )
+
+
+def told_of(record: DeviceRecord, previous: DeviceState | None, at_ms: int) -> Transition:
+    """What webhooks are told of a stay, later than when it began."""
+    return Transition(
+        record.udid,
+        previous,
+        record.state,
+        record.reason,
+        at_ms,
+        holder=record.holder,
+        host=record.host,
+        code=record.code,
+        cause=record.cause,
+        port=record.port,
     )
 
 

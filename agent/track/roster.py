@@ -15,6 +15,7 @@ from agent.model import (
     Visibility,
 )
 from agent.track.derive import Track
+from agent.track.waits import NOTHING, Owed
 from agent.udid import alike
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from agent.config import Config, DeviceEntry
     from agent.model import Battery, Bridge, Presence, Readings
     from agent.track.identity import Identities
-    from agent.track.silence_book import Debt
 
 
 _AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
@@ -42,8 +42,8 @@ class Tracked:
     """From when on the sources must have been asked before its candidate counts."""
     due_since: float | None = None
     """Since when its candidate would count, and waits for their answers."""
-    debt: Debt | None = None
-    """What webhooks are owed of it, for the time of a silence."""
+    owed: Owed = NOTHING
+    """What webhooks are still to be told of it: after a silence, or after they have waited."""
     presence: tuple[Presence, str] | None = None
     """As it was last read, with its reason; None: not since the start."""
     presence_ms: int = 0
@@ -119,6 +119,15 @@ class Roster:
     def all_tracked(self) -> Iterable[Tracked]:
         """Of every device of which anything is remembered."""
         return self._tracked.values()
+
+    def shift_stays(self, ms: int) -> list[str]:
+        """The wall clock was set: those whose stay is stored for webhooks that wait."""
+        found = []
+        for udid, tracked in self._tracked.items():
+            if tracked.owed.by or tracked.owed.debt:
+                tracked.owed = tracked.owed._replace(since_ms=tracked.owed.since_ms + ms)
+                found.append(udid)
+        return found
 
     # --- who is on it ----------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agent.track.counts import Counts
     from agent.track.hanging import Where
     from agent.track.views import Census, DeviceView, Grounds
+    from agent.track.waits import Waiting
     from agent.usage.base import Phone
 
 
@@ -119,6 +120,13 @@ class Tracker(Protocol):
     @property
     def waiting(self) -> AbstractSet[SourceName]:
         """The sources that have not said anything since the start."""
+
+    def waits(self, udid: str) -> list[Waiting]:
+        """Which webhooks wait for the state of a device that is known to last."""
+
+    @property
+    def wait_count(self) -> int:
+        """How many wait, for one device each; but for those that a silence keeps back."""
 
     @property
     def problems(self) -> list[str]:

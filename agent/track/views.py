@@ -222,7 +222,7 @@ class Views:
             track.flapping,
             facts.model,
             self._silences.of(device),
-            last_told(tracked.debt, track.state),
+            last_told(tracked.owed.debt, track.state),
             code=reason.code,
             cause=tracked.cause,
             battery=_read_at(tracked),

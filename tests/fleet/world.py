@@ -6,6 +6,7 @@ The hub is the real one but for its connection; its store keeps what it takes in
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -211,7 +212,8 @@ class World:
         """All that the hub has to do now is done, and stored."""
         while self.hub.core.do():
             pass
-        self.hub.core.pay()
+        while self.hub.core.pay(math.inf):
+            pass
         self.hub.commits.commit()
         await self.hub.commits.drain()
         await asyncio.sleep(0)

@@ -7,6 +7,7 @@ callbacks, what was told, and how far each log was taken. So a hub that dies goe
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -14,18 +15,22 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from agent.errors import StoreError
-from agent.fleet.hub.message_ids import message_id
+from agent.fleet.hub.hosts import Presence
+from agent.fleet.hub.message_ids import cause_of, late, message_id, stored_cause
+from agent.fleet.hub.owing import Owing
 from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
 from agent.model import DeviceRecord, Transition
 from agent.reasons import Reason
 from agent.store import Record
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
-from agent.track.silence_book import debt_after, debt_of, last_told, stored_debt
+from agent.track.records import told_of
+from agent.track.silence_book import stored_debt
 from agent.track.telling import say
+from agent.track.waits import NOTHING, due, entered, known, owed_of, seen, settled, stored_waits
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 
     from agent.clock import Clock
     from agent.deliver.outbox import Outbox
@@ -34,7 +39,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub.stored import Mark, Position, Told
     from agent.model import Callback, Device
     from agent.store import FleetRow
-    from agent.track.silence_book import Debt
+    from agent.track.waits import Owed, Telling
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +61,12 @@ class Entry:
     """A device as it is stored, or about to be."""
 
     record: DeviceRecord
-    debt: Debt | None = None
+    owed: Owed = NOTHING
+    """What webhooks are still to be told of it."""
+    stay: Cause | None = None
+    """What began its stay in its state."""
+    looked: float = 0.0
+    """Seen time at which it was last known to be in its state."""
     flapping: bool = False
     stored: bool = True
     """Or about to be; else the store refused it."""
@@ -119,19 +129,27 @@ class FleetCommits:
         self._durable = durable
         self._refused = refused
         self._batch = _Batch()
-        self._owing: set[str] = set()
-        """Devices of which something was kept back."""
-        self._due: set[str] = set()
-        """Of them, those that may be silenced no more."""
+        self._owing = Owing(board.seen, clock.wall_ms())
         self._under_way: set[asyncio.Future[tuple[Callback, ...]]] = set()
 
     def restore(self, records: Iterable[DeviceRecord]) -> None:
         """As it was stored."""
         for record in records:
             if record.host:
-                entry = self.entries[record.udid] = Entry(record, debt_of(record))
-                if entry.debt is not None:
-                    self._owing.add(record.udid)
+                stored, stay = owed_of(record)
+                owed = known(stored, self.outbox.webhooks.keys())
+                self.entries[record.udid] = Entry(record, owed, cause_of(stay))
+                self._owing.note(record.udid, owed, None)
+                if owed is not stored:
+                    self._owing.look_at(record.udid)  # its row is to forget them, too
+
+    def reconfigure(self) -> None:
+        """Other webhooks are in force: look at all that is owed anew."""
+        webhooks = self.outbox.webhooks.keys()
+        for key, entry in self.entries.items():
+            if entry.owed.by or entry.owed.debt is not None:
+                entry.owed = known(entry.owed, webhooks)
+                self._owing.look_at(key)
 
     # --- gathered ---------------------------------------------------------------------------
 
@@ -152,7 +170,7 @@ class FleetCommits:
             else:
                 self._keep(decision)
             if decision.key in self._owing and not self.is_silenced(decision.told):
-                self._due.add(decision.key)
+                self._owing.look_at(decision.key)
         while self._board.touched:
             self._changed(self._board.touched.popitem()[0])
 
@@ -174,20 +192,26 @@ class FleetCommits:
         """So far the broker's stream was read."""
         self._batch.position = position
 
-    def look_at_silences(self) -> None:
-        """Some may have ended by now."""
-        self._due |= self._owing
+    def tick(self) -> None:
+        """Time has passed: silences may have ended, and some may have waited for long enough."""
+        shift = self._owing.tick(self._board.seen, self._clock.wall_ms())
+        if shift:
+            for key, entry in self.entries.items():
+                if entry.owed.by or entry.owed.debt is not None:
+                    since_ms = entry.owed.since_ms + shift
+                    entry.owed = entry.owed._replace(since_ms=since_ms)
+                    self._owing.look_at(key)
 
-    def pay(self) -> None:
-        """What was kept back of devices that nothing silences any more is told."""
-        due, self._due = sorted(self._due), set()
-        for key in due:
-            entry, word = self.entries[key], self._board.of(key)
-            phone = self._board.phones[key]
-            if entry.debt is None:
-                self._owing.discard(key)
-            elif word is not None and phone.pending is None and not self.is_silenced(word):
-                self._pay(key, entry, entry.debt, word)
+    def pay(self, until: float) -> bool:
+        """What is due, or was kept back of devices that nothing silences any more, is told.
+
+        Until that moment of `time.monotonic`; whether there is more.
+        """
+        while (key := self._owing.next()) is not None:
+            self._settle(key)
+            if time.monotonic() >= until:
+                break
+        return self._owing.has_next
 
     def commit(self) -> None:
         """All that was gathered is to be stored."""
@@ -240,11 +264,18 @@ class FleetCommits:
     def _transition(self, decision: Decision) -> None:
         key, word = decision.key, decision.told
         entry = self.entries.get(key)
-        debt = None if entry is None else entry.debt
-        at_ms = self._clock.wall_ms()
+        at_ms, now = self._clock.wall_ms(), self._board.seen
         silenced = self.is_silenced(word)
-        owed = debt_after(debt, decision.previous, decision.state, silenced=silenced)
-        record = self._record(decision, at_ms, owed)
+        owed, tellings = entered(
+            NOTHING if entry is None else self._known_of(entry),
+            decision.previous,
+            decision.state,
+            now,
+            at_ms,
+            self.outbox,
+            silenced=silenced,
+        )
+        record = self._record(decision, at_ms, owed, decision.cause)
         transition = Transition(
             key,
             decision.previous,
@@ -257,12 +288,16 @@ class FleetCommits:
             record.cause,
             record.port,
         )
-        callbacks: Sequence[Callback] = ()
-        if not silenced:
-            before = last_told(debt, decision.previous)
-            told = transition if debt is None else replace(transition, previous=before)
-            callbacks = self._callbacks(told, decision.cause)
-        self._put(record, owed, word, transition, callbacks)
+        callbacks: list[Callback] = []
+        for each in tellings:
+            if each.late:
+                assert entry is not None, "it was in that state"
+                callbacks += self._late(entry, each, word, at_ms)
+            else:
+                told = replace(transition, previous=each.previous)
+                callbacks += self._callbacks(told, each.webhooks, decision.cause)
+        new = Entry(record, owed, decision.cause, now, word.device.flapping)
+        self._put(new, transition, callbacks)
         self.counts.transitions[decision.state] += 1
         say(
             log.info,
@@ -281,42 +316,87 @@ class FleetCommits:
         """No transition: its row may be another one."""
         entry = self.entries.get(decision.key)
         since_ms = self._clock.wall_ms() if entry is None else entry.record.since_ms
-        debt = None if entry is None else entry.debt
-        record = self._record(decision, since_ms, debt)
-        if entry is None or entry.record != record or not entry.stored:
-            self._put(record, debt, decision.told, None, ())
+        if entry is None:
+            entry = Entry(self._record(decision, since_ms, NOTHING, None), looked=self._board.seen)
+            self._put(replace(entry, flapping=decision.told.device.flapping), None, ())
+            return
+        record = self._record(decision, since_ms, entry.owed, entry.stay)
+        if entry.record != record or not entry.stored:
+            flapping = decision.told.device.flapping
+            self._put(replace(entry, record=record, flapping=flapping, stored=True), None, ())
         else:
             entry.flapping = decision.told.device.flapping
             self._changed(decision.key)
 
-    def _pay(self, key: str, entry: Entry, debt: Debt, word: Told) -> None:
-        record = entry.record
-        told = Transition(
-            key,
-            debt.before,
-            record.state,
-            record.reason,
-            self._clock.wall_ms(),
-            record.holder,
-            record.host,
-            record.code,
-            record.cause,
-            record.port,
+    def _settle(self, key: str) -> None:
+        """Tell what is owed, as far as it can be now."""
+        entry, word, phone = self.entries[key], self._board.of(key), self._board.phones[key]
+        owed, now, state = self._known_of(entry), self._board.seen, entry.record.state
+        if word is None:
+            self._owing.hold(key)
+            return
+        host = self._board.hosts.get(phone.owner)
+        there = host is not None and (host.caught_up or host.presence is Presence.GONE)
+        if there and phone.pending is None and owed.since is None:
+            owed, entry.looked = seen(owed, now, self._clock.wall_ms()), now
+        entry.owed = owed
+        pay = owed.debt is not None and phone.pending is None
+        at = due(owed, state, self.outbox)
+        waited = there and at is not None and at <= now
+        if (pay or waited) and not self.is_silenced(word):
+            self._tell_owed(entry, word, pay=pay, late=waited)
+            return
+        self._owing.note(key, owed, at)
+        if at is not None and at <= now:
+            self._owing.hold(key)
+        waits = stored_waits(owed, stored_cause(entry.stay))
+        if waits != entry.record.waits:
+            self._put(replace(entry, record=replace(entry.record, waits=waits)), None, ())
+
+    def _tell_owed(self, entry: Entry, word: Told, *, pay: bool, late: bool) -> None:
+        before, record, at_ms = entry.owed, entry.record, self._clock.wall_ms()
+        owed, tellings = settled(
+            before, record.state, self._board.seen, self.outbox, pay=pay, late=late
         )
-        callbacks = self._callbacks(told, self._board.cause(word, f"silence:{word.used}"))
-        self._owing.discard(key)
-        self._put(replace(record, debt=""), None, word, None, callbacks)
+        callbacks: list[Callback] = []
+        for each in tellings:
+            if each.late:
+                callbacks += self._late(entry, each, word, at_ms)
+            else:
+                told = told_of(record, each.previous, at_ms)
+                cause = self._board.cause(word, f"silence:{word.used}")
+                callbacks += self._callbacks(told, each.webhooks, cause)
+        waits = stored_waits(owed, stored_cause(entry.stay))
+        record = replace(record, debt=stored_debt(owed.debt), waits=waits)
+        self._put(replace(entry, record=record, owed=owed, stored=True), None, callbacks)
+        paid = before.debt if pay else None
         say(
-            log.info,
-            "device.told_after_silence",
-            udid=key,
+            log.debug if paid is None else log.info,
+            "device.told_after_wait" if paid is None else "device.told_after_silence",
+            udid=record.udid,
             host=record.host,
-            previous=str(debt.before or "never seen"),
+            **({} if paid is None else {"previous": str(paid.before or "never seen")}),
             state=str(record.state),
             callbacks=len(callbacks),
         )
 
-    def _record(self, decision: Decision, at_ms: int, debt: Debt | None) -> DeviceRecord:
+    def _late(self, entry: Entry, each: Telling, word: Told, at_ms: int) -> Sequence[Callback]:
+        """Of a stay that has lasted, by what began it: alike at every hub."""
+        stay = entry.stay or self._board.cause(word, f"stay:{word.used}")
+        return self._callbacks(
+            told_of(entry.record, each.previous, at_ms), each.webhooks, late(stay)
+        )
+
+    def _known_of(self, entry: Entry) -> Owed:
+        """What is owed of it; a host that was lost meanwhile has yet to say that it stayed."""
+        host = self._board.hosts.get(entry.record.host)
+        if host is not None and host.lost_at > entry.looked:
+            return entry.owed._replace(since=None)
+        return entry.owed
+
+    def _record(
+        self, decision: Decision, at_ms: int, owed: Owed, stay: Cause | None
+    ) -> DeviceRecord:
         word, known = decision.told.device, self.entries.get(decision.key)
         before = None if known is None else known.record
         if decision.reason is not None:
@@ -336,31 +416,29 @@ class FleetCommits:
             reason=reason.text,
             holder=(before.holder if before else "") if holder is None else holder,
             serial=word.udid if word.udid != decision.key else "",
-            debt=stored_debt(debt),
+            debt=stored_debt(owed.debt),
+            waits=stored_waits(owed, stored_cause(stay)),
             host=decision.told.host,
             code=str(reason.code),
             cause=(before.cause if before else "") if cause is None else cause,
         )
 
     def _put(
-        self,
-        record: DeviceRecord,
-        debt: Debt | None,
-        word: Told,
-        transition: Transition | None,
-        callbacks: Sequence[Callback],
+        self, entry: Entry, transition: Transition | None, callbacks: Sequence[Callback]
     ) -> None:
-        self.entries[record.udid] = Entry(record, debt, word.device.flapping)
-        if debt is not None:
-            self._owing.add(record.udid)
+        record = entry.record
+        self.entries[record.udid] = entry
+        self._owing.note(record.udid, entry.owed, due(entry.owed, record.state, self.outbox))
         self._batch.records.append(Record(record, transition, tuple(callbacks)))
         self._changed(record.udid)
 
-    def _callbacks(self, told: Transition, cause: Cause | None) -> Sequence[Callback]:
+    def _callbacks(
+        self, told: Transition, webhooks: Collection[int] | None, cause: Cause | None
+    ) -> Sequence[Callback]:
         if cause is None or (told.previous, told.state) not in CALLS_BACK:
             return ()
         made = self.outbox.make(
-            told, self._device(told.udid), partial(message_id, cause, told.udid)
+            told, self._device(told.udid), webhooks, partial(message_id, cause, told.udid)
         )
         self.counts.lost += len(made.failed)
         for webhook, error in made.failed:

@@ -165,12 +165,15 @@ class Core:
                 self._say_presence(host, before)
                 self._look_if(host, True)
         self._work.append(self.board.ripe())
-        self._commits.look_at_silences()
+        self._commits.tick()
 
-    def pay(self) -> None:
-        """Tell what silences kept back that have ended."""
+    def pay(self, until: float) -> bool:
+        """Tell what silences kept back that have ended, and who has waited; whether more is left.
+
+        Until that moment of `time.monotonic`, and one device at least.
+        """
         self._at_now()
-        self._commits.pay()
+        return self._commits.pay(until)
 
     def do(self) -> bool:
         """A step of what is left; whether there was one."""

@@ -19,6 +19,7 @@ A host is *alive* from a heartbeat on, *lost* once none came for `host_grace`, a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -76,6 +77,8 @@ class Host:
     heard: float = 0.0
     """Seen time of its last heartbeat; before the first: of the hub's start."""
     presence: Presence = Presence.UNHEARD
+    lost_at: float = -math.inf
+    """Seen time at which it was lost last."""
     caught_up: bool = False
     """It is alive, and all that it had by its heartbeat is taken."""
     beats: int = 0
@@ -207,6 +210,8 @@ class Host:
             self.presence = Presence.LOST
         if self.presence in {Presence.LOST, Presence.GONE}:
             self.caught_up = False
+            if before not in {Presence.LOST, Presence.GONE}:
+                self.lost_at = seen
         return self.presence is not before
 
     def why_keep(self, seen: float, host_grace: float) -> str:

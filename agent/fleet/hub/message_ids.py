@@ -9,7 +9,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,24 @@ class Cause:
     why: str = ""
     """Where it is not that event itself that is told: `lost:…`, `back:…`, `moved:…`, `silence:…`,
     and what tells those of one event apart."""
+
+
+def late(stay: Cause) -> Cause:
+    """Of what is told of a stay, by what began it, to webhooks that wait for it to last."""
+    return replace(stay, why=f"after:{stay.why}")
+
+
+def stored_cause(cause: Cause | None) -> tuple[str | int, ...]:
+    """As it is kept."""
+    return () if cause is None else (cause.host, cause.epoch, cause.event, cause.why)
+
+
+def cause_of(kept: Sequence[object]) -> Cause | None:
+    """As it was kept; what makes no sense is none."""
+    match kept:
+        case str(host), int(epoch), int(event), str(why):
+            return Cause(host, epoch, event, why)
+    return None
 
 
 def message_id(cause: Cause, udid: str, webhook_id: int) -> str:

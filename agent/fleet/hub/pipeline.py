@@ -21,6 +21,8 @@ from agent.fleet.hub.status import HostStatus
 from agent.fleet.hub.views import FleetViews
 from agent.text import elapsed, printable
 from agent.track.telling import say
+from agent.track.waits import count as count_waits
+from agent.track.waits import waiting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub.stored import Kept, Mark
     from agent.fleet.words import HostSnapshot
     from agent.model import Callback, DeviceRecord, SourceName
+    from agent.track.waits import Waiting
 
 log = structlog.get_logger(__name__)
 
@@ -130,6 +133,18 @@ class FleetPipeline:
     remote: frozenset[SourceName] = frozenset()
     waiting: frozenset[SourceName] = frozenset()
 
+    def waits(self, udid: str) -> list[Waiting]:
+        """Which webhooks wait for the state of a device that is known to last."""
+        entry = self.commits.entries.get(udid)
+        if entry is None:
+            return []
+        return waiting(entry.owed, entry.record.state, self.commits.outbox)
+
+    @property
+    def wait_count(self) -> int:
+        """How many wait, for one device each; but for those that a silence keeps back."""
+        return count_waits(entry.owed for entry in self.commits.entries.values())
+
     @property
     def problems(self) -> list[str]:
         """What does not work, for people."""
@@ -142,6 +157,7 @@ class FleetPipeline:
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""
         self.core.board.policy = _policy(config)
+        self.commits.reconfigure()
         if self.roster.reconfigure(config):
             for udid in self.roster.udids():
                 self._changed(udid)

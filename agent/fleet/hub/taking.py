@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 SLICE: Final = 0.008
 """Seconds of taking in one turn of the loop."""
+PAYING: Final = 0.008
+"""And of telling what is due."""
 TURN: Final = 50
 """Messages of one host, before the next one has its turn."""
 _OVER: Final = object()
@@ -65,7 +67,8 @@ class Taking:
         some = False
         while time.monotonic() < end and self._step(end):
             some = True
-        self._core.pay()
+        if self._core.pay(time.monotonic() + PAYING):
+            some = True
         self._commits.commit()
         return some
 

@@ -116,7 +116,7 @@ class FleetViews:
             entry.flapping,
             record.model,
             self._silence(udid, word),
-            last_told(entry.debt, record.state),
+            last_told(entry.owed.debt, record.state),
             record.host,
             reason.code,
             record.cause,
