@@ -68,6 +68,12 @@ name = "newest"
 url = "{third}"
 events = ["online", "offline", "utilizing", "unplugged"]
 backlog = "{backlog}"
+[[webhooks]]
+id = 4
+name = "pager"
+url = "{fourth}"
+events = ["online", "offline", "utilizing", "unplugged"]
+after = "{after}"
 """
 SECOND = """
 [[webhooks]]
@@ -138,19 +144,21 @@ class Walk:
         self.agent = agent
         self.dice = random.Random(seed)
         self.phones = [ModelPhone(f"R58M{n}", f"1-{n + 1}") for n in range(PHONES)]
-        self.receivers = {1: host.receiver, 2: Receiver(), 3: Receiver()}
+        self.receivers = {1: host.receiver, 2: Receiver(), 3: Receiver(), 4: Receiver()}
         self.appium = FakeAppium()
         self.reloads = 0
         self.readable = True
         """Whether Appium is up."""
         self.second = True
         """Whether the second webhook is in the file."""
+        self.after = "1h"
+        """How long the fourth waits: longer than a walk, so that it is told nothing of it."""
         self.holds = {hold: self.dice.choice(("0s", "300ms")) for hold in ("online", "utilizing")}
         self.steps: list[str] = []
 
     def config(self) -> str:
         """The file as it must be now; every reload that changes anything changes its paths."""
-        urls = [self.receivers[id_].url(f"/{self.reloads}") for id_ in (1, 2, 3)]
+        urls = [self.receivers[id_].url(f"/{self.reloads}") for id_ in (1, 2, 3, 4)]
         return (CONFIG + SECOND * self.second).format(
             adb=self.host.adb.address,
             appium=self.appium.url,
@@ -158,6 +166,8 @@ class Walk:
             first=urls[0],
             second=urls[1],
             third=urls[2],
+            fourth=urls[3],
+            after=self.after,
             backlog="all" if self.reloads % 3 == 1 else "latest",
             **self.holds,
         )
@@ -345,6 +355,8 @@ class Walk:
         """Every callback of the model arrived in order, and no other."""
         for receiver in self.receivers.values():
             receiver.default = answer(204)
+        assert not self.receivers[4].requests, "no state has lasted for an hour"
+        self.after = "0s"
         self.reloads += 1
         self.agent.write(self.config())
         assert (await self.agent.api("POST", "/v1/reload"))[0] == 200, "what waits is tried at once"
@@ -353,6 +365,8 @@ class Walk:
             assert self.heard(1, phone.serial) == phone.told, (phone, self.steps)
             *cut, last = phone.second if self.second else [*phone.second, []]
             assert _is_told(self.heard(2, phone.serial), cut, last), (phone, self.steps)
+            net = [phone.state] if (None, phone.state) in CALLS_BACK else []
+            assert self.heard(4, phone.serial) == net, (phone, self.steps)
             newest = self.heard(3, phone.serial)
             rest = iter(phone.told)
             assert all(state in rest for state in newest), (newest, phone, self.steps)
