@@ -8,7 +8,6 @@ again after `RETRY`.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import structlog
@@ -16,7 +15,7 @@ import structlog
 from agent.model import BRIDGE_OF, DeviceState, SourceName, Transition
 from agent.track.derive import Step, Track, quiet, rests, step
 from agent.track.pace import Pace, Questions
-from agent.track.records import record_of, told_of
+from agent.track.records import record_of, told_of, told_with
 from agent.track.telling import say
 from agent.track.waits import due, entered, seen, settled
 
@@ -320,13 +319,7 @@ class Deriver:
             cause=record.cause,
             port=record.port,
         )
-        told = []
-        for each in tellings:
-            if each.late:
-                assert tracked.stored is not None, "it was in that state"
-                told.append((told_of(tracked.stored, each.previous, at_ms), each.webhooks))
-            else:
-                told.append((_from(transition, each.previous), each.webhooks))
+        told = told_with(transition, tracked.stored, tellings)
         callbacks = self._commits.enter(record, transition, told, device)
         tracked.since_ms, tracked.stored, tracked.owed = at_ms, record, owed
         say(
@@ -387,13 +380,6 @@ class Deriver:
         self._commits.keep(record)
         tracked.stored = record
         return True
-
-
-def _from(transition: Transition, previous: DeviceState | None) -> Transition:
-    """The same to who goes by another state."""
-    if previous is transition.previous:
-        return transition
-    return replace(transition, previous=previous)
 
 
 def _earlier(one: float | None, other: float | None) -> float | None:

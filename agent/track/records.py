@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.model import DeviceRecord, DeviceState, Transition, Usage
@@ -12,8 +13,10 @@ from agent.track.silence_book import stored_debt
 from agent.track.waits import stored_waits
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
     from agent.track.devices import Facts
-    from agent.track.waits import Owed
+    from agent.track.waits import Owed, Telling
 
 
 def record_of(
@@ -62,6 +65,22 @@ def told_of(record: DeviceRecord, previous: DeviceState | None, at_ms: int) -> T
         cause=record.cause,
         port=record.port,
     )
+
+
+def told_with(
+    transition: Transition, before: DeviceRecord | None, tellings: Iterable[Telling]
+) -> list[tuple[Transition, Collection[int] | None]]:
+    """What webhooks are told with a transition: `before` is how the device stood until then."""
+    told = []
+    for each in tellings:
+        if each.late:
+            assert before is not None, "it was in that state"
+            told.append((told_of(before, each.previous, transition.at_ms), each.webhooks))
+        elif each.previous is transition.previous:
+            told.append((transition, each.webhooks))
+        else:
+            told.append((replace(transition, previous=each.previous), each.webhooks))
+    return told
 
 
 def restored(record: DeviceRecord) -> Track:

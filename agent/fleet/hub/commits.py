@@ -2,6 +2,8 @@
 
 One transaction for all that came of a slice of the hosts' logs: the devices, their transitions and
 callbacks, what was told, and how far each log was taken. So a hub that dies goes on exactly there.
+
+A little long, for what is owed is told in the same transactions.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ from typing import TYPE_CHECKING, Final, Protocol
 import structlog
 
 from agent.errors import StoreError
+from agent.fleet.hub.entry import Entry, record_of
 from agent.fleet.hub.hosts import Presence
 from agent.fleet.hub.message_ids import cause_of, late, message_id, stored_cause
 from agent.fleet.hub.owing import Owing
 from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
-from agent.model import DeviceRecord, Transition
-from agent.reasons import Reason
+from agent.model import Transition
 from agent.store import Record
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub.board import Board, Decision
     from agent.fleet.hub.message_ids import Cause
     from agent.fleet.hub.stored import Mark, Position, Told
-    from agent.model import Callback, Device
+    from agent.model import Callback, Device, DeviceRecord
     from agent.store import FleetRow
     from agent.track.waits import Owed, Telling
 
@@ -54,22 +56,6 @@ class Taker(Protocol):
         self, rows: Sequence[FleetRow], records: Sequence[Record]
     ) -> Awaitable[tuple[Callback, ...]]:
         """Commit all or nothing; queued by the call, resolves when durable."""
-
-
-@dataclass(slots=True)
-class Entry:
-    """A device as it is stored, or about to be."""
-
-    record: DeviceRecord
-    owed: Owed = NOTHING
-    """What webhooks are still to be told of it."""
-    stay: Cause | None = None
-    """What began its stay in its state."""
-    looked: float = 0.0
-    """Seen time at which it was last known to be in its state."""
-    flapping: bool = False
-    stored: bool = True
-    """Or about to be; else the store refused it."""
 
 
 @dataclass(slots=True)
@@ -275,7 +261,8 @@ class FleetCommits:
             self.outbox,
             silenced=silenced,
         )
-        record = self._record(decision, at_ms, owed, decision.cause)
+        before = None if entry is None else entry.record
+        record = record_of(decision, before, at_ms, owed, decision.cause)
         transition = Transition(
             key,
             decision.previous,
@@ -317,10 +304,11 @@ class FleetCommits:
         entry = self.entries.get(decision.key)
         since_ms = self._clock.wall_ms() if entry is None else entry.record.since_ms
         if entry is None:
-            entry = Entry(self._record(decision, since_ms, NOTHING, None), looked=self._board.seen)
+            record = record_of(decision, None, since_ms, NOTHING, None)
+            entry = Entry(record, looked=self._board.seen)
             self._put(replace(entry, flapping=decision.told.device.flapping), None, ())
             return
-        record = self._record(decision, since_ms, entry.owed, entry.stay)
+        record = record_of(decision, entry.record, since_ms, entry.owed, entry.stay)
         if entry.record != record or not entry.stored:
             flapping = decision.told.device.flapping
             self._put(replace(entry, record=record, flapping=flapping, stored=True), None, ())
@@ -393,35 +381,6 @@ class FleetCommits:
         if host is not None and host.lost_at > entry.looked:
             return entry.owed._replace(since=None)
         return entry.owed
-
-    def _record(
-        self, decision: Decision, at_ms: int, owed: Owed, stay: Cause | None
-    ) -> DeviceRecord:
-        word, known = decision.told.device, self.entries.get(decision.key)
-        before = None if known is None else known.record
-        if decision.reason is not None:
-            reason = decision.reason
-        else:
-            reason = Reason(before.reason, before.code) if before else Reason()
-        holder, cause = decision.holder, decision.told_cause
-        told = word.state is decision.state and 0 < word.since_ms < at_ms
-        return DeviceRecord(
-            decision.key,
-            word.platform,
-            decision.state,
-            word.since_ms if told else at_ms,
-            name=word.name,
-            model=word.model,
-            port=word.port,
-            reason=reason.text,
-            holder=(before.holder if before else "") if holder is None else holder,
-            serial=word.udid if word.udid != decision.key else "",
-            debt=stored_debt(owed.debt),
-            waits=stored_waits(owed, stored_cause(stay)),
-            host=decision.told.host,
-            code=str(reason.code),
-            cause=(before.cause if before else "") if cause is None else cause,
-        )
 
     def _put(
         self, entry: Entry, transition: Transition | None, callbacks: Sequence[Callback]

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from agent.clock import Clock
     from agent.config import Config
     from agent.deliver.outbox import Outbox
-    from agent.fleet.hub.commits import Entry, Taker
+    from agent.fleet.hub.commits import Taker
+    from agent.fleet.hub.entry import Entry
     from agent.fleet.hub.stored import Kept, Mark
     from agent.fleet.words import HostSnapshot
     from agent.model import Callback, DeviceRecord, SourceName

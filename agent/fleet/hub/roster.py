@@ -10,7 +10,7 @@ from agent.track.roster import Names
 if TYPE_CHECKING:
     from agent.config import Config, DeviceEntry
     from agent.fleet.hub.board import Board
-    from agent.fleet.hub.commits import Entry
+    from agent.fleet.hub.entry import Entry
 
 _AWAY = frozenset({DeviceState.OFFLINE, DeviceState.UNPLUGGED})
 
