@@ -155,8 +155,14 @@ def due(owed: Owed, state: DeviceState, hooks: Hooks) -> float | None:
     """Seen seconds at which the first of them is to be told; None: nobody is, by time alone."""
     if owed.since is None:
         return None
-    times = [owed.since + each.after for each in waiting(owed, state, hooks)]
-    return min(times, default=None)
+    if owed.debt is not None:
+        afters = [each.after for each in waiting(owed, state, hooks)]
+    elif owed.by:  # asked for with each reading: it is they alone, and each of them
+        after = hooks.after
+        afters = [after.get(each, 0.0) for each in owed.by if each in after or each in hooks.direct]
+    else:
+        return None
+    return owed.since + min(afters) if afters else None
 
 
 def count(all_owed: Iterable[Owed]) -> int:
