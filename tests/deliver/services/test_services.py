@@ -104,7 +104,7 @@ class Trial:
     async def tell(self, device: Device, state: DeviceState, **more: Any) -> list[Callback]:
         """Of a transition."""
         made = self.outbox.make(
-            make_transition(state, **{"udid": device.udid, "reason": REASON, **more}), device
+            make_transition(state, **{"udid": device.udid, "reason": REASON, **more}), device, None
         )
         assert not made.failed
         return await self.house.commit(*made.callbacks)
