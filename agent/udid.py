@@ -36,6 +36,7 @@ _BRACKETS: Final = re.compile(r"(\[[^]]+\])")
 _BLANKS: Final = re.compile(r"\s+|[^\w\s#+\-.:=@*?!\[\]]")
 """In a glob, where udev writes `_`."""
 _ROOT_HUB: Final = re.compile(r"usb\d+")
+_LASTING: Final = re.compile(r"(?:pci|platform)-(.{1,200}?)-usb-.*")
 _PCI: Final = re.compile(r"[0-9a-f]{4,}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-9a-f]")
 
 
@@ -161,6 +162,12 @@ def controller_of(devpath: str) -> str:
     parts = [part for part in devpath.split("/") if part]
     hubs = [n for n, part in enumerate(parts) if _ROOT_HUB.fullmatch(part)]
     return parts[hubs[0] - 1] if hubs and hubs[0] else ""
+
+
+def controller_in(path: str) -> str:
+    """The USB controller in a port's lasting name; "" where it is none."""
+    found = _LASTING.fullmatch(path)
+    return "" if found is None else found[1]
 
 
 def digits(port: str) -> str:

@@ -14,6 +14,8 @@ from benchmarks.machine import describe
 from benchmarks.report import Others, show
 
 NAMES = (
+    "causes",
+    "suspects",
     "derive",
     "latency",
     "throughput",

@@ -250,6 +250,8 @@ async def _measure(scene: Scene, asker: Asker, phones: int, rounds: int) -> dict
         await note("GET /v1/status", asking("GET", "/v1/status"))
         await note("GET /v1/deliveries?limit=1000", asking("GET", "/v1/deliveries?limit=1000"))
         await note("GET /v1/ports", asking("GET", "/v1/ports"))
+        await note("GET /v1/causes", asking("GET", "/v1/causes"))
+        await note("GET /v1/suspects", asking("GET", "/v1/suspects"))
         await note("GET /v1/devices/UDID", asking("GET", f"/v1/devices/{serials[0]}"))
         await note("GET /v1/leases", asking("GET", "/v1/leases"))
         for number in range(SILENCES):

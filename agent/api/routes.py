@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from agent.api import (
+    causes,
     deliveries,
     devices,
     events,
@@ -42,6 +43,7 @@ MATTERS = tuple(
     each.routes
     for each in (
         devices,
+        causes,
         hosts,
         events,
         leases,

@@ -14,6 +14,7 @@ from agent.deliver.senders import Senders
 from agent.fleet.own import Own
 from agent.fleet.uplink import Uplink
 from agent.service.attempts import Attempts
+from agent.service.causes import Causes
 from agent.service.deliveries import Deliveries
 from agent.service.device_page import DevicePage
 from agent.service.devices import Devices
@@ -243,11 +244,13 @@ def build(
     hosts = Hosts(None if hub is None else hub.hub)
     sessions = Sessions(clock, partial(subscribers.publish, Topic.SESSION))
     attempts = Attempts()
+    causes = Causes(pipeline, store, clock, host)
     services = Services(
         live=live,
         devices=devices,
         device_page=DevicePage(live, pipeline, store, devices, desk, deliveries),
-        ports=Ports(pipeline, sources, host),
+        ports=Ports(pipeline, sources, causes, host),
+        causes=causes,
         hosts=hosts,
         events=Events(pipeline, store, host, silence_desk.rows),
         webhooks=Webhooks(live, dispatcher, store.backlog, senders, clock),

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from agent.errors import Problem
     from agent.model import UsbKind
+    from agent.service.causes import CauseRow, SuspectRow
     from agent.service.deliveries import DeliveryRow
     from agent.service.devices import DeviceRow
     from agent.service.health import StatusRow
@@ -51,6 +52,9 @@ class AgentFacts:
     devices: list[DeviceRow] = field(default_factory=list)
     webhooks: list[WebhookRow] = field(default_factory=list)
     deliveries: list[DeliveryRow] = field(default_factory=list)
+    causes: list[CauseRow] = field(default_factory=list)
+    """The newest first."""
+    suspects: list[SuspectRow] = field(default_factory=list)
     metrics: str = ""
     page: str | None = None
     """URL of what it serves over TCP; None: nothing."""

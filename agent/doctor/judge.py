@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.doctor.judges.android import judge_adb
 from agent.doctor.judges.batteries import judge_batteries
+from agent.doctor.judges.causes import judge_causes
 from agent.doctor.judges.fleet import judge_fleet
 from agent.doctor.judges.host import judge_clock, judge_disk, judge_sqlite, judge_store
 from agent.doctor.judges.ios import judge_usbmuxd
@@ -55,6 +56,7 @@ JUDGES: tuple[Judge, ...] = (
     judge_sources,
     judge_phones,
     judge_batteries,
+    judge_causes,
     judge_usage,
     judge_webhooks,
     judge_fleet,

@@ -20,6 +20,7 @@ from agent.log import dropped as log_dropped
 from agent.model import DeviceState, Platform
 from agent.sources.registry import sources_of
 from agent.track.battery import BAD
+from agent.track.cause import CauseKind
 from agent.usage.polled_target import TargetState
 
 if TYPE_CHECKING:
@@ -179,6 +180,11 @@ def _devices(scene: Scene) -> Iterable[Reading]:
 def _transitions(scene: Scene) -> Iterable[Reading]:
     counts = scene.pipeline.commits.counts.transitions
     return (((str(state),), counts[state]) for state in DeviceState)
+
+
+def _causes(scene: Scene) -> Iterable[Reading]:
+    counts = scene.pipeline.commits.causes.counts
+    return (((str(kind),), counts[kind]) for kind in CauseKind)
 
 
 def _sources_up(scene: Scene) -> Iterable[Reading]:
@@ -373,6 +379,14 @@ METRICS = (
         "devices_silenced",
         "Devices whose callbacks a silence keeps back.",
         lambda scene: scene.census.silenced,
+    ),
+    _many(
+        "counter",
+        "causes",
+        "Hubs, controllers, sources (adb, usbmuxd) and, at a fleet's hub, hosts that were lost "
+        "with several phones at once.",
+        ("kind",),
+        _causes,
     ),
     _one("gauge", "silences", "Silences in force.", lambda scene: scene.silences.count),
     _one(

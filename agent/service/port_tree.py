@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 
 from agent.model import DeviceState, Platform
 from agent.service.rows import CauseId, ReasonCodeText, Time, iso
+from agent.track.cause import CauseKind
+from agent.udid import controller_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from agent.service.causes import CauseRow
 
 LEFT: Final = 8
 """Phones that are shown of those that left one port; a port of a rack sees many in its years."""
 _PORT: Final = re.compile(r"([0-9]{1,5})-([0-9]{1,3}(?:\.[0-9]{1,3}){0,6})")
 """As the kernel names it. USB allows five hubs in a row; nothing here grows with a longer name."""
 _ROOT: Final = re.compile(r"usb([0-9]{1,5})")
-_LASTING: Final = re.compile(r"(?:pci|platform)-(.{1,200}?)-usb-.*")
-"""The controller in a port's lasting name."""
 
 
 class PhoneAtPort(TypedDict):
@@ -50,6 +52,17 @@ class LeftPhone(TypedDict):
     state: DeviceState
     at: Time | None
     """When it left; null: just now, its hold is not over."""
+
+
+class PlaceCause(TypedDict):
+    """That several phones were lost with a hub or a controller."""
+
+    id: CauseId
+    at: Time | None
+    devices: int
+    """How many."""
+    over: bool
+    """None of them is lost to it any more."""
 
 
 class PortRow(TypedDict):
@@ -79,6 +92,8 @@ class PortRow(TypedDict):
     """At most 8, who left last first."""
     left_count: int
     """How many there are."""
+    cause: PlaceCause | None
+    """What it last took with it at once, as a hub; null: nothing that is known."""
     ports: list[PortRow]
     """Of a hub, by number."""
 
@@ -88,6 +103,8 @@ class ControllerRow(TypedDict):
 
     controller: str
     """Its PCI address or platform name; empty: not told."""
+    cause: PlaceCause | None
+    """What it last took with it at once."""
     hubs: list[PortRow]
 
 
@@ -132,9 +149,18 @@ class Hanging(NamedTuple):
     """It is there; else it was, when it was last seen."""
 
 
-def tree(host: str, reason: str, plugged: Iterable[Plugged], phones: Iterable[Hanging]) -> PortsRow:
-    """Every USB device once; every phone that is there, or has a place, once."""
-    ports = _Ports()
+def tree(
+    host: str,
+    reason: str,
+    plugged: Iterable[Plugged],
+    phones: Iterable[Hanging],
+    lost: Iterable[CauseRow] = (),
+) -> PortsRow:
+    """Every USB device once; every phone that is there, or has a place, once.
+
+    `lost`: what was, the newest first.
+    """
+    ports = _Ports(lost)
     at: dict[str, str] = {}
     """The ports at which udev sees a phone."""
     for each in plugged:
@@ -164,7 +190,17 @@ def tree(host: str, reason: str, plugged: Iterable[Plugged], phones: Iterable[Ha
 class _Ports:
     """The rows, by port, while they are made."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost: Iterable[CauseRow]) -> None:
+        self._lost: dict[tuple[str, str], PlaceCause] = {}
+        """By kind and place, the last one of each."""
+        for each in lost:
+            cause: PlaceCause = {
+                "id": each["id"],
+                "at": each["at"],
+                "devices": len(each["devices"]),
+                "over": each["over"],
+            }
+            self._lost.setdefault((each["kind"], each["place"]), cause)
         self.left: defaultdict[str, list[Hanging]] = defaultdict(list)
         self._rows: dict[str, PortRow] = {}
         self._strange: list[tuple[str, PortRow]] = []
@@ -194,8 +230,8 @@ class _Ports:
     def at(self, port: str, path: str = "") -> PortRow | None:
         """The row of that port; None: no kernel names one so."""
         row = self._at(port)
-        if row is not None and (lasting := _LASTING.fullmatch(path)) is not None:
-            self._controller_of.setdefault(_bus(port), lasting[1])
+        if row is not None and (controller := controller_in(path)):
+            self._controller_of.setdefault(_bus(port), controller)
         return row
 
     def controllers(self) -> list[ControllerRow]:
@@ -213,13 +249,23 @@ class _Ports:
                 if above["kind"] == "empty":
                     above["kind"] = "hub"  # of which udev says nothing
         for port in ordered:
+            self._rows[port]["cause"] = self._lost.get((CauseKind.HUB, port))
             if _ROOT.fullmatch(port):
                 hubs[self._controller_of.get(_bus(port), "")].append(self._rows[port])
             else:
                 self._rows[_above(port)]["ports"].append(self._rows[port])
         for controller, row in self._strange:
             hubs[controller].append(row)
-        return [{"controller": each, "hubs": hubs[each]} for each in sorted(hubs)]
+        return [
+            {"controller": each, "cause": self._took(each, hubs[each]), "hubs": hubs[each]}
+            for each in sorted(hubs)
+        ]
+
+    def _took(self, controller: str, hubs: Iterable[PortRow]) -> PlaceCause | None:
+        """By its name; one whose phones told none, by its buses."""
+        names = [controller, *(hub["port"] for hub in hubs)]
+        found = [self._lost.get((CauseKind.CONTROLLER, name)) for name in names]
+        return max((each for each in found if each), key=lambda it: it["at"] or "", default=None)
 
     def _at(self, port: str) -> PortRow | None:
         """With all hubs above it."""
@@ -252,6 +298,7 @@ def _empty(port: str, number: int | None) -> PortRow:
         "device": None,
         "left": [],
         "left_count": 0,
+        "cause": None,
         "ports": [],
     }
 

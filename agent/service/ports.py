@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from agent.errors import StoreError
 from agent.model import DeviceState, SourceName
 from agent.service.port_tree import Hanging, Plugged, tree
 from agent.service.rows import iso
@@ -12,6 +13,7 @@ from agent.service.slices import Slices
 from agent.udid import controller_of
 
 if TYPE_CHECKING:
+    from agent.service.causes import CauseRow, Causes
     from agent.service.port_tree import PhoneAtPort, PortsRow
     from agent.sources.supervisor import Supervisor
     from agent.sources.usb_reading import Reading
@@ -22,9 +24,10 @@ if TYPE_CHECKING:
 class Ports:
     """Reads the pipeline's views and what udev has told of all USB; asks no device and no disk."""
 
-    def __init__(self, pipeline: Tracker, sources: Supervisor, host: str) -> None:
+    def __init__(self, pipeline: Tracker, sources: Supervisor, causes: Causes, host: str) -> None:
         self._pipeline = pipeline
         self._sources = sources
+        self._causes = causes
         self._host = host
 
     async def row(self) -> PortsRow:
@@ -41,9 +44,16 @@ class Ports:
             plugged.append(self._plugged(reading))
             await slices.let_go()
         await asyncio.sleep(0)
-        made = tree(self._host, self._reason(), plugged, phones)
+        made = tree(self._host, self._reason(), plugged, phones, await self._lost())
         await asyncio.sleep(0)  # it is written in another turn: each takes 10 ms of a full rack
         return made
+
+    async def _lost(self) -> list[CauseRow]:
+        """What was lost; a store that cannot be read is no reason to show no ports."""
+        try:
+            return (await self._causes.rows())["causes"]
+        except StoreError:
+            return []
 
     @property
     def _watched(self) -> bool:

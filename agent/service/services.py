@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.service.attempts import Attempts
+    from agent.service.causes import Causes
     from agent.service.deliveries import Deliveries
     from agent.service.device_page import DevicePage
     from agent.service.devices import Devices
@@ -38,6 +39,7 @@ class Services:
     devices: Devices
     device_page: DevicePage
     ports: Ports
+    causes: Causes
     hosts: Hosts
     events: Events
     webhooks: Webhooks

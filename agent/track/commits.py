@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from agent.errors import StoreError
+from agent.track.cause_list import CauseList
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
 from agent.track.telling import say
@@ -57,6 +58,7 @@ class Commits:
     ) -> None:
         self.outbox = outbox
         self.counts = Counts()
+        self.causes = CauseList()
         self._store = store
         self._notify = notify
         self._stored = stored
@@ -99,6 +101,7 @@ class Commits:
         self._commit(record, transition, callbacks)
         if transition is not None:
             self.counts.transitions[transition.state] += 1
+            self.causes.take(transition)
         return len(callbacks)
 
     def keep(self, record: DeviceRecord) -> None:

@@ -42,9 +42,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from agent.model import Bridge, DeviceState, Presence, Readings, Usage
 from agent.reasons import Reason, ReasonCode
+from agent.track.causes import stand_of
 
 if TYPE_CHECKING:
     from agent.config import Flap, Hold
+    from agent.track.cause import Cause
 
 
 class Outcome(StrEnum):
@@ -166,6 +168,8 @@ class Track(NamedTuple):
     """The state that counts; None: never seen."""
     reason: str = ""
     holder: str = ""
+    cause: Cause | None = None
+    """What took it together with others, so that it is in that state."""
     candidate: DeviceState | None = None
     candidate_since: float = 0.0
     bridge_unknown_since: float | None = None
@@ -216,6 +220,7 @@ def quiet(track: Track) -> Track:
         track.state,
         track.reason,
         track.holder,
+        track.cause,
         usage=track.usage,
         usage_holder=track.usage_holder,
         code=track.code,
@@ -297,11 +302,27 @@ def _explained(
         if derived is None:
             reason = reason or _of_presence(readings)
     elif derived is track.state and not _nothing_new(derived, readings, sight):
+        if track.cause is not None and not _is_lost(derived, readings):
+            track = track._replace(cause=None)  # it says itself why it is offline
         reason = explain(derived, readings, track)
+        if track.cause is not None:
+            reason = track.cause.reason(reason)
         holder = track.usage_holder if derived is DeviceState.UTILIZING else ""
     if (*reason, holder) == (track.reason, track.code, track.holder):
         return track
     return track._replace(reason=reason.text, code=reason.code, holder=holder)
+
+
+def took(track: Track, cause: Cause | None) -> Track:
+    """The track of a phone that has just come to count as lost, and what took it."""
+    if cause is None:
+        return track
+    reason = cause.reason(Reason(track.reason, track.code))
+    return track._replace(cause=cause, reason=reason.text, code=reason.code)
+
+
+def _is_lost(state: DeviceState, readings: Readings) -> bool:
+    return state is DeviceState.UNPLUGGED or not stand_of(readings).listed
 
 
 def _nothing_new(state: DeviceState, readings: Readings, sight: _Sight) -> bool:
@@ -603,7 +624,7 @@ def _enter(
 ) -> Track:
     if (track.state, state) not in _SESSION_EDGES:
         track = _flap(track, now, policy)
-    track = track._replace(state=state, candidate=None, away=None)
+    track = track._replace(state=state, candidate=None, away=None, cause=None)
     if state is DeviceState.UNPLUGGED:
         track = track._replace(left=False)
     if derived is not None and derived is not state:

@@ -8,16 +8,19 @@ again after `RETRY`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.model import BRIDGE_OF, DeviceState, SourceName, Transition
-from agent.track.derive import Step, Track, quiet, rests, step
+from agent.track.causes import WINDOW, Causes, Spot, stand_of
+from agent.track.derive import Step, Track, quiet, rests, step, took
 from agent.track.pace import Pace, Questions
 from agent.track.records import record_of, told_of, told_with
 from agent.track.telling import say
 from agent.track.waits import due, entered, seen, settled
+from agent.udid import controller_in
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -51,6 +54,7 @@ class Deriver:
         settings: what the configuration says of it.
         devices: who each device is.
         roster: whose states are derived, and what is remembered of each.
+        causes: what took several of them at once.
         views: all readings of a device, together.
         silences: whose transitions are kept back now.
         commits: takes what counts.
@@ -65,6 +69,7 @@ class Deriver:
         settings: Settings,
         devices: Devices,
         roster: Roster,
+        causes: Causes,
         views: Views,
         silences: Silences,
         commits: Commits,
@@ -76,6 +81,7 @@ class Deriver:
         self.settings = settings
         self._devices = devices
         self._roster = roster
+        self._causes = causes
         self._views = views
         self._silences = silences
         self._commits = commits
@@ -118,6 +124,7 @@ class Deriver:
             if old in self._due:
                 self._due.add(new)
         self._pace.wake(old, None)
+        self._causes.rename(old, new)
         self._due.discard(old)
         for waiting in (self._to_step, self._to_pay):
             if old in waiting:
@@ -188,6 +195,8 @@ class Deriver:
         before = tracked.track
         readings = self._views.readings(udid)
         tracked.read(readings, self._clock)
+        port = self._devices[udid].facts.port
+        self._causes.look(udid, stand_of(readings), port, now, partial(self._spot, udid))
         outcome = step(before, readings, now, self.settings.policy)
         if self._waits_for_answers(udid, tracked, outcome, now):
             return
@@ -200,6 +209,7 @@ class Deriver:
             # Gone before it ever counted: a key that another, better one replaced (a serial that
             # could not be read at first), or a phone that was plugged in for a moment.
             self._devices.forget(udid)
+            self._causes.forget(udid)
             changed = True
         if changed:
             self._changed(udid)
@@ -209,7 +219,10 @@ class Deriver:
         before = tracked.track
         refreshed = False
         if outcome.entered is not None:
+            lost = took(outcome.track, self._causes.cause_of(udid))
+            outcome = outcome._replace(track=lost)
             self._enter(udid, tracked, outcome, now)
+            self._causes.counted(udid)
         elif outcome.track.state is not None:
             if outcome.shown:
                 tracked.owed = seen(tracked.owed, now, self._clock.wall_ms())
@@ -226,6 +239,7 @@ class Deriver:
         if tracked is None or udid not in self._devices:
             return
         self._pace.wake(udid, None)
+        self._causes.forget(udid)
         self._due.discard(udid)
         self._to_pay.discard(udid)
         tracked.track, tracked.ask_at, tracked.due_since = quiet(tracked.track), None, None
@@ -266,6 +280,8 @@ class Deriver:
     def _on_gap(self, seconds: float) -> None:
         """Nobody looked for so long: the sources have to speak before anything counts."""
         self._questions.forget()
+        if seconds > WINDOW:
+            self._causes.gap(self._pace.now())
         if seconds >= GAP_TOLD:
             say(
                 log.warning,
@@ -288,6 +304,12 @@ class Deriver:
             return None
         at = due(tracked.owed, state, self._commits.outbox)
         return None if at is None or at <= now else at  # its silence's end tells what is due
+
+    def _spot(self, udid: str) -> Spot:
+        """Where it is, for what may take it with others."""
+        place = self._views.where(udid)
+        readings = self._views.readings(udid)
+        return Spot(place.port, controller_in(place.path), readings.bridge_name)
 
     def _enter(self, udid: str, tracked: Tracked, outcome: Step, now: float) -> None:
         """A transition counts: store it, with one callback for each webhook that wants it."""
@@ -351,9 +373,7 @@ class Deriver:
         if self._silences.of(device) is not None:
             return False
         tracked.owed, tellings = settled(owed, state, now, hooks, pay=pay, late=True)
-        record = record_of(
-            self._devices[udid].facts, track, tracked.since_ms, tracked.owed, tracked.cause
-        )
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms, tracked.owed)
         at_ms = self._clock.wall_ms()
         told = [(told_of(record, each.previous, at_ms), each.webhooks) for each in tellings]
         callbacks = self._commits.enter(record, None, told, device)
@@ -372,9 +392,7 @@ class Deriver:
 
     def refresh(self, udid: str, tracked: Tracked, track: Track) -> bool:
         """Keep the stored name, port and reason up to date where nothing else is to be stored."""
-        record = record_of(
-            self._devices[udid].facts, track, tracked.since_ms, tracked.owed, tracked.cause
-        )
+        record = record_of(self._devices[udid].facts, track, tracked.since_ms, tracked.owed)
         if tracked.stored is None or record == tracked.stored:
             return False
         self._commits.keep(record)

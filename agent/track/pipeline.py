@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from secrets import token_hex
 from typing import TYPE_CHECKING
 
 import structlog
 
 from agent.model import BatteryRead, Snapshot, UsageReading
 from agent.track.battery import shown, words
+from agent.track.causes import Causes
 from agent.track.deriver import Deriver
 from agent.track.identity import Identities
 from agent.track.records import known_of, restored
@@ -86,6 +88,7 @@ class Pipeline:
             settings,
             self._identities.devices,
             self.roster,
+            Causes(_cause_id),
             self.views,
             silences,
             commits,
@@ -329,3 +332,7 @@ class Pipeline:
     def _on_idle(self) -> None:
         if self._derives:
             self._first_derived.set()
+
+
+def _cause_id() -> str:
+    return f"cause-{token_hex(6)}"

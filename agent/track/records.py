@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import DeviceRecord, DeviceState, Transition, Usage
 from agent.text import whole
+from agent.track.cause import read
 from agent.track.derive import Track
 from agent.track.known import Known
 from agent.track.silence_book import stored_debt
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
     from agent.track.waits import Owed, Telling
 
 
-def record_of(
-    facts: Facts, track: Track, since_ms: int, owed: Owed, cause: str = ""
-) -> DeviceRecord:
+def record_of(facts: Facts, track: Track, since_ms: int, owed: Owed) -> DeviceRecord:
     """What is stored of a device that is in a state, by platforms that are known.
 
     Whatever a phone or a server called itself is stored as text: half a character in a session's
@@ -46,7 +45,7 @@ def record_of(
         ways=facts.ways,
         debt=stored_debt(owed.debt),
         code=str(track.code),
-        cause=cause,
+        cause=track.cause.id if track.cause else "",
         waits=stored_waits(owed),
     )
 
@@ -90,6 +89,7 @@ def restored(record: DeviceRecord) -> Track:
         state=record.state,
         reason=record.reason,
         holder=record.holder,
+        cause=read(record.cause, record.reason),
         usage=Usage.IN_USE if in_use else Usage.IDLE,
         usage_holder=record.holder if in_use else "",
         code=record.code,

@@ -59,7 +59,7 @@ class Tracked:
     @property
     def cause(self) -> str:
         """What its last transition had in common with others'; "": it was alone."""
-        return "" if self.stored is None else self.stored.cause
+        return "" if self.track.cause is None else self.track.cause.id
 
     def read(self, readings: Readings, clock: Clock) -> None:
         """Note since when it is read as it is: shown to people, decides nothing."""

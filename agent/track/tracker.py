@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from agent.config import Config
     from agent.deliver.outbox import Outbox
     from agent.model import Battery, Readings, Silence, SourceName
+    from agent.track.cause_list import CauseList
     from agent.track.counts import Counts
     from agent.track.hanging import Where
     from agent.track.views import Census, DeviceView, Grounds
@@ -84,6 +85,10 @@ class Committed(Protocol):
     @property
     def counts(self) -> Counts:
         """Since the start."""
+
+    @property
+    def causes(self) -> CauseList:
+        """What took several phones at once."""
 
 
 class Tracker(Protocol):

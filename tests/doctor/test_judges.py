@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -43,6 +44,7 @@ from tests.doctor.samples import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from agent.service.causes import CauseRow, SuspectRow
     from agent.service.devices import DeviceRow
     from agent.service.webhooks import WebhookRow
 
@@ -112,6 +114,38 @@ HUB_FLEET = replace(FLEET, role="hub")
 def in_fleet(*problems: str, fleet: FleetFacts = FLEET, **changed: Any) -> Facts:
     agent = status(fleet={**FLEET_ROW, **changed}, problems=list(problems))
     return facts(agent=agent, fleet=fleet)
+
+
+def cause(kind: str = "hub", place: str = "1-4", age: float = 600, **more: Any) -> CauseRow:
+    made: dict[str, Any] = {
+        "id": "cause-1",
+        "kind": kind,
+        "place": place,
+        "host": "rack1",
+        "at": datetime.fromtimestamp(NOW - age, UTC).isoformat(),
+        "devices": [f"R{n}" for n in range(8)],
+        "over": False,
+        **more,
+    }
+    return cast("CauseRow", made)
+
+
+def suspect(**more: Any) -> SuspectRow:
+    made: dict[str, Any] = {
+        "kind": "port",
+        "host": "rack1",
+        "udid": "",
+        "name": "",
+        "port": "1-4.2",
+        "evidence": "12 interruptions on 9 days",
+        "advice": "change the cable",
+        **more,
+    }
+    return cast("SuspectRow", made)
+
+
+def lost(*causes: CauseRow, suspects: Sequence[SuspectRow] = ()) -> Facts:
+    return facts(agent=replace(AGENT, causes=[*causes], suspects=[*suspects]))
 
 
 CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
@@ -435,6 +469,23 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("clock free", facts(host=replace(HOST, synchronised=False)), "clock", WARN, "not synchronised",
      "set-ntp"),
     ("clock old", facts(host=replace(HOST, now=3600.0)), "clock", FAIL, "1970-01-01", "set-ntp"),
+
+    ("no causes", facts(), "causes", OK, "no phones left at once in 24 h; no phone", ""),
+    ("a lost hub", lost(cause()), "hub 1-4", WARN, "8 phones of rack1 lost",
+     "power supply"),
+    ("a lost controller", lost(cause("controller", "0000:00:14.0")), "controller 0000:00:14.0",
+     WARN, "8 phones", "xhci"),
+    ("a lost source", lost(cause("source", "adb")), "adb", WARN, "8 phones", "adb server"),
+    ("a lost host", lost(cause("host", "rack9")), "host rack9", WARN, "8 phones", "its network"),
+    ("one that is over", lost(cause(over=True)), "hub 1-4", OK, "; over", ""),
+    ("one of long ago", lost(cause(age=90_000)), "causes", OK, "no phones left at once", ""),
+    ("many causes", lost(*[cause()] * 12), "more", OK, "2 causes, 0 suspects", ""),
+    ("a bad port", lost(suspects=[suspect()]), "port 1-4.2", WARN, "rack1: 12 interruptions",
+     "change the cable"),
+    ("a bad phone", lost(suspects=[suspect(kind="phone", udid="R1", name="Pixel", port="")]),
+     "Pixel", WARN, "12 interruptions", "change"),
+    ("either", lost(suspects=[suspect(kind="phone_or_port", udid="R1", name="Pixel")]),
+     "Pixel at 1-4.2", WARN, "12 interruptions", "change"),
 ]  # fmt: skip
 
 
@@ -460,7 +511,7 @@ def test_where_all_is_well_all_is_ok() -> None:
     assert worst(findings) is OK
     sections = list(dict.fromkeys(each.section for each in findings))
     assert sections == [
-        "Agent", "Configuration", "USB", "Android", "iPhones", "Phones", "Webhooks",
+        "Agent", "Configuration", "USB", "Android", "iPhones", "Phones", "Causes", "Webhooks",
         "Store and host",
     ]  # fmt: skip
 

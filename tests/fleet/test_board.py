@@ -7,6 +7,7 @@ import pytest
 from agent.config import parse
 from agent.errors import BlindError, HostAliveError, StoreError, UnknownHostError
 from agent.fleet.hub.board import SOME
+from agent.fleet.hub.message_ids import host_cause
 from tests.fleet.world import (
     CONFIG,
     GONE_AFTER,
@@ -263,8 +264,10 @@ async def test_a_lost_host_keeps_its_states_then_its_phones_are_offline(world: W
     assert "host A is lost" in world.store.devices["p"].reason
     lost = world.store.moves[-1].transition
     assert lost is not None
-    assert (lost.code, lost.cause, lost.port) == ("host_lost", "", "1-1")
+    cause = host_cause("A", host.epoch, world.hub.core.hosts["A"].cursor)
+    assert (lost.code, lost.cause, lost.port) == ("host_lost", cause, "1-1")
     assert world.store.devices["p"].code == "host_lost"
+    assert world.store.devices["p"].cause == cause
     assert world.story("q") == [ONLINE, UNPLUGGED]
     await world.wait(10_000)
     assert world.story("p") == [ONLINE, OFFLINE]

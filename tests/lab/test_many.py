@@ -38,8 +38,23 @@ def test_a_hub_with_ten_phones_lost_at_once(lab: Lab) -> None:
     lab.expect({serial: [ONLINE] for serial in [*lost, "NEIGHBOUR"]})
     assert sorted(lab.phones("hub_off", hub=3)["serials"]) == lost
     lab.expect({serial: [ONLINE, UNPLUGGED] for serial in lost} | {"NEIGHBOUR": [ONLINE]})
+    # Ten phones of one controller have one cause, and all of them have it.
+    cause = lab.api("GET", "/v1/causes")[1]["causes"][0]
+    assert cause["kind"] == "controller", cause
+    assert sorted(cause["devices"]) == lost
+    assert not cause["over"]
+    rows = {row["udid"]: row for row in lab.api("GET", "/v1/devices")[1]["devices"]}
+    told = {(rows[serial]["cause_id"], rows[serial]["reason_code"]) for serial in lost}
+    assert told == {(cause["id"], "controller_lost")}
+    said = f"lost with controller {cause['place']} (10 phones)"
+    assert {rows[serial]["reason"] for serial in lost} == {said}
     lab.phones("hub_on", hub=3)
     back = {serial: [ONLINE, UNPLUGGED, ONLINE] for serial in lost}
     lab.expect(back | {"NEIGHBOUR": [ONLINE]})
     lab.unplug("NEIGHBOUR")
     lab.expect(back | {"NEIGHBOUR": [ONLINE, UNPLUGGED]})
+    # One phone has none; and that of the ten is over.
+    rows = {row["udid"]: row for row in lab.api("GET", "/v1/devices")[1]["devices"]}
+    assert (rows["NEIGHBOUR"]["cause_id"], rows["NEIGHBOUR"]["reason"]) == ("", "")
+    newest = lab.api("GET", "/v1/causes")[1]["causes"][0]
+    assert (newest["id"], newest["over"]) == (cause["id"], True)

@@ -10,11 +10,13 @@ from playwright.async_api import expect
 
 from agent.model import DeviceState, Platform
 from agent.service.port_tree import Hanging, Plugged, tree
+from agent.track.cause import CauseKind
 from tests.page.browser import NOT_REACHED, no_serious_finding
 
 if TYPE_CHECKING:
     from playwright.async_api import Locator, Page
 
+    from agent.service.causes import CauseRow
     from tests.page.conftest import MakeLab, MakeWindow
 
 HOSTILE = "<img src=x onerror=alert(1)>\n\u202egnp" + "x" * 500
@@ -34,6 +36,7 @@ class Rack:
         self.reason = ""
         self._plugged: list[Plugged] = []
         self._phones: list[Hanging] = []
+        self.lost: list[CauseRow] = []
 
     def hub(self, port: str, size: int, speed: float = 480.0) -> None:
         """One that is there."""
@@ -81,7 +84,7 @@ class Rack:
 
     async def show(self, page: Page) -> None:
         """What the page is answered from now on."""
-        body = json.dumps(tree("rack", self.reason, self._plugged, self._phones))
+        body = json.dumps(tree("rack", self.reason, self._plugged, self._phones, self.lost))
         await page.route(
             "**/v1/ports", lambda r: r.fulfill(body=body, content_type="application/json")
         )
@@ -135,6 +138,38 @@ async def test_hubs_stand_beside_each_other_on_a_wall(
         )
         assert len(tops) == 7
         assert len(set(tops)) == 1
+
+
+async def test_what_took_several_phones_stands_at_its_hub(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    lab = await make_lab(scripted=True, phones=1)
+    page = await (await make_window(lab)).tab()
+    rack = Rack()
+    rack.hub("1-4", 8)
+    rack.phone("1-4.1", "A")
+    for kind, place, over in (
+        (CauseKind.HUB, "1-4", False),
+        (CauseKind.CONTROLLER, PCI, True),
+    ):
+        rack.lost.append(
+            {
+                "id": "cause-1",
+                "kind": kind,
+                "place": place,
+                "host": "rack",
+                "at": "2026-01-31T12:00:00.000Z",
+                "devices": ["A", "B", "C"],
+                "over": over,
+            }
+        )
+    await rack.show(page)
+    await page.goto(f"{lab.base}#/ports")
+    hub = page.locator("li > div", has=page.get_by_role("heading", name="Hub 1-4", exact=True))
+    await expect(hub.locator(".warn")).to_contain_text("Lost with 3 phones")
+    controller = page.locator("li > div", has=page.get_by_role("heading", name="Controller"))
+    await expect(controller.locator(".dim")).to_contain_text("Was lost with 3 phones")
+    await expect(controller.locator(".warn")).to_have_count(0)
 
 
 async def test_a_hub_that_is_lost_stands_on_top(make_lab: MakeLab, make_window: MakeWindow) -> None:

@@ -382,7 +382,8 @@ async def _deliveries(agent: AgentProcess) -> list[dict[str, Any]]:
 async def _look_around(agent: AgentProcess, search: Search, scene: Scene, canary: str) -> None:
     """Ask the API for all that it tells."""
     about_itself = ("/-/ready", "/v1/status", "/v1/doctor")
-    for path in (*about_itself, "/v1/webhooks", "/v1/leases", "/v1/none"):
+    lists = ("/v1/webhooks", "/v1/leases", "/v1/causes", "/v1/suspects", "/v1/none")
+    for path in (*about_itself, *lists):
         answered = await agent.api("GET", path)
         search.look(path, json.dumps(answered, ensure_ascii=False), canary=False)
     metrics = await agent.metrics()

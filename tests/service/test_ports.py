@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from agent.model import Down, Gone
+from agent.service.causes import Causes
 from agent.service.ports import Ports
 from agent.sources.usb_reading import Reading
 from tests.kit.tracking import ADB, ONLY_ANDROID, UDEV, adb, far, house, usb
@@ -52,7 +53,8 @@ def reading(address: str, serial: str = "", device_class: int = 0) -> Reading:
 
 
 async def ask(made: House, *readings: Reading) -> PortsRow:
-    return await Ports(made.pipeline, cast("Supervisor", Udev(*readings)), "rack-1").row()
+    causes = Causes(made.pipeline, made.store, made.clock, "rack-1")
+    return await Ports(made.pipeline, cast("Supervisor", Udev(*readings)), causes, "rack-1").row()
 
 
 async def test_a_phone_is_at_its_port_and_then_was(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LIMIT = 3.0
 """Seconds for all questions; a working agent answers each in milliseconds."""
+SUSPECTS_LIMIT = 3.0
+"""Seconds more for what is suspected: that is reckoned from up to 100,000 transitions."""
 DELIVERIES = 100
 """Newest callbacks that are asked for."""
 
@@ -29,6 +31,7 @@ async def ask_agent(path: Path) -> AgentFacts:
         async with asyncio.timeout(LIMIT):
             pid, uid = await listener_at(path)
             answers = await _answers(path)
+        answers["suspects"] = await _suspects(path)
     except PermissionError:
         return AgentFacts(path, "permission denied", there=True, denied=True)
     except (ConnectionRefusedError, FileNotFoundError):
@@ -62,5 +65,19 @@ async def _answers(path: Path) -> dict[str, Any]:
             "devices": (await agent.ask("GET", "/v1/devices"))["devices"],
             "webhooks": (await agent.ask("GET", "/v1/webhooks"))["webhooks"],
             "deliveries": deliveries["deliveries"],
+            "causes": (await agent.ask("GET", "/v1/causes"))["causes"],
             "metrics": await agent.text("/metrics"),
         }
+
+
+async def _suspects(path: Path) -> list[Any]:
+    """None where it takes too long: all else is known."""
+    try:
+        async with (
+            asyncio.timeout(SUSPECTS_LIMIT),
+            ControlSocket(path, 2 * SUSPECTS_LIMIT, lambda _, error: str(error)) as agent,
+        ):
+            found: list[Any] = (await agent.ask("GET", "/v1/suspects"))["suspects"]
+            return found
+    except (TimeoutError, ApiError):
+        return []

@@ -20,6 +20,10 @@ _USAGE = Section("Usage")
 SHOWN = 20
 """Phones with a line of their own; `device-agent devices` shows all."""
 REMEDIES = (
+    ("lost with hub", "see the hub under Causes: its power supply, then its cable"),
+    ("lost with controller", "see the controller under Causes, and dmesg"),
+    ("lost with adb", "see adb server under Android"),
+    ("lost with usbmuxd", "see usbmuxd under iPhones"),
     ("is lost", "its host is not heard: its power, its network, its agent (device-agent hosts)"),
     ("USB authorization", "usbguard list-devices --blocked, then usbguard allow-device"),
     ("comes back so", "restart it by its buttons; if it stays so, its firmware must be flashed"),

@@ -55,7 +55,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from agent.fleet.hub.hosts import Presence
-from agent.fleet.hub.message_ids import Cause
+from agent.fleet.hub.message_ids import Cause, host_cause
 from agent.fleet.hub.ownership import TWIN_AFTER, arrives, heir, holds, holds_on_usb
 from agent.fleet.hub.stored import Quiet, Told, clean, fit, told_row
 from agent.model import DeviceState
@@ -82,6 +82,7 @@ MOST_WAITS: Final = 64
 """Words of one host on one phone that wait; beyond, its unplugged is told."""
 _NO_MORE: Final = float("-inf")
 _UNPLUGGED: Final = DeviceState.UNPLUGGED
+_OFFLINE: Final = DeviceState.OFFLINE
 
 
 @dataclass(frozen=True, slots=True)
@@ -660,10 +661,11 @@ class Board:
         if host is None or phone.state is None:
             return []
         if host.presence is Presence.GONE:
-            if phone.state in {_UNPLUGGED, DeviceState.OFFLINE}:
+            if phone.state in {_UNPLUGGED, _OFFLINE}:
                 return []
             why = f"lost:{host.last_beat or word.used}"
-            return [self._enter(phone, word, DeviceState.OFFLINE, why, reason=lost(host.name))]
+            lost_with = host_cause(host.name, host.epoch or 0, host.cursor)
+            return [self._enter(phone, word, _OFFLINE, why, lost_with, reason=lost(host.name))]
         if host.caught_up and phone.state is not word.device.state:
             why = f"back:{host.first_beat or word.used}"
             return [self._enter(phone, word, word.device.state, why)]
@@ -714,6 +716,7 @@ class Board:
         told: Told,
         state: DeviceState,
         why: str = "",
+        lost_with: str = "",
         *,
         counts: bool = True,
         reason: Reason | None = None,
@@ -730,7 +733,7 @@ class Board:
             state,
             reason or Reason(told.device.reason, told.device.code),
             told.device.holder if itself else "",
-            told.device.cause if itself else "",
+            lost_with or (told.device.cause if itself else ""),
             self.cause(told, "" if itself and not told.used else why or f"again:{told.used}"),
             counts and previous is not state,
             moved_from,

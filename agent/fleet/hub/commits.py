@@ -24,6 +24,7 @@ from agent.fleet.hub.owing import Owing
 from agent.fleet.hub.stored import gone_row, mark_row, position_row, told_row
 from agent.model import Transition
 from agent.store import Record
+from agent.track.cause_list import CauseList
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
 from agent.track.records import told_of
@@ -102,6 +103,7 @@ class FleetCommits:
     ) -> None:
         self.outbox = outbox
         self.counts = Counts()
+        self.causes = CauseList()
         self.entries = entries
         self.moves = 0
         """Phones that went to another host, since the start."""
@@ -286,6 +288,7 @@ class FleetCommits:
         new = Entry(record, owed, decision.cause, now, word.device.flapping)
         self._put(new, transition, callbacks)
         self.counts.transitions[decision.state] += 1
+        self.causes.take(transition)
         say(
             log.info,
             "device.transition",

@@ -48,6 +48,15 @@ def cause_of(kept: Sequence[object]) -> Cause | None:
     return None
 
 
+def host_cause(host: str, epoch: int, cursor: int) -> str:
+    """Of the loss of a host: what its phones went offline by; alike at every hub of the fleet.
+
+    By how far its log was taken: a host that was back and is lost again has told more by then.
+    """
+    text = f"{host}|{epoch}|{cursor}"
+    return f"cause-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
+
+
 def message_id(cause: Cause, udid: str, webhook_id: int) -> str:
     """The `webhook-id`: 144 bits, as those of `agent.deliver.payload`."""
     text = "|".join(

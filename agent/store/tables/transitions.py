@@ -21,6 +21,8 @@ _COLUMNS: Final = (
 BEYOND_LAST: Final = 1 << 62
 """Above every id."""
 _AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
+_NEWEST: Final = "SELECT coalesce(max(id), 0) FROM transitions"
+_CAUSED: Final = _COLUMNS + "WHERE id > ? AND why LIKE '%\"cause\"%' ORDER BY id DESC LIMIT ?"
 _ADD: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host, why) VALUES {rows}
 """
@@ -69,6 +71,16 @@ class Transitions:
         statement = _COLUMNS + "WHERE udid = ? AND id < ? ORDER BY id DESC LIMIT ?"
         below = BEYOND_LAST if before is None else before
         return await self._access.ask(every(_read, statement, udid, below, limit))
+
+    async def caused(self, among: int, limit: int) -> list[StoredTransition]:
+        """Those with a cause, in order; of the last so many transitions, the last `limit`."""
+        return await self._access.ask(lambda conn: caused(conn, among, limit))
+
+
+def caused(conn: sqlite3.Connection, among: int, limit: int) -> list[StoredTransition]:
+    """See `Transitions.caused`."""
+    (newest,) = conn.execute(_NEWEST).fetchone()
+    return every(_read, _CAUSED, newest - among, limit)(conn)[::-1]
 
 
 def add(conn: sqlite3.Connection, transitions: Iterable[Transition]) -> None:

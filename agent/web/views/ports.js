@@ -99,7 +99,7 @@ export function open(root, route) {
    * @param {number} level
    */
   async function hang(hub, name, parent, level = 2) {
-    const { port_count: size, kind, speed, ports, left } = hub;
+    const { port_count: size, kind, speed, ports, left, cause } = hub;
     const known = nodes.get(name) ?? { node: el("li", {}, el("div"), el("ul", { class: "ports" }), el("ul")), text: "" };
     const { node } = known;
     const [head, list, under] = node.children;
@@ -115,6 +115,7 @@ export function open(root, route) {
         kind && dim([named(hub), speed && rate(speed), kind === "empty" ? "gone" : `${used} ${size ? `of ${size} ` : ""}ports used`].filter(Boolean).join(" · ")),
         kind && el("button", { type: "button", class: "link", "data-key": name, "aria-label": `Silence ${name}`, onclick: () => begin([`hub ${String(hub.port)}`]) }, "Silence …"),
         hub.blocked && warn("blocked: ", hub.blocked),
+        cause && (cause.over ? dim : warn)(cause.over ? " Was lost" : "Lost", ` with ${count(cause.devices, "phone")} `, at(cause.at)),
         left?.map(cell),
       );
       const leaves = ports.filter((port) => !isHub(port));
@@ -202,7 +203,7 @@ export function open(root, route) {
       show(error, null);
       if (first) fill(tree);
       const all = [];
-      for (const { controller, hubs } of told.controllers) all.push(await hang({ ports: hubs }, `Controller ${controller || "not known"}`, tree));
+      for (const { controller, cause, hubs } of told.controllers) all.push(await hang({ ports: hubs, cause }, `Controller ${controller || "not known"}`, tree));
       const ports = told.unplaced.map((device) => /** @type {any} */ ({ device }));
       if (ports.length) all.push(await hang({ ports }, "At no port of this host that is known", tree));
       order(tree, all.length ? all : [el("li", { class: "empty" }, "Nothing is plugged in.")]);

@@ -1,0 +1,1 @@
+"""What phones went through, reckoned up. Pure: transitions and watched times in, figures out."""

@@ -1,0 +1,141 @@
+"""How often each phone was interrupted at each port, by what is stored. Pure; see `suspects`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from agent.model import DeviceState
+
+if TYPE_CHECKING:
+    from agent.model import Transition
+
+BACK_MS: Final = 15 * 60_000
+"""Who is back at the same port within that time was not taken away."""
+APART_MS: Final = 10 * 60_000
+"""What comes sooner after the one before is the same interruption."""
+OWN: Final = frozenset(
+    {
+        "unauthorized",
+        "authorizing",
+        "debugging_off",
+        "not_trusted",
+        "locked",
+        "find_my",
+        "managed",
+        "not_activated",
+        "recovery",
+        "sideload",
+        "rescue",
+        "bootloader",
+        "emergency_mode",
+        "no_permissions",
+        "blocked",
+        "detached",
+        "not_a_phone",
+        "source_off",
+        "ios_support_missing",
+        "busy",
+        "refused",
+        "source_down",
+        "source_lost",
+        "controller_lost",
+        "host_lost",
+        "host_silent",
+        "host_began_anew",
+        "moving",
+    }
+)
+"""Codes of what is no fault of a cable, a port or a hub."""
+_WORSE: Final = {
+    DeviceState.ONLINE: 0,
+    DeviceState.UTILIZING: 0,
+    DeviceState.OFFLINE: 1,
+    DeviceState.UNPLUGGED: 2,
+}
+
+
+class Pair(NamedTuple):
+    """A phone at a port."""
+
+    host: str
+    udid: str
+    port: str
+
+
+@dataclass(slots=True)
+class Cell:
+    """What happened to one pair."""
+
+    ms: int = 0
+    """How long the phone was there."""
+    at: list[int] = field(default_factory=list)
+    """Its interruptions, each when it began."""
+
+
+@dataclass(slots=True)
+class _Phone:
+    """Where one stands, by its transitions."""
+
+    at: int
+    state: DeviceState
+    host: str
+    port: str
+    left: tuple[int, str] | None = None
+    """When it left which port, for a reason that counts."""
+
+
+class Evidence:
+    """Takes transitions in the order of their ids, and counts.
+
+    Args:
+        since: from when on, in wall-clock milliseconds.
+        until: up to when.
+    """
+
+    def __init__(self, since: int, until: int) -> None:
+        self.cells: dict[Pair, Cell] = {}
+        self.hubs_lost: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        """By host and hub: when each cause began."""
+        self._since = since
+        self._until = until
+        self._phones: dict[str, _Phone] = {}
+
+    def take(self, transition: Transition, hub: str = "") -> None:
+        """The next one; of one with a cause that is a hub: which."""
+        phone = self._phones.get(transition.udid)
+        at = transition.at_ms if phone is None else max(transition.at_ms, phone.at)
+        state, port, host = transition.state, transition.port, transition.host
+        left = None
+        if phone is not None:
+            self._stay(transition.udid, phone, at)
+            if phone.host == host:
+                left = phone.left
+            if _WORSE[state] > _WORSE[phone.state]:
+                counts = not transition.cause and transition.code not in OWN
+                left = (left or (at, port)) if counts and port else None
+            elif not _WORSE[state]:
+                if left is not None and left[1] == port and at - left[0] <= BACK_MS:
+                    self._interrupted(Pair(host, transition.udid, port), left[0])
+                left = None
+        if hub and transition.cause and self._since <= at < self._until:
+            self.hubs_lost[host, hub].setdefault(transition.cause, at)
+        self._phones[transition.udid] = _Phone(at, state, host, port, left)
+
+    def close(self) -> None:
+        """There are no more: each phone stays as it is."""
+        for udid, phone in self._phones.items():
+            self._stay(udid, phone, self._until)
+
+    def _stay(self, udid: str, phone: _Phone, until: int) -> None:
+        begin, end = max(phone.at, self._since), min(until, self._until)
+        if phone.port and begin < end and phone.state is not DeviceState.UNPLUGGED:
+            self.cells.setdefault(Pair(phone.host, udid, phone.port), Cell()).ms += end - begin
+
+    def _interrupted(self, pair: Pair, at: int) -> None:
+        if not self._since <= at < self._until:
+            return
+        cell = self.cells.setdefault(pair, Cell())
+        if not cell.at or at - cell.at[-1] >= APART_MS:
+            cell.at.append(at)
