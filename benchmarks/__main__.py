@@ -27,6 +27,7 @@ NAMES = (
     "memory",
     "idle",
     "probe",
+    "history",
     "page",
     "fleet",
 )

@@ -165,7 +165,14 @@ class Host:
         self.name = name
         self.log = MemoryLog(name, phones)
         shown: Any = Shown(self.log)
-        own = Own(log=self.log, devices=shown, leases=shown, silences=shown, clock=LoopClock())
+        own = Own(
+            log=self.log,
+            devices=shown,
+            leases=shown,
+            silences=shown,
+            sights=dict,
+            clock=LoopClock(),
+        )
         fleet = Fleet.model_construct(servers=(PrivateUrl(server),), host=name)
         self._uplink = Uplink(fleet, own, lambda: None, dial)
         self.running = asyncio.ensure_future(self._uplink.run())

@@ -32,8 +32,6 @@ WHO_MAY: web.AppKey[Mapping[tuple[str, str], WhoMay]] = web.AppKey("who_may")
 """By method and path."""
 Handler = Callable[[web.Request], Awaitable[Any]]
 _Handler = TypeVar("_Handler", bound=Handler)
-_SOME = 50
-"""Rows that are written as JSON at once: half a millisecond."""
 
 
 class Stream(NamedTuple):
@@ -84,6 +82,8 @@ class Route:
     everything: bool = False
     """Whether it lists all there is: such answers are made one after the other, in turns of the
     loop of their own, however many ask at once."""
+    at_once: int = 50
+    """Of such a list: rows that are written as JSON in one turn of the loop: a few ms."""
     lasts: bool = False
     """Whether the client's going away is to end the request itself."""
     who: WhoMay = "usual"
@@ -118,18 +118,18 @@ class Served:
         row = await self.handler(request)
         if isinstance(row, web.StreamResponse):
             return row
-        text = await _text(row) if self.route.everything else json.dumps(row)
+        text = await _text(row, self.route.at_once) if self.route.everything else json.dumps(row)
         return web.json_response(text=text, status=self.route.status)
 
 
-async def _text(row: Mapping[str, Any]) -> str:
+async def _text(row: Mapping[str, Any], some: int) -> str:
     """As JSON; a hub's lists have ten thousand rows, of which some are written in one turn."""
     parts, slices = [], Slices()
     for key, value in row.items():
         if isinstance(value, list):
             pieces = []
-            for start in range(0, len(value), _SOME):
-                pieces.append(json.dumps(value[start : start + _SOME])[1:-1])
+            for start in range(0, len(value), some):
+                pieces.append(json.dumps(value[start : start + some])[1:-1])
                 await slices.let_go()
             text = f"[{', '.join(pieces)}]"
         else:

@@ -13,6 +13,7 @@ from agent.api import (
     deliveries,
     devices,
     events,
+    history,
     hosts,
     leases,
     own,
@@ -44,6 +45,7 @@ MATTERS = tuple(
     for each in (
         devices,
         causes,
+        history,
         hosts,
         events,
         leases,

@@ -13,6 +13,7 @@ from agent.deliver.outbox import Outbox
 from agent.deliver.senders import Senders
 from agent.fleet.own import Own
 from agent.fleet.uplink import Uplink
+from agent.model import Down, Snapshot
 from agent.service.attempts import Attempts
 from agent.service.causes import Causes
 from agent.service.deliveries import Deliveries
@@ -21,9 +22,11 @@ from agent.service.devices import Devices
 from agent.service.doctor import Doctor
 from agent.service.events import Events
 from agent.service.health import Health
+from agent.service.history import History
 from agent.service.hosts import Hosts
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.ports import Ports
+from agent.service.report import Reports
 from agent.service.scrape import Scraper
 from agent.service.services import Services
 from agent.service.sessions import Sessions
@@ -35,6 +38,7 @@ from agent.subscribers import Topic
 from agent.track.commits import Commits
 from agent.track.pipeline import Pipeline
 from agent.track.silences import Silences
+from agent.track.watching import Watching
 from agent.usage.current import CurrentUsage
 from agent.usage.leases import Leases
 from agent.usage.poller import Poller
@@ -96,6 +100,7 @@ class Parts:
     sources: Supervisor
     leases: Leases
     silences: Silences
+    watching: Watching
     usage: CurrentUsage
     poller: Poller
     uplink: Uplink | None
@@ -186,7 +191,8 @@ def build(
             subscribers.publisher(Topic.BATTERY),
         )
     pipeline: Tracker = _the_one(own, hub)
-    sources = Supervisor(_ignore if own is None else own.observe)
+    watching = Watching(store.watching, pipeline.sights, clock)
+    sources = Supervisor(_ignore if own is None else partial(_observe, own, watching))
     leases = Leases(
         store.leases,
         subscribers.publisher(Topic.LEASE),
@@ -227,6 +233,7 @@ def build(
                 devices=own.views,
                 leases=own_desk,
                 silences=own_silences,
+                sights=own.sights,
                 clock=clock,
             ),
             partial(subscribers.publish, Topic.FLEET),
@@ -251,6 +258,8 @@ def build(
         device_page=DevicePage(live, pipeline, store, devices, desk, deliveries),
         ports=Ports(pipeline, sources, causes, host),
         causes=causes,
+        history=History(pipeline, store, devices, watching),
+        reports=Reports(pipeline, store, watching, causes),
         hosts=hosts,
         events=Events(pipeline, store, host, silence_desk.rows),
         webhooks=Webhooks(live, dispatcher, store.backlog, senders, clock),
@@ -294,6 +303,7 @@ def build(
         sources=sources,
         leases=leases,
         silences=silences,
+        watching=watching,
         usage=usage,
         poller=poller,
         uplink=uplink,
@@ -308,6 +318,13 @@ def _the_one(own: Pipeline | None, hub: HubSide | None) -> Tracker:
         return own
     assert hub is not None
     return hub.pipeline
+
+
+def _observe(own: Pipeline, watching: Watching, observation: Observation | BatteryRead) -> None:
+    """What a source saw; where it says whether the source can see, that is written down."""
+    own.observe(observation)
+    if isinstance(observation, Snapshot | Down):
+        watching.look()
 
 
 def _ignore(_observation: Observation | BatteryRead) -> None:

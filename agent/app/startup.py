@@ -130,11 +130,13 @@ class Startup:
         parts.usage.confirm()  # where the time was up before, too: nobody else would
         # By all that is known of usage, what is still to be told, too: else a phone in use would be
         # online for a moment, and call back.
+        began_ms = parts.clock.wall_ms()
         if parts.own is not None:
             for udid in parts.pipeline.roster.udids():
                 parts.use(udid)
             parts.own.start_deriving()
             await parts.own.first_derived()
+        parts.watching.begin(began_ms)
         self._garbage.take_over()
         self._lifecycle.ready()
         log.info(
@@ -159,6 +161,7 @@ class Startup:
 
     def _fall_silent(self) -> None:
         """Sources, sessions and leases that end from now on do so with us: nothing is derived."""
+        self._parts.watching.end()
         self._parts.pipeline.stop()
         self._parts.leases.freeze()
         self._parts.silences.stop()

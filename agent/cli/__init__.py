@@ -26,6 +26,8 @@ _COMMANDS = {
     "run": ("agent.cli.run", "Run the agent in the foreground (what the systemd unit does)."),
     "check": ("agent.cli.check", "Check a configuration file: every mistake, with its place."),
     "devices": ("agent.cli.devices", "Show the devices and their states."),
+    "history": ("agent.cli.history", "Show what one device went through, and when."),
+    "report": ("agent.cli.report", "Show how available, used and broken the devices were."),
     "hosts": ("agent.cli.hosts", "Show the hosts that a hub follows."),
     "webhooks": ("agent.cli.webhooks", "List, create, edit, delete and test webhooks."),
     "deliveries": ("agent.cli.deliveries", "List, show and replay stored callbacks."),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from agent.service.device_page import WaitRow
     from agent.service.devices import BatteryRow, DeviceRow, TransitionRow
 
-_COLOURS = {
+COLOURS = {
     "online": "green",
     "utilizing": "blue",
     "offline": "yellow",
@@ -61,7 +61,7 @@ def table(rows: list[DeviceRow], now: float, room: int | None = None) -> str:
         )
         for row in rows
     ]
-    colours = [_COLOURS.get(row["state"]) for row in rows]
+    colours = [COLOURS.get(row["state"]) for row in rows]
     return columns(headings, cells, 3, colours, room=room, shrink=shrink)
 
 
@@ -114,14 +114,14 @@ def waits(rows: list[WaitRow], state: str, now: float) -> str:
 
 
 def _move(row: TransitionRow) -> str:
-    to = click.style(row["to"], fg=_COLOURS.get(row["to"]))
+    to = click.style(row["to"], fg=COLOURS.get(row["to"]))
     return f"{row['from'] or 'new'} -> {to}  {printable(row['reason'])}"
 
 
 def tally(rows: list[DeviceRow]) -> str:
     """`4 devices: 3 online, 1 offline`."""
     counts: Counter[str] = Counter(row["state"] for row in rows)
-    parts = ", ".join(f"{counts[state]} {state}" for state in _COLOURS if counts[state])
+    parts = ", ".join(f"{counts[state]} {state}" for state in COLOURS if counts[state])
     return f"{len(rows)} device{'' if len(rows) == 1 else 's'}" + (f": {parts}" if parts else "")
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from agent.clock import Clock
+    from agent.history.watch import Sight
     from agent.model import Platform, Sighting, SilenceKind
     from agent.store.tables.log import LogSlice, LogSnapshot, LogState
     from agent.track.views import DeviceView
@@ -105,4 +106,6 @@ class Own:
     devices: DevicesShown
     leases: LeasesAsked
     silences: SilencesAsked
+    sights: Callable[[], Mapping[str, Sight]]
+    """See `agent.track.tracker.Tracker.sights`."""
     clock: Clock

@@ -15,7 +15,7 @@ from agent.fleet.backoff import Backoff, sleep
 from agent.fleet.claim import NameTakenError, loses_to, yields_to
 from agent.fleet.commands import Commands
 from agent.fleet.link import LinkError, NoAnswerError, NobodyError
-from agent.fleet.telling import device_told, transition_told
+from agent.fleet.telling import device_told, down_of, transition_told
 from agent.fleet.window import Window
 from agent.fleet.words import (
     Ack,
@@ -243,6 +243,7 @@ class Session:
                 last=self._state.newest,
                 version=__version__,
                 number=round(self._own.clock.monotonic() * 1000),
+                down=down_of(self._own.sights()),
             )
             await self._link.publish(subjects.beat(self._host), pack(beat))
             self._standing.look()

@@ -5,14 +5,26 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.fleet.words import BatteryTold, DeviceTold, SilenceTold, TransitionTold
-from agent.model import DeviceState, Visibility
+from agent.model import BRIDGE_OF, DeviceState, SourceName, Visibility
 from agent.text import whole
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agent.fleet.own import DevicesShown
+    from agent.history.watch import Sight
     from agent.model import Battery, DeviceRecord
     from agent.store.tables.log import LogRow
     from agent.track.views import DeviceView
+
+
+def down_of(sights: Mapping[str, Sight]) -> tuple[str, ...]:
+    """The sources that cannot see this agent's phones; those that are turned off see nobody."""
+    own = sights.get("")
+    if own is None:
+        return tuple(SourceName)
+    bridges = {bridge for bridge in BRIDGE_OF.values() if bridge not in own.sees}
+    return tuple(sorted(bridges | {each for each, sees in own.sees.items() if not sees}))
 
 
 def device_told(record: DeviceRecord, event: int, devices: DevicesShown, now_ms: int) -> DeviceTold:

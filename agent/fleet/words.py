@@ -130,6 +130,9 @@ class Heartbeat(Word):
     version: str = ""
     number: _Number = 0
     """Grows from one to the next of a process: two hubs mean the same one by it. 0: not told."""
+    down: _Texts = ()
+    """The sources that cannot see; all of them, while it derives nothing. An older agent tells none
+    of that."""
 
 
 class HostSnapshot(Word):

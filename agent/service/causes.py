@@ -77,8 +77,9 @@ class SuspectRow(TypedDict):
     """In which phones were there."""
     others: Annotated[int, Also(minimum=0)]
     """Of a phone: at how many ports it hung; else how many phones hung there."""
+    who: str
+    """For people, like the two behind it."""
     evidence: str
-    """For people."""
     advice: str
 
 
@@ -166,17 +167,22 @@ class Causes:
 
     def _suspect(self, suspect: Suspect) -> SuspectRow:
         view = self._pipeline.views.one(suspect.udid) if suspect.udid else None
+        name = suspect.udid if view is None else view.name
+        who = name if suspect.udid else suspect.kind
+        if suspect.port:
+            who += f" at {suspect.port}" if suspect.udid else f" {suspect.port}"
         return {
             "kind": suspect.kind,
             "host": suspect.host or self._host,
             "udid": suspect.udid,
-            "name": suspect.udid if view is None else view.name,
+            "name": name,
             "port": suspect.port,
             "times": suspect.times,
             "days": suspect.days,
             "expected": round(suspect.expected, 2),
             "hours": round(suspect.hours, 1),
             "others": suspect.others,
+            "who": who,
             "evidence": suspect.evidence,
             "advice": suspect.advice,
         }

@@ -19,11 +19,13 @@ if TYPE_CHECKING:
     from agent.service.doctor import Doctor
     from agent.service.events import Events
     from agent.service.health import Health
+    from agent.service.history import History
     from agent.service.hosts import Hosts
     from agent.service.leases import LeasesServed
     from agent.service.live import Live
     from agent.service.ports import Ports
     from agent.service.reload import Reloaded
+    from agent.service.report import Reports
     from agent.service.scrape import Scraper
     from agent.service.sessions import Sessions
     from agent.service.silences import SilencesServed
@@ -38,6 +40,8 @@ class Services:
     live: Live
     devices: Devices
     device_page: DevicePage
+    history: History
+    reports: Reports
     ports: Ports
     causes: Causes
     hosts: Hosts

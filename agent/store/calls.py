@@ -47,6 +47,7 @@ class Calls:
         expired_before: time in ms before which finished history is deleted; called on that thread.
         max_unstored: changes kept in memory at most while they cannot be written.
         on_health: called on the loop's thread at every change of `health`.
+        now_ms: the wall clock; likewise on that thread.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Calls:
         expired_before: Callable[[], int],
         max_unstored: int,
         on_health: Callable[[StoreHealth], None],
+        now_ms: Callable[[], int],
     ) -> None:
         self._on_health = on_health
         self._max_unstored = max_unstored
@@ -66,7 +68,7 @@ class Calls:
             self._loop = asyncio.get_running_loop()
         self.unstored = 0
         """Changes that are not durable yet."""
-        self.writer = Writer(database, self._settled, expired_before)
+        self.writer = Writer(database, self._settled, expired_before, now_ms)
         self._told = self.health
 
     @property

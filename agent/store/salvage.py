@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from agent.model import CallbackState
 from agent.store import files
-from agent.store.tables import devices, log, meta, silences
+from agent.store.tables import days, devices, log, meta, silences
 from agent.store.tables.callbacks import read_headers
 
 if TYPE_CHECKING:
@@ -140,6 +140,7 @@ def salvage(copy: Path | None, new: sqlite3.Connection) -> Report:
         _name_lost_callbacks(old, new, report)
         _keep_callback_ids_apart(old, new, callbacks)
         _carry(old, new, "days", report)
+        days.forget_ids(new)
         _carry(old, new, "watching", report)
     finally:
         old.close()

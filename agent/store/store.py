@@ -10,6 +10,7 @@ from agent.store.record import Record
 from agent.store.tables.attempts import Attempts
 from agent.store.tables.backlog import Backlog
 from agent.store.tables.callbacks import Callbacks
+from agent.store.tables.days import Days
 from agent.store.tables.deliveries import Deliveries
 from agent.store.tables.devices import Devices
 from agent.store.tables.elsewhere import Elsewhere
@@ -18,6 +19,7 @@ from agent.store.tables.leases import Leases
 from agent.store.tables.log import Log
 from agent.store.tables.silences import Silences
 from agent.store.tables.transitions import Transitions
+from agent.store.tables.watching import Watching
 from agent.store.tables.webhooks import Webhooks
 from agent.store.take import Take
 
@@ -87,10 +89,13 @@ class Store:
             lambda: clock.wall_ms() - round(self._settings.retention * 1000),
             max_unstored,
             self._health_changed,
+            clock.wall_ms,
         )
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
         self.transitions = Transitions(calls)
+        self.days = Days(calls)
+        self.watching = Watching(calls)
         self.log = Log(calls)
         self.callbacks = Callbacks(calls, self.backlog, clock)
         self.attempts = Attempts(calls)

@@ -23,6 +23,7 @@ from agent.errors import AgentError, StoreError
 from agent.histogram import Histogram
 from agent.store import files, retention
 from agent.store.database import explain_write
+from agent.store.rollup import Roller
 
 if TYPE_CHECKING:
     import asyncio
@@ -44,6 +45,8 @@ _SWEEP_BUSY = 2.0
 _SWEEP_IDLE = 60.0
 _SWEEP_OVERDUE = 30.0
 """Seconds after which a sweep no longer waits for an idle moment."""
+_ROLL_PAGE = 1_000
+_ROLL_SECONDS = 0.03
 _MEASURE_EVERY = 5.0
 COMMIT_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """Seconds: from a disk with a battery behind it to one that is about to die."""
@@ -93,7 +96,10 @@ class Writer:
         database: Database,
         report: Callable[[Sequence[Settled]], None],
         expired_before: Callable[[], int],
+        now_ms: Callable[[], int],
     ) -> None:
+        self._now_ms = now_ms
+        self._roller = Roller(_ROLL_PAGE, _ROLL_SECONDS)
         self._database = database
         self._report = report
         self._expired_before = expired_before
@@ -243,14 +249,23 @@ class Writer:
         if late < _SWEEP_OVERDUE and (self._changes or not self._queue.empty()):
             return
         try:
+            now = self._now_ms()
+            rolling = self._database.read(lambda conn: self._roller.step(conn, now))
             before = self._expired_before()
             swept = self._database.read(lambda conn: retention.sweep(conn, before))
-            more = swept.more
+            more = swept.more or rolling
         except Exception as error:  # noqa: BLE001 - seen early, before a change meets the same fault
             more = False
             self._fault(error)
         else:
             self._note_untold(swept.untold)
+            if swept.unrolled:
+                log.error(
+                    "store.unrolled_deleted",
+                    transitions=swept.unrolled,
+                    hint="there are more than can be kept until their days are reckoned up: what "
+                    "reports say of those days is incomplete",
+                )
         self._sweep_at = time.monotonic() + (_SWEEP_BUSY if more else _SWEEP_IDLE)
 
     def _note_untold(self, count: int) -> None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from agent.model import BatteryRead, Snapshot, UsageReading
+from agent.history.watch import Sight
+from agent.model import BatteryRead, Snapshot, SourceName, UsageReading
 from agent.track.battery import shown, words
 from agent.track.causes import Causes
 from agent.track.deriver import Deriver
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from agent.clock import Clock
     from agent.config import Config
-    from agent.model import Battery, DeviceRecord, Observation, SourceName
+    from agent.model import Battery, DeviceRecord, Observation
     from agent.track.commits import Commits
     from agent.track.silences import Silences
     from agent.track.waits import Waiting
@@ -247,6 +248,16 @@ class Pipeline:
     def wait_count(self) -> int:
         """How many wait, for one device each; but for those that a silence keeps back."""
         return count(tracked.owed for tracked in self.roster.all_tracked())
+
+    def sights(self) -> dict[str, Sight]:
+        """What the sources see of this host's phones; nothing, while no state is derived."""
+        if not self._derives:
+            return {}
+        states = self._identities.sources
+        sees = {each: each not in states.down for each in states.enabled}
+        if states.udev_missing and not sees.get(SourceName.UDEV):
+            sees.pop(SourceName.UDEV, None)  # it was never there
+        return {"": Sight(sees)}
 
     @property
     def problems(self) -> list[str]:

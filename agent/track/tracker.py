@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from agent.config import Config
     from agent.deliver.outbox import Outbox
+    from agent.history.watch import Sight
     from agent.model import Battery, Readings, Silence, SourceName
     from agent.track.cause_list import CauseList
     from agent.track.counts import Counts
@@ -136,6 +137,9 @@ class Tracker(Protocol):
     @property
     def problems(self) -> list[str]:
         """What else does not work, each in a line for operators."""
+
+    def sights(self) -> Mapping[str, Sight]:
+        """What can be seen now, by host ("": this one); of whom is missing, nothing."""
 
     def reconfigure(self, config: Config) -> None:
         """Take a new configuration."""

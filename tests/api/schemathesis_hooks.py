@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import schemathesis
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8}(Z|[+-][0-9:]{5}))?$")
+_MOMENT = re.compile(rf"[1-9][0-9]{{0,3}}[dhms]$|{_DATE.pattern}")
 
 
 @schemathesis.hook
@@ -19,3 +23,10 @@ def before_call(
         wait = body.get("wait")
         if isinstance(wait, int | float):
             body["wait"] = min(wait, 0)
+    query = case.query
+    if isinstance(query, dict):
+        # A range that is none, or is to come, is refused, and no schema can say so.
+        if _DATE.match(str(query.get("since", ""))):
+            query["since"] = "1d"
+        if _MOMENT.match(str(query.get("until", ""))):
+            del query["until"]

@@ -80,6 +80,7 @@ def own_of(store: Store, **parts: Any) -> Own:
         "devices": nothing,
         "leases": nothing,
         "silences": nothing,
+        "sights": dict,
         "clock": LoopClock(),
         **parts,
     }

@@ -84,6 +84,7 @@ async def test_who_is_suspect_by_what_is_stored(tmp_path: Path) -> None:
             "rack-1",
         )
         assert (row["times"], row["days"]) == (12, 12)
+        assert row["who"] == "S1-4.1 at 1-4.1"
         assert row["evidence"].startswith("12 interruptions on 12 days")
         h.clock.advance(RANGE_MS / 1000)
         assert await service(h).suspects() == {"suspects": []}

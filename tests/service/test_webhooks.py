@@ -43,6 +43,7 @@ def test_all_that_is_set_is_told_but_no_secret() -> None:
         "secrets": 2,
         "auth": {"type": "basic", "username": "board"},
         "headers": ["X-Rack", "X-Room"],
+        "body": None,
     }
     assert "hunter2" not in json.dumps(row)
 
@@ -60,6 +61,7 @@ def test_what_is_not_set_is_told_as_such() -> None:
         "secrets": 0,
         "auth": None,
         "headers": [],
+        "body": None,
     }
 
 

@@ -17,6 +17,7 @@ from tests.store.samples import (
     deliver,
     device,
     put,
+    reckoned_up,
     transition,
     until_rows,
 )
@@ -87,6 +88,7 @@ async def test_the_newest_transition_of_a_device_stays(tmp_path: Path) -> None:
     await store.record(device("b", DeviceState.ONLINE), transition("b", 900), [])
     await store.close()
     conn = connect(tmp_path / STATE_NAME)
+    reckoned_up(conn)
     assert not sweep(conn, 500).more
     found = conn.execute("SELECT udid, at_ms FROM transitions ORDER BY udid, at_ms").fetchall()
     assert found == [("a", 30), ("b", 900)]

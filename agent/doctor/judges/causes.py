@@ -58,9 +58,5 @@ def _cause(cause: CauseRow) -> Finding:
 
 
 def _suspect(suspect: SuspectRow) -> Finding:
-    if not suspect["udid"]:
-        check = f"{suspect['kind']} {suspect['port']}"
-    else:
-        at = f" at {suspect['port']}" if suspect["port"] else ""
-        check = f"{suspect['name']}{at}"
-    return _CAUSES.warn(check, f"{suspect['host']}: {suspect['evidence']}", suspect["advice"])
+    found = f"{suspect['host']}: {suspect['evidence']}"
+    return _CAUSES.warn(suspect["who"], found, suspect["advice"])

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
+from agent.model import SourceName
 from agent.text import elapsed, shortened, whole
 
 if TYPE_CHECKING:
@@ -81,6 +82,8 @@ class Host:
     """Seen time at which it was lost last."""
     caught_up: bool = False
     """It is alive, and all that it had by its heartbeat is taken."""
+    down: frozenset[SourceName] = frozenset()
+    """Its sources that could not see by its last heartbeat."""
     beats: int = 0
     """Since the hub's start."""
     last_beat: str = ""
@@ -136,6 +139,7 @@ class Host:
             fit(beat.version),
         )
         self.beats += 1
+        self.down = frozenset(each for each in SourceName if each in beat.down)
         self.last_beat = f"{fit(beat.instance)}.{beat.number}" if beat.number else ""
         if first:
             self.first_beat = self.last_beat

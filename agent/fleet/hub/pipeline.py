@@ -19,6 +19,8 @@ from agent.fleet.hub.roster import FleetRoster
 from agent.fleet.hub.seen_time import BLIND, SeenTime
 from agent.fleet.hub.status import HostStatus
 from agent.fleet.hub.views import FleetViews
+from agent.history.watch import Sight
+from agent.model import SourceName
 from agent.text import elapsed, printable
 from agent.track.telling import say
 from agent.track.waits import count as count_waits
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from agent.fleet.hub.entry import Entry
     from agent.fleet.hub.stored import Kept, Mark
     from agent.fleet.words import HostSnapshot
-    from agent.model import Callback, DeviceRecord, SourceName
+    from agent.model import Callback, DeviceRecord
     from agent.track.waits import Waiting
 
 log = structlog.get_logger(__name__)
@@ -145,6 +147,20 @@ class FleetPipeline:
     def wait_count(self) -> int:
         """How many wait, for one device each; but for those that a silence keeps back."""
         return count_waits(entry.owed for entry in self.commits.entries.values())
+
+    def sights(self) -> dict[str, Sight]:
+        """What the agents see that are there, as they told it last; nothing, while it is blind."""
+        now = self._clock.monotonic()
+        if self.seen.blind(now):
+            return {}
+        passed = self.seen.seconds + self.seen.since(now)
+        return {
+            host.name: Sight(
+                {each: each not in host.down for each in SourceName}, passed - host.heard
+            )
+            for host in self.core.hosts.values()
+            if host.caught_up
+        }
 
     @property
     def problems(self) -> list[str]:

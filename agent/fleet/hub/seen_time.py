@@ -38,6 +38,10 @@ class SeenTime:
         """The connection is: nothing is seen until a heartbeat comes over the next."""
         self._heard_at = None
 
+    def since(self, now: float) -> float:
+        """Seconds that have passed since the hub heard itself, which are in no `seconds` yet."""
+        return 0.0 if self._heard_at is None else max(now - self._heard_at, 0.0)
+
     def blind(self, now: float) -> bool:
         """Whether it cannot be known how anybody is now."""
         return self._heard_at is None or now - self._heard_at > BLIND

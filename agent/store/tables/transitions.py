@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from agent.model import DeviceState, Transition
 from agent.store.faults import CorruptError
+from agent.store.tables import days
 from agent.store.tables.table import every, run
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
+    from agent.history.days import Left
     from agent.store.tables.table import Access
 
 _COLUMNS: Final = (
@@ -20,9 +22,20 @@ _COLUMNS: Final = (
 )
 BEYOND_LAST: Final = 1 << 62
 """Above every id."""
+_BETWEEN: Final = _COLUMNS + "WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+_NEWEST_ID: Final = "SELECT coalesce(max(id), 0) FROM transitions"
+# Not by age: one that counts behind a later one comes later. The newest are looked at first.
+_LAST_BEFORE: Final = """
+SELECT id FROM transitions WHERE id >= ? AND +at_ms < ? ORDER BY id DESC LIMIT 1
+"""
+_FIRST_STAMP: Final = "SELECT min(at_ms) FROM transitions WHERE at_ms >= ?"
+# The plus keeps SQLite from going through all that is older.
+_STAMPED_BEFORE: Final = "SELECT 1 FROM transitions WHERE id > ? AND +at_ms < ? LIMIT 1"
 _AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
-_NEWEST: Final = "SELECT coalesce(max(id), 0) FROM transitions"
 _CAUSED: Final = _COLUMNS + "WHERE id > ? AND why LIKE '%\"cause\"%' ORDER BY id DESC LIMIT ?"
+_FIRST_SINCE: Final = "SELECT min(id) FROM transitions WHERE udid = ? AND at_ms >= ?"
+_LAST_BELOW: Final = "SELECT max(id) FROM transitions WHERE udid = ? AND id < ?"
+_OF_FROM: Final = _COLUMNS + "WHERE udid = ? AND id >= ? ORDER BY id DESC LIMIT ?"
 _ADD: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host, why) VALUES {rows}
 """
@@ -30,9 +43,12 @@ _WHY: Final = ("code", "cause", "port")
 """The fields of a Transition that the column `why` holds, each where it is not empty."""
 EXPIRE: Final = """
 DELETE FROM transitions WHERE id IN (
-    SELECT id FROM transitions AS old WHERE at_ms < ? AND id <= ? AND EXISTS (
+    SELECT id FROM transitions AS old WHERE at_ms < ?1 AND id <= ?2 AND EXISTS (
         SELECT 1 FROM transitions AS newer WHERE newer.udid = old.udid AND newer.id > old.id
-    ) ORDER BY at_ms LIMIT ?
+    ) AND NOT EXISTS (
+        SELECT 1 FROM transitions AS older
+        WHERE older.udid = old.udid AND older.id < old.id AND older.at_ms >= ?1
+    ) ORDER BY at_ms LIMIT ?3
 ) RETURNING id
 """
 
@@ -76,15 +92,52 @@ class Transitions:
         """Those with a cause, in order; of the last so many transitions, the last `limit`."""
         return await self._access.ask(lambda conn: caused(conn, among, limit))
 
+    async def between(self, after_: int, through: int, limit: int) -> list[StoredTransition]:
+        """Those with ids above the one, up to the other, in order, at most `limit`."""
+        return await self._access.ask(lambda conn: between(conn, after_, through, limit))
+
+    async def last_for(self, left: Left, until: int) -> int:
+        """See the function."""
+        return await self._access.ask(lambda conn: last_for(conn, left, until))
+
+    async def since(self, udid: str, since: int, limit: int) -> list[StoredTransition]:
+        """Those of one device that count from that time on, and the one before them, in order.
+
+        Of more than `limit` the last ones.
+        """
+        return await self._access.ask(lambda conn: since_of(conn, udid, since, limit))
+
+    async def since_of_many(
+        self, udids: Sequence[str], since: int, limit: int
+    ) -> dict[str, list[StoredTransition]]:
+        """Likewise, of each of them."""
+        return await self._access.ask(
+            lambda conn: {udid: since_of(conn, udid, since, limit) for udid in udids}
+        )
+
+
+def since_of(conn: sqlite3.Connection, udid: str, since: int, limit: int) -> list[StoredTransition]:
+    """See `Transitions.since`.
+
+    From the first one that was stamped then or later on all count so, however they are stamped.
+    """
+    (first,) = conn.execute(_FIRST_SINCE, (udid, since)).fetchone()
+    below = BEYOND_LAST if first is None else first
+    (base,) = conn.execute(_LAST_BELOW, (udid, below)).fetchone()
+    found = every(_read, _OF_FROM, udid, below if base is None else base, limit)(conn)
+    return found[::-1]
+
 
 def caused(conn: sqlite3.Connection, among: int, limit: int) -> list[StoredTransition]:
     """See `Transitions.caused`."""
-    (newest,) = conn.execute(_NEWEST).fetchone()
+    (newest,) = conn.execute(_NEWEST_ID).fetchone()
     return every(_read, _CAUSED, newest - among, limit)(conn)[::-1]
 
 
-def add(conn: sqlite3.Connection, transitions: Iterable[Transition]) -> None:
+def add(conn: sqlite3.Connection, transitions: Sequence[Transition]) -> None:
     """Add them, in order."""
+    if transitions:
+        days.spoil(conn, min(each.at_ms for each in transitions))
     run(conn, _ADD, [_row(transition) for transition in transitions])
 
 
@@ -93,8 +146,49 @@ def after(conn: sqlite3.Connection, id_: int, limit: int) -> list[StoredTransiti
     return every(_read, _AFTER, id_, limit)(conn)
 
 
+def between(
+    conn: sqlite3.Connection, after_: int, through: int, limit: int
+) -> list[StoredTransition]:
+    """Those with ids above the one, up to the other, in order, at most `limit`."""
+    return every(_read, _BETWEEN, after_, through, limit)(conn)
+
+
+def newest_id(conn: sqlite3.Connection) -> int:
+    """Of the last one; 0: there is none."""
+    (id_,) = conn.execute(_NEWEST_ID).fetchone()
+    return int(id_)
+
+
+def last_for(conn: sqlite3.Connection, left: Left, until: int) -> int:
+    """Id up to which those stand that may count between what a day left and that time.
+
+    What was written after a later day had become final counts behind that one.
+    """
+    packed = days.last_of(conn, until)
+    if packed is not None:
+        return packed
+    found = conn.execute(_LAST_BEFORE, (left.next, until)).fetchone()
+    after = days.final_from(conn, until)
+    last = max(0, left.next - 1) if found is None else int(found[0])
+    return last if after is None else min(last, after.through)
+
+
+def first_stamp(conn: sqlite3.Connection, since: int) -> int | None:
+    """The earliest time, from that one on, with which one is stamped."""
+    (at,) = conn.execute(_FIRST_STAMP, (since,)).fetchone()
+    return None if at is None else int(at)
+
+
+def any_stamped_before(conn: sqlite3.Connection, before_ms: int, behind: int) -> bool:
+    """Whether any with an id above that is stamped earlier."""
+    return conn.execute(_STAMPED_BEFORE, (behind, before_ms)).fetchone() is not None
+
+
 def expire(conn: sqlite3.Connection, before_ms: int, through: int, limit: int) -> list[int]:
-    """Delete older ones up to that id, `limit` at most, each device's newest never; their ids."""
+    """Delete older ones up to that id, `limit` at most, each device's newest never; their ids.
+
+    One that is stamped earlier than one before it of the same device counts at that one's time.
+    """
     return [id_ for (id_,) in conn.execute(EXPIRE, (before_ms, through, limit)).fetchall()]
 
 
