@@ -483,9 +483,11 @@ CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     ("many causes", lost(*[cause()] * 12), "more", OK, "2 causes, 0 suspects", ""),
     ("a bad port", lost(suspects=[suspect()]), "port 1-4.2", WARN, "rack1: 12 interruptions",
      "change the cable"),
-    ("a bad phone", lost(suspects=[suspect(kind="phone", udid="R1", name="Pixel", port="", who="Pixel")]),
+    ("a bad phone",
+     lost(suspects=[suspect(kind="phone", udid="R1", name="Pixel", port="", who="Pixel")]),
      "Pixel", WARN, "12 interruptions", "change"),
-    ("either", lost(suspects=[suspect(kind="phone_or_port", udid="R1", name="Pixel", who="Pixel at 1-4.2")]),
+    ("either",
+     lost(suspects=[suspect(kind="phone_or_port", udid="R1", name="Pixel", who="Pixel at 1-4.2")]),
      "Pixel at 1-4.2", WARN, "12 interruptions", "change"),
 ]  # fmt: skip
 

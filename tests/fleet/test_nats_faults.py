@@ -215,6 +215,7 @@ async def test_what_is_appended_outlives_its_leader(cluster: Cluster) -> None:
         await following.follow(STREAM.name, "da.v1.t.*", 0, heard)
         for number in range(20):
             await _appended(link, number)
+        await cluster.copied(STREAM.name)
         leader.kill()
         for number in range(20, 40):
             await _appended(link, number)

@@ -302,9 +302,22 @@ class Cluster:
                 for each in self.brokers.values():
                     with contextlib.suppress(OSError, ValueError, EOFError):
                         async with asyncio.timeout(1):
-                            found = _leader(await each.ask("/jsz?streams=true"), stream)
+                            said = _cluster_of(await each.ask("/jsz?streams=true"), stream)
+                        found = str(said.get("leader", ""))
                         if found in self.brokers:
                             return self.brokers[found]
+                await asyncio.sleep(0.02)
+
+    async def copied(self, stream: str) -> None:
+        """Until its leader says that every copy is up to date: before, one that dies may be all."""
+        async with asyncio.timeout(2 * LIMIT):
+            while True:
+                leader = await self.leader(stream)
+                with contextlib.suppress(OSError, ValueError, EOFError):
+                    said = _cluster_of(await leader.ask("/jsz?streams=true"), stream)
+                    copies = said.get("replicas") or ()
+                    if copies and all(each.get("current") for each in copies):
+                        return
                 await asyncio.sleep(0.02)
 
     def close(self) -> None:
@@ -313,9 +326,9 @@ class Cluster:
             each.close()
 
 
-def _leader(said: Mapping[str, Any], stream: str) -> str:
+def _cluster_of(said: Mapping[str, Any], stream: str) -> Mapping[str, Any]:
     for account in said.get("account_details") or ():
         for each in account.get("stream_detail") or ():
             if each["name"] == stream:
-                return str((each.get("cluster") or {}).get("leader", ""))
-    return ""
+                return each.get("cluster") or {}
+    return {}
