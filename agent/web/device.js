@@ -9,6 +9,7 @@ import * as leases from "./lease.js";
 import { live } from "./live.js";
 import { show } from "./session.js";
 import * as silences from "./silence.js";
+import { chart } from "./timeline.js";
 
 /**
  * @param {HTMLElement} root
@@ -33,7 +34,12 @@ export function open(root, udid, go) {
   const lease = el("button", { onclick: () => device && (device.lease ? leases.release(device.lease, lease, failed, renew) : leases.take(device, renew)) });
   const silence = el("button", { onclick: () => device && silences.begin(silences.choicesOf(device)) }, "Silence…");
   const more = el("button", { onclick: () => act(more, noMore, older, true) }, "More");
-  const body = el("div", { hidden: true }, who, el("div", { class: "acts" }, lease, silence), failed, kept, el("h3", {}, "Why"), why, el("h3", {}, "Transitions"), list, more, noMore);
+  const time = chart(async (_, range, aborted) => {
+    const told = await ask("GET", `${path}/history${query(range)}`, undefined, aborted);
+    return { ...told, devices: [{ ...told, udid }] };
+  });
+  time.plot.prepend(time.axis, time.lane(udid, udid).place);
+  const body = el("div", { hidden: true }, who, el("div", { class: "acts" }, lease, silence), failed, kept, el("h3", {}, "Why"), why, el("h3", {}, "Transitions"), list, more, noMore, el("h3", {}, "Timeline"), time.bar, time.plot);
   fill(root, el("div", { class: "head" }, name, el("button", { class: "link end", onclick: () => go("") }, "Close")), el("p", { class: "mono dim" }, udid), trouble, body);
   say(name, live.devices.get(udid)?.name ?? udid);
 
@@ -103,6 +109,7 @@ export function open(root, udid, go) {
   void load();
   return () => {
     ended.abort();
+    time.close();
     clearInterval(timer);
   };
 }

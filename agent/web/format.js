@@ -74,6 +74,22 @@ export function span(ms) {
 }
 
 /**
+ * The same more exactly, in its two greatest units: `1 h 5 min`.
+ *
+ * @param {number} ms
+ * @returns {string}
+ */
+export function lasted(ms) {
+  let left = Math.max(0, Math.round(ms / 1000));
+  const parts = [];
+  for (const [size, unit] of /** @type {const} */ ([[86_400, "d"], [3600, "h"], [60, "min"], [1, "s"]])) {
+    if (left >= size) parts.push(`${Math.floor(left / size)} ${unit}`);
+    left %= size;
+  }
+  return parts.slice(0, 2).join(" ") || "0 s";
+}
+
+/**
  * Milliseconds that something took: `18 ms`, `1.2 s`.
  *
  * @param {number} ms
@@ -119,7 +135,7 @@ const [TIME, DAY, TIME_IN_ZONE, FULL] = ["medium", "long"].flatMap((style) => {
  * A moment in this machine's time zone: without the date where it is today's, and with the zone in
  * the hours in which clocks are put back, when the same time comes twice.
  *
- * @param {string} iso
+ * @param {string | number} iso
  * @returns {string}
  */
 export function moment(iso) {

@@ -9,7 +9,9 @@ import { session } from "./session.js";
 import * as agent from "./views/agent.js";
 import * as deliveries from "./views/deliveries.js";
 import * as devices from "./views/devices.js";
+import * as history_ from "./views/history.js";
 import * as ports from "./views/ports.js";
+import * as report from "./views/report.js";
 import * as webhooks from "./views/webhooks.js";
 
 /**
@@ -29,7 +31,7 @@ import * as webhooks from "./views/webhooks.js";
  */
 
 /** @type {Record<string, ViewModule>} */
-const VIEWS = { devices, ports, webhooks, deliveries, agent };
+const VIEWS = { devices, ports, history: history_, report, webhooks, deliveries, agent };
 const FIRST = "devices";
 
 /** @type {{name: string, view: View} | null} */

@@ -1,6 +1,7 @@
 // The rows of the devices' table in their order: only those that changed are looked at.
 
 import { el, part, put, say } from "../dom.js";
+import { needs } from "../filter.js";
 import { age, at, charge, setAge, stateOf, STATES } from "../format.js";
 
 export const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", "Port", "Tags", "Host"];
@@ -8,9 +9,6 @@ export const COLUMNS = ["State", "Phone", "Since", "Model", "Reason or holder", 
 /** Rows of one `tbody`: the browser leaves out the whole of it while it is out of sight. */
 const GROUP = 25;
 const KINDS = Object.keys(STATES);
-
-/** @param {Api.Device} device */
-export const needs = ({ silence, state, flapping }) => !silence && (state === "offline" || flapping);
 
 /** @param {Api.Device} device */
 const rank = (device) => (needs(device) ? Number(device.state !== "offline") : 2 + KINDS.indexOf(device.state));

@@ -3,10 +3,11 @@
 import { query } from "../api.js";
 import { open as openDevice } from "../device.js";
 import { el, part, put, say } from "../dom.js";
-import { shape, STATES } from "../format.js";
+import { CHOICES, EMPTY, FILTERS, fits } from "../filter.js";
+import { shape } from "../format.js";
 import { live } from "../live.js";
 import * as silences from "../silence.js";
-import { COLUMNS, needs, Rows } from "./device_rows.js";
+import { COLUMNS, Rows } from "./device_rows.js";
 
 export const title = "Devices";
 
@@ -15,18 +16,7 @@ const BUDGET = 8;
 /** Milliseconds after the pointer's last move in which no row moves away under it. */
 const HELD = 5_000;
 
-const EMPTY = { connecting: "Waiting for the agent …", live: "No phone is here.", gone: "Waiting for the agent …", refused: "Sign in to look.", held: "Waiting for the agent's events …" };
-
-/** @type {Record<string, [string, string, (device: Api.Device) => boolean]>} */
-const FILTERS = {
-  needs: ["▲", "Needs you", needs],
-  ...Object.fromEntries(Object.entries(STATES).map(([key, { shape, word }]) => [key, [shape, word, (device) => device.state === key]])),
-  flapping: ["≈", "Flapping", (device) => device.flapping],
-  silenced: ["◌", "Silenced", (device) => device.silence !== null],
-};
-
-/** @type {Record<string, (device: Api.Device) => (string | null)[]>} */
-const SELECTS = { platform: (device) => [device.platform], tag: (device) => device.tags, host: (device) => [device.host] };
+const SELECTS = { platform: CHOICES.platform, tag: CHOICES.tag, host: CHOICES.host };
 
 /**
  * @param {HTMLElement} root
@@ -81,15 +71,6 @@ export function open(root, route) {
     dispatchEvent(new Event("hashchange"));
   }
 
-  /** @param {Api.Device} device */
-  function fit(device) {
-    if (!selects.every(({ key, of }) => !want[key] || of(device).includes(want[key]))) return false;
-    if (!want.q) return true;
-    const { name, udid, reason, holder, tags, model, port } = device;
-    const text = [name, udid, reason, holder, model, port, ...tags].join("\n").toLowerCase();
-    return want.q.toLowerCase().split(/\s+/).every((word) => text.includes(word));
-  }
-
   /** @param {{device: Api.Device, fits: boolean} | undefined} one @param {number} by 1 or -1. */
   function count(one, by) {
     if (!one) return;
@@ -107,7 +88,7 @@ export function open(root, route) {
   /** Take one in as it is now. @param {string} udid */
   function sort(udid) {
     const device = live.devices.get(udid);
-    const one = device && { device, fits: fit(device) };
+    const one = device && { device, fits: fits(device, want, SELECTS) };
     count(counted.get(udid), -1);
     count(one, 1);
     if (one) counted.set(udid, one);
