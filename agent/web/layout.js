@@ -95,7 +95,7 @@ export function ticks({ from, to }, width, gap) {
 /** @param {string | null} text `90m`, `7d`. @returns {number} Milliseconds; 0: it is none. */
 function duration(text) {
   const [, number, unit] = /^(\d+)([dhms])$/.exec(text ?? "") ?? [];
-  return number ? Number(number) * UNITS[/** @type {keyof UNITS} */ (unit)] : 0;
+  return number ? Number(number) * UNITS[/** @type {keyof typeof UNITS} */ (unit)] : 0;
 }
 
 /**

@@ -13,8 +13,7 @@ import { show } from "./session.js";
  * @typedef {import("./layout.js").Box} Box
  * @typedef {import("./layout.js").Range} Range
  * @typedef {import("./layout.js").Stay} Stay
- * @typedef {{from: string, to: string, state: string, reason?: string, holder?: string}} Span
- * @typedef {{udid: string, spans: Span[], unseen: {from: string, to: string, why: string}[]}} History
+ * @typedef {{udid: string, spans: (Api.PictureSpan & Partial<Api.Span>)[], unseen: Api.Unseen[]}} History
  *
  * @typedef {object} Lane One phone's.
  * @property {string} udid

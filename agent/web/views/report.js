@@ -81,7 +81,7 @@ export function open(root) {
   const heads = Object.entries(COLUMNS).map(([key, [word]]) => ({ key, th: el("th", { scope: "col" }, el("button", { type: "button", class: "link", onclick: () => go({ sort: want.sort === key ? `-${key}` : key }) }, word)) }));
   const [body, foot] = [el("tbody"), el("tfoot")];
   const table = el("table", {}, el("caption", { class: "unseen" }, "Figures; press a column's name to sort"), el("thead", {}, el("tr", {}, heads.map(({ th }) => th))), body, foot);
-  put(root, el("div", { class: "head" }, el("h1", {}, title), by, range, since, until, el("span", { class: "end" }, "Download ", files)), error, note, blamed, el("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Figures" }, table));
+  put(root, el("div", { class: "head" }, el("h1", {}, title), by, range, since, until, el("span", { class: "end" }, "Download ", files)), error, note, blamed, table);
 
   /** @param {Record<string, string>} change */
   function go(change) {
@@ -113,7 +113,7 @@ export function open(root) {
     const { rows, total, by: kind, since: from, until: to } = told;
     say(/** @type {Element} */ (heads[0].th.firstChild), BY[kind]);
     const long = Date.parse(to) - Date.parse(from);
-    say(note, `${moment(from)} – ${moment(to)} (${lasted(long)}). ${total.seen_ms ? "" : "Nothing is stored of this time."} ${total.unseen_ms ? "Times in which nobody could see a phone are in no per cent." : ""}`);
+    say(note, `${moment(from)} – ${now() - Date.parse(to) < 2 * EVERY ? `now, as of ${moment(to)}` : moment(to)} (${lasted(long)}). ${total.seen_ms ? "" : "Nothing is stored of this time."} ${total.unseen_ms ? "Times in which nobody could see a phone are in no per cent." : ""}`);
     part(suspects, told.suspects, () => (told?.suspects ?? []).map(({ kind: what, key, why }) => el("li", { class: "warn" }, shape("▲ "), el("strong", {}, `${what} ${key}: `), why)));
     blamed.hidden = !told.suspects.length;
     table.hidden = !rows.length;
