@@ -131,6 +131,13 @@ const [TIME, DAY, TIME_IN_ZONE, FULL] = ["medium", "long"].flatMap((style) => {
   return [new Intl.DateTimeFormat(undefined, { timeStyle }), new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle })];
 });
 
+/** @param {...Date} all */
+function format(...all) {
+  const today = all.every((at) => at.toDateString() === new Date(now()).toDateString());
+  const turned = all.some((at) => [-HOUR, HOUR].some((by) => new Date(+at + by).getTimezoneOffset() !== at.getTimezoneOffset()));
+  return today ? (turned ? TIME_IN_ZONE : TIME) : turned ? FULL : DAY;
+}
+
 /**
  * A moment in this machine's time zone: without the date where it is today's, and with the zone in
  * the hours in which clocks are put back, when the same time comes twice.
@@ -140,9 +147,18 @@ const [TIME, DAY, TIME_IN_ZONE, FULL] = ["medium", "long"].flatMap((style) => {
  */
 export function moment(iso) {
   const at = new Date(iso);
-  const today = at.toDateString() === new Date(now()).toDateString();
-  const turned = [-HOUR, HOUR].some((by) => new Date(+at + by).getTimezoneOffset() !== at.getTimezoneOffset());
-  return (today ? (turned ? TIME_IN_ZONE : TIME) : turned ? FULL : DAY).format(at);
+  return format(at).format(at);
+}
+
+/**
+ * The same for a time from when to when.
+ *
+ * @param {number} from
+ * @param {number} to
+ */
+export function moments(from, to) {
+  const both = /** @type {const} */ ([new Date(from), new Date(to)]);
+  return format(...both).formatRange(...both);
 }
 
 /**

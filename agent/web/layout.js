@@ -5,7 +5,8 @@
  * @typedef {Range & {x: number, width: number, state: string, count: number, thin: boolean, stay: Stay}} Box
  * Its `stay` is the worst of the `count` that it stands for.
  *
- * @typedef {Range & {state: string, reason?: string, holder?: string, why?: string}} Stay
+ * @typedef {Range & {state: string, early?: boolean, reason?: string, holder?: string, why?: string}} Stay
+ * It may last on (`to` is infinite), and have begun before (`early`).
  */
 
 /** The worse is shown where several fall on one pixel. */

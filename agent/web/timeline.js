@@ -3,7 +3,7 @@
 import { errorLine } from "./act.js";
 import { now } from "./api.js";
 import { el, fill, part, put, say } from "./dom.js";
-import { at, count, lasted, moment, shape, stateOf, STATES } from "./format.js";
+import { at, count, lasted, moment, moments, shape, stateOf, STATES } from "./format.js";
 import { addressOf, hit, iso, layout, rangeOf, ticks, worstLast } from "./layout.js";
 import { live } from "./live.js";
 import { poll } from "./poll.js";
@@ -32,8 +32,8 @@ import { show } from "./session.js";
 
 /** Milliseconds that an answer is taken for fresh, and the least between two after changes. */
 const [FRESH, SOON] = [30_000, 2_000];
-/** Phones of one question, and rows of one's table. */
-const [MANY, ROWS] = [50, 50];
+/** Phones of one question, rows of one's table, and milliseconds of one frame. */
+const [MANY, ROWS, BUDGET] = [50, 50, 8];
 /** Of 20: so that a state can be told without its colour. */
 const HEIGHTS = /** @type {Record<string, number>} */ ({ offline: 20, utilizing: 15, online: 10, unplugged: 3 });
 const RANGES = { Day: "1d", Week: "7d", Month: "30d" };
@@ -58,14 +58,18 @@ function rect({ x, width, state }, more = "") {
   return svg("rect", { x, y: 20 - height, width, height, class: `is-${state} ${more}` });
 }
 
-/** From when to when, and how long. @param {Range} range */
-const times = ({ from, to }) => `${moment(from)} – ${to >= now() ? "now" : moment(to)} (${lasted(Math.min(to, now()) - from)})`;
+/** From when to when, and how long. @param {Stay | Range} stay */
+function times({ from, to, ...stay }) {
+  const early = "early" in stay && stay.early;
+  const said = to < now() ? moments(from, to) : `${moment(from)} – now`;
+  return `${early ? "before " : ""}${said} (${early ? "over " : ""}${lasted(Math.min(to, now()) - from)})`;
+}
 
 /**
  * A bar that says and changes which time is shown, and a plot to put lanes into. The time is in the
  * address.
  *
- * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{until: string, truncated?: boolean, devices: History[]}>} load
+ * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{since: string, until: string, truncated?: boolean, devices: History[]}>} load
  * @param {(udid: string) => void} [enter] One was chosen.
  */
 export function chart(load, enter) {
@@ -77,7 +81,13 @@ export function chart(load, enter) {
   let range = { from: 0, to: 1, goes: true };
   /** The same for the API. @type {Record<string, string>} */
   let wanted = {};
-  let [width, asked, asTable, loading, zooming, drawn, answered] = [0, "", false, 0, 0, 0, ""];
+  let [width, asked, asTable, loading, zooming, drawn, answered, frame, whole] = [0, "", false, 0, 0, 0, "", 0, true];
+  /** Who came to be otherwise. @type {Set<string>} */
+  const moved = new Set();
+  /** Those to be drawn. @type {Set<Lane>} */
+  const dirty = new Set();
+  /** The one that the tab key comes to. @type {Lane | undefined} */
+  let rover;
   /** Where a range begins that is being drawn, and where it is by now. @type {number[]} */
   let drag = [];
   /** What is told of. @type {{lane: Lane, when: number, x: number} | null} */
@@ -101,7 +111,7 @@ export function chart(load, enter) {
     el("span", {}, button("←", () => move(-0.5), "Earlier"), later, button("−", () => zoom(2), "Zoom out"), button("+", () => zoom(0.5), "Zoom in")),
     table,
     title,
-    el("span", { class: "keys dim small end", "aria-hidden": "true" }, Object.entries(STATES).map(([state, { word }]) => key(state, word)), key("unseen", "Not seen")),
+    el("span", { class: "keys dim small", "aria-hidden": "true" }, Object.entries(STATES).map(([state, { word }]) => key(state, word)), key("unseen", "Not seen")),
     error,
   );
   const axis = svg("svg", { class: "axis", "aria-hidden": "true" });
@@ -163,32 +173,52 @@ export function chart(load, enter) {
     void look.now();
   }
 
-  /** All that is in sight, as it is known. */
-  function paint() {
+  /** Draw all that is in sight, as it is known, or of it what these are. @param {Iterable<Lane>} [some] */
+  function paint(some) {
+    whole ||= !some;
+    for (const lane of some ?? lanes.values()) if (lane.near) dirty.add(lane);
+    frame ||= requestAnimationFrame(draw);
+  }
+
+  /** No more in one frame than leaves time to lay it out. */
+  function draw() {
+    const end = performance.now() + BUDGET;
+    frame = 0;
     if (!width) return;
+    if (whole) scale();
+    whole = false;
+    for (const lane of dirty) {
+      if (performance.now() > end) return paint([]);
+      dirty.delete(lane);
+      paintLane(lane);
+    }
+    if (told) tell(told.lane, told.when, told.x);
+  }
+
+  /** What all have in common. */
+  function scale() {
     drawn = performance.now();
     if (range.goes) range = { from: range.from + now() - range.to, to: now(), goes: true };
     later.disabled = range.goes;
-    say(title, range.goes ? `The last ${lasted(range.to - range.from)}` : times(range));
+    let first = Infinity;
+    for (const { stays } of lanes.values()) if (stays?.length) first = Math.min(first, stays[0].from);
+    const begun = first > range.from + (range.to - range.from) / 50 && first < range.to ? `, known from ${moment(first)}` : "";
+    say(title, `${range.goes ? `The last ${lasted(range.to - range.from)}` : times(range)}${begun}`);
     const rem = parseFloat(getComputedStyle(axis).fontSize);
     const marks = ticks(range, width, 5 * rem);
     const line = (/** @type {number} */ x, /** @type {string} */ name) => svg("line", { x1: x, x2: x, y2: "100%", class: name });
-    axis.replaceChildren(...marks.map(({ x, text, day }) => svg("text", { x: Math.min(Math.max(x, 1.7 * rem), width - 1.7 * rem), y: "70%", class: day ? "day" : "" }, text)));
+    axis.replaceChildren(...marks.map(({ x, text, day }) => svg("text", { x: Math.min(Math.max(x, 2.4 * rem), width - 2.4 * rem), y: "70%", class: day ? "day" : "" }, text)));
     grid.replaceChildren(...marks.map(({ x, day }) => line(x, day ? "day" : "")));
     if (range.goes) grid.append(line(width - 1, "now"));
     if (drag.length > 1) grid.append(svg("rect", { x: Math.min(...drag), width: Math.abs(drag[0] - drag[1]), height: "100%" }));
-    for (const lane of lanes.values()) if (lane.near) paintLane(lane);
-    if (told) tell(told.lane, told.when, told.x);
   }
 
   /** @param {Lane} lane */
   function paintLane(lane) {
     const { stays, unseen, place, line, name } = lane;
     if (!width || !stays) return;
-    const until = now();
-    const cut = (/** @type {Stay[]} */ all) => layout(all.map((stay) => ({ ...stay, to: Math.min(stay.to, until) })), range, width);
-    [lane.boxes, lane.blind] = [cut(stays), cut(unseen)];
-    if (asTable) return part(place, [stays, unseen, asked, Math.floor(until / 60_000)], () => [list(name, [...stays, ...unseen])]);
+    [lane.boxes, lane.blind] = [layout(stays, range, width), layout(unseen, range, width)];
+    if (asTable) return part(place, [stays, unseen, asked, Math.floor(now() / 60_000)], () => [list(name, [...stays, ...unseen])]);
     const [chosen, last] = [chosenOf(lane), lane.boxes.length - 1];
     line.setAttribute("viewBox", `0 0 ${width} 20`);
     line.replaceChildren(...[...lane.boxes].sort(worstLast).map((box) => rect(box, box === chosen ? "chosen" : "")), ...lane.blind.map((box) => rect(box)));
@@ -205,11 +235,12 @@ export function chart(load, enter) {
    *
    * @param {Lane} lane @param {Box | undefined} box @param {number} when
    */
-  function words({ blind }, box, when) {
+  function words({ stays, blind }, box, when) {
     const hidden = blind.find(({ from, to }) => from <= when && when <= to)?.stay;
     const said = box ? [STATES[/** @type {"online"} */ (box.state)]?.word ?? box.state] : [];
     if (box) said.push(times(box.stay), box.stay.reason || box.stay.holder || "");
     if (box && box.count > 1) said.push(`the worst of ${count(box.count, "state")} within ${lasted(box.to - box.from)}`);
+    if (!box && stays?.length && when < stays[0].from) said.push(`Not known before ${moment(stays[0].from)}`);
     if (hidden) said.push(`Not seen ${times(hidden)}${hidden.why ? `: ${hidden.why}` : ""}`);
     return said.filter(Boolean);
   }
@@ -249,6 +280,13 @@ export function chart(load, enter) {
     tip.style.top = `${bottom + high + 8 < innerHeight ? bottom + 6 : top - high - 6}px`;
   }
 
+  /** @param {Lane | undefined} lane */
+  function rove(lane) {
+    rover?.line.setAttribute("tabindex", "-1");
+    lane?.line.setAttribute("tabindex", "0");
+    rover = lane;
+  }
+
   function hush() {
     told = null;
     tip.hidden = true;
@@ -270,16 +308,16 @@ export function chart(load, enter) {
       if (!due.length) return;
       for (const lane of due) lane.asked = about;
       try {
-        const { until, devices, truncated } = await load(due.map(({ udid }) => udid), range_, aborted);
+        const { since, until, devices, truncated } = await load(due.map(({ udid }) => udid), range_, aborted);
         const end = Date.parse(until);
         // What lasts, lasts on until more is known.
-        const stay = (/** @type {any} */ { from, to, ...rest }) => ({ state: "unseen", ...rest, from: Date.parse(from), to: goes && Date.parse(to) >= end ? Infinity : Date.parse(to) });
+        const stay = (/** @type {any} */ { from, to, began, ...rest }) => ({ state: "unseen", ...rest, early: !began && from === since, from: Date.parse(began ?? from), to: goes && Date.parse(to) >= end ? Infinity : Date.parse(to) });
         const found = new Map(devices.map((each) => [each.udid, each]));
         for (const lane of due) {
           const { spans = [], unseen = [] } = found.get(lane.udid) ?? {};
           [lane.stays, lane.unseen, lane.answered] = [spans.map(stay), unseen.map(stay), performance.now()];
-          if (lane.near) paintLane(lane);
         }
+        paint(due);
         answered = new Date().toISOString();
         show(error, null);
         if (truncated) put(error, "This is not all of that time: choose a shorter one.");
@@ -296,20 +334,22 @@ export function chart(load, enter) {
   function soon() {
     loading ||= setTimeout(() => {
       loading = 0;
+      for (const lane of lanes.values()) if (moved.has(lane.udid)) lane.asked = "";
+      moved.clear();
       if (!document.hidden) void look.now();
     }, SOON);
   }
 
   const sight = new IntersectionObserver((entries) => {
-    let come = false;
+    const come = [];
     for (const { target, isIntersecting } of entries) {
       const lane = lanes.get(target);
       if (!lane) continue;
       lane.near = isIntersecting;
-      come ||= isIntersecting;
-      if (isIntersecting) paintLane(lane);
+      if (isIntersecting) come.push(lane);
     }
-    if (come) void look.now();
+    paint(come);
+    if (come.length) void look.now();
   }, { rootMargin: "30%" });
   const size = new ResizeObserver(() => {
     const before = width;
@@ -361,10 +401,15 @@ export function chart(load, enter) {
   plot.addEventListener("focusin", (event) => {
     const lane = laneOf(event);
     if (!lane || asTable) return;
-    for (const { line } of lanes.values()) line.setAttribute("tabindex", line === lane.line ? "0" : "-1");
+    rove(lane);
     if (lane.line.matches(":focus-visible")) choose(lane, chosenOf(lane) ?? lane.boxes.at(-1));
   });
-  plot.addEventListener("focusout", hush);
+  plot.addEventListener("focusout", (event) => {
+    const lane = laneOf(event);
+    if (lane) lane.chosen = null;
+    if (lane) paint([lane]);
+    hush();
+  });
   plot.addEventListener("keydown", (event) => {
     if (event.key === "Escape" && (told || drag.length)) {
       event.stopPropagation();
@@ -404,8 +449,7 @@ export function chart(load, enter) {
   addEventListener("scroll", () => told && tell(told.lane, told.when, told.x), { signal, passive: true, capture: true });
   addEventListener("hashchange", update, { signal });
   live.addEventListener("transitions", (/** @type {any} */ { detail }) => {
-    const moved = new Set(detail.map((/** @type {Api.DeviceTransition} */ { udid }) => udid));
-    for (const lane of lanes.values()) if (moved.has(lane.udid)) lane.asked = "";
+    for (const { udid } of detail) moved.add(udid);
     soon();
   }, { signal });
   live.addEventListener("standing", () => live.standing === "live" && soon(), { signal });
@@ -417,12 +461,13 @@ export function chart(load, enter) {
     plot,
     /** Another lane, where it is put. @param {string} udid @param {string} name */
     lane(udid, name) {
-      const line = svg("svg", { class: "line", role: "slider", tabindex: lanes.size ? -1 : 0, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
+      const line = svg("svg", { class: "line", role: "slider", tabindex: -1, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
       const place = el("div", { class: "place" });
       if (!asTable) place.append(line);
       /** @type {Lane} */
       const lane = { udid, name, place, line, stays: null, unseen: [], boxes: [], blind: [], chosen: null, near: false, asked: "", answered: 0 };
       lanes.set(place, lane);
+      if (!rover) rove(lane);
       sight.observe(place);
       const call = (/** @type {string} */ to) => line.setAttribute("aria-label", `Timeline of ${(lane.name = to)}`);
       call(name);
@@ -430,16 +475,18 @@ export function chart(load, enter) {
     },
     /** @param {Element} place */
     remove(place) {
+      const lane = lanes.get(place);
       sight.unobserve(place);
       lanes.delete(place);
-      const [first] = lanes.values();
-      if (first && ![...lanes.values()].some(({ line }) => line.getAttribute("tabindex") === "0")) first.line.setAttribute("tabindex", "0");
+      if (lane) dirty.delete(lane);
+      if (lane === rover) rove(lanes.values().next().value);
     },
     close() {
       ended.abort();
       sight.disconnect();
       size.disconnect();
       look.end();
+      cancelAnimationFrame(frame);
       clearInterval(timer);
       clearTimeout(loading);
       clearTimeout(zooming);

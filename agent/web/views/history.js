@@ -34,7 +34,11 @@ export function open(root) {
   const rows = new Map();
   /** @type {Map<string, HTMLElement>} By hub. */
   const bodies = new Map();
-  let [timer, frame] = [0, 0];
+  let [timer, frame, stale, next] = [0, 0, false, 0];
+  /** @type {Api.Device[]} */
+  let listed = [];
+  /** What stands in the table already. @type {Element[]} */
+  let hubs = [];
 
   const time = chart(
     async (udids, range, aborted) => ask("GET", `v1/history${text(range)}${udids.map((udid) => `&udid=${encodeURIComponent(udid)}`).join("")}`, undefined, aborted),
@@ -78,10 +82,8 @@ export function open(root) {
     };
   }
 
-  /** Every phone where it hangs; those that are new a few at a time. */
-  function draw() {
-    frame = 0;
-    const until = performance.now() + BUDGET;
+  /** Which phones there are, and where they stand. */
+  function sort() {
     const all = [...live.devices.values()];
     for (const { key, of, select } of selects) {
       const values = [...new Set([...all.flatMap(of), want[key]])].filter(Boolean).map(String).sort((a, b) => (counted(a) < counted(b) ? -1 : 1));
@@ -90,41 +92,56 @@ export function open(root) {
       select.hidden = key === "host" && values.length < 2;
     }
     const is = FILTERS[want.state]?.[2] ?? Boolean;
-    const listed = all.filter((device) => is(device) && fits(device, want, CHOSEN)).map((device) => ({ device, key: place(device) })).sort((a, b) => (a.key < b.key ? -1 : 1));
-    const kept = new Set(listed.map(({ device }) => device.udid));
+    listed = all.filter((device) => is(device) && fits(device, want, CHOSEN)).map((device) => ({ device, key: place(device) })).sort((a, b) => (a.key < b.key ? -1 : 1)).map(({ device }) => device);
+    const kept = new Set(listed.map(({ udid }) => udid));
     for (const [udid, row] of rows) {
       if (kept.has(udid)) continue;
       row.end();
-      row.tr.remove();
       rows.delete(udid);
     }
-    /** @type {Map<string, HTMLElement[]>} */
-    const hubs = new Map();
-    for (const { device } of listed) {
-      let row = rows.get(device.udid);
-      if (!row && performance.now() > until) {
-        frame = requestAnimationFrame(draw);
-        break;
-      }
-      if (!row) rows.set(device.udid, (row = made(device.udid)));
-      row.show(device);
-      const hub = hubOf(device);
-      hubs.set(hub, [...(hubs.get(hub) ?? []), row.tr]);
-    }
-    for (const [hub, trs] of hubs) {
-      let body = bodies.get(hub);
-      if (!body) bodies.set(hub, (body = el("tbody", {}, el("tr", { class: "hub" }, el("th", { scope: "rowgroup", colspan: 2 }, hub)))));
-      order(body, [body.children[0], ...trs]);
-    }
-    for (const hub of bodies.keys()) if (!hubs.has(hub)) bodies.delete(hub);
-    order(table, [table.children[0], ...[...hubs.keys()].map((hub) => /** @type {HTMLElement} */ (bodies.get(hub)))]);
     say(shown, all.length ? `${listed.length} of ${all.length}` : "");
     say(empty, listed.length ? "" : all.length ? "No device fits." : EMPTY[live.standing]);
     empty.hidden = listed.length > 0;
     time.plot.hidden = !listed.length;
+    next = 0;
+    hubs = [table.children[0]];
   }
 
-  const soon = () => (frame ||= requestAnimationFrame(draw));
+  /** Those that are new a few at a time, hub by hub. */
+  function draw() {
+    frame = 0;
+    const until = performance.now() + BUDGET;
+    if (stale) sort();
+    stale = false;
+    while (next < listed.length) {
+      if (performance.now() > until) {
+        frame = requestAnimationFrame(draw);
+        return;
+      }
+      const hub = hubOf(listed[next]);
+      let body = bodies.get(hub);
+      if (!body) bodies.set(hub, (body = el("tbody", {}, el("tr", { class: "hub" }, el("th", { scope: "rowgroup", colspan: 2 }, hub)))));
+      const lines = [body.children[0]];
+      for (; next < listed.length && hubOf(listed[next]) === hub; next++) {
+        const device = listed[next];
+        const row = rows.get(device.udid) ?? made(device.udid);
+        rows.set(device.udid, row);
+        row.show(device);
+        lines.push(row.tr);
+      }
+      order(body, lines);
+      const last = hubs[hubs.length - 1];
+      if (last.nextElementSibling !== body) last.after(body);
+      hubs.push(body);
+    }
+    while (table.lastElementChild !== hubs[hubs.length - 1]) table.lastElementChild?.remove();
+    for (const [hub, body] of bodies) if (!body.isConnected) bodies.delete(hub);
+  }
+
+  function soon() {
+    stale = true;
+    frame ||= requestAnimationFrame(draw);
+  }
   const heard = (/** @type {any} */ { detail }) => {
     if (detail.all || !rows.size) soon();
     else timer ||= setTimeout(() => {

@@ -3,7 +3,7 @@
 import { errorLine } from "../act.js";
 import { ask, now, query as text } from "../api.js";
 import { el, part, put, say } from "../dom.js";
-import { at, count, lasted, local, moment, shape } from "../format.js";
+import { at, count, lasted, local, moments, shape } from "../format.js";
 import { poll } from "../poll.js";
 import { show } from "../session.js";
 
@@ -38,7 +38,7 @@ const COLUMNS = {
   unplugged: ["Unplugged", (row) => row.unplugged_ms, (row) => times(row.unplugged_count, row.unplugged_ms)],
   flaps: ["Short outages", (row) => row.flaps, (row) => [row.flaps]],
   repair: ["Mean repair", (row) => row.repair_ms_mean ?? -1, (row) => [row.repair_ms_mean === null ? "–" : lasted(row.repair_ms_mean)]],
-  reasons: ["Why", (row) => row.reasons[0]?.ms ?? 0, (row) => row.reasons.slice(0, 3).map(({ code, count: number, ms }) => el("div", {}, code ? code.replaceAll("_", " ") : "no reason told", el("span", { class: "dim" }, ` ${number}×, ${lasted(ms)}`)))],
+  reasons: ["Why", (row) => row.reasons[0]?.ms ?? 0, (row) => row.reasons.slice(0, 3).map(({ code, count: number, ms }) => el("div", {}, code ? code.replaceAll("_", " ").replace("usb", "USB") : "no reason told", el("span", { class: "dim" }, ` ${number}×, ${lasted(ms)}`)))],
 };
 
 /**
@@ -74,13 +74,13 @@ export function open(root) {
   const by = select("by", Object.fromEntries(Object.entries(BY).map(([key, word]) => [key, `By ${word.toLowerCase()}`])));
   const range = select("time", RANGES);
   const [since, until] = ["since", "until"].map((label) => el("input", { type: "datetime-local", "aria-label": label }));
-  const save = (/** @type {string} */ kind) => el("button", { type: "button", onclick: () => download(kind) }, kind.toUpperCase());
+  const save = (/** @type {string} */ kind) => el("button", { type: "button", disabled: true, onclick: () => download(kind) }, kind.toUpperCase());
   const files = [save("csv"), save("json")];
   const [error, note, suspects] = [errorLine(), el("p", { class: "dim", role: "status" }, "Asking the agent …"), el("ul", { class: "plain" })];
   const blamed = el("section", { class: "card", hidden: true }, el("h2", {}, "Suspects"), suspects);
   const heads = Object.entries(COLUMNS).map(([key, [word]]) => ({ key, th: el("th", { scope: "col" }, el("button", { type: "button", class: "link", onclick: () => go({ sort: want.sort === key ? `-${key}` : key }) }, word)) }));
   const [body, foot] = [el("tbody"), el("tfoot")];
-  const table = el("table", {}, el("caption", { class: "unseen" }, "Figures; press a column's name to sort"), el("thead", {}, el("tr", {}, heads.map(({ th }) => th))), body, foot);
+  const table = el("table", { hidden: true }, el("caption", { class: "unseen" }, "Figures; press a column's name to sort"), el("thead", {}, el("tr", {}, heads.map(({ th }) => th))), body, foot);
   put(root, el("div", { class: "head" }, el("h1", {}, title), by, range, since, until, el("span", { class: "end" }, "Download ", files)), error, note, blamed, table);
 
   /** @param {Record<string, string>} change */
@@ -113,7 +113,7 @@ export function open(root) {
     const { rows, total, by: kind, since: from, until: to } = told;
     say(/** @type {Element} */ (heads[0].th.firstChild), BY[kind]);
     const long = Date.parse(to) - Date.parse(from);
-    say(note, `${moment(from)} – ${now() - Date.parse(to) < 2 * EVERY ? `now, as of ${moment(to)}` : moment(to)} (${lasted(long)}). ${total.seen_ms ? "" : "Nothing is stored of this time."} ${total.unseen_ms ? "Times in which nobody could see a phone are in no per cent." : ""}`);
+    say(note, `${moments(Date.parse(from), Date.parse(to))} (${lasted(long)}). ${total.seen_ms ? "" : "Nothing is stored of this time."} ${total.unseen_ms ? "Time in which nobody could see a phone counts in no percentage." : ""}`);
     part(suspects, told.suspects, () => (told?.suspects ?? []).map(({ kind: what, key, why }) => el("li", { class: "warn" }, shape("▲ "), el("strong", {}, `${what} ${key}: `), why)));
     blamed.hidden = !told.suspects.length;
     table.hidden = !rows.length;
@@ -164,8 +164,9 @@ export function open(root) {
       field.value = ms ? local(ms) : "";
     }
     asked = text({ by: want.by, since: want.since, until: want.until });
-    if (asked === before) draw();
-    else void look.now();
+    if (asked === before) return draw();
+    say(note, "Asking the agent …");
+    void look.now();
   }
   update();
   return {
