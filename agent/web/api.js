@@ -106,3 +106,12 @@ export function query(values) {
   const set = Object.entries(values).filter(([, value]) => value !== null && value !== undefined && value !== "");
   return set.length ? `?${new URLSearchParams(set.map(([key, value]) => [key, String(value)]))}` : "";
 }
+
+/** What the address says behind its question mark. @returns {Record<string, string>} */
+export const addressed = () => Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
+
+/** Have it say that. @param {Record<string, string>} change @param {boolean} [again] Instead of what it said. */
+export function readdress(change, again) {
+  history[again ? "replaceState" : "pushState"](null, "", (location.hash.split("?")[0] || "#/") + query({ ...addressed(), ...change }));
+  dispatchEvent(new Event("hashchange"));
+}

@@ -38,7 +38,9 @@ export function open(root, udid, go) {
     const told = await ask("GET", `${path}/history${query(range)}`, undefined, aborted);
     return { ...told, devices: [{ ...told, udid }] };
   });
-  time.plot.prepend(time.axis, time.lane(udid, udid).place);
+  const [lane, call] = time.lane(udid);
+  call("this phone");
+  time.plot.prepend(time.axis, lane);
   const body = el("div", { hidden: true }, who, el("div", { class: "acts" }, lease, silence), failed, kept, el("h3", {}, "Why"), why, el("h3", {}, "Transitions"), list, more, noMore, el("h3", {}, "Timeline"), time.bar, time.plot);
   fill(root, el("div", { class: "head" }, name, el("button", { class: "link end", onclick: () => go("") }, "Close")), el("p", { class: "mono dim" }, udid), trouble, body);
   say(name, live.devices.get(udid)?.name ?? udid);

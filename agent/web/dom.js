@@ -118,6 +118,22 @@ export function order(parent, wanted) {
 }
 
 /**
+ * Do something piece by piece, as many in a frame as leave time to lay them out.
+ *
+ * @param {() => boolean} piece Whether there is more to do.
+ */
+export function pieces(piece) {
+  let frame = 0;
+  const soon = () => (frame ||= requestAnimationFrame(run));
+  function run() {
+    const until = performance.now() + 8;
+    frame = 0;
+    while (piece()) if (performance.now() > until) return void soon();
+  }
+  return { soon, end: () => cancelAnimationFrame(frame) };
+}
+
+/**
  * The element of that id, which is in the HTML.
  *
  * @param {string} id

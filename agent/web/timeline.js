@@ -1,326 +1,314 @@
-// Lines of time beneath each other, drawn as SVG: one for each phone, of which those in sight are asked for.
+// Lines of time beneath each other. First what is pure: stays and unseen times to boxes, ticks, addresses.
 
 import { errorLine } from "./act.js";
-import { now } from "./api.js";
-import { el, fill, part, put, say } from "./dom.js";
-import { at, count, lasted, moment, moments, shape, stateOf, STATES } from "./format.js";
-import { addressOf, hit, iso, layout, rangeOf, ticks, worstLast } from "./layout.js";
+import { addressed, now, readdress } from "./api.js";
+import { el, fill, part, pieces, put, say } from "./dom.js";
+import { at, lasted, moment, moments, shape, stateOf, STATES } from "./format.js";
 import { live } from "./live.js";
 import { poll } from "./poll.js";
 import { show } from "./session.js";
 
 /**
- * @typedef {import("./layout.js").Box} Box
- * @typedef {import("./layout.js").Range} Range
- * @typedef {import("./layout.js").Stay} Stay
- * @typedef {{udid: string, spans: (Api.PictureSpan & Partial<Api.Span>)[], unseen: Api.Unseen[]}} History
- *
- * @typedef {object} Lane One phone's.
- * @property {string} udid
- * @property {string} name
- * @property {HTMLElement} place Where it is drawn.
- * @property {SVGElement} line
- * @property {Stay[] | null} stays null: they are not known yet.
- * @property {Stay[]} unseen
- * @property {Box[]} boxes As drawn.
- * @property {Box[]} blind
- * @property {number | null} chosen A moment, by keyboard.
- * @property {boolean} near It is in sight.
- * @property {string} asked The range that is known of it; "": it is to be asked for.
- * @property {number} answered By `performance.now`.
+ * @typedef {{from: number, to: number}} Range Milliseconds since 1970; what goes on has no end.
+ * @typedef {Range & {state: string, early?: boolean, reason?: string, holder?: string, why?: string}} Stay `early`: it began before.
+ * @typedef {{x: number, width: number, state: string, count: number, stay: Stay}} Box Of `count` stays that are too thin, the worst.
  */
 
-/** Milliseconds that an answer is taken for fresh, and the least between two after changes. */
-const [FRESH, SOON] = [30_000, 2_000];
-/** Phones of one question, rows of one's table, and milliseconds of one frame. */
-const [MANY, ROWS, BUDGET] = [50, 50, 8];
-/** Of 20: so that a state can be told without its colour. */
+const WORSE = ["online", "utilizing", "unplugged", "offline"];
+/** Of 20: a state is told without its colour, too. */
 const HEIGHTS = /** @type {Record<string, number>} */ ({ offline: 20, utilizing: 15, online: 10, unplugged: 3 });
-const RANGES = { Day: "1d", Week: "7d", Month: "30d" };
+const [HOUR, THIN] = [3_600_000, 2];
+const UNITS = /** @type {Record<string, number>} */ ({ d: 24 * HOUR, h: HOUR, m: HOUR / 60 });
+/** In hours. */
+const STEPS = [1 / 360, 1 / 60, 1 / 12, 1 / 4, 1 / 2, 1, 2, 3, 6, 12, 24, 48, 168, 336, 672];
+const [TIME, DAY] = [{ timeStyle: "short" }, { day: "numeric", month: "short" }].map((how) => new Intl.DateTimeFormat(undefined, /** @type {{}} */ (how)));
 
-/**
- * An SVG element, as `el` makes others.
- *
- * @param {string} tag
- * @param {Record<string, string | number>} props
- * @param {...(Node | string)} children
- */
+/** @param {Stay[]} stays By time. @param {Range} range @param {number} width @returns {Box[]} */
+export function layout(stays, range, width) {
+  const place = (/** @type {number} */ time) => (Math.min(Math.max((time - range.from) / (range.to - range.from), 0), 1) * width);
+  /** @type {Box[]} */
+  const boxes = [];
+  for (const stay of stays) {
+    if (stay.to < range.from || stay.from >= range.to) continue;
+    const { state } = stay;
+    const x = Math.min(place(stay.from), width - THIN);
+    const long = place(stay.to) - x;
+    const last = boxes.at(-1);
+    if (last?.width === THIN && x + long < last.x + THIN) {
+      last.count++;
+      if (WORSE.indexOf(state) > WORSE.indexOf(last.state)) Object.assign(last, { state, stay });
+    } else boxes.push({ x, width: Math.max(long, THIN), state, count: 1, stay });
+  }
+  return boxes;
+}
+
+/** As they are drawn: a moment above what is around it, and the worse above the better. @param {Box[]} boxes */
+const stacked = (boxes) => [...boxes].sort((a, b) => Number(a.width === THIN) - Number(b.width === THIN) || WORSE.indexOf(a.state) - WORSE.indexOf(b.state));
+
+/** Round times of this zone, also where clocks are changed. @param {Range} range @param {number} width @param {number} gap The least between two. */
+export function ticks({ from, to }, width, gap) {
+  const hours = STEPS.find((each) => each * HOUR * width >= gap * (to - from)) ?? 672;
+  const first = new Date(from);
+  const day = new Date(first.getFullYear(), first.getMonth(), first.getDate());
+  const made = [];
+  for (let i = Math.max(Math.floor((from - +day) / hours / HOUR) - 1, 0); ; i++) {
+    const local = hours > 1 ? new Date(day.getFullYear(), day.getMonth(), day.getDate(), i * hours) : new Date(+day + i * hours * HOUR);
+    if (+local > to) return made;
+    // Not the hour that a day leaves out.
+    if (+local < from || (hours > 1 && hours < 24 && local.getHours() !== (i * hours) % 24)) continue;
+    const midnight = hours >= 24 || !(local.getHours() || local.getMinutes() || local.getSeconds());
+    made.push({ x: ((+local - from) / (to - from)) * width, text: (midnight ? DAY : TIME).format(local), midnight });
+  }
+}
+
+/** What an address says: `since` a time or how long ago, `until` a time or now (`goes`). @param {Record<string, string>} said @param {number} now */
+export function rangeOf({ since, until }, now) {
+  const [, number, unit] = /^(\d+)([dhm])$/.exec(since) ?? [];
+  const to = Math.min(Date.parse(until) || now, now);
+  const long = number ? Number(number) * UNITS[unit] : to - Date.parse(since);
+  return { from: to - (long > 0 ? Math.min(Math.max(long, HOUR / 60), 400 * UNITS.d) : UNITS.d), to, goes: to === now };
+}
+
+/** The other way round; what ends about now goes on. @param {Range} range @param {number} now */
+export function addressOf({ from, to }, now) {
+  const long = to - from;
+  const end = Math.min(to, now);
+  const unit = long > 99 * HOUR ? "h" : "m";
+  if (end > now - long / 500) return { since: `${Math.max(Math.round(long / UNITS[unit]), 1)}${unit}`, until: "" };
+  return { since: iso(end - long), until: iso(end) };
+}
+
+/** @param {number} ms */
+const iso = (ms) => `${new Date(ms).toISOString().slice(0, 19)}Z`;
+
+/** An SVG element. @param {string} tag @param {Record<string, string | number>} props @param {...(Node | string)} children */
 function svg(tag, props, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(props)) made.setAttribute(name, String(value));
+  for (const name in props) made.setAttribute(name, String(props[name]));
   made.append(...children);
   return made;
 }
 
-/** @param {{x: number, width: number, state: string}} box @param {string} [more] */
-function rect({ x, width, state }, more = "") {
+/** @param {{x: number, width: number, state: string}} box @param {unknown} [chosen] */
+function rect({ x, width, state }, chosen) {
   const height = HEIGHTS[state] ?? 20;
-  return svg("rect", { x, y: 20 - height, width, height, class: `is-${state} ${more}` });
+  return svg("rect", { x, y: 20 - height, width, height, class: `is-${state} ${chosen ? "chosen" : ""}` });
 }
 
-/** From when to when, and how long. @param {Stay | Range} stay */
-function times({ from, to, ...stay }) {
-  const early = "early" in stay && stay.early;
+/** @param {Stay} stay */
+function times({ from, to, early }) {
   const said = to < now() ? moments(from, to) : `${moment(from)} – now`;
   return `${early ? "before " : ""}${said} (${early ? "over " : ""}${lasted(Math.min(to, now()) - from)})`;
 }
 
+/** @param {string} udid @param {HTMLElement} place @param {SVGElement} line */
+const laneOf = (udid, place, line) => ({
+  ...{ udid, place, line, near: false },
+  stays: /** @type {Stay[]} */ ([]),
+  unseen: /** @type {Stay[]} */ ([]),
+  boxes: /** @type {Box[]} */ ([]),
+  /** When, by keyboard. */
+  chosen: NaN,
+  /** What is known: for which range, and from when. */
+  asked: "",
+  answered: 0,
+});
+/** @typedef {ReturnType<typeof laneOf>} Lane One phone's. */
+
+/** Milliseconds that an answer is fresh, and between two after changes; phones of a question; rows of one's table. */
+const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 50, 50];
+
 /**
- * A bar that says and changes which time is shown, and a plot to put lanes into. The time is in the
- * address.
+ * A bar that says and changes which time is shown, and a plot for lanes, of which those in sight are
+ * asked for. The time is in the address.
  *
- * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{since: string, until: string, truncated?: boolean, devices: History[]}>} load
+ * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{since: string, until: string, truncated?: boolean, devices: {udid: string, spans: (Api.PictureSpan & Partial<Api.Span>)[], unseen: Api.Unseen[]}[]}>} load
  * @param {(udid: string) => void} [enter] One was chosen.
  */
 export function chart(load, enter) {
   const ended = new AbortController();
   const { signal } = ended;
-  /** @type {Map<Element, Lane>} By its place. */
+  /** @type {Map<Element, Lane>} By place. */
   const lanes = new Map();
-  /** @type {Range & {goes: boolean}} */
-  let range = { from: 0, to: 1, goes: true };
-  /** The same for the API. @type {Record<string, string>} */
-  let wanted = {};
-  let [width, asked, asTable, loading, zooming, drawn, answered, frame, whole] = [0, "", false, 0, 0, 0, "", 0, true];
-  /** Who came to be otherwise. @type {Set<string>} */
+  /** Who changed. @type {Set<string>} */
   const moved = new Set();
-  /** Those to be drawn. @type {Set<Lane>} */
+  /** What is to be drawn. @type {Set<Lane>} */
   const dirty = new Set();
-  /** The one that the tab key comes to. @type {Lane | undefined} */
-  let rover;
+  let range = rangeOf({}, now());
+  let [width, asked, asTable, loading, zooming, answered, whole] = [0, "", false, 0, 0, "", true];
   /** Where a range begins that is being drawn, and where it is by now. @type {number[]} */
   let drag = [];
-  /** What is told of. @type {{lane: Lane, when: number, x: number} | null} */
-  let told = null;
 
-  const button = (/** @type {string} */ word, /** @type {() => void} */ onclick, label = word) => el("button", { type: "button", "aria-label": label, title: label, onclick }, word);
-  const buttons = Object.entries(RANGES).map(([word, since]) => ({ since, node: button(word, () => go({ since, until: "" })) }));
-  const later = button("→", () => move(0.5), "Later");
-  const table = button("As a table", () => go({ as: asTable ? "" : "table" }));
+  const button = (/** @type {string} */ word, /** @type {() => void} */ onclick, title = word) => el("button", { type: "button", title, "aria-label": title, onclick }, word);
+  const buttons = Object.entries({ "1d": "Day", "7d": "Week", "30d": "Month" }).map(([since, word]) => ({ since, node: button(word, () => readdress({ since, until: "" })) }));
+  const later = button("→", () => zoom(1, 0.5), "Later");
+  const table = button("As a table", () => readdress({ as: asTable ? "" : "table" }));
   const title = el("span", { class: "dim", role: "status" });
   const error = errorLine();
-  const key = (/** @type {string} */ state, /** @type {string} */ word) => {
-    const made = el("span", {}, ` ${word}`);
-    made.prepend(svg("svg", { viewBox: "0 0 14 20", class: "line" }, rect({ x: 0, width: 14, state })));
-    return made;
-  };
+  const keys = [...Object.entries(STATES), /** @type {const} */ (["unseen", { word: "Not seen" }])].map(([state, { word }]) => el("span", {}, svg("svg", { viewBox: "0 0 14 20", class: "line" }, rect({ x: 0, width: 14, state })), ` ${word}`));
+  const hatch = svg("pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, svg("rect", { width: 6, height: 6 }), svg("path", { d: "M1.5 0V6" }));
   const bar = el(
     "div",
     { class: "head zoom", role: "group", "aria-label": "Time" },
     el("span", {}, buttons.map(({ node }) => node)),
-    el("span", {}, button("←", () => move(-0.5), "Earlier"), later, button("−", () => zoom(2), "Zoom out"), button("+", () => zoom(0.5), "Zoom in")),
+    el("span", {}, button("←", () => zoom(1, -0.5), "Earlier"), later, button("−", () => zoom(2), "Zoom out"), button("+", () => zoom(0.5), "Zoom in")),
     table,
     title,
-    el("span", { class: "keys dim small", "aria-hidden": "true" }, Object.entries(STATES).map(([state, { word }]) => key(state, word)), key("unseen", "Not seen")),
+    el("span", { class: "keys dim small", "aria-hidden": "true" }, keys, svg("svg", { class: "unseen" }, hatch)),
     error,
   );
-  const axis = svg("svg", { class: "axis", "aria-hidden": "true" });
-  const grid = svg("svg", { class: "grid", "aria-hidden": "true" });
-  const hatch = svg("pattern", { id: "hatch", width: 6, height: 6, patternUnits: "userSpaceOnUse", patternTransform: "rotate(45)" }, svg("rect", { width: 6, height: 6 }), svg("path", { d: "M1.5 0V6" }));
+  const [axis, grid] = ["axis", "grid"].map((name) => svg("svg", { class: name, "aria-hidden": "true" }));
   const tip = el("div", { class: "tip card", "aria-hidden": "true", hidden: true });
-  const plot = el("div", { class: "plot" });
-  bar.append(svg("svg", { class: "unseen", "aria-hidden": "true" }, hatch));
-  plot.append(grid, tip);
+  const plot = el("div", { class: "plot" }, grid, tip);
 
-  /** @param {Record<string, string>} change */
-  function go(change) {
-    const [path, text] = location.hash.split("?");
-    const values = new URLSearchParams(text);
-    for (const [name, value] of Object.entries(change)) {
-      if (value) values.set(name, value);
-      else values.delete(name);
-    }
-    history.pushState(null, "", `${path || "#/"}${values.size ? `?${values}` : ""}`);
-    dispatchEvent(new Event("hashchange"));
-  }
-
-  /** Show that at once, and have it in the address when it stays. @param {Range} to */
-  function turn(to) {
-    const address = addressOf(to, now());
-    range = rangeOf(new URLSearchParams(address), now());
-    paint();
-    clearTimeout(zooming);
-    zooming = setTimeout(() => go(address), 200);
-  }
-
-  /** @param {number} by @param {number} [around] What stays where it is. */
-  function zoom(by, around = range.goes ? range.to : (range.from + range.to) / 2) {
-    turn({ from: around - (around - range.from) * by, to: around + (range.to - around) * by });
-  }
-
-  /** @param {number} by Of what is shown. */
-  function move(by) {
-    const long = range.to - range.from;
-    const to = Math.min(range.to + by * long, now());
+  /** At once, and in the address when it stays. @param {number} by @param {number} [move] @param {number} [around] What stays where it is. */
+  function zoom(by, move = 0, around = range.goes ? range.to : (range.from + range.to) / 2) {
+    const long = (range.to - range.from) * by;
+    const to = Math.min(around + (range.to - around) * by + long * move, now());
     turn({ from: to - long, to });
   }
 
-  /** Show what the address says. */
+  /** @param {Range} to */
+  function turn(to) {
+    const said = addressOf(to, now());
+    range = rangeOf(said, now());
+    paint();
+    clearTimeout(zooming);
+    zooming = setTimeout(readdress, 200, said);
+  }
+
   function update() {
     clearTimeout(zooming);
-    const query = new URLSearchParams(location.hash.split("?")[1]);
-    range = rangeOf(query, now());
-    wanted = range.goes ? { since: addressOf(range, now()).since } : { since: iso(range.from), until: iso(range.to) };
-    if (asTable !== (query.get("as") === "table")) {
+    const { as, since = "1d", until = "" } = addressed();
+    range = rangeOf({ since, until }, now());
+    asked = since + until;
+    if (asTable !== (as === "table")) {
       asTable = !asTable;
-      for (const { place, line } of lanes.values()) fill(place, !asTable && /** @type {any} */ (line));
+      for (const { place, line } of lanes.values()) fill(place, !asTable && line);
     }
     plot.classList.toggle("as-table", asTable);
     table.setAttribute("aria-pressed", String(asTable));
-    for (const { since, node } of buttons) node.setAttribute("aria-pressed", String(range.goes && wanted.since === since));
-    asked = JSON.stringify(wanted);
+    for (const { since, node } of buttons) node.setAttribute("aria-pressed", String(asked === since));
     paint();
     void look.now();
   }
 
-  /** Draw all that is in sight, as it is known, or of it what these are. @param {Iterable<Lane>} [some] */
-  function paint(some) {
-    whole ||= !some;
-    for (const lane of some ?? lanes.values()) if (lane.near) dirty.add(lane);
-    frame ||= requestAnimationFrame(draw);
-  }
-
-  /** No more in one frame than leaves time to lay it out. */
-  function draw() {
-    const end = performance.now() + BUDGET;
-    frame = 0;
-    if (!width) return;
+  const drawing = pieces(() => {
+    if (!width) return false;
     if (whole) scale();
     whole = false;
     for (const lane of dirty) {
-      if (performance.now() > end) return paint([]);
       dirty.delete(lane);
       paintLane(lane);
+      return true;
     }
-    if (told) tell(told.lane, told.when, told.x);
+    return false;
+  });
+
+  /** Draw what is in sight; of it these alone. @param {Iterable<Lane>} [some] */
+  function paint(some) {
+    whole ||= !some;
+    for (const lane of some ?? lanes.values()) if (lane.near) dirty.add(lane);
+    drawing.soon();
   }
 
-  /** What all have in common. */
   function scale() {
-    drawn = performance.now();
     if (range.goes) range = { from: range.from + now() - range.to, to: now(), goes: true };
     later.disabled = range.goes;
-    let first = Infinity;
-    for (const { stays } of lanes.values()) if (stays?.length) first = Math.min(first, stays[0].from);
-    const begun = first > range.from + (range.to - range.from) / 50 && first < range.to ? `, known from ${moment(first)}` : "";
-    say(title, `${range.goes ? `The last ${lasted(range.to - range.from)}` : times(range)}${begun}`);
+    const long = range.to - range.from;
+    const first = Math.min(...[...lanes.values()].map(({ stays }) => stays[0]?.from ?? Infinity));
+    say(title, (range.goes ? `The last ${lasted(long)}` : moments(range.from, range.to)) + (first > range.from + long / 50 && first < range.to ? `, known from ${moment(first)}` : ""));
     const rem = parseFloat(getComputedStyle(axis).fontSize);
-    const marks = ticks(range, width, 5 * rem);
-    const line = (/** @type {number} */ x, /** @type {string} */ name) => svg("line", { x1: x, x2: x, y2: "100%", class: name });
-    axis.replaceChildren(...marks.map(({ x, text, day }) => svg("text", { x: Math.min(Math.max(x, 2.4 * rem), width - 2.4 * rem), y: "70%", class: day ? "day" : "" }, text)));
-    grid.replaceChildren(...marks.map(({ x, day }) => line(x, day ? "day" : "")));
-    if (range.goes) grid.append(line(width - 1, "now"));
-    if (drag.length > 1) grid.append(svg("rect", { x: Math.min(...drag), width: Math.abs(drag[0] - drag[1]), height: "100%" }));
+    const marks = ticks(range, width, 6 * rem);
+    const line = (/** @type {number} */ x, /** @type {unknown} */ name) => svg("line", { x1: x, x2: x, y2: "100%", class: String(name) });
+    axis.replaceChildren(...marks.map(({ x, text, midnight }) => svg("text", { x: Math.min(Math.max(x, 2.4 * rem), width - 2.4 * rem), y: "70%", class: String(midnight) }, text)));
+    grid.replaceChildren(...marks.map(({ x, midnight }) => line(x, midnight)), ...(range.goes ? [line(width - 1, "now")] : []));
+    if (drag[1]) grid.append(svg("rect", { x: Math.min(...drag), width: Math.abs(drag[0] - drag[1]), height: "100%" }));
   }
 
   /** @param {Lane} lane */
   function paintLane(lane) {
-    const { stays, unseen, place, line, name } = lane;
-    if (!width || !stays) return;
-    [lane.boxes, lane.blind] = [layout(stays, range, width), layout(unseen, range, width)];
-    if (asTable) return part(place, [stays, unseen, asked, Math.floor(now() / 60_000)], () => [list(name, [...stays, ...unseen])]);
-    const [chosen, last] = [chosenOf(lane), lane.boxes.length - 1];
+    const { stays, unseen, place, line } = lane;
+    if (!lane.answered) return;
+    if (asTable) return part(place, [stays, unseen, asked, Math.floor(now() / 60_000)], () => [rows([...stays, ...unseen])]);
+    const boxes = (lane.boxes = layout(stays, range, width));
+    const box = chosenOf(lane);
     line.setAttribute("viewBox", `0 0 ${width} 20`);
-    line.replaceChildren(...[...lane.boxes].sort(worstLast).map((box) => rect(box, box === chosen ? "chosen" : "")), ...lane.blind.map((box) => rect(box)));
-    const box = chosen ?? lane.boxes[last];
-    const values = { max: Math.max(last, 0), now: Math.max(lane.boxes.indexOf(box), 0), text: box ? words(lane, box, (box.from + box.to) / 2).join(", ") : "Nothing is known" };
-    for (const [what, value] of Object.entries(values)) line.setAttribute(`aria-value${what}`, String(value));
+    line.replaceChildren(...stacked(boxes).map((each) => rect(each, each === box && lane.chosen)), ...layout(unseen, range, width).map((each) => rect(each)));
+    line.setAttribute("aria-valuemax", String(Math.max(boxes.length - 1, 0)));
+    line.setAttribute("aria-valuenow", String(Math.max(boxes.findIndex((each) => each === box), 0)));
+    line.setAttribute("aria-valuetext", words(lane, box).join(", ") || "Nothing is known");
   }
 
   /** @param {Lane} lane */
-  const chosenOf = ({ chosen, boxes }) => (chosen === null ? undefined : (boxes.findLast((box) => box.from <= chosen) ?? boxes[0]));
+  const chosenOf = ({ chosen, boxes }) => boxes.findLast(({ stay }) => !(stay.from > chosen)) ?? boxes[0];
+  const timeOf = (/** @type {number} */ x) => range.from + (x / width) * (range.to - range.from);
 
-  /**
-   * What there is to say of a place: the state's word, and more.
-   *
-   * @param {Lane} lane @param {Box | undefined} box @param {number} when
-   */
-  function words({ stays, blind }, box, when) {
-    const hidden = blind.find(({ from, to }) => from <= when && when <= to)?.stay;
-    const said = box ? [STATES[/** @type {"online"} */ (box.state)]?.word ?? box.state] : [];
-    if (box) said.push(times(box.stay), box.stay.reason || box.stay.holder || "");
-    if (box && box.count > 1) said.push(`the worst of ${count(box.count, "state")} within ${lasted(box.to - box.from)}`);
-    if (!box && stays?.length && when < stays[0].from) said.push(`Not known before ${moment(stays[0].from)}`);
-    if (hidden) said.push(`Not seen ${times(hidden)}${hidden.why ? `: ${hidden.why}` : ""}`);
-    return said.filter(Boolean);
+  /** The word of a state, and more. @param {Lane} lane @param {Box | undefined} box @param {number} [x] */
+  function words({ stays, unseen }, box, x = box && box.x + box.width / 2) {
+    const when = timeOf(x ?? 0);
+    const blind = unseen.find(({ from, to }) => from <= when && when <= to);
+    return [
+      box ? STATES[/** @type {"online"} */ (box.state)].word : stays.length && when < stays[0].from && `Not known before ${moment(stays[0].from)}`,
+      box && times(box.stay),
+      box && (box.stay.reason || box.stay.holder),
+      box && box.count > 1 && `the worst of ${box.count} states in a moment`,
+      blind && `Not seen ${times(blind)}: ${blind.why}`,
+    ].filter((each) => typeof each === "string" && each);
   }
 
-  /** The same to read. @param {string} name @param {Stay[]} all */
-  function list(name, all) {
-    const shown = all.filter(({ from, to }) => to >= range.from && from < range.to).sort((a, b) => b.from - a.from);
-    const rows = shown.slice(0, ROWS).map(({ state, from, to, reason, holder, why }) => [
-      STATES[/** @type {"online"} */ (state)] ? stateOf(state) : el("span", { class: "state" }, shape("◌"), " Not seen"),
+  /** The same to read. @param {Stay[]} all */
+  function rows(all) {
+    const listed = all.filter(({ from, to }) => to >= range.from && from < range.to).sort((a, b) => b.from - a.from);
+    const cells = (/** @type {"td" | "th"} */ tag, /** @type {import("./dom.js").Child[]} */ row) => el("tr", {}, row.map((each) => el(tag, {}, each)));
+    return el("table", {}, el("thead", {}, cells("th", ["State", "From", "To", "For", "Why"])), el("tbody", {}, listed.slice(0, ROWS).map(({ state, from, to, reason, holder, why }) => cells("td", [
+      why === undefined ? stateOf(state) : el("b", {}, shape("◌"), " Not seen"),
       at(iso(from)),
-      to >= now() ? "now" : at(iso(to)),
+      to < now() ? at(iso(to)) : "now",
       lasted(Math.min(to, now()) - from),
       why ?? (reason || holder),
-    ]);
-    if (!rows.length) rows.push(["Nothing is known."]);
-    return el(
-      "table",
-      {},
-      el("caption", { class: "unseen" }, `${name}, the newest first`),
-      el("thead", {}, el("tr", {}, ["State", "From", "To", "For", "Why"].map((word) => el("th", { scope: "col" }, word)))),
-      el("tbody", {}, rows.map((row) => el("tr", {}, row.map((cell) => el("td", {}, cell))))),
-      shown.length > ROWS && el("tfoot", {}, el("tr", {}, el("td", { colspan: 5 }, `${shown.length - ROWS} before these: choose a shorter time.`))),
-    );
+    ])), listed.length > ROWS ? cells("td", [`${listed.length - ROWS} before`]) : !listed.length && cells("td", ["Nothing is known"])));
   }
 
-  /** @param {Lane} lane @param {number} when @param {number} x */
-  function tell(lane, when, x) {
-    const said = lane.place.isConnected && !asTable ? words(lane, hit(lane.boxes, x), when) : [];
-    told = said.length ? { lane, when, x } : null;
-    tip.hidden = !told;
-    if (!told) return;
-    const state = hit(lane.boxes, x)?.state;
-    part(tip, said, () => said.map((text, i) => (state && i === 0 ? stateOf(state, "div") : el("div", { class: i > 1 ? "dim" : "" }, text))));
-    const { left, top, bottom } = lane.place.getBoundingClientRect();
-    const { offsetWidth: wide, offsetHeight: high } = tip;
-    tip.style.left = `${Math.max(Math.min(left + x - wide / 2, document.documentElement.clientWidth - wide - 8), 8)}px`;
-    tip.style.top = `${bottom + high + 8 < innerHeight ? bottom + 6 : top - high - 6}px`;
+  /** @param {Lane | undefined} lane @param {Box | undefined} box @param {number} [x] */
+  function tell(lane, box, x = box && box.x + box.width / 2) {
+    const said = lane && !asTable ? words(lane, box, x) : [];
+    tip.hidden = !said.length;
+    if (!lane || tip.hidden) return;
+    part(tip, said, () => said.map((text, i) => (box && !i ? stateOf(box.state, "div") : el("div", {}, text))));
+    tip.style.left = `${x}px`;
+    tip.style.top = `${lane.place.getBoundingClientRect().top - plot.getBoundingClientRect().top}px`;
   }
 
-  /** @param {Lane | undefined} lane */
-  function rove(lane) {
-    rover?.line.setAttribute("tabindex", "-1");
-    lane?.line.setAttribute("tabindex", "0");
-    rover = lane;
-  }
-
-  function hush() {
-    told = null;
-    tip.hidden = true;
-  }
-
-  /** Choose a box by keyboard. @param {Lane} lane @param {Box | undefined} box */
+  /** By keyboard. @param {Lane} lane @param {Box | undefined} box */
   function choose(lane, box) {
     if (!box) return;
-    lane.chosen = box.from;
+    lane.chosen = box.stay.from;
     paintLane(lane);
-    tell(lane, (box.from + box.to) / 2, box.x + box.width / 2);
+    tell(lane, chosenOf(lane));
   }
 
   const look = poll(FRESH, async (aborted) => {
+    const begun = performance.now();
+    paint();
     while (width && !aborted.aborted) {
-      const [about, range_] = [asked, wanted];
-      const goes = !range_.until;
-      const due = [...lanes.values()].filter((lane) => lane.near && (lane.asked !== about || (goes && performance.now() - lane.answered > FRESH - 1000))).slice(0, MANY);
+      const about = asked;
+      const { since = "1d", until: end } = addressed();
+      const due = [...lanes.values()].filter((lane) => lane.near && (lane.asked !== about || (!end && begun - lane.answered > FRESH / 2))).slice(0, MANY);
       if (!due.length) return;
       for (const lane of due) lane.asked = about;
       try {
-        const { since, until, devices, truncated } = await load(due.map(({ udid }) => udid), range_, aborted);
-        const end = Date.parse(until);
+        const told = await load(due.map(({ udid }) => udid), end ? { since, until: end } : { since }, aborted);
         // What lasts, lasts on until more is known.
-        const stay = (/** @type {any} */ { from, to, began, ...rest }) => ({ state: "unseen", ...rest, early: !began && from === since, from: Date.parse(began ?? from), to: goes && Date.parse(to) >= end ? Infinity : Date.parse(to) });
-        const found = new Map(devices.map((each) => [each.udid, each]));
+        const stay = (/** @type {any} */ { from, to, began, ...rest }) => ({ state: "unseen", ...rest, early: !began && from === told.since, from: Date.parse(began ?? from), to: !end && to === told.until ? Infinity : Date.parse(to) });
         for (const lane of due) {
-          const { spans = [], unseen = [] } = found.get(lane.udid) ?? {};
-          [lane.stays, lane.unseen, lane.answered] = [spans.map(stay), unseen.map(stay), performance.now()];
+          const { spans = [], unseen = [] } = told.devices.find(({ udid }) => udid === lane.udid) ?? {};
+          Object.assign(lane, { stays: spans.map(stay), unseen: unseen.map(stay), answered: performance.now() });
         }
         paint(due);
-        answered = new Date().toISOString();
+        answered = iso(Date.now());
         show(error, null);
-        if (truncated) put(error, "This is not all of that time: choose a shorter one.");
+        if (told.truncated) say(error, "This is not all: choose a shorter time.");
       } catch (failed) {
         for (const lane of due) lane.asked = "";
         if (aborted.aborted) return;
@@ -334,160 +322,131 @@ export function chart(load, enter) {
   function soon() {
     loading ||= setTimeout(() => {
       loading = 0;
-      for (const lane of lanes.values()) if (moved.has(lane.udid)) lane.asked = "";
-      moved.clear();
+      for (const lane of lanes.values()) if (moved.delete(lane.udid)) lane.asked = "";
       if (!document.hidden) void look.now();
     }, SOON);
   }
 
   const sight = new IntersectionObserver((entries) => {
-    const come = [];
     for (const { target, isIntersecting } of entries) {
       const lane = lanes.get(target);
-      if (!lane) continue;
-      lane.near = isIntersecting;
-      if (isIntersecting) come.push(lane);
+      if (lane) lane.near = isIntersecting;
+      if (lane?.near) dirty.add(lane);
     }
-    paint(come);
-    if (come.length) void look.now();
+    paint([]);
+    void look.now();
   }, { rootMargin: "30%" });
   const size = new ResizeObserver(() => {
-    const before = width;
     width = axis.clientWidth;
     paint();
-    if (!before) void look.now();
+    void look.now();
   });
   size.observe(axis);
-  const timer = setInterval(() => {
-    if (range.goes && !document.hidden && performance.now() - drawn > (range.to - range.from) / width) paint();
-  }, 1000);
 
-  const xOf = (/** @type {MouseEvent} */ event) => event.clientX - axis.getBoundingClientRect().left;
-  const timeOf = (/** @type {number} */ x) => range.from + (x / width) * (range.to - range.from);
-  const laneOf = (/** @type {Event} */ { target }) => lanes.get(/** @type {Element} */ (/** @type {Element} */ (target).closest(".place")));
-
-  plot.addEventListener("pointerdown", (event) => {
-    const x = xOf(event);
-    if (event.button || asTable || x < 0 || x > width) return;
-    drag = [x];
-    const lane = laneOf(event);
-    if (lane) tell(lane, timeOf(x), x);
-  });
-  plot.addEventListener("pointermove", (event) => {
-    const x = Math.min(Math.max(xOf(event), 0), width);
-    if (drag.length > 1 || (drag.length && Math.abs(x - drag[0]) > 5)) {
-      plot.setPointerCapture(event.pointerId);
-      drag = [drag[0], x];
-      hush();
-      return paint();
-    }
-    const lane = laneOf(event);
-    if (lane) tell(lane, timeOf(x), x);
-    else hush();
-  });
-  const drop = (/** @type {boolean} */ use) => {
+  /** @param {MouseEvent} event */
+  const xOf = ({ clientX }) => Math.min(Math.max(clientX - axis.getBoundingClientRect().left, 0), width);
+  const on = (/** @type {Event} */ { target }) => (asTable ? undefined : lanes.get(/** @type {Element} */ (/** @type {Element} */ (target).closest(".place"))));
+  const drop = () => {
     const [from, to] = [...drag].sort((a, b) => a - b).map(timeOf);
     drag = [];
-    if (to !== undefined) use ? turn({ from, to }) : paint();
+    if (to) turn({ from, to });
   };
-  plot.addEventListener("pointerup", () => drop(true));
-  plot.addEventListener("pointercancel", () => drop(false));
-  plot.addEventListener("pointerleave", hush);
-  plot.addEventListener("wheel", (event) => {
-    if (!(event.ctrlKey || event.metaKey) || asTable) return;
-    event.preventDefault(); // the browser would make the page larger
-    zoom(1.002 ** Math.max(-400, Math.min(event.deltaY, 400)), timeOf(xOf(event)));
-  }, { passive: false });
-  plot.addEventListener("focusin", (event) => {
-    const lane = laneOf(event);
-    if (!lane || asTable) return;
-    rove(lane);
-    if (lane.line.matches(":focus-visible")) choose(lane, chosenOf(lane) ?? lane.boxes.at(-1));
-  });
-  plot.addEventListener("focusout", (event) => {
-    const lane = laneOf(event);
-    if (lane) lane.chosen = null;
-    if (lane) paint([lane]);
-    hush();
-  });
-  plot.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && (told || drag.length)) {
-      event.stopPropagation();
-      hush();
-      return drop(false);
-    }
-    const lane = laneOf(event);
-    if (!lane || asTable || event.ctrlKey || event.metaKey || event.altKey) return;
-    const { boxes } = lane;
-    const box = chosenOf(lane) ?? boxes.at(-1);
-    const i = box ? boxes.indexOf(box) : 0;
-    const beside = (/** @type {number} */ by) => {
-      const places = [...plot.querySelectorAll(".place")];
-      const next = lanes.get(places[places.indexOf(lane.place) + by]);
-      if (!next) return;
-      next.chosen = lane.chosen;
-      next.line.focus();
-    };
-    const middle = box && (box.from + box.to) / 2;
-    /** @type {Record<string, () => void>} */
-    const keys = {
-      ArrowLeft: () => choose(lane, boxes[i - 1]),
-      ArrowRight: () => choose(lane, boxes[i + 1]),
-      Home: () => choose(lane, boxes[0]),
-      End: () => choose(lane, boxes.at(-1)),
-      ArrowUp: () => beside(-1),
-      ArrowDown: () => beside(1),
-      "+": () => zoom(0.5, lane.chosen === null ? undefined : middle),
-      "-": () => zoom(2, lane.chosen === null ? undefined : middle),
-      Enter: () => enter?.(lane.udid),
-    };
-    const act = keys[event.key === "=" ? "+" : event.key];
-    if (!act) return;
-    event.preventDefault();
-    act();
-  });
-  addEventListener("scroll", () => told && tell(told.lane, told.when, told.x), { signal, passive: true, capture: true });
+  /** @type {Record<string, (event: any) => void>} */
+  const events = {
+    pointerdown(event) {
+      if (on(event) && !event.button) drag = [xOf(event)];
+    },
+    pointermove(event) {
+      const [lane, x] = [on(event), xOf(event)];
+      if (drag[1] || Math.abs(x - drag[0]) > 5) {
+        plot.setPointerCapture(event.pointerId);
+        drag[1] = x;
+        whole = true;
+        paint([]);
+      }
+      // A moment is met by whoever comes near.
+      const box = lane && stacked(lane.boxes).findLast((each) => Math.abs(x - each.x - each.width / 2) <= Math.max(each.width / 2, 3));
+      tell(drag[1] ? undefined : lane, box, x);
+    },
+    pointerup: drop,
+    pointercancel() {
+      drag = [];
+      paint();
+    },
+    pointerleave: () => tell(undefined, undefined),
+    wheel(event) {
+      if (!(event.ctrlKey || event.metaKey) || !on(event)) return;
+      event.preventDefault(); // of the browser's own zoom
+      zoom(1.002 ** Math.max(-400, Math.min(event.deltaY, 400)), 0, timeOf(xOf(event)));
+    },
+    focusin(event) {
+      const lane = on(event);
+      if (lane?.line.matches(":focus-visible")) choose(lane, chosenOf(lane));
+    },
+    focusout(event) {
+      const lane = on(event);
+      if (lane) lane.chosen = NaN;
+      if (lane) paint([lane]);
+      tell(undefined, undefined);
+    },
+    keydown(event) {
+      const [lane, { key }] = [on(event), event];
+      if (key === "Escape" && (drag.length || !tip.hidden)) {
+        event.stopPropagation();
+        tell(undefined, undefined);
+        events.pointercancel(event);
+      }
+      if (!lane || event.ctrlKey || event.metaKey || event.altKey) return;
+      const { boxes } = lane;
+      const box = chosenOf(lane);
+      const i = boxes.findIndex((each) => each === box);
+      const to = { ArrowLeft: i - 1, ArrowRight: i + 1, Home: 0, End: boxes.length - 1 }[/** @type {string} */ (key)];
+      const by = { ArrowUp: -1, ArrowDown: 1 }[/** @type {string} */ (key)];
+      const times = { "+": 0.5, "=": 0.5, "-": 2 }[/** @type {string} */ (key)];
+      if (to !== undefined) choose(lane, boxes[to]);
+      else if (by) {
+        const places = [...plot.querySelectorAll(".place")];
+        const next = lanes.get(places[places.indexOf(lane.place) + by]);
+        if (next) next.chosen = lane.chosen;
+        next?.line.focus();
+      } else if (times) zoom(times, 0, box && i < boxes.length - 1 ? timeOf(box.x + box.width / 2) : undefined);
+      else if (key === "Enter") enter?.(lane.udid);
+      else return;
+      event.preventDefault();
+    },
+  };
+  for (const name in events) plot.addEventListener(name, events[name], { passive: false });
   addEventListener("hashchange", update, { signal });
   live.addEventListener("transitions", (/** @type {any} */ { detail }) => {
     for (const { udid } of detail) moved.add(udid);
     soon();
   }, { signal });
-  live.addEventListener("standing", () => live.standing === "live" && soon(), { signal });
+  live.addEventListener("standing", soon, { signal });
   update();
 
   return {
     bar,
     axis,
     plot,
-    /** Another lane, where it is put. @param {string} udid @param {string} name */
-    lane(udid, name) {
-      const line = svg("svg", { class: "line", role: "slider", tabindex: -1, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
-      const place = el("div", { class: "place" });
-      if (!asTable) place.append(line);
-      /** @type {Lane} */
-      const lane = { udid, name, place, line, stays: null, unseen: [], boxes: [], blind: [], chosen: null, near: false, asked: "", answered: 0 };
-      lanes.set(place, lane);
-      if (!rover) rove(lane);
+    /** One more lane, and how to name it. @param {string} udid @returns {[HTMLElement, (name: string) => void]} */
+    lane(udid) {
+      const line = svg("svg", { class: "line", role: "slider", tabindex: 0, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
+      const place = el("div", { class: "place" }, !asTable && line);
+      lanes.set(place, laneOf(udid, place, line));
       sight.observe(place);
-      const call = (/** @type {string} */ to) => line.setAttribute("aria-label", `Timeline of ${(lane.name = to)}`);
-      call(name);
-      return { place, call };
+      return [place, (name) => line.setAttribute("aria-label", `Timeline of ${name}`)];
     },
     /** @param {Element} place */
     remove(place) {
-      const lane = lanes.get(place);
       sight.unobserve(place);
       lanes.delete(place);
-      if (lane) dirty.delete(lane);
-      if (lane === rover) rove(lanes.values().next().value);
     },
     close() {
       ended.abort();
       sight.disconnect();
       size.disconnect();
       look.end();
-      cancelAnimationFrame(frame);
-      clearInterval(timer);
+      drawing.end();
       clearTimeout(loading);
       clearTimeout(zooming);
     },

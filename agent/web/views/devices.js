@@ -3,11 +3,10 @@
 import { query } from "../api.js";
 import { open as openDevice } from "../device.js";
 import { el, part, put, say } from "../dom.js";
-import { CHOICES, EMPTY, FILTERS, fits } from "../filter.js";
 import { shape } from "../format.js";
 import { live } from "../live.js";
 import * as silences from "../silence.js";
-import { COLUMNS, Rows } from "./device_rows.js";
+import { CHOICES, COLUMNS, EMPTY, FILTERS, fits, Rows } from "./device_rows.js";
 
 export const title = "Devices";
 

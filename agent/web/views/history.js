@@ -1,25 +1,21 @@
 // All phones' time beneath each other, by their ports: a hub that was lost is a column.
 
-import { ask, query as text } from "../api.js";
-import { el, order, part, put, say } from "../dom.js";
-import { CHOICES, EMPTY, FILTERS, fits } from "../filter.js";
+import { addressed, ask, query, readdress } from "../api.js";
+import { el, order, part, pieces, put, say } from "../dom.js";
 import { fleet } from "../fleet.js";
-import { shape, STATES } from "../format.js";
 import { live } from "../live.js";
 import { chart } from "../timeline.js";
+import { CHOICES, EMPTY, FILTERS, fits } from "./device_rows.js";
 
 export const title = "History";
 
-/** Milliseconds of one frame for rows that come, and the least between two looks at the order. */
-const [BUDGET, EVERY] = [8, 1000];
-const CHOSEN = { tag: CHOICES.tag, hub: CHOICES.hub, host: CHOICES.host };
-
-/** That sorts as people count. */
-const counted = (/** @type {string} */ said) => said.replace(/\d+/g, (number) => number.padStart(4, "0"));
+const { platform: _, ...CHOSEN } = CHOICES;
+/** That sorts as people count. @param {string} said */
+const counted = (said) => said.replace(/\d+/g, (number) => number.padStart(4, "0"));
 /** @param {Api.Device} device */
-const hubOf = ({ host, port }) => `${fleet.hub ? `${host} · ` : ""}${port ? (port.includes(".") ? `Hub ${port.replace(/\.\d+$/, "")}` : `Bus ${port.split("-")[0]}`) : "No port"}`;
-/** By host, then hub, then port; those at no port last. @param {Api.Device} device */
-const place = (device) => counted([device.host, device.port ? "" : "~", device.port.replace(/\.?\d+$/, ""), device.port, device.udid].join("\n"));
+const hubOf = ({ host, port }) => `${fleet.hub ? `${host} · ` : ""}${port.includes(".") ? `Hub ${port.replace(/\.\d+$/, "")}` : port ? `Bus ${port.split("-")[0]}` : "No port"}`;
+/** By host, hub, port. @param {Api.Device} device */
+const place = (device) => counted(`${device.host} ${device.port ? 0 : 1} ${hubOf(device)} ${device.port} ${device.udid}`);
 
 /**
  * @param {HTMLElement} root
@@ -28,66 +24,53 @@ const place = (device) => counted([device.host, device.port ? "" : "~", device.p
 export function open(root) {
   const ended = new AbortController();
   const { signal } = ended;
-  /** @type {Record<string, string>} */
-  let want = {};
   /** @type {Map<string, {tr: HTMLElement, show: (device: Api.Device) => void, end: () => void}>} By UDID. */
   const rows = new Map();
   /** @type {Map<string, HTMLElement>} By hub. */
   const bodies = new Map();
-  let [timer, frame, stale, next] = [0, 0, false, 0];
-  /** @type {Api.Device[]} */
+  /** Those that are still to be placed. @type {Api.Device[]} */
   let listed = [];
-  /** What stands in the table already. @type {Element[]} */
-  let hubs = [];
+  let [timer, stale] = [0, true];
 
   const time = chart(
-    async (udids, range, aborted) => ask("GET", `v1/history${text(range)}${udids.map((udid) => `&udid=${encodeURIComponent(udid)}`).join("")}`, undefined, aborted),
+    (udids, range, aborted) => ask("GET", `v1/history${query(range)}${udids.map((udid) => `&udid=${encodeURIComponent(udid)}`).join("")}`, undefined, aborted),
     (udid) => (location.hash = `#/devices/${encodeURIComponent(udid)}`),
   );
-  const search = el("input", { type: "search", "aria-label": "Search", placeholder: "Name, UDID, reason, holder, tag, model, port" });
-  const state = el("select", { "aria-label": "state" }, el("option", { value: "" }, "All states"), Object.entries(FILTERS).map(([key, [, word]]) => el("option", { value: key }, `${word} now`)));
-  const selects = Object.entries(CHOSEN).map(([key, of]) => ({ key, of, select: el("select", { "aria-label": key }) }));
-  for (const { key, select } of [{ key: "state", select: state }, ...selects]) select.onchange = () => go({ [key]: select.value }, true);
-  search.oninput = () => go({ q: search.value });
+  const search = el("input", { type: "search", "aria-label": "Search", placeholder: "Name, UDID, reason, holder, tag, model, port", oninput: () => readdress({ q: search.value }, true) });
+  const selects = ["state", ...Object.keys(CHOSEN)].map((key) => {
+    const select = el("select", { "aria-label": key, onchange: () => readdress({ [key]: select.value }) });
+    return { key, select };
+  });
   const shown = el("span", { class: "dim", role: "status" });
-  const scale = el("th", { scope: "col" }, el("span", { class: "unseen" }, "Time"));
-  scale.append(time.axis);
-  const table = el("table", { class: "lanes" }, el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Phone"), scale)));
+  const table = el("table", { class: "lanes" }, el("thead", {}, el("tr", {}, el("th", {}, "Phone"), el("th", { "aria-label": "Time" }, time.axis))));
+  let placed = table.children[0];
   const empty = el("p", { class: "empty" });
-  put(root, el("div", { class: "head" }, el("h1", {}, title), search, state, selects.map(({ select }) => select), shown), time.bar, time.plot, empty);
+  put(root, el("div", { class: "head" }, el("h1", {}, title), search, selects.map(({ select }) => select), shown), time.bar, time.plot, empty);
   time.plot.prepend(table);
-
-  /** @param {Record<string, string>} change @param {boolean} [chosen] */
-  function go(change, chosen) {
-    const [path, said] = location.hash.split("?");
-    const address = `${path}${text({ ...Object.fromEntries(new URLSearchParams(said)), ...change })}`;
-    history[chosen ? "pushState" : "replaceState"](null, "", address);
-    dispatchEvent(new Event("hashchange"));
-  }
 
   /** @param {string} udid */
   function made(udid) {
-    const [sign, link, port] = [el("span"), el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}`, "data-key": udid }), el("span", { class: "mono dim" })];
-    const lane = time.lane(udid, udid);
+    const [link, port] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}`, tabindex: -1 }), el("span", { class: "mono dim" })];
+    const [lane, call] = time.lane(udid);
     return {
-      tr: el("tr", {}, el("th", { scope: "row" }, sign, link, port), el("td", {}, lane.place)),
+      tr: el("tr", {}, el("th", { scope: "row" }, link, port), el("td", {}, lane)),
       show(/** @type {Api.Device} */ device) {
-        part(sign, device.state, () => [el("span", { class: `is-${device.state}`, title: STATES[device.state].word }, shape(STATES[device.state].shape), el("span", { class: "unseen" }, STATES[device.state].word))]);
-        if (link.textContent !== device.name) lane.call(device.name);
+        if (link.textContent !== device.name) call((link.title = device.name));
         say(link, device.name);
-        link.title = `${device.name} ${udid}`;
         say(port, device.port);
       },
-      end: () => time.remove(lane.place),
+      end: () => time.remove(lane),
     };
   }
 
-  /** Which phones there are, and where they stand. */
   function sort() {
+    const want = addressed();
     const all = [...live.devices.values()];
-    for (const { key, of, select } of selects) {
-      const values = [...new Set([...all.flatMap(of), want[key]])].filter(Boolean).map(String).sort((a, b) => (counted(a) < counted(b) ? -1 : 1));
-      part(select, values, () => ["", ...values].map((value) => el("option", { value }, value || `All ${key}s`)));
+    if (search.value !== (want.q ?? "")) search.value = want.q ?? "";
+    for (const { key, select } of selects) {
+      const of = CHOSEN[/** @type {"tag"} */ (key)];
+      const values = of ? [...new Set([...all.flatMap(of), want[key]])].filter(Boolean).map((value) => [counted(String(value)), value, value]).sort() : Object.entries(FILTERS).map(([value, [, word]]) => ["", value, `Now: ${word}`]);
+      part(select, values, () => [el("option", { value: "" }, `All ${key}s`), ...values.map(([, value, word]) => el("option", { value }, word))]);
       select.value = want[key] ?? "";
       select.hidden = key === "host" && values.length < 2;
     }
@@ -103,69 +86,53 @@ export function open(root) {
     say(empty, listed.length ? "" : all.length ? "No device fits." : EMPTY[live.standing]);
     empty.hidden = listed.length > 0;
     time.plot.hidden = !listed.length;
-    next = 0;
-    hubs = [table.children[0]];
+    placed = table.children[0];
   }
 
-  /** Those that are new a few at a time, hub by hub. */
-  function draw() {
-    frame = 0;
-    const until = performance.now() + BUDGET;
+  const drawing = pieces(() => {
     if (stale) sort();
     stale = false;
-    while (next < listed.length) {
-      if (performance.now() > until) {
-        frame = requestAnimationFrame(draw);
-        return;
-      }
-      const hub = hubOf(listed[next]);
-      let body = bodies.get(hub);
-      if (!body) bodies.set(hub, (body = el("tbody", {}, el("tr", { class: "hub" }, el("th", { scope: "rowgroup", colspan: 2 }, hub)))));
-      const lines = [body.children[0]];
-      for (; next < listed.length && hubOf(listed[next]) === hub; next++) {
-        const device = listed[next];
-        const row = rows.get(device.udid) ?? made(device.udid);
-        rows.set(device.udid, row);
-        row.show(device);
-        lines.push(row.tr);
-      }
-      order(body, lines);
-      const last = hubs[hubs.length - 1];
-      if (last.nextElementSibling !== body) last.after(body);
-      hubs.push(body);
+    const hub = listed.length && hubOf(listed[0]);
+    if (!hub) {
+      while (table.lastElementChild !== placed) table.lastElementChild?.remove();
+      for (const [hub, body] of bodies) if (!body.isConnected) bodies.delete(hub);
+      return false;
     }
-    while (table.lastElementChild !== hubs[hubs.length - 1]) table.lastElementChild?.remove();
-    for (const [hub, body] of bodies) if (!body.isConnected) bodies.delete(hub);
-  }
-
-  function soon() {
-    stale = true;
-    frame ||= requestAnimationFrame(draw);
-  }
-  const heard = (/** @type {any} */ { detail }) => {
-    if (detail.all || !rows.size) soon();
-    else timer ||= setTimeout(() => {
-      timer = 0;
-      soon();
-    }, EVERY);
-  };
-  live.addEventListener("devices", heard, { signal });
-  live.addEventListener("standing", soon, { signal });
-  fleet.addEventListener("change", soon, { signal });
+    const body = bodies.get(hub) ?? el("tbody", {}, el("tr", { class: "hub" }, el("th", { scope: "rowgroup", colspan: 2 }, hub)));
+    bodies.set(hub, body);
+    const lines = [body.children[0]];
+    while (listed.length && hubOf(listed[0]) === hub) {
+      const device = /** @type {Api.Device} */ (listed.shift());
+      const row = rows.get(device.udid) ?? made(device.udid);
+      rows.set(device.udid, row);
+      row.show(device);
+      lines.push(row.tr);
+    }
+    order(body, lines);
+    if (placed.nextElementSibling !== body) placed.after(body);
+    placed = body;
+    return true;
+  });
 
   function update() {
-    want = Object.fromEntries(new URLSearchParams(location.hash.split("?")[1]));
-    if (search.value !== (want.q ?? "")) search.value = want.q ?? "";
-    state.value = want.state ?? "";
-    soon();
+    stale = true;
+    drawing.soon();
   }
+  live.addEventListener("devices", () => {
+    timer ||= setTimeout(() => {
+      timer = 0;
+      update();
+    }, rows.size && 1000);
+  }, { signal });
+  live.addEventListener("standing", update, { signal });
+  fleet.addEventListener("change", update, { signal });
   update();
   return {
     update,
     close() {
       ended.abort();
       time.close();
-      cancelAnimationFrame(frame);
+      drawing.end();
       clearTimeout(timer);
     },
   };
