@@ -35,7 +35,7 @@ SECONDS = 20.0
 BUDGET_KB = 80
 LONG = 50
 """Milliseconds."""
-VIEWS = {"devices": "tbody tr", "ports": ".phone"}
+VIEWS = {"devices": "tbody tr", "ports": ".phone", "history": ".place"}
 """Each with what one phone is there."""
 TRACED = ["toplevel"]
 """What the browser notes: each task, by the clock and by its CPU."""

@@ -276,8 +276,10 @@ export function chart(load, enter) {
     tip.hidden = !said.length;
     if (!lane || tip.hidden) return;
     part(tip, said, () => said.map((text, i) => (box && !i ? stateOf(box.state, "div") : el("div", {}, text))));
-    tip.style.left = `${x}px`;
-    tip.style.top = `${lane.place.getBoundingClientRect().top - plot.getBoundingClientRect().top}px`;
+    const [{ left, top }, from] = [lane.place.getBoundingClientRect(), plot.getBoundingClientRect()];
+    const half = tip.offsetWidth / 2;
+    tip.style.left = `${Math.max(Math.min(left - from.left + (x ?? 0), from.width - half), half)}px`;
+    tip.style.top = `${top - from.top}px`;
   }
 
   /** By keyboard. @param {Lane} lane @param {Box | undefined} box */

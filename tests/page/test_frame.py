@@ -31,6 +31,8 @@ SHOWN_WITHIN = 15_000.0
 ROUTES = {
     "Devices": "#/devices",
     "Ports": "#/ports",
+    "History": "#/history",
+    "Report": "#/report",
     "Webhooks": "#/webhooks",
     "Deliveries": "#/deliveries",
     "Agent": "#/agent",

@@ -61,7 +61,10 @@ export function open(root) {
   });
   const files = ["csv", "json"].map((kind) => el("button", { type: "button", disabled: true, onclick: () => told && save(told, kind) }, kind.toUpperCase()));
   const [error, note, suspects] = [errorLine(), el("p", { class: "dim", role: "status" }), el("ul", { class: "plain card" })];
-  const heads = Object.entries(COLUMNS).map(([key, [word]]) => el("th", { scope: "col", "data-key": key }, el("button", { class: "link", onclick: () => readdress({ sort: want().sort === key ? `-${key}` : key }) }, word)));
+  const heads = Object.entries(COLUMNS).map(([key, [word]], i) => {
+    const ways = i < 2 ? [key, `-${key}`] : [`-${key}`, key];
+    return el("th", { scope: "col", "data-key": key }, el("button", { class: "link", onclick: () => readdress({ sort: ways[Number(want().sort === ways[0])] }) }, word));
+  });
   const [body, foot] = [el("tbody"), el("tfoot")];
   const table = el("table", { hidden: true }, el("thead", {}, el("tr", {}, heads)), body, foot);
   put(root, el("div", { class: "head" }, el("h1", {}, title), selects.map(({ select }) => select), el("span", { class: "end" }, "Download ", files)), error, note, suspects, table);
