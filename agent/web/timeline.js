@@ -123,7 +123,7 @@ const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 50, 50];
  * asked for. The time is in the address.
  *
  * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{since: string, until: string, truncated?: boolean, devices: {udid: string, spans: (Api.PictureSpan & Partial<Api.Span>)[], unseen: Api.Unseen[]}[]}>} load
- * @param {(udid: string) => void} [enter] One was chosen.
+ * @param {(udid: string) => void} [enter] One was chosen; without, there is but one.
  */
 export function chart(load, enter) {
   const ended = new AbortController();
@@ -434,8 +434,10 @@ export function chart(load, enter) {
     lane(udid) {
       const line = svg("svg", { class: "line", role: "slider", tabindex: 0, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
       const place = el("div", { class: "place" }, !asTable && line);
-      lanes.set(place, laneOf(udid, place, line));
-      sight.observe(place);
+      const lane = laneOf(udid, place, line);
+      lanes.set(place, lane);
+      if (enter) sight.observe(place);
+      else lane.near = true;
       return [place, (name) => line.setAttribute("aria-label", `Timeline of ${name}`)];
     },
     /** @param {Element} place */

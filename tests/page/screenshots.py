@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import shutil
 import tempfile
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from tests.fakes.receiver import Receiver, answer
 from tests.page.browser import SHOTS, Window, one_chromium, shots
 from tests.page.kit import opened
+from tests.page.past import DAY, HOUR, MINUTE, Move, give
 
 if TYPE_CHECKING:
     from playwright.async_api import Page
@@ -32,6 +34,8 @@ VIEWS = {
     "devices": "#/devices",
     "device": "#/devices/SERIAL0003",
     "ports": "#/ports",
+    "history": "#/history",
+    "report": "#/report",
     "webhooks": "#/webhooks",
     "webhook-new": "#/webhooks/new",
     "deliveries": "#/deliveries",
@@ -41,6 +45,8 @@ SEEN = {
     "devices": "#main tbody tr",
     "device": ".drawer dl",
     "ports": "#main .phone",
+    "history": ".place rect",
+    "report": "#main tbody tr",
     "webhooks": "#main tbody tr, #main li",
     "webhook-new": "#main form",
     "deliveries": "#main tbody tr",
@@ -66,8 +72,37 @@ def devices() -> str:
     return "".join(tables)
 
 
+def past() -> list[Move]:
+    """Ten days of it, in which a hub was lost once."""
+    chance = random.Random(16)
+    moves = []
+    for number in range(PHONES):
+        udid = f"SERIAL{number + 1:04}"
+        left = 10.0 * DAY
+        moves.append(Move(left, udid, "online"))
+        while (left := left - chance.expovariate(1 / (9 * HOUR))) > HOUR:
+            back = left - min(left / 2, chance.expovariate(1 / HOUR))
+            kind = chance.randrange(10)
+            if kind < 6:
+                moves.append(Move(left, udid, "utilizing", "in use by ci-runner-2"))
+            elif kind < 9:
+                moves.append(Move(left, udid, "offline", "asks for consent", "unauthorized"))
+            else:
+                moves.append(Move(left, udid, "unplugged", "not on USB", "not_on_usb"))
+            moves.append(Move(back, udid, "online"))
+            left = back
+        if number // 7 == 1:
+            moves = [each for each in moves if each.udid != udid or not 4 < each.ago / HOUR < 8]
+            moves.append(Move(7 * HOUR, udid, "offline", "hub 1-2 (7 phones)", "hub_lost"))
+            moves.append(Move(5 * HOUR + number, udid, "online"))
+    return [*moves, *(Move(20 * MINUTE, f"SERIAL{n + 1:04}", "online") for n in range(PHONES))]
+
+
 async def prepare(lab: Lab, down: Receiver) -> None:
     """Make it look like a morning in the lab."""
+    await give(lab, past(), [(16 * HOUR, 14 * HOUR)])
+    for phone in lab.phones:
+        await lab.until_state(phone, "online")
     lab.receiver.default = answer(204)
     down.default = answer(503, body=b"down for maintenance")
     for name, path, events in MANAGED:

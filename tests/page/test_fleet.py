@@ -120,6 +120,22 @@ async def test_ports_are_elsewhere(fleet: FleetLab, page: Page) -> None:
     await expect(page.locator("#main tbody tr")).to_have_count(1)
 
 
+async def test_history_is_by_host(fleet: FleetLab, page: Page) -> None:
+    await page.goto(f"{fleet.base}#/history")
+    lanes = page.locator(".lanes tbody tr:not(.hub)")
+    all_ = await fleet.hub.devices()
+    await expect(lanes).to_have_count(len(all_))
+    heads = await page.locator(".lanes .hub").all_inner_texts()
+    assert [head.partition(" · ")[0] for head in heads] == sorted(
+        head.partition(" · ")[0] for head in heads
+    )
+    assert {head.partition(" · ")[0] for head in heads} == {each["host"] for each in all_.values()}
+    await expect(page.locator(".line[role=slider] rect")).not_to_have_count(0)
+    await page.get_by_label("host").select_option("rack-3")
+    await expect(lanes).to_have_count(1)
+    await no_serious_finding(page)
+
+
 async def test_a_host_that_was_taken_down_is_forgotten(
     fleet: FleetLab, window: Window, page: Page
 ) -> None:
