@@ -101,19 +101,7 @@ function times({ from, to, early }) {
   return `${early ? "before " : ""}${said} (${early ? "over " : ""}${lasted(Math.min(to, now()) - from)})`;
 }
 
-/** @param {string} udid @param {HTMLElement} place @param {SVGElement} line */
-const laneOf = (udid, place, line) => ({
-  ...{ udid, place, line, near: false },
-  stays: /** @type {Stay[]} */ ([]),
-  unseen: /** @type {Stay[]} */ ([]),
-  boxes: /** @type {Box[]} */ ([]),
-  /** When, by keyboard. */
-  chosen: NaN,
-  /** What is known: for which range, and from when. */
-  asked: "",
-  answered: 0,
-});
-/** @typedef {ReturnType<typeof laneOf>} Lane One phone's. */
+/** One phone's. @typedef {{udid: string, place: HTMLElement, line: SVGElement, stays: Stay[], unseen: Stay[], boxes: Box[], near: boolean, chosen: number, asked: string, answered: number}} Lane `chosen`: when, by keyboard; `asked`: the range that is known, `answered` when. */
 
 /** Milliseconds that an answer is fresh, and between two after changes; phones of a question; rows of one's table. */
 const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 50, 50];
@@ -122,7 +110,7 @@ const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 50, 50];
  * A bar that says and changes which time is shown, and a plot for lanes, of which those in sight are
  * asked for. The time is in the address.
  *
- * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<{since: string, until: string, truncated?: boolean, devices: {udid: string, spans: (Api.PictureSpan & Partial<Api.Span>)[], unseen: Api.Unseen[]}[]}>} load
+ * @param {(udids: string[], range: Record<string, string>, signal: AbortSignal) => Promise<Api.Picture & {truncated?: boolean}>} load
  * @param {(udid: string) => void} [enter] One was chosen; without, there is but one.
  */
 export function chart(load, enter) {
@@ -140,7 +128,7 @@ export function chart(load, enter) {
   let drag = [];
 
   const button = (/** @type {string} */ word, /** @type {() => void} */ onclick, title = word) => el("button", { type: "button", title, "aria-label": title, onclick }, word);
-  const buttons = Object.entries({ "1d": "Day", "7d": "Week", "30d": "Month" }).map(([since, word]) => ({ since, node: button(word, () => readdress({ since, until: "" })) }));
+  const buttons = Object.entries({ "1d": "Day", "7d": "Week", "30d": "Month" }).map(([since, word]) => Object.assign(button(word, () => readdress({ since, until: "" })), { value: since }));
   const later = button("→", () => zoom(1, 0.5), "Later");
   const table = button("As a table", () => readdress({ as: asTable ? "" : "table" }));
   const title = el("span", { class: "dim", role: "status" });
@@ -150,7 +138,7 @@ export function chart(load, enter) {
   const bar = el(
     "div",
     { class: "head zoom", role: "group", "aria-label": "Time" },
-    el("span", {}, buttons.map(({ node }) => node)),
+    el("span", {}, buttons),
     el("span", {}, button("←", () => zoom(1, -0.5), "Earlier"), later, button("−", () => zoom(2), "Zoom out"), button("+", () => zoom(0.5), "Zoom in")),
     table,
     title,
@@ -188,7 +176,7 @@ export function chart(load, enter) {
     }
     plot.classList.toggle("as-table", asTable);
     table.setAttribute("aria-pressed", String(asTable));
-    for (const { since, node } of buttons) node.setAttribute("aria-pressed", String(asked === since));
+    for (const node of buttons) node.setAttribute("aria-pressed", String(asked === node.value));
     paint();
     void look.now();
   }
@@ -235,9 +223,8 @@ export function chart(load, enter) {
     const box = chosenOf(lane);
     line.setAttribute("viewBox", `0 0 ${width} 20`);
     line.replaceChildren(...stacked(boxes).map((each) => rect(each, each === box && lane.chosen)), ...layout(unseen, range, width).map((each) => rect(each)));
-    line.setAttribute("aria-valuemax", String(Math.max(boxes.length - 1, 0)));
-    line.setAttribute("aria-valuenow", String(Math.max(boxes.findIndex((each) => each === box), 0)));
-    line.setAttribute("aria-valuetext", words(lane, box).join(", ") || "Nothing is known");
+    const values = { max: boxes.length, now: boxes.findIndex((each) => each === box) + 1, text: words(lane, box).join(", ") || "Nothing is known" };
+    for (const [name, value] of Object.entries(values)) line.setAttribute(`aria-value${name}`, String(value));
   }
 
   /** @param {Lane} lane */
@@ -270,7 +257,7 @@ export function chart(load, enter) {
     ])), listed.length > ROWS ? cells("td", [`${listed.length - ROWS} before`]) : !listed.length && cells("td", ["Nothing is known"])));
   }
 
-  /** @param {Lane | undefined} lane @param {Box | undefined} box @param {number} [x] */
+  /** @param {Lane} [lane] @param {Box} [box] @param {number} [x] */
   function tell(lane, box, x = box && box.x + box.width / 2) {
     const said = lane && !asTable ? words(lane, box, x) : [];
     tip.hidden = !said.length;
@@ -348,11 +335,6 @@ export function chart(load, enter) {
   /** @param {MouseEvent} event */
   const xOf = ({ clientX }) => Math.min(Math.max(clientX - axis.getBoundingClientRect().left, 0), width);
   const on = (/** @type {Event} */ { target }) => (asTable ? undefined : lanes.get(/** @type {Element} */ (/** @type {Element} */ (target).closest(".place"))));
-  const drop = () => {
-    const [from, to] = [...drag].sort((a, b) => a - b).map(timeOf);
-    drag = [];
-    if (to) turn({ from, to });
-  };
   /** @type {Record<string, (event: any) => void>} */
   const events = {
     pointerdown(event) {
@@ -370,12 +352,16 @@ export function chart(load, enter) {
       const box = lane && stacked(lane.boxes).findLast((each) => Math.abs(x - each.x - each.width / 2) <= Math.max(each.width / 2, 3));
       tell(drag[1] ? undefined : lane, box, x);
     },
-    pointerup: drop,
+    pointerup() {
+      const [from, to] = drag.sort((a, b) => a - b).map(timeOf);
+      drag = [];
+      if (to) turn({ from, to });
+    },
     pointercancel() {
       drag = [];
       paint();
     },
-    pointerleave: () => tell(undefined, undefined),
+    pointerleave: () => tell(),
     wheel(event) {
       if (!(event.ctrlKey || event.metaKey) || !on(event)) return;
       event.preventDefault(); // of the browser's own zoom
@@ -389,13 +375,13 @@ export function chart(load, enter) {
       const lane = on(event);
       if (lane) lane.chosen = NaN;
       if (lane) paint([lane]);
-      tell(undefined, undefined);
+      tell();
     },
     keydown(event) {
       const [lane, { key }] = [on(event), event];
       if (key === "Escape" && (drag.length || !tip.hidden)) {
         event.stopPropagation();
-        tell(undefined, undefined);
+        tell();
         events.pointercancel(event);
       }
       if (!lane || event.ctrlKey || event.metaKey || event.altKey) return;
@@ -432,12 +418,10 @@ export function chart(load, enter) {
     plot,
     /** One more lane, and how to name it. @param {string} udid @returns {[HTMLElement, (name: string) => void]} */
     lane(udid) {
-      const line = svg("svg", { class: "line", role: "slider", tabindex: 0, preserveAspectRatio: "none", "aria-valuemin": 0, "aria-valuemax": 0, "aria-valuenow": 0, "aria-valuetext": "Nothing is known" });
+      const line = svg("svg", { class: "line", role: "slider", tabindex: 0, preserveAspectRatio: "none", "aria-valuenow": 0, "aria-valuemin": 0 });
       const place = el("div", { class: "place" }, !asTable && line);
-      const lane = laneOf(udid, place, line);
-      lanes.set(place, lane);
+      lanes.set(place, { udid, place, line, stays: [], unseen: [], boxes: [], near: !enter, chosen: NaN, asked: "", answered: 0 });
       if (enter) sight.observe(place);
-      else lane.near = true;
       return [place, (name) => line.setAttribute("aria-label", `Timeline of ${name}`)];
     },
     /** @param {Element} place */

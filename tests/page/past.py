@@ -60,7 +60,9 @@ async def give(lab: Lab, moves: Iterable[Move], unseen: Iterable[tuple[float, fl
             )
             before[udid] = state
         for start, end in zip(looked[::2], looked[1::2], strict=True):
-            row = ("", now - int(start * 1000), now - int(end * 1000), '{"adb": true}')
-            store.execute("INSERT INTO watching VALUES (?, ?, ?, ?)", row)
+            store.execute(
+                "INSERT INTO watching VALUES ('', ?, ?, ?)",
+                (now - int(start * 1000), now - int(end * 1000), '{"adb": true}'),
+            )
     await lab.start()
     return now
