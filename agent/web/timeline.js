@@ -16,7 +16,7 @@ import { show } from "./session.js";
 
 const WORSE = ["online", "utilizing", "unplugged", "offline"];
 /** Of 20: a state is told without its colour, too. */
-const HEIGHTS = /** @type {Record<string, number>} */ ({ offline: 20, utilizing: 15, online: 10, unplugged: 3 });
+const HEIGHTS = /** @type {Record<string, number>} */ ({ offline: 20, utilizing: 14, online: 9, unplugged: 3 });
 const [HOUR, THIN] = [3_600_000, 2];
 const UNITS = /** @type {Record<string, number>} */ ({ d: 24 * HOUR, h: HOUR, m: HOUR / 60 });
 /** In hours. */
@@ -104,7 +104,7 @@ function times({ from, to, early }) {
 /** One phone's. @typedef {{udid: string, place: HTMLElement, line: SVGElement, stays: Stay[], unseen: Stay[], boxes: Box[], near: boolean, chosen: number, asked: string, answered: number}} Lane `chosen`: when, by keyboard; `asked`: the range that is known, `answered` when. */
 
 /** Milliseconds that an answer is fresh, and between two after changes; phones of a question; rows of one's table. */
-const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 50, 50];
+const [FRESH, SOON, MANY, ROWS] = [30_000, 2_000, 40, 50];
 
 /**
  * A bar that says and changes which time is shown, and a plot for lanes, of which those in sight are
