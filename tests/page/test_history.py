@@ -648,21 +648,22 @@ async def test_the_report_is_downloaded(lab: Lab, page: Page, tmp_path: Path) ->
     assert "hub_lost 1 " in by_key[SERIALS[0]]["reasons"]
 
 
-WHY = "5 of 7 outages of its phones <b>began</b> within 2 s."
+WHY = "5 of 7 outages of its phones <b>began</b> within 2 s"
 
 
 async def test_suspects_stand_above(lab: Lab, page: Page) -> None:
     async def answer(route: Route) -> None:
         response = await route.fetch()
         report = await response.json()
-        one = {"kind": "hub", "name": "", "port": "1-1", "evidence": WHY, "advice": "Change it."}
+        one = {"kind": "hub", "host": "rack-1", "who": "hub 1-1", "evidence": WHY}
+        one["advice"] = "change it"
         report["suspects"] = [one]
         await route.fulfill(response=response, json=report)
 
     await page.route("**/v1/report?*", answer)
     await page.goto(f"{lab.base}#/report")
     blamed = page.locator("#main li")
-    await expect(blamed).to_contain_text(f"hub 1-1: {WHY} Change it.")
+    await expect(blamed).to_contain_text(f"rack-1, hub 1-1: {WHY}. change it")
     await no_serious_finding(page)
 
 

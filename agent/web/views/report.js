@@ -84,7 +84,7 @@ export function open(root) {
     say(/** @type {Element} */ (heads[0].firstChild), BY[by]);
     const [from, to] = [since, until].map(Date.parse);
     say(note, `${moments(from, to)} (${lasted(to - from)}). ${!total.seen_ms ? "Nothing is stored of this time." : total.unseen_ms ? "Time in which nobody could see a phone counts in no percentage." : ""}`);
-    part(suspects, blamed, () => blamed.map((/** @type {any} */ { kind, name, key, port = key, why, evidence = why, advice }) => el("li", { class: "warn" }, el("span", {}, shape("▲ "), el("strong", {}, `${name || kind.replaceAll("_", " ")} ${port}: `), evidence, " ", advice))));
+    part(suspects, blamed, () => blamed.map(({ host, who, evidence, advice }) => el("li", { class: "warn" }, el("span", {}, shape("▲ "), el("strong", {}, `${host}, ${who}: `), `${evidence}. ${advice}`))));
     suspects.hidden = !blamed.length;
     table.hidden = !rows.length;
     const cells = (/** @type {Row} */ row) => Object.values(COLUMNS).map(([word, , made]) => el(word ? "td" : "th", { scope: !word && "row", "data-label": word }, made(row, by)));

@@ -169,7 +169,7 @@ export function form(hook, done, verify) {
     const group = Array.isArray(kind);
     const node = el(
       group ? "fieldset" : "div",
-      { class: "field", hidden: (key.endsWith(".gone") && !notes[key.split(".")[0]]) || (key === "after" && !("after" in (hook ?? {}))), oninput: counted },
+      { class: "field", hidden: (key.endsWith(".gone") && !notes[key.split(".")[0]]), oninput: counted },
       group ? el("legend", {}, label) : typeof kind !== "boolean" && el("div", { class: "over" }, el("label", { for: id }, label), count),
       controls,
       el("div", { class: "dim small", id: `${id}-h` }, [notes[key], hint].filter(Boolean).join(" ")),
