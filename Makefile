@@ -9,7 +9,7 @@ CONFIG ?= config/agent.toml
 # What is installed runs with the system's Python, unless another one was named.
 INSTALL_PYTHON := $(if $(filter file,$(origin PYTHON)),/usr/bin/python3,$(PYTHON))
 
-.PHONY: help run demo fleet-demo install uninstall deb test coverage test-long torture test-fleet test-packaging test-appium test-page screenshots lab \
+.PHONY: help run demo fleet-demo install uninstall dist deb test coverage test-long torture test-fleet test-packaging test-appium test-page screenshots lab \
 	lint lint-page format lock check-wheels bench clean setup setup-dev
 
 help: ## List what can be made
@@ -29,6 +29,9 @@ install: ## With sudo: install or upgrade, and start it under systemd (IOS=no: w
 
 uninstall: ## With sudo: remove it; keeps configuration and store (PURGE=1: those too)
 	packaging/uninstall
+
+dist: ## Build wheel and sdist into dist/
+	packaging/dist
 
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from agent import __version__
 from agent.doctor.facts import (
     AdbFacts,
     AgentFacts,
@@ -39,7 +40,7 @@ STATUS = cast(
     "StatusRow",
     {
         "ready": True,
-        "version": "0.1.0",
+        "version": __version__,
         "since": "2027-01-15T07:00:00.000Z",
         "problems": [],
         "reload": {"ok": True, "at": None, "error": ""},

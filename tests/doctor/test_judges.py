@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
+from agent import __version__
 from agent.doctor.facts import Facts, FleetFacts, Listener, Node, Reach, UnitFacts, UsbFacts, User
 from agent.doctor.finding import EXIT_CODES, Finding, Verdict, worst
 from agent.doctor.judge import judge
@@ -151,7 +152,7 @@ def lost(*causes: CauseRow, suspects: Sequence[SuspectRow] = ()) -> Facts:
 
 CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     # name, facts, check, verdict, words of what was found, words of the remedy
-    ("ready", facts(), "agent", OK, "ready: 0.1.0, pid 71, user device-agent, for 1 h", ""),
+    ("ready", facts(), "agent", OK, f"ready: {__version__}, pid 71, user device-agent, for 1 h", ""),
     ("no agent", facts(agent=NO_AGENT), "agent", FAIL, "seen from outside", "systemctl start"),
     ("agent hangs", facts(agent=replace(NO_AGENT, there=True)), "agent", FAIL, "seen from outside",
      "systemctl restart"),

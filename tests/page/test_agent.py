@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from playwright.async_api import expect
 
+from agent import __version__
 from tests.page.browser import NOT_REACHED, no_serious_finding, refused
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def card(page: Page, title: str) -> Locator:
 
 async def test_it_tells_what_works_and_what_does_not(lab: Lab, page: Page) -> None:
     await page.goto(f"{lab.base}#/agent")
-    await expect(card(page, "Ready")).to_contain_text("Version0.1.0")
+    await expect(card(page, "Ready")).to_contain_text(f"Version{__version__}")
     sources = card(page, "Sources")
     await expect(sources.locator("li").filter(has_text="adb").first).to_contain_text("up")
     await expect(sources.locator("li").filter(has_text="udev")).to_contain_text(
