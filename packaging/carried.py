@@ -10,9 +10,11 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass
+from hashlib import sha256
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote
 
 from license_expression import ExpressionError, get_spdx_licensing
 from packaging.requirements import Requirement
@@ -26,11 +28,27 @@ HERE = Path(__file__).parent
 AGENT = "device-agent"
 
 SHIPPABLE = frozenset(
-    """
-    0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause CC0-1.0 GPL-3.0-or-later ISC LGPL-2.1-or-later
-    LGPL-3.0-only LGPL-3.0-or-later LLVM-exception MIT MIT-0 MPL-2.0 PSF-2.0 Unicode-3.0
-    Unicode-DFS-2016 Unlicense Zlib
-    """.split()
+    {
+        "0BSD",
+        "Apache-2.0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "CC0-1.0",
+        "GPL-3.0-or-later",
+        "ISC",
+        "LGPL-2.1-or-later",
+        "LGPL-3.0-only",
+        "LGPL-3.0-or-later",
+        "LLVM-exception",
+        "MIT",
+        "MIT-0",
+        "MPL-2.0",
+        "PSF-2.0",
+        "Unicode-3.0",
+        "Unicode-DFS-2016",
+        "Unlicense",
+        "Zlib",
+    }
 )
 """By SPDX's names, and by the FSF's list: what may be one work with GPL-3.0-or-later."""
 BESIDE = SHIPPABLE | {"OpenSSL"}
@@ -94,9 +112,7 @@ def carried(site: Path, reports: list[Path]) -> list[Carried]:
     """
     table = tomllib.loads((HERE / "licences.toml").read_text(encoding="utf-8"))
     wheels = _wheels(reports)
-    found = []
-    for each in distributions(path=[str(site)]):
-        found.append(_carried(each, site, table, wheels))
+    found = [_carried(each, site, table, wheels) for each in distributions(path=[str(site)])]
     names = {each.name for each in found}
     for each in found:
         for part in each.parts:
@@ -146,7 +162,9 @@ def _carried(
     texts = [
         each
         for each in files
-        if ".dist-info/" in each and _FILE.search(each.split(".dist-info/")[1]) and "sboms/" not in each
+        if ".dist-info/" in each
+        and _FILE.search(each.split(".dist-info/")[1])
+        and "sboms/" not in each
     ]
     holders = [table["holders"][name]] if name in table["holders"] else _holders(site, texts)
     author = str(said.get("Author") or said.get("Author-email") or "").split(" <")[0]
@@ -163,7 +181,7 @@ def _carried(
         texts=tuple(sorted(texts)),
         requires=tuple(_requires(package)),
         sha256=wheels.get(name, ""),
-        parts=tuple([*_written(name, site, table), *_listed(site, files)]),
+        parts=(*_written(name, site, table), *_listed(site, files)),
     )
 
 
@@ -178,8 +196,11 @@ def _wheels(reports: list[Path]) -> dict[str, str]:
     found = {}
     for report in reports:
         for each in json.loads(report.read_text(encoding="utf-8"))["install"]:
-            hashes = each["download_info"].get("archive_info", {}).get("hashes", {})
-            found[canonicalize_name(each["metadata"]["name"])] = str(hashes.get("sha256", ""))
+            info = each["download_info"]
+            digest = info.get("archive_info", {}).get("hashes", {}).get("sha256", "")
+            if not digest and info["url"].startswith("file://"):  # our own wheel
+                digest = sha256(Path(unquote(info["url"][7:])).read_bytes()).hexdigest()
+            found[canonicalize_name(each["metadata"]["name"])] = str(digest)
     return found
 
 
@@ -266,6 +287,7 @@ def _listed(site: Path, files: list[str]) -> Iterator[Part]:
             yield Part(
                 name=row["name"],
                 version=row.get("version", ""),
-                licence=" AND ".join(f"({each})" if " " in each else each for each in said) or known,
+                licence=" AND ".join(f"({each})" if " " in each else each for each in said)
+                or known,
                 purl=str(row.get("purl", "")).partition("?")[0],
             )

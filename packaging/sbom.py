@@ -38,9 +38,7 @@ def main() -> None:
     bom.metadata.component = agent
     bom.metadata.timestamp = datetime.fromtimestamp(int(sys.argv[2]), UTC)
     for each in found:
-        bom.register_dependency(
-            components[each.name], [components[name] for name in each.requires]
-        )
+        bom.register_dependency(components[each.name], [components[name] for name in each.requires])
     # The same contents, the same number; so its text is made twice.
     bom.serial_number = uuid5(NAMESPACE_URL, AGENT)
     text = JsonV1Dot6(bom).output_as_string(indent=1)

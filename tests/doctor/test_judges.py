@@ -152,7 +152,8 @@ def lost(*causes: CauseRow, suspects: Sequence[SuspectRow] = ()) -> Facts:
 
 CASES: list[tuple[str, Facts, str, Verdict, str, str]] = [
     # name, facts, check, verdict, words of what was found, words of the remedy
-    ("ready", facts(), "agent", OK, f"ready: {__version__}, pid 71, user device-agent, for 1 h", ""),
+    ("ready", facts(), "agent", OK,
+     f"ready: {__version__}, pid 71, user device-agent, for 1 h", ""),
     ("no agent", facts(agent=NO_AGENT), "agent", FAIL, "seen from outside", "systemctl start"),
     ("agent hangs", facts(agent=replace(NO_AGENT, there=True)), "agent", FAIL, "seen from outside",
      "systemctl restart"),

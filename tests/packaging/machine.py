@@ -127,9 +127,10 @@ class Machine:
             assert done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout[-5000:]}"
         return Done(done.returncode, done.stdout)
 
-    def sh(self, script: str, *, ok: bool = True, network: bool = False) -> Done:
+    def sh(self, script: str, *, ok: bool = True, network: bool = False, **environ: str) -> Done:
         """Run a script as an operator's shell would, stopping at the first failure."""
-        return self.run("bash", "-euo", "pipefail", "-c", script, ok=ok, network=network)
+        shell = ("bash", "-euo", "pipefail", "-c")
+        return self.run(*shell, script, ok=ok, network=network, **environ)
 
     def text(self, path: str) -> str:
         """A file in it."""

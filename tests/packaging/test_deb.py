@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import re
 from typing import TYPE_CHECKING
 
 import pytest
+from cyclonedx.model.bom import Bom
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
 
+from agent import __version__
 from tests.docs.pages import ROOT
 from tests.packaging.machine import commands
 
@@ -27,8 +32,38 @@ def deb(machine: Machine) -> str:
     return machine.sh(f"ls {ROOT}/dist/*.deb").output.strip()
 
 
-def test_lintian_finds_no_error(machine: Machine, deb: str) -> None:
-    done = machine.run("lintian", "--allow-root", "--fail-on", "error", deb, ok=False)
+def test_lintian_finds_neither_error_nor_warning(machine: Machine, deb: str) -> None:
+    """Which packaging/debian/lintian-overrides does not say why it is meant."""
+    done = machine.run("lintian", "--allow-root", "--fail-on", "error,warning", deb, ok=False)
+    assert done.code == 0, done.output
+    assert done.output == ""
+
+
+def test_it_is_the_same_byte_for_byte_wherever_it_is_built(machine: Machine, deb: str) -> None:
+    """Another directory, umask, zone and locale, and files of another time."""
+    machine.sh(
+        "mkdir -p '/var/tmp/else where'\n"
+        "git -c safe.directory=* ls-files -z --cached --others --exclude-standard |\n"
+        "    tar --null --files-from=- --create --ignore-failed-read --file=- |\n"
+        "    tar --extract --touch --directory='/var/tmp/else where'"
+    )
+    stamp = machine.sh("git -c safe.directory=* log -1 --format=%ct").output.strip()
+    machine.sh(
+        "cd '/var/tmp/else where' && umask 077 && make deb",
+        network=True,
+        SOURCE_DATE_EPOCH=stamp,
+        TZ="Pacific/Kiritimati",
+        LC_ALL="C.UTF-8",
+        LANG="tr_TR.UTF-8",
+    )
+    # What differs is named, if anything does.
+    difference = (
+        f"cmp {deb} '/var/tmp/else where'/dist/*.deb && exit\n"
+        f"rm -rf /tmp/a /tmp/b; dpkg-deb -R {deb} /tmp/a\n"
+        "dpkg-deb -R '/var/tmp/else where'/dist/*.deb /tmp/b\n"
+        "diff -rq /tmp/a /tmp/b | head -n 20; exit 1"
+    )
+    done = machine.run("bash", "-c", difference, ok=False)
     assert done.code == 0, done.output
 
 
@@ -48,6 +83,74 @@ def test_it_names_no_place_it_was_built_at(machine: Machine, deb: str) -> None:
     named = machine.sh(f"grep -rlE '{ROOT}|/tmp/tmp\\.' /tmp/unpacked || true").output
     assert named == ""
     assert machine.sh("find /tmp/unpacked -newermt now").output == ""
+
+
+INSTALLED = """\
+import json, re, sys
+from importlib.metadata import distributions
+found = {re.sub("[-_.]+", "-", each.name).lower(): each.version for each in distributions()}
+print(json.dumps(found))
+"""
+SITE = "opt/device-agent/lib/python3*/site-packages"
+DOC = "/tmp/unpacked/usr/share/doc/device-agent"
+
+
+def test_its_bill_of_materials_is_what_lies_in_it(machine: Machine, deb: str) -> None:
+    text = machine.text(f"{DOC}/sbom.cdx.json")
+    assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
+    bom = Bom.from_json(json.loads(text))  # type: ignore[attr-defined] # a decorator adds it
+    python = "/tmp/unpacked/opt/device-agent/bin/python3"
+    installed = json.loads(machine.run(python, "-I", "-B", "-c", INSTALLED).output)
+    agent = bom.metadata.component
+    assert (agent.name, agent.version) == ("device-agent", __version__)
+    listed = [agent, *bom.components]
+    assert {each.name: each.version for each in listed} == installed
+    for each in listed:
+        assert str(each.purl) == f"pkg:pypi/{each.name}@{each.version}"
+        assert len(next(iter(each.hashes)).content) == 64
+        assert each.licenses
+        assert all(part.licenses for part in each.components), each.name
+    bridge = next(each for each in bom.components if each.name == "adbutils").components
+    adb = next(part for part in bridge if part.name == "adb")
+    lies = f"/tmp/unpacked/{next(iter(adb.properties)).value}"
+    assert next(iter(adb.hashes)).content == machine.run("sha256sum", lies).output.split()[0]
+    assert f"Version {adb.version}" in machine.run(lies, "--version").output
+    # Nobody is named of whom nothing follows, and the locked hashes are those of the wheels.
+    locked = (ROOT / "requirements" / "ios.txt").read_text()
+    for each in bom.components:
+        assert next(iter(each.hashes)).content in locked, each.name
+
+
+def test_each_file_of_others_has_its_holder_and_licence(machine: Machine, deb: str) -> None:
+    paragraphs = [
+        dict(re.findall(r"^(\S+): ?(.*(?:\n .*)*)", each, re.MULTILINE))
+        for each in re.split(r"\n\n", machine.text(f"{DOC}/copyright"))
+    ]
+    assert "copyright-format/1.0" in paragraphs[0]["Format"]
+    of_files = [each for each in paragraphs if "Files" in each]
+    texts = {
+        each["License"].split("\n")[0]
+        for each in paragraphs
+        if "Files" not in each and "License" in each
+    }
+    used = set()
+    for each in of_files:
+        assert each["Copyright"].strip(), each
+        assert "\n" not in each["License"], "its text stands once, below"
+        used |= set(re.split(" and | or ", each["License"]))
+    assert used == texts
+    ours = re.compile(r"site-packages/(agent|device_agent-[^/]+)/")
+    patterns = [name for each in of_files for name in each["Files"].split() if name != "*"]
+    known = re.compile("|".join(fnmatch.translate(name) for name in patterns))
+    found = machine.sh(f"cd /tmp/unpacked; find {SITE} -type f -not -path '*/__pycache__/*'").output
+    strangers = [
+        name for name in found.splitlines() if not known.match(name) and not ours.search(name)
+    ]
+    assert strangers == []
+    # What it says lies there does.
+    for line in machine.text(f"{DOC}/copyright").splitlines():
+        if re.match(r" opt/\S+[^*]$", line):
+            assert machine.exists(f"/tmp/unpacked/{line.strip()}"), line
 
 
 def test_it_installs_without_a_network_and_runs(machine: Machine, deb: str) -> None:
