@@ -64,7 +64,7 @@ torture: setup-dev ## 10,000 SIGKILLs and 1,000 power cuts, and what they cost (
 test-fleet: setup-dev ## A fleet of processes under every fault, five minutes of it (docs/fleet.md)
 	$(BIN)/pytest -n 0 -m "fleet and not long" tests/fleet
 
-test-packaging: setup-dev ## Install, upgrade, remove and `make deb`, in namespaces (as root)
+test-packaging: setup-dev ## Install, upgrade, remove, `make deb` and `make dist`, in namespaces (as root)
 	$(BIN)/pytest -n 2 --dist loadfile -m packaging
 
 test-appium: setup-dev tests/appium/node_modules/.ready ## The agent against a real Appium 3

@@ -13,6 +13,7 @@ import pytest
 
 from agent import __version__
 from tests.docs.pages import ROOT
+from tests.packaging.machine import commands
 
 EPOCH = "1750000000"
 QUIET = """\
@@ -56,7 +57,7 @@ def copy(place: Path) -> Path:
 def dist(place: Path, tools: Path, umask: int, **environ: str) -> dict[str, bytes]:
     """Name → contents of what `make dist` built there."""
     done = subprocess.run(
-        ["make", "dist"],
+        commands("dist").split(),
         cwd=place,
         env={**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "TOOLS": str(tools), **environ},
         umask=umask,
