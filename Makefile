@@ -109,7 +109,7 @@ bench: setup-dev ## Measure everything in benchmarks/ and print it as ratios
 setup: $(VENV)/.ready
 setup-dev: $(VENV)/.ready-dev
 
-$(VENV)/.ready: requirements/agent.txt requirements/ios.txt pyproject.toml requirements/setup-venv
+$(VENV)/.ready: requirements/build.txt requirements/agent.txt requirements/ios.txt pyproject.toml agent/__init__.py requirements/setup-venv
 	PYTHON="$(PYTHON)" requirements/setup-venv $(VENV)
 	touch $@
 
