@@ -36,7 +36,6 @@ def test_lintian_finds_neither_error_nor_warning(machine: Machine, deb: str) -> 
     """Which packaging/debian/lintian-overrides does not say why it is meant."""
     done = machine.run("lintian", "--allow-root", "--fail-on", "error,warning", deb, ok=False)
     assert done.code == 0, done.output
-    assert done.output == ""
 
 
 def test_it_is_the_same_byte_for_byte_wherever_it_is_built(machine: Machine, deb: str) -> None:
