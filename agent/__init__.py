@@ -1,3 +1,3 @@
 """Device agent: tells other systems when a lab phone goes online, offline, in use or unplugged."""
 
-__version__ = "0.1.0"
+__version__ = "1.0.0"

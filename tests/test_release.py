@@ -29,6 +29,9 @@ def test_the_version_stands_in_one_place() -> None:
     assert PROJECT["project"]["dynamic"] == ["version"]
     assert "version" not in PROJECT["project"]
     assert version("device-agent") == __version__, "make setup-dev takes the new one"
+    top = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert top is not None
+    assert top[1] == __version__
 
 
 def test_what_builds_it_is_what_is_locked() -> None:
