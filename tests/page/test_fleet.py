@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest_asyncio
 from playwright.async_api import expect
 
+from agent import __version__
 from tests.page.browser import Window, no_serious_finding, refused
 from tests.page.fleet_lab import TWIN, opened_fleet
 
@@ -53,7 +54,9 @@ async def test_a_hub_shows_how_it_and_its_hosts_stand(fleet: FleetLab, page: Pag
     await page.goto(f"{fleet.base}#/agent")
     hosts = page.locator("table.fleet tbody tr")
     await expect(hosts).to_have_count(3)
-    await expect(row(page, "rack-1")).to_contain_text(re.compile(r"alive.*0.*s ago0\.1\.0"))
+    await expect(row(page, "rack-1")).to_contain_text(
+        re.compile(rf"alive.*0.*s ago{re.escape(__version__)}")
+    )
     await expect(page.get_by_text("this hub sends the callbacks")).to_be_visible(timeout=SLOW)
     await expect(page.locator("#host")).to_contain_text("· hub")
     # What a hub has not is not told of; nor is a host that lives to be forgotten.

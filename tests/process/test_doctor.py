@@ -85,6 +85,7 @@ def found(answered: dict[str, Any], check: str) -> tuple[str, str]:
 async def test_with_a_running_agent(place: Path, adb: FakeAdbHost, receiver: Receiver) -> None:
     async with AgentProcess(place, config(place, adb, webhook(receiver.url()))) as agent:
         await agent.start()
+        await agent.until_device("R58M1", "state", "online")
         await agent.until_device("R58M2", "reason", "unauthorized")
         await agent.until_delivered()
         sent = len(receiver.requests)
