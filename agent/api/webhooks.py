@@ -82,7 +82,7 @@ async def create_webhook(request: web.Request) -> WebhookRow:
 )
 async def preview_webhook(request: web.Request) -> Preview:
     """What a webhook would be sent, by a marked sample; nothing is sent, stored or changed."""
-    return request.app[SERVICES].webhooks.preview(await body_of(request))
+    return await request.app[SERVICES].webhooks.preview(await body_of(request))
 
 
 @routes.add(Route("GET", "/v1/webhooks/{name}", errors=_UNKNOWN))

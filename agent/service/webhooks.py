@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal, TypedDict
 
 from agent.clock import timestamp
@@ -15,6 +16,7 @@ from agent.errors import StoreError
 from agent.model import Callback, Device, DeviceState, Platform, Transition
 from agent.reasons import ReasonCode
 from agent.service.rows import Also, Json, Time, iso
+from agent.threads import in_thread
 
 if TYPE_CHECKING:
     from agent.clock import Clock
@@ -211,6 +213,7 @@ class Webhooks:
         self._dispatcher = dispatcher
         self._sender = sender
         self._clock = clock
+        self._judging = asyncio.Lock()
 
     async def rows(self) -> list[ListedWebhook]:
         """Rows of `/v1/webhooks`; no secrets, no userinfo or query of URLs."""
@@ -266,10 +269,15 @@ class Webhooks:
             "body": shown(body),
         }
 
-    def preview(self, fields: Json) -> Preview:
-        """What a webhook like that would be sent; DraftRefusedError says all that is wrong."""
+    async def preview(self, fields: Json) -> Preview:
+        """What a webhook like that would be sent; DraftRefusedError says all that is wrong.
+
+        Anybody who reads may ask, and thousands of mistakes take a second to be told: in a thread,
+        so that everything else goes on, and one at a time.
+        """
         known = {key: value for key, value in fields.items() if value is not None}
-        webhook = draft({**_DRAFT, **known})
+        async with self._judging:
+            webhook = await in_thread(partial(draft, {**_DRAFT, **known}), "judge a draft")
         if webhook.id is None:
             webhook = webhook.model_copy(update={"id": 1})
         body, headers = self._sample(webhook, new_message_id(), self._clock.wall_ms())

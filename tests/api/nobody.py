@@ -23,7 +23,7 @@ class Rows:
     def rows(self) -> list[dict[str, Any]]:
         return self.content
 
-    def preview(self, fields: dict[str, Any]) -> dict[str, Any]:
+    async def preview(self, fields: dict[str, Any]) -> dict[str, Any]:
         return fields
 
     async def acquire(self, udid: str, *_: object, **__: object) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from agent.clock import LoopClock
 from agent.config import Config
 from agent.deliver.client import Client
-from agent.errors import StoreError
+from agent.errors import DraftRefusedError, StoreError
 from agent.service.live import Live
 from agent.service.webhooks import Webhooks, more_of
 from tests.kit.deliver import make_webhook
@@ -126,4 +126,21 @@ async def test_webhooks_are_shown_whatever_the_store_does(
     webhooks = Webhooks(live, _Dispatcher(), _Store(said), client, LoopClock())  # type: ignore[arg-type]  # as much of them as is asked
     assert [row["pending"] for row in await webhooks.rows()] == expected
     assert (await webhooks.show("7"))["pending"] == expected[0]
+    await client.close()
+
+
+async def test_a_draft_with_thousands_of_mistakes_holds_up_nobody_else() -> None:
+    client = Client()
+    webhooks = Webhooks(Live(Config(), {}, {}), _Dispatcher(), _Store({}), client, LoopClock())  # type: ignore[arg-type]  # as above
+    drafts = [{"payload": "custom", "body": ["{deviceNames}"] * 300}] * 2
+    judged = asyncio.gather(*map(webhooks.preview, drafts), return_exceptions=True)
+    turns = 0
+    while not judged.done():
+        turns += 1
+        await asyncio.sleep(0)
+    # The loop's two turns in which they begin, and one in which what came of them is taken.
+    assert turns > 3
+    for error in await judged:
+        assert isinstance(error, DraftRefusedError)
+        assert len(error.problems) == 300
     await client.close()
