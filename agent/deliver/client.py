@@ -78,7 +78,8 @@ class Client:
             values = await endpoint.secrets(limit)
             body = callback.body
             if MARK in body:
-                body = unsealed(body, values)
+                held = () if webhook.body is None else webhook.body.held
+                body = unsealed(body, values, held)
             headers = endpoint.headers(callback, body, now_ms // 1000, private, values)
             spent = time.monotonic() - started
             left = limit - spent if spent > AT_ONCE else limit

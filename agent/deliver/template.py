@@ -21,7 +21,7 @@ from agent.errors import SecretError
 from agent.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from agent.config.body import Body
 
@@ -76,12 +76,25 @@ def fill(body: Body, values: Mapping[str, object]) -> str:
     return "".join(parts)
 
 
-def unsealed(body: bytes, values: Mapping[Secret, str]) -> bytes:
-    """A stored body with its secrets. Raises SecretError: the webhook has one of them no more."""
+def unsealed(body: bytes, values: Mapping[Secret, str], held: Collection[Secret]) -> bytes:
+    """A stored body with its secrets. Raises SecretError: the webhook has one of them no more.
+
+    A place that was corrected counts for what waits, too, as an edited URL does: where the body in
+    force names one secret that the stored one does not, in place of one, it is that one.
+
+    Args:
+        body: as it was made, maybe by other settings.
+        values: of all secrets of the webhook.
+        held: those of its body in force.
+    """
+    sealed = {_secret_of(match) for match in _SEALED.finditer(body)}
+    gone, new = sealed - set(held), set(held) - sealed
+    instead = dict(zip(gone, new, strict=True)) if len(gone) == len(new) == 1 else {}
 
     def secret(match: re.Match[bytes]) -> bytes:
-        meant = Secret(Kind(match[1].decode()), json.loads(b'"' + match[2] + b'"'))
-        if meant not in values:
+        meant = _secret_of(match)
+        meant = instead.get(meant, meant)
+        if meant not in held:
             raise SecretError(
                 f"what waits was made with the {meant}, which the webhook's body names no more: "
                 'name it until that is sent, or set backlog = "latest", which skips what is old'
@@ -89,6 +102,10 @@ def unsealed(body: bytes, values: Mapping[Secret, str]) -> bytes:
         return _ENCODE(values[meant])[1:-1].encode(errors="replace")
 
     return _SEALED.sub(secret, body)
+
+
+def _secret_of(match: re.Match[bytes]) -> Secret:
+    return Secret(Kind(match[1].decode()), json.loads(b'"' + match[2] + b'"'))
 
 
 def shown(body: bytes) -> str:

@@ -96,17 +96,39 @@ def test_a_secret_is_put_in_when_it_is_sent(secret: str, name: str, other: str) 
     assert body.held == (Secret(Kind.FILE, where), Secret(Kind.ENV, "KEY"))
     stored = fill(body, {"deviceName": name, "host": other}).encode()
     values = {Secret(Kind.FILE, where): secret, Secret(Kind.ENV, "KEY"): '"}'}
-    sent = json.loads(unsealed(stored, values))
+    sent = json.loads(unsealed(stored, values, body.held))
     assert sent == {"key": secret, "more": f'x "}} {secret}', "of": f"{name} {other}"}
     for_people = json.loads(shown(stored))
     assert for_people["key"] == f"{{file:{where}}}"
     assert for_people["of"] == sent["of"]
 
 
-def test_a_secret_that_the_body_names_no_more_is_no_guess() -> None:
-    stored = fill(Body.parse("{env:OLD}"), {}).encode()
-    with pytest.raises(SecretError, match="made with the environment variable OLD, which the"):
-        unsealed(stored, {Secret(Kind.ENV, "NEW"): "x"})
+def _env(*names: str) -> dict[Secret, str]:
+    return {Secret(Kind.ENV, name): f"value of {name}" for name in names}
+
+
+@pytest.mark.parametrize(
+    ("held", "others"),
+    [
+        ([], ["NEW"]),  # of a header, say
+        ([], ["OLD"]),
+        (["NEW", "NEWER"], []),
+        (["KEPT"], []),
+    ],
+)
+def test_a_secret_that_the_body_names_no_more_is_no_guess(
+    held: list[str], others: list[str]
+) -> None:
+    stored = fill(Body.parse(["{env:OLD}", "{env:KEPT}"]), {}).encode()
+    with pytest.raises(SecretError, match=r"made with the environment variable (OLD|KEPT), which"):
+        unsealed(stored, _env(*held, *others), _env(*held))
+
+
+@pytest.mark.parametrize("held", [["NEW", "KEPT"], ["KEPT", "NEW"]])
+def test_a_place_that_was_corrected_counts_for_what_waits_too(held: list[str]) -> None:
+    stored = fill(Body.parse(["{env:OLD}", "{env:KEPT}", "{env:OLD}"]), {}).encode()
+    sent = json.loads(unsealed(stored, _env(*held, "OF_A_HEADER"), _env(*held)))
+    assert sent == ["value of NEW", "value of KEPT", "value of NEW"]
 
 
 @given(ANYTHING)
