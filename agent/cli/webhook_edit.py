@@ -13,10 +13,11 @@ import tomli
 from agent.cli.common import config_option, load_or_exit
 from agent.cli.webhook_change import Where, apply, kept_id, may_write, meant_by
 from agent.config import Webhook
+from agent.config.body import MAX_DEPTH, too_deep
 from agent.config.mistakes import translated
 from agent.config.model import PayloadFormat
 from agent.model import DeviceState, Platform
-from agent.text import meant_key
+from agent.text import meant_key, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -291,7 +292,7 @@ def _body(file: str) -> Any:
     if len(text) > _LONGEST:
         raise click.UsageError(f"--body-file {file}: is longer than {_LONGEST} characters")
     try:
-        return json.loads(text)
+        body = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"{file}:{error.lineno}:{error.colno}"
         raise click.UsageError(f"--body-file: {place}: is no JSON: {error.msg}") from None
@@ -299,6 +300,15 @@ def _body(file: str) -> Any:
         raise click.UsageError(
             f"--body-file {file}: is no usable JSON: nested too deeply, or a number is too long"
         ) from None
+    # What JSON can name, and nothing behind this can go through or encode.
+    if too_deep(body):
+        raise click.UsageError(
+            f"--body-file {file}: body: nested too deeply: at most {MAX_DEPTH} tables and arrays "
+            "in each other"
+        )
+    if whole(text := json.dumps(body, ensure_ascii=False)) != text:
+        raise click.UsageError(f"--body-file {file}: holds half a character (a lone surrogate)")
+    return body
 
 
 def _check_key(key: str, option: str) -> None:

@@ -151,8 +151,8 @@ def _placeholder(inside: str, base: Path | None) -> Piece:
 
 def mistakes(value: object) -> Iterator[tuple[KeyPath, str]]:
     """All that is wrong with a body, each at its place in it; the message names that place."""
-    if too_deep := _too_deep(value):
-        yield too_deep, f"nested too deeply: at most {MAX_DEPTH} tables and arrays in each other"
+    if deep := too_deep(value):
+        yield deep, f"nested too deeply: at most {MAX_DEPTH} tables and arrays in each other"
         return
     found = list(_wrong(value, ()))
     for path, message in found:
@@ -169,7 +169,7 @@ def mistakes(value: object) -> Iterator[tuple[KeyPath, str]]:
 
 def unwritable(value: object) -> Iterator[str]:
     """What of a body that came as JSON no TOML file can hold; or not as it was meant."""
-    if _too_deep(value):
+    if too_deep(value):
         yield f"nested too deeply: at most {MAX_DEPTH} tables and arrays in each other"
         return
     for path, inner in _leaves(value, ()):
@@ -230,7 +230,7 @@ def _texts(value: object) -> Iterator[tuple[KeyPath, str]]:
     return ((path, leaf) for path, leaf in _leaves(value, ()) if isinstance(leaf, str))
 
 
-def _too_deep(value: object) -> KeyPath:
+def too_deep(value: object) -> KeyPath:
     """Where it is nested too deeply; (): nowhere. Without recursion."""
     waiting: list[tuple[KeyPath, object]] = [((), value)]
     while waiting:

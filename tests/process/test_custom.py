@@ -100,6 +100,9 @@ async def test_it_is_written_readably_sent_and_the_same_in_every_retry(
         ('{"a": [null]}', "body: a[0]: TOML has no null: leave it out"),
         ("[" * 100_000, "is no usable JSON: nested too deeply"),
         ("[" * 40 + "]" * 40, "body: nested too deeply: at most 32"),
+        ("[" * 900 + "]" * 900, "body: nested too deeply: at most 32"),
+        ('{"a": "\\ud800"}', "holds half a character"),
+        ('{"\\udc80": 1}', "holds half a character"),
         (None, "No such file"),
     ],
 )
