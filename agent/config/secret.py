@@ -200,9 +200,11 @@ def _unknown(key: str, kinds: Sequence[Kind]) -> str:
 
 _KEYED: Final = re.compile(
     r"(?:[^.]+\.)*(?:"
-    r"hooks\.slack\.com/(?:services|workflows|triggers)/|"
-    r"discord(?:app)?\.com/api/(?:v[0-9]+/)?webhooks/|"
-    r"webhook\.office\.com/webhookb2/"
+    r"hooks\.slack(?:-gov)?\.com\.?/+(?:services|workflows|triggers)/|"
+    r"discord(?:app)?\.com\.?/+api/+(?:v[0-9]+/+)?webhooks/|"
+    r"webhook\.office\.com\.?/+webhookb2/|"
+    r"outlook\.office(?:365)?\.com\.?/+webhook/|"
+    r"api\.telegram\.org\.?/+bot"
     r")(?P<key>.+)"
 )
 """Hosts and paths of services at which whoever knows the rest of the path may send."""

@@ -62,6 +62,8 @@ CONNECT_SHARE: Final = 0.9
 """Of an attempt's time: a connection that takes longer leaves no time for an answer."""
 KEEPALIVE: Final = 15.0
 """Seconds an idle connection is kept: less than servers and NATs commonly do."""
+KEY_PART: Final = 8
+"""Characters of a part of a URL's secret path that is a secret by itself; less is a word."""
 
 
 class _StaleError(Exception):
@@ -127,7 +129,8 @@ class Endpoint:
         self._private = [*query_as_written(self._url), *private]
         for _, each in webhook.secrets():
             if isinstance(each, PrivateUrl):
-                self._private += (*private_parts(URL(each)), each.key)
+                parts = [part for part in each.key.split("/") if len(part) >= KEY_PART]
+                self._private += (*private_parts(URL(each)), each.key, *parts)
         # A proxy gets them with the request itself, or with the CONNECT that goes before TLS.
         self._tunnel = self._url.scheme == "https"
         self._proxy_headers = credentials if self._tunnel else None

@@ -899,3 +899,14 @@ async def test_cancelling_leaves_nothing_open(receiver: Receiver) -> None:
 
 def test_the_limits_are_those_of_the_contract() -> None:
     assert BODY_LIMIT == 16 * 1024
+
+
+async def test_a_part_of_a_path_that_is_secret_is_not_shown_either(receiver: Receiver) -> None:
+    receiver.default = answer(400, body=b"no team T00000000: bad token XXXXXXXXabcd")
+    client = Client(resolver=Names(**{"hooks.slack.com": ["127.0.0.1"]}))
+    try:
+        url = f"http://hooks.slack.com:{receiver.port}/services/T00000000/B0/XXXXXXXXabcd"
+        sent = await send(client, url)
+    finally:
+        await client.close()
+    assert sent.excerpt == "no team ***: bad token ***"
