@@ -134,13 +134,13 @@ class Causes:
         last = max(0, newest.id - JUDGED) if newest is not None else 0
         evidence: Evidence | None = None
         slices = Slices()
-        while page := await self._store.transitions.after(last, _PAGE):
+        while page := await self._store.transitions.moves_after(last, _PAGE):
             if evidence is None:
                 # What is stored no more, or is too much, has not been good: nobody knows.
-                first = page[0].transition.at_ms if last else 0
+                first = page[0].at_ms if last else 0
                 evidence = Evidence(max(since, first), until)
             for each in page:
-                evidence.take(each.transition, hub_of_cause(each.transition))
+                evidence.take(each, hub_of_cause(each) if each.cause else "")
                 await slices.let_go()
             last = page[-1].id
         if evidence is None:

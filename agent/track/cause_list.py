@@ -15,6 +15,7 @@ from agent.track.cause import CauseKind, read
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from agent.history.evidence import Move
     from agent.model import Transition
 
 MOST: Final = 64
@@ -73,7 +74,7 @@ class CauseList:
         return list(reversed(causes.values()))[:MOST]
 
 
-def hub_of_cause(transition: Transition) -> str:
+def hub_of_cause(transition: Transition | Move) -> str:
     """The hub that took it, where it was one; "": none."""
     found = read(transition.cause, transition.reason) if transition.cause else None
     return found.place if found is not None and found.kind is CauseKind.HUB else ""

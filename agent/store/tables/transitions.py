@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from agent.history.evidence import Move
 from agent.model import DeviceState, Transition
 from agent.store.faults import CorruptError
 from agent.store.tables import days
@@ -32,6 +33,10 @@ _FIRST_STAMP: Final = "SELECT min(at_ms) FROM transitions WHERE at_ms >= ?"
 # The plus keeps SQLite from going through all that is older.
 _STAMPED_BEFORE: Final = "SELECT 1 FROM transitions WHERE id > ? AND +at_ms < ? LIMIT 1"
 _AFTER: Final = _COLUMNS + "WHERE id > ? ORDER BY id LIMIT ?"
+_MOVES: Final = """
+SELECT id, udid, state, at_ms, host, why, CASE why LIKE '%"cause"%' WHEN 1 THEN reason ELSE '' END
+FROM transitions WHERE id > ? ORDER BY id LIMIT ?
+"""
 _CAUSED: Final = _COLUMNS + "WHERE id > ? AND why LIKE '%\"cause\"%' ORDER BY id DESC LIMIT ?"
 _FIRST_SINCE: Final = "SELECT min(id) FROM transitions WHERE udid = ? AND at_ms >= ?"
 _LAST_BELOW: Final = "SELECT max(id) FROM transitions WHERE udid = ? AND id < ?"
@@ -41,6 +46,7 @@ INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host, why
 """
 _WHY: Final = ("code", "cause", "port")
 """The fields of a Transition that the column `why` holds, each where it is not empty."""
+_STATES: Final = {state.value: state for state in DeviceState}
 EXPIRE: Final = """
 DELETE FROM transitions WHERE id IN (
     SELECT id FROM transitions AS old WHERE at_ms < ?1 AND id <= ?2 AND EXISTS (
@@ -81,6 +87,10 @@ class Transitions:
     async def after(self, id_: int, limit: int) -> list[StoredTransition]:
         """Those with an id above that, in order, at most `limit`."""
         return await self._access.ask(lambda conn: after(conn, id_, limit))
+
+    async def moves_after(self, id_: int, limit: int) -> list[Move]:
+        """Likewise, of each what says who is suspect."""
+        return await self._access.ask(lambda conn: moves_after(conn, id_, limit))
 
     async def of(self, udid: str, limit: int, before: int | None = None) -> list[StoredTransition]:
         """The last ones of one device, newest first, at most `limit`; those before that id."""
@@ -146,6 +156,23 @@ def after(conn: sqlite3.Connection, id_: int, limit: int) -> list[StoredTransiti
     return every(_read, _AFTER, id_, limit)(conn)
 
 
+def moves_after(conn: sqlite3.Connection, id_: int, limit: int) -> list[Move]:
+    """See `Transitions.moves_after`."""
+    found: list[Move] = []
+    known: dict[str, tuple[str, str, str]] = {}  # a rack's moves tell few codes and ports
+    for number, udid, state, at_ms, host, why, reason in conn.execute(_MOVES, (id_, limit)):
+        if (said := known.get(why)) is None:
+            try:
+                of = _why(why)
+            except ValueError as error:
+                raise _senseless(number, error) from error
+            said = known[why] = (of.get("code", ""), of.get("cause", ""), of.get("port", ""))
+        if (now := _STATES.get(state)) is None:
+            raise _senseless(number, ValueError(f"{state!r} is no state"))
+        found.append(Move(number, udid, now, at_ms, host, *said, reason))
+    return found
+
+
 def between(
     conn: sqlite3.Connection, after_: int, through: int, limit: int
 ) -> list[StoredTransition]:
@@ -203,8 +230,12 @@ def _read(row: tuple[Any, ...]) -> StoredTransition:
         after = DeviceState(state)
         said = _why(why)
     except ValueError as error:
-        raise CorruptError(f"the row of transition {id_} makes no sense: {error}") from error
+        raise _senseless(id_, error) from error
     return StoredTransition(id_, Transition(udid, before, after, *told, **said))
+
+
+def _senseless(id_: int, error: ValueError) -> CorruptError:
+    return CorruptError(f"the row of transition {id_} makes no sense: {error}")
 
 
 def _why(text: str) -> dict[str, Any]:
