@@ -63,6 +63,10 @@ def command(
 def shown(answer: DeviceHistory, room: int | None = None) -> str:
     """All of it, as a terminal shows it. `room`: its width."""
     spans, unseen = answer["spans"], answer["unseen"]
+    if not spans and answer["truncated"]:
+        return printable(
+            f"what {answer['udid']} went through until {answer['until']} is stored no more"
+        )
     if not spans:
         return printable(f"{answer['udid']} was not known yet by {answer['until']}")
     rows = [

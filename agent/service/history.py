@@ -143,7 +143,7 @@ class History:
         since, until = range_of(query, 7 * DAY_MS, now)
         udid = self._devices.udid(text)
         view = self._pipeline.views.one(udid)
-        stored = await self._store.transitions.since(udid, since, MOST)
+        stored = await self._store.transitions.within(udid, since, until, MOST)
         watch = Watch([*await self._store.watching.within(since, until), *unsaved])
         platform = _platform(view)
         transitions = [each.transition for each in stored]
@@ -183,7 +183,7 @@ class History:
         slices = Slices()
         for start in range(0, len(wanted), _PHONES):
             some = wanted[start : start + _PHONES]
-            stored = await self._store.transitions.since_of_many(some, since, MOST)
+            stored = await self._store.transitions.within_of_many(some, since, until, MOST)
             for udid in some:
                 view = self._pipeline.views.one(udid)
                 spans = spans_of([each.transition for each in stored[udid]], since, until)
@@ -246,7 +246,8 @@ class History:
         stays = [(span.made_by.host, span.start_ms) for span in spans]
         for next_host, at in [*stays, ("", until)]:
             if next_host != host or at == until:
-                rows += [_gap(each) for each in watch.gaps(platform, host, start, at)]
+                if start < at:
+                    rows += [_gap(each) for each in watch.gaps(platform, host, start, at)]
                 host, start = next_host, at
         return rows
 

@@ -120,6 +120,9 @@ def test_a_history_reads_newest_first_and_says_what_nobody_saw() -> None:
     assert lines[-1] == "2024-11-01 04:30:00  for 30 min: adb could not see"
     assert "stored no more" in history_shown({**HISTORY, "truncated": True})
     assert "was not known yet" in history_shown({**HISTORY, "spans": []})
+    gone = history_shown({**HISTORY, "spans": [], "truncated": True})
+    assert "is stored no more" in gone
+    assert "not known" not in gone
 
 
 @pytest.mark.parametrize("by", list(By))

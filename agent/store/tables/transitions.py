@@ -40,7 +40,8 @@ FROM transitions WHERE id > ? ORDER BY id LIMIT ?
 _CAUSED: Final = _COLUMNS + "WHERE id > ? AND why LIKE '%\"cause\"%' ORDER BY id DESC LIMIT ?"
 _FIRST_SINCE: Final = "SELECT min(id) FROM transitions WHERE udid = ? AND at_ms >= ?"
 _LAST_BELOW: Final = "SELECT max(id) FROM transitions WHERE udid = ? AND id < ?"
-_OF_FROM: Final = _COLUMNS + "WHERE udid = ? AND id >= ? ORDER BY id DESC LIMIT ?"
+_OF_FROM: Final = _COLUMNS + "WHERE udid = ? AND id >= ? AND id < ? ORDER BY id DESC LIMIT ?"
+_OF_FIRST: Final = _COLUMNS + "WHERE udid = ? ORDER BY id LIMIT 1"
 _ADD: Final = """
 INSERT INTO transitions (udid, previous, state, reason, at_ms, holder, host, why) VALUES {rows}
 """
@@ -110,31 +111,40 @@ class Transitions:
         """See the function."""
         return await self._access.ask(lambda conn: last_for(conn, left, until))
 
-    async def since(self, udid: str, since: int, limit: int) -> list[StoredTransition]:
-        """Those of one device that count from that time on, and the one before them, in order.
+    async def within(self, udid: str, since: int, until: int, limit: int) -> list[StoredTransition]:
+        """Those of one device that count in that range, and the one before them, in order.
 
-        Of more than `limit` the last ones.
+        Of more than `limit` the last ones. Some that count later may be there, too; where all that
+        are stored do, the first of them is.
         """
-        return await self._access.ask(lambda conn: since_of(conn, udid, since, limit))
+        return await self._access.ask(lambda conn: within(conn, udid, since, until, limit))
 
-    async def since_of_many(
-        self, udids: Sequence[str], since: int, limit: int
+    async def within_of_many(
+        self, udids: Sequence[str], since: int, until: int, limit: int
     ) -> dict[str, list[StoredTransition]]:
         """Likewise, of each of them."""
         return await self._access.ask(
-            lambda conn: {udid: since_of(conn, udid, since, limit) for udid in udids}
+            lambda conn: {udid: within(conn, udid, since, until, limit) for udid in udids}
         )
 
 
-def since_of(conn: sqlite3.Connection, udid: str, since: int, limit: int) -> list[StoredTransition]:
-    """See `Transitions.since`.
+def within(
+    conn: sqlite3.Connection, udid: str, since: int, until: int, limit: int
+) -> list[StoredTransition]:
+    """See `Transitions.within`.
 
     From the first one that was stamped then or later on all count so, however they are stamped.
     """
     (first,) = conn.execute(_FIRST_SINCE, (udid, since)).fetchone()
     below = BEYOND_LAST if first is None else first
     (base,) = conn.execute(_LAST_BELOW, (udid, below)).fetchone()
-    found = every(_read, _OF_FROM, udid, below if base is None else base, limit)(conn)
+    begin = below if base is None else base
+    found = every(_read, _OF_FROM, udid, begin, BEYOND_LAST, limit)(conn)
+    if len(found) == limit:  # they may all be later ones: a phone that came and went all week
+        (end,) = conn.execute(_FIRST_SINCE, (udid, until)).fetchone()
+        if end is not None:
+            found = every(_read, _OF_FROM, udid, begin, end, limit)(conn)
+            found = found or every(_read, _OF_FIRST, udid)(conn)
     return found[::-1]
 
 
