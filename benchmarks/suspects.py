@@ -143,13 +143,14 @@ class Rack:
 
     def named(self) -> list[Suspect]:
         """Whom the agent suspects after that month."""
-        evidence = Evidence(0, DAYS * DAY_MS)
+        evidence, phones = Evidence(0, DAYS * DAY_MS), set[str]()
         for at, phone, port, comes, cause, hub in self.live():
             state, before = (ONLINE, UNPLUGGED) if comes else (UNPLUGGED, ONLINE)
             code = "hub_lost" if cause else ""
             told = Transition(phone, before, state, "", at, code=code, cause=cause, port=port)
             evidence.take(told, hub)
-        evidence.close()
+            phones.add(phone)
+        evidence.close(phones)
         return list(suspects(evidence))
 
 
@@ -247,7 +248,7 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
     for at, phone, port, comes, _, _ in said_:
         state, before = (ONLINE, UNPLUGGED) if comes else (UNPLUGGED, ONLINE)
         evidence.take(Transition(phone, before, state, "", at, port=port))
-    evidence.close()
+    evidence.close({phone for _, phone, *_ in said_})
     taken = time.perf_counter() - began
     list(suspects(evidence))
     figures.append(

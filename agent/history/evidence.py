@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.model import DeviceState
 
 if TYPE_CHECKING:
+    from collections.abc import Container
+
     from agent.model import Transition
 
 BACK_MS: Final = 15 * 60_000
@@ -144,10 +146,14 @@ class Evidence:
         if hub and move.cause and self._since <= at < self._until:
             self.hubs_lost[host, hub].setdefault(move.cause, at)
 
-    def close(self) -> None:
-        """There are no more: each phone stays as it is."""
+    def close(self, followed: Container[str]) -> None:
+        """There are no more: each phone that is followed stays as it is.
+
+        Of others (renamed since, ignored, their platform turned off) nobody knows how they went on.
+        """
         for udid, phone in self._phones.items():
-            self._stay(udid, phone, self._until)
+            if udid in followed:
+                self._stay(udid, phone, self._until)
 
     def _stay(self, udid: str, phone: _Phone, until: int) -> None:
         begin, end = max(phone.at, self._since), min(until, self._until)

@@ -122,21 +122,23 @@ class Causes:
             await slices.let_go()
         return {"causes": [self._row(each, over=each.id not in lasting) for each in told]}
 
-    async def suspects(self, since_ms: int = 0, until_ms: int = 0) -> SuspectRows:
+    async def suspects(self, asked: tuple[int, int] | None = None) -> SuspectRows:
         """What is to be changed, by that time; if it is not said, by the last 30 days.
+
+        What is stored no more, or is too much, has not been good: nobody knows.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        until = until_ms or self._clock.wall_ms()
-        since = since_ms or until - RANGE_MS
+        now = self._clock.wall_ms()
+        since, until = asked or (now - RANGE_MS, now)
+        since = max(since, self._store.kept_since_ms)
         newest = await self._store.transitions.newest()
         last = max(0, newest.id - JUDGED) if newest is not None else 0
         evidence: Evidence | None = None
         slices = Slices()
         while page := await self._store.transitions.moves_after(last, _PAGE):
             if evidence is None:
-                # What is stored no more, or is too much, has not been good: nobody knows.
                 first = page[0].at_ms if last else 0
                 evidence = Evidence(max(since, first), until)
             for each in page:
@@ -145,11 +147,12 @@ class Causes:
             last = page[-1].id
         if evidence is None:
             return {"suspects": []}
-        evidence.close()
+        followed = set(self._pipeline.views.udids())
+        evidence.close(followed)
         await slices.let_go()
         rows = []
         for suspect in judged(evidence):
-            if suspect is not None:
+            if suspect is not None and (not suspect.udid or suspect.udid in followed):
                 rows.append(self._suspect(suspect))
             await slices.let_go()
         return {"suspects": rows}

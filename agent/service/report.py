@@ -161,7 +161,7 @@ class Reports:
             "by": by,
             "rows": rows,
             "total": _row("", "", total),
-            "suspects": (await self._causes.suspects(*asked))["suspects"],
+            "suspects": (await self._causes.suspects(asked))["suspects"],
         }
 
 

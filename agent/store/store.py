@@ -79,6 +79,7 @@ class Store:
         """For `open`, which opens the database."""
         self.directory = database.path.parent
         self._settings = settings
+        self._clock = clock
         self._on_health = on_health
         self.made_anew = 0
         """How often the file was made anew since the opening: salvage may have missed some of what
@@ -86,7 +87,7 @@ class Store:
         self._recovered_from = database.recovered_from
         calls = self._calls = Calls(
             database,
-            lambda: clock.wall_ms() - round(self._settings.retention * 1000),
+            lambda: self.kept_since_ms,
             max_unstored,
             self._health_changed,
             clock.wall_ms,
@@ -158,6 +159,11 @@ class Store:
     def health(self) -> StoreHealth:
         """How the store is doing right now."""
         return self._calls.health
+
+    @property
+    def kept_since_ms(self) -> int:
+        """What finished earlier may be deleted."""
+        return self._clock.wall_ms() - round(self._settings.retention * 1000)
 
     @property
     def figures(self) -> StoreFigures:

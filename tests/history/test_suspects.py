@@ -16,7 +16,7 @@ from agent.model import DeviceState, Transition
 from agent.reasons import ReasonCode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
 DAY = 86_400_000
 MIN = 60_000
@@ -52,11 +52,11 @@ class Story:
         self.move(udid, port, at, UNPLUGGED)
         self.move(udid, port, at + away, ONLINE, UNPLUGGED)
 
-    def evidence(self, since: int = 0) -> Evidence:
+    def evidence(self, since: int = 0, gone: Collection[str] = ()) -> Evidence:
         found = Evidence(since, UNTIL)
         for transition, hub in sorted(self.told, key=lambda each: each[0].at_ms):
             found.take(transition, hub)
-        found.close()
+        found.close({transition.udid for transition, _ in self.told} - {*gone})
         return found
 
     def named(self) -> list[Suspect]:
@@ -229,9 +229,22 @@ def test_a_clock_that_was_set_back_ends_nothing() -> None:
         evidence.take(transition)
     evidence.take(Transition("P00", ONLINE, UNPLUGGED, "", 9 * DAY, port="1-1.1"))
     evidence.take(Transition("P00", UNPLUGGED, ONLINE, "", 2 * DAY, port="1-1.1"))
-    evidence.close()
+    evidence.close({"P00"})
     cell = evidence.cells[Pair("", "P00", "1-1.1")]
     assert (cell.ms, cell.at) == (UNTIL, [9 * DAY])
+
+
+def test_who_is_followed_no_more_is_not_taken_for_quiet_ever_since() -> None:
+    story, places = rack()
+    for number, (udid, port) in enumerate(places):
+        for at in spread(16 if udid == "P00" else 4 + number % 2):
+            story.leave(udid, port, at)
+    assert story.named() == []
+    gone = [f"G{number}" for number in range(600)]
+    for number, udid in enumerate(gone):
+        story.come(udid, f"2-1.{number}", DAY)
+    assert suspects(story.evidence(gone=gone)) == []
+    assert suspects(story.evidence()) != []  # were they quiet, all others would be worse than most
 
 
 def test_hosts_are_told_apart() -> None:
@@ -243,7 +256,9 @@ def test_hosts_are_told_apart() -> None:
     for at in spread(12):
         evidence.take(Transition("b3", ONLINE, UNPLUGGED, "", at, host="b", port="1-1.3"))
         evidence.take(Transition("b3", UNPLUGGED, ONLINE, "", at + MIN, host="b", port="1-1.3"))
-    evidence.close()
+    evidence.close(
+        {pair.udid for pair in evidence.cells} | {f"{h}{n}" for h in "ab" for n in range(20)}
+    )
     (found,) = suspects(evidence)
     assert (found.host, found.udid) == ("b", "b3")
 

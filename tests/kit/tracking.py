@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from agent.config import parse
+from agent.config import Delivery, parse
 from agent.deliver.outbox import Outbox
 from agent.model import (
     Bridge,
@@ -187,7 +187,7 @@ async def house(
 ) -> AsyncIterator[House]:
     clock = kept.get("clock") or StubClock()
     config = parse(text, "test.toml")
-    store = open_store(tmp_path)
+    store = open_store(tmp_path, clock=clock, settings=kept.get("settings") or Delivery())
     try:
         webhooks = {
             w.id or n: w.model_copy(update={"id": w.id or n}) for n, w in enumerate(config.webhooks)

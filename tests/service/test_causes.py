@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from agent.config import Delivery
 from agent.model import DeviceState, Gone
 from agent.service.causes import RANGE_MS, Causes
 from agent.track.cause import CauseKind
 from tests.kit.tracking import ADB, ONLY_ANDROID, UDEV, House, adb, house, usb
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 PORTS = [f"1-4.{n}" for n in range(1, 5)]
 MIN = 60_000
+KEPT_LONG = Delivery(retention="365d")
 ONLINE, UNPLUGGED = DeviceState.ONLINE, DeviceState.UNPLUGGED
 
 
@@ -88,3 +91,41 @@ async def test_who_is_suspect_by_what_is_stored(tmp_path: Path) -> None:
         assert row["evidence"].startswith("12 interruptions on 12 days")
         h.clock.advance(RANGE_MS / 1000)
         assert await service(h).suspects() == {"suspects": []}
+
+
+async def leave(h: House, udid: str, days: Iterable[int]) -> None:
+    """It was online, and is interrupted for a minute on each of these days."""
+    (first,) = await h.store.transitions.of("S1-4.1", 1)
+    for day in days:
+        at = first.transition.at_ms + day * 24 * 60 * MIN
+        for move, after in ((UNPLUGGED, 0), (ONLINE, MIN)):
+            before = ONLINE if move is UNPLUGGED else UNPLUGGED
+            moved = replace(
+                first.transition, udid=udid, previous=before, state=move, at_ms=at + after
+            )
+            (record,) = [each for each in await h.store.devices.all() if each.udid == "S1-4.1"]
+            await h.store.record(replace(record, udid=udid), moved, ())
+
+
+async def test_a_phone_that_is_followed_no_more_is_not_suspect(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID) as h:
+        plug(h)
+        await h.came()
+        await leave(h, "GONE", range(1, 13))
+        h.clock.advance(20 * 24 * 60 * MIN / 1000)
+        assert await service(h).suspects() == {"suspects": []}
+
+
+async def test_suspects_of_all_time_are_not_those_of_the_last_month(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID, settings=KEPT_LONG) as h:
+        plug(h)
+        await h.came()
+        await leave(h, "S1-4.1", range(1, 13))
+        h.clock.advance(60 * 24 * 60 * MIN / 1000)
+        assert await service(h).suspects() == {"suspects": []}
+        asked = 0, h.clock.wall_ms()
+        (row,) = (await service(h).suspects(asked))["suspects"]
+        assert (row["udid"], row["times"]) == ("S1-4.1", 12)
+        h.store.reconfigure(Delivery(retention="3d"))
+        # What may be deleted says nothing: neither who left then, nor who did not.
+        assert await service(h).suspects(asked) == {"suspects": []}
