@@ -42,7 +42,7 @@ def _nowhere(number: int) -> TextIO:
     return open(number, "w" if number else "r", encoding="utf-8", closefd=False)
 
 
-def printable(text: object, limit: int = outside.LIMIT) -> str:
+def printable(text: object, limit: int | None = outside.LIMIT) -> str:
     """The text on one line, of what stdout's encoding has; `?` for the rest."""
     line = outside.printable(text, limit)
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"

@@ -33,8 +33,8 @@ const COLUMNS = {
   reasons: ["Why", (row) => row.reasons[0]?.ms ?? 0, (row) => row.reasons.slice(0, 3).map(({ code, count: number, ms }) => el("div", {}, code.replaceAll("_", " ").replace("usb", "USB") || "no reason told", el("span", { class: "dim" }, ` ${number}×, ${lasted(ms)}`)))],
 };
 
-/** A field; what a spreadsheet would take for a formula begins with an apostrophe. @param {unknown} value */
-const cell = (value) => `"${String(value ?? "").replace(/^[=+\-@\t\r]/, "'$&").replaceAll('"', '""')}"`;
+/** A field; what a spreadsheet would take for a formula begins with an apostrophe, also where semicolons part cells (`agent/cli/spreadsheet.py`). @param {unknown} value */
+const cell = (value) => `"${String(value ?? "").replace(/(^|;)(\s*)(?=[=+\-@\uff1d\uff0b\uff0d\uff20])/g, "$1'$2").replaceAll('"', '""')}"`;
 
 /** @param {Api.Report} report */
 function csv({ rows, total }) {
