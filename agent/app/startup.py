@@ -130,13 +130,13 @@ class Startup:
         parts.usage.confirm()  # where the time was up before, too: nobody else would
         # By all that is known of usage, what is still to be told, too: else a phone in use would be
         # online for a moment, and call back.
-        began_ms = parts.clock.wall_ms()
+        began_ms, began = parts.clock.wall_ms(), parts.clock.monotonic()
         if parts.own is not None:
             for udid in parts.pipeline.roster.udids():
                 parts.use(udid)
             parts.own.start_deriving()
             await parts.own.first_derived()
-        parts.watching.begin(began_ms)
+        parts.watching.begin(began_ms, began)
         self._garbage.take_over()
         self._lifecycle.ready()
         log.info(

@@ -73,9 +73,16 @@ class Looks:
         self.urgent = False
         """One has begun or ended: to be stored soon."""
 
-    def begin(self, wall_ms: int, now: float, sights: Mapping[str, Sight], since_ms: int) -> None:
-        """The first look, of what was seen since that time."""
+    def begin(
+        self, wall_ms: int, now: float, sights: Mapping[str, Sight], since_ms: int, since: float
+    ) -> None:
+        """The first look, of what was seen since that time, by both clocks.
+
+        Where the wall clock was set meanwhile, as at many a boot, only from now on.
+        """
         self.look(wall_ms, now, sights)
+        if abs((wall_ms - since_ms) / 1000 - (now - since)) > JUMP:
+            return
         for each in self._open.values():
             each.start_ms = min(each.start_ms, since_ms)
 

@@ -50,11 +50,16 @@ class Watching:
         self._flushed_at = 0.0
         self._under_way: asyncio.Future[None] | None = None
 
-    def begin(self, since_ms: int) -> None:
-        """States have been derived since then: those of that moment are seen, too."""
+    def begin(self, since_ms: int, since: float) -> None:
+        """States have been derived since then: those of that moment are seen, too.
+
+        Args:
+            since_ms: by the wall clock.
+            since: by the monotonic one.
+        """
         self._begun = True
         clock = self._clock
-        self._looks.begin(clock.wall_ms(), clock.monotonic(), self._sights(), since_ms)
+        self._looks.begin(clock.wall_ms(), clock.monotonic(), self._sights(), since_ms, since)
         self.look()
 
     def look(self) -> None:

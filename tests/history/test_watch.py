@@ -40,6 +40,22 @@ def test_one_time_goes_on_while_the_same_is_seen() -> None:
     assert bench.times == [(5, 20)]
 
 
+def test_a_clock_that_is_set_while_the_agent_starts_makes_no_years_seen() -> None:
+    bench = Bench()
+    began_ms, began = 0, bench.now
+    bench.now += 2
+    bench.looks.begin(bench.wall, bench.now, ALL, began_ms, began)  # 1,000 s by the wall clock
+    bench.look(5, ALL)
+    assert bench.times == [(0, 5)]
+
+
+def test_what_was_seen_since_the_start_is_watched() -> None:
+    bench = Bench()
+    bench.looks.begin(bench.wall, bench.now, ALL, bench.wall - 2_000, bench.now - 2)
+    bench.look(5, ALL)
+    assert bench.times == [(-2, 5)]
+
+
 def test_another_begins_where_other_sources_see() -> None:
     bench = Bench()
     bench.look(0, ALL)

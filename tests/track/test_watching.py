@@ -66,7 +66,7 @@ async def test_it_is_stored_at_the_beginning_and_every_now_and_then() -> None:
     bench.watching.look()
     assert bench.times.puts == []  # nothing is derived yet
     bench.clock.advance(3)
-    bench.watching.begin(bench.clock.wall_ms() - 1000)
+    bench.watching.begin(bench.clock.wall_ms() - 1000, bench.clock.monotonic() - 1)
     assert bench.times.puts == [[(2, 3)]]
     await bench.times.done()
     bench.clock.advance(LOOK_EVERY * 3)
@@ -78,7 +78,7 @@ async def test_it_is_stored_at_the_beginning_and_every_now_and_then() -> None:
 
 async def test_other_sources_are_stored_at_once() -> None:
     bench = Bench()
-    bench.watching.begin(bench.clock.wall_ms())
+    bench.watching.begin(bench.clock.wall_ms(), bench.clock.monotonic())
     await bench.times.done()
     bench.clock.advance(2)
     bench.sees[SourceName.ADB] = False
@@ -88,7 +88,7 @@ async def test_other_sources_are_stored_at_once() -> None:
 
 async def test_a_disk_that_cannot_write_is_asked_once_and_nothing_is_lost() -> None:
     bench = Bench()
-    bench.watching.begin(bench.clock.wall_ms())
+    bench.watching.begin(bench.clock.wall_ms(), bench.clock.monotonic())
     bench.clock.advance(10)
     bench.sees[SourceName.ADB] = False
     bench.watching.look()
@@ -102,7 +102,7 @@ async def test_a_disk_that_cannot_write_is_asked_once_and_nothing_is_lost() -> N
 
 async def test_the_end_is_stored_whatever_is_under_way() -> None:
     bench = Bench()
-    bench.watching.begin(bench.clock.wall_ms())
+    bench.watching.begin(bench.clock.wall_ms(), bench.clock.monotonic())
     bench.clock.advance(7)
     bench.watching.end()
     assert bench.times.puts[-1] == [(0, 7)]
