@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.model import DeviceRecord, DeviceState, Transition, Usage
+from agent.reasons import Reason
 from agent.text import whole
 from agent.track.cause import read
 from agent.track.derive import Track
@@ -28,6 +29,10 @@ def record_of(facts: Facts, track: Track, since_ms: int, owed: Owed) -> DeviceRe
     """
     assert facts.platform is not None
     assert track.state is not None
+    reason = Reason(track.reason, track.code)
+    if track.cause is not None and read(track.cause.id, track.reason) is None:
+        # It arrives, or comes and goes: that is shown, and a restart is to know of the cause.
+        reason = track.cause.reason(reason)
     return DeviceRecord(
         facts.udid,
         facts.platform,
@@ -36,7 +41,7 @@ def record_of(facts: Facts, track: Track, since_ms: int, owed: Owed) -> DeviceRe
         name=whole(facts.name),
         model=whole(facts.model),
         port=facts.port,
-        reason=whole(track.reason),
+        reason=whole(reason.text),
         holder=whole(track.holder),
         path=facts.path,
         address=facts.address,
@@ -44,7 +49,7 @@ def record_of(facts: Facts, track: Track, since_ms: int, owed: Owed) -> DeviceRe
         shared=facts.shared_serial,
         ways=facts.ways,
         debt=stored_debt(owed.debt),
-        code=str(track.code),
+        code=str(reason.code),
         cause=track.cause.id if track.cause else "",
         waits=stored_waits(owed),
     )

@@ -182,6 +182,24 @@ async def test_it_outlives_a_restart(tmp_path: Path) -> None:
         assert h.state("SER1-4.2.1")[1] == "lost with hub 1-4.2 (3 phones)"
 
 
+async def test_it_outlives_a_restart_while_the_phone_shows_something_else(tmp_path: Path) -> None:
+    clock = StubClock()
+    async with house(tmp_path, clock=clock) as h:
+        plug(h, *on("1-4.2", 3))
+        h.wait(60)
+        pull(h, *on("1-4.2", 3))
+        h.wait(60)
+        h.see(usb("1-4.2.1"))
+        assert h.state("SER1-4.2.1")[1] == "arriving: not yet seen by adb"
+        ((_, cause), *_) = await causes(h, on("1-4.2", 3))
+    async with house(tmp_path, clock=clock) as h:
+        h.wait(60)
+        for port in on("1-4.2", 3):
+            view = h.pipeline.views.one(f"SER{port}")
+            assert view is not None
+            assert (view.reason, view.cause) == ("lost with hub 1-4.2 (3 phones)", cause)
+
+
 async def test_who_left_while_the_agent_did_not_run_has_none(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         plug(h, *on("1-4.2", 3))
