@@ -77,9 +77,16 @@ _EVER: Final = (-(1 << 62), 1 << 62)
 
 
 class Watch:
-    """All that was watched in some range, asked by platform and host."""
+    """All that was watched in some range, asked by platform and host.
 
-    def __init__(self, rows: Iterable[Watched]) -> None:
+    Args:
+        rows: that.
+        most: gaps of a platform at a host; of more those with the least between them are told as
+            one. None: each as it was.
+    """
+
+    def __init__(self, rows: Iterable[Watched], most: int | None = None) -> None:
+        self._most = most
         self._of: dict[str, list[Watched]] = {}
         for row in rows:
             self._of.setdefault(row.host, []).append(row)
@@ -102,7 +109,10 @@ class Watch:
         """The times of that range in which they were not, each with who could not see."""
         key = platform, host
         if (found := self._gaps.get(key)) is None:
-            found = self._gaps[key] = _gaps(platform, self._of.get(host, ()))
+            found = _gaps(platform, self._of.get(host, ()))
+            if self._most is not None and len(found) > self._most:
+                found = _joined(found, self._most)
+            self._gaps[key] = found
         first = bisect_right(found, start, key=lambda gap: gap.end_ms)
         clipped = []
         for gap in found[first:]:
@@ -131,6 +141,20 @@ def _gaps(platform: Platform, rows: Sequence[Watched]) -> list[Gap]:
             found[-1] = found[-1]._replace(end_ms=right)
         else:
             found.append(Gap(left, right, blind))
+    return found
+
+
+def _joined(gaps: Sequence[Gap], most: int) -> list[Gap]:
+    """So many at most: those between which the least was seen are one."""
+    between = sorted(range(1, len(gaps)), key=lambda n: gaps[n].start_ms - gaps[n - 1].end_ms)
+    joins = {*between[: len(gaps) - most]}
+    found = [gaps[0]]
+    for number in range(1, len(gaps)):
+        one, last = gaps[number], found[-1]
+        if number in joins:
+            found[-1] = Gap(last.start_ms, one.end_ms, last.blind | one.blind)
+        else:
+            found.append(one)
     return found
 
 

@@ -28,6 +28,10 @@ MOST: Final = 5_000
 """Stays of one device in an answer."""
 _PARTS: Final = 2_000
 """Of a range, in the picture of many devices: what is shorter than one may be drawn together."""
+_GAPS: Final = 1_000
+"""Times in which nobody saw a device: an adb server that dies every few seconds makes more."""
+_DRAWN_GAPS: Final = 50
+"""Of each of many: a thousand phones at such a server have millions."""
 _PHONES: Final = 100
 """That the store is asked for at once."""
 
@@ -69,7 +73,8 @@ class DeviceHistory(TypedDict):
     spans: list[SpanRow]
     """One after the other, oldest first; they begin with the first sighting."""
     unseen: list[UnseenRow]
-    """The times in which the state above was nobody's to see: in no figure of any report."""
+    """The times in which the state above was nobody's to see: in no figure of any report. Of more
+    than 1,000 those with the least between them are one."""
     truncated: bool
     """What came before the first stay is stored no more, or was too much for one answer."""
 
@@ -90,6 +95,7 @@ class PictureDeviceRow(TypedDict):
     host: str
     spans: list[PictureSpanRow]
     unseen: list[UnseenRow]
+    """Of more than 50 those with the least between them are one."""
 
 
 class Picture(TypedDict):
@@ -144,7 +150,7 @@ class History:
         udid = self._devices.udid(text)
         view = self._pipeline.views.one(udid)
         stored = await self._store.transitions.within(udid, since, until, MOST)
-        watch = Watch([*await self._store.watching.within(since, until), *unsaved])
+        watch = Watch([*await self._store.watching.within(since, until), *unsaved], _GAPS)
         platform = _platform(view)
         transitions = [each.transition for each in stored]
         spans = spans_of(transitions, since, until)
@@ -176,7 +182,8 @@ class History:
         now, unsaved = self._watching.known()
         since, until = range_of(query, DAY_MS, now)
         wanted = [self._devices.udid(each) for each in udids] or self._pipeline.views.udids()
-        watch = Watch([*await self._store.watching.within(since, until), *unsaved])
+        watched = await self._store.watching.within(since, until)
+        watch = Watch([*watched, *unsaved], _DRAWN_GAPS)
         below = (until - since) // _PARTS
         rows: list[PictureDeviceRow] = []
         merged = 0

@@ -186,3 +186,22 @@ def test_times_that_overlap_count_once() -> None:
     assert seen.within(0, 100) == 35
     assert seen.within(29, 51) == 2
     assert seen.within(20, 20) == 0
+
+
+def test_too_many_gaps_are_told_as_fewer() -> None:
+    # An adb server that dies every 10 s, but for one long quiet time.
+    rows = [
+        Watched("", start, start + 10_000, {ADB: number % 2 == 0, UDEV: True})
+        for number in range(2_000)
+        for start in (number * 10_000 + (5_000_000 if number >= 1_001 else 0),)
+    ]
+    end = rows[-1].end_ms
+    every = Watch(rows).gaps(Platform.ANDROID, "", 0, end)
+    assert len(every) > 900
+    few = Watch(rows, 4).gaps(Platform.ANDROID, "", 0, end)
+    assert len(few) <= 4
+    assert few[0].start_ms <= every[0].start_ms
+    assert few[-1].end_ms == every[-1].end_ms
+    assert all(any(a.start_ms <= b.start_ms and b.end_ms <= a.end_ms for a in few) for b in every)
+    assert Watch(rows, 5_000).gaps(Platform.ANDROID, "", 0, end) == every
+    assert Watch(rows, 4).seen(Platform.ANDROID, "").within(0, end) == 1_000 * 10_000

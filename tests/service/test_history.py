@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.model import DeviceState
+from agent.history.watch import Written
+from agent.model import DeviceState, SourceName
 from agent.service.devices import Devices
 from agent.service.history import MOST, History
 from agent.track.watching import Watching
@@ -60,3 +61,25 @@ async def test_a_week_that_is_over_is_told_however_much_came_after_it(tmp_path: 
         assert told["truncated"]
         before = await service(h).of("S1", {"since": "30d", "until": "25d"})
         assert (before["spans"], before["unseen"], before["truncated"]) == ([], [], False)
+
+
+async def test_an_adb_server_that_dies_all_day_makes_no_endless_answer(tmp_path: Path) -> None:
+    async with house(tmp_path, ONLY_ANDROID) as h:
+        ports = [f"1-4.{number}" for number in range(1, 5)]
+        h.see(*(one(f"S{port}", port) for port in ports for one in (usb, adb)))
+        h.wait(60)
+        await h.came()
+        begin = h.clock.wall_ms()
+        sees = [{SourceName.ADB: up, SourceName.UDEV: True} for up in (True, False)]
+        await h.store.watching.put(
+            [
+                Written("", begin + n * 10_000, begin + (n + 1) * 10_000, sees[n % 2])
+                for n in range(8_000)
+            ]
+        )
+        h.clock.advance(80_000)
+        told = await service(h).of(f"S{ports[0]}", {"since": "1d"})
+        assert 900 <= len(told["unseen"]) <= 1_000
+        picture = await service(h).picture({}, ())
+        assert [len(each["unseen"]) <= 50 for each in picture["devices"]] == [True] * 4
+        assert all(each["unseen"] for each in picture["devices"])
