@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 PORTS = [f"1-4.{n}" for n in range(1, 5)]
 MIN = 60_000
-KEPT_LONG = Delivery(retention=365 * 86_400.0)
+KEPT_LONG = Delivery().model_copy(update={"retention": 365 * 86_400.0})
 ONLINE, UNPLUGGED = DeviceState.ONLINE, DeviceState.UNPLUGGED
 
 
@@ -126,6 +126,6 @@ async def test_suspects_of_all_time_are_not_those_of_the_last_month(tmp_path: Pa
         asked = 0, h.clock.wall_ms()
         (row,) = (await service(h).suspects(asked))["suspects"]
         assert (row["udid"], row["times"]) == ("S1-4.1", 12)
-        h.store.reconfigure(Delivery(retention=3 * 86_400.0))
+        h.store.reconfigure(Delivery().model_copy(update={"retention": 3 * 86_400.0}))
         # What may be deleted says nothing: neither who left then, nor who did not.
         assert await service(h).suspects(asked) == {"suspects": []}
