@@ -7,8 +7,9 @@ from typing import Any
 
 import schemathesis
 
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8}(Z|[+-][0-9:]{5}))?$")
-_MOMENT = re.compile(rf"[1-9][0-9]{{0,3}}[dhms]$|{_DATE.pattern}")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9:]{8}([.][0-9]{1,6})?(Z|[+-][0-9:]{5}))?$")
+_AGO = r"[1-9][0-9]{0,3}(d([0-9]{1,2}h)?|h([0-9]{1,2}m)?|m([0-9]{1,2}s)?|s)$"
+_MOMENT = re.compile(f"{_AGO}|{_DATE.pattern}")
 
 
 @schemathesis.hook

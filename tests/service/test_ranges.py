@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 
-from agent.service.ranges import DAY_MS, Range, range_of
+from agent.clock import timestamp
+from agent.service.ranges import DAY_MS, Moment, Range, range_of
+from agent.service.rows import Also
 
 NOW = 20_000 * DAY_MS + 12 * 3_600_000  # 2024-10-04T12:00:00Z
 
@@ -27,6 +30,16 @@ NOW = 20_000 * DAY_MS + 12 * 3_600_000  # 2024-10-04T12:00:00Z
 )
 def test_ranges(query: dict[str, str], wanted: Range) -> None:
     assert range_of(query, 7 * DAY_MS, NOW) == wanted
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["30d", "1h30m", "2d12h", "5m30s", "2024-10-04", "2024-10-04T02:00:00+02:00", timestamp(NOW)],
+)
+def test_the_schema_has_what_is_taken_and_what_is_answered(text: str) -> None:
+    (also,) = (each for each in get_args(Moment) if isinstance(each, Also))
+    assert re.search(str(also.keywords["pattern"]), text)
+    range_of({"until": text}, DAY_MS, NOW + DAY_MS)
 
 
 @pytest.mark.parametrize(
