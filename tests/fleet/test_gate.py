@@ -186,6 +186,8 @@ class FleetWalk(Walk):
         stats = self.dispatcher.stats().get(lane[0])
         if stats is None or stats.in_flight or stats.unrecorded:
             return
+        # What is being cancelled with its webhook is pending here alone: the other hub has its own.
+        await asyncio.gather(*self.cancelling)
         rows = await self.store.callbacks.pending(*lane, 0, self.dice.random.choice([1, 2, 40]))
         if not rows:
             return
