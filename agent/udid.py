@@ -175,6 +175,26 @@ def digits(port: str) -> str:
     return port.partition("-")[2]
 
 
+def root_hub(port: str) -> str:
+    """The root hub that a port of the kernel's name hangs on: `usb1` of `1-4.2`."""
+    return f"usb{port.removeprefix('usb').partition('-')[0]}"
+
+
+def hub_above(port: str) -> str:
+    """The hub that it is a port of: `1-4` of `1-4.2`, the root hub `usb1` of `1-4`."""
+    above, dot, _ = port.rpartition(".")
+    return above if dot else root_hub(port)
+
+
+def hubs_above(port: str) -> list[str]:
+    """All hubs between it and its controller, the nearest first; without the root hub."""
+    found = []
+    while "." in port:
+        port = hub_above(port)
+        found.append(port)
+    return found
+
+
 def alike(name: str) -> str:
     """A UDID as it is compared where its very spelling is nobody's.
 

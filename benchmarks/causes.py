@@ -22,7 +22,8 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from agent.track.cause import CauseKind
-from agent.track.causes import LEAST, SHARE, WINDOW, Causes, Spot, Stand, hub_of
+from agent.track.causes import LEAST, SHARE, WINDOW, Causes, Spot, Stand
+from agent.udid import hubs_above
 from benchmarks.report import Figure, table
 from benchmarks.trees import controller, racks, towers
 
@@ -109,10 +110,8 @@ def places(ports: Sequence[str]) -> dict[tuple[str, str], list[str]]:
     """Every hub and controller with the ports below it."""
     found: dict[tuple[str, str], list[str]] = {}
     for port in ports:
-        hub = hub_of(port)
-        while hub:
+        for hub in hubs_above(port):
             found.setdefault((CauseKind.HUB, hub), []).append(port)
-            hub = hub_of(hub)
         found.setdefault((CauseKind.CONTROLLER, controller(port)), []).append(port)
     return found
 

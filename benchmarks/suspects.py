@@ -16,8 +16,9 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from agent.history.evidence import Evidence
-from agent.history.suspects import SuspectKind, hubs_of, suspects
+from agent.history.suspects import SuspectKind, suspects
 from agent.model import DeviceState, Transition
+from agent.udid import hubs_above
 from benchmarks.report import Figure, table
 from benchmarks.trees import racks, towers
 
@@ -89,12 +90,12 @@ class Rack:
             said.append((begin, phone, port, True, "", ""))
             own = self.random.gammavariate(self.life.shape, self.life.per_day / self.life.shape)
             rate = own + self.bad_phone.get(phone, 0) + self.bad_port.get(port, 0)
-            rate += sum(self.bad_hub.get(hub, 0) for hub in hubs_of(port))
+            rate += sum(self.bad_hub.get(hub, 0) for hub in hubs_above(port))
             gone = [(at, self._short(), "", "") for at in self._moments(rate, begin, until)]
             gone += [
                 (at, self._long(), "", "") for at in self._moments(self.life.taken, begin, until)
             ]
-            above = set(hubs_of(port))
+            above = set(hubs_above(port))
             gone += [
                 (at, self._short(), f"cause-{at}", hub)
                 for at, hub in self.lost
@@ -165,14 +166,14 @@ def _plant(kind: str, rate: float, random: Random, tree: Sequence[str]) -> tuple
     if kind.startswith("port"):
         rack.bad_port[port := random.choice(tree)] = rate
         return rack, {port}
-    hubs = sorted({hub for port in tree for hub in hubs_of(port)})
+    hubs = sorted({hub for port in tree for hub in hubs_above(port)})
     hub = random.choice(hubs)
     if kind == "hub, its ports":
         rack.bad_hub[hub] = rate
     else:
         rack.lost_hub[hub] = rate
-    below = {port for port in tree if hub in hubs_of(port)}
-    return rack, {each for each in hubs if {p for p in tree if each in hubs_of(p)} == below}
+    below = {port for port in tree if hub in hubs_above(port)}
+    return rack, {each for each in hubs if {p for p in tree if each in hubs_above(p)} == below}
 
 
 def _verdict(kind: str, guilty: set[str], named: Sequence[Suspect]) -> tuple[str, int]:

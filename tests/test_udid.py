@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agent.udid import fits as udid_fits
-from agent.udid import is_ios, listed_key, spellings
+from agent.udid import hub_above, hubs_above, is_ios, listed_key, root_hub, spellings
 
 DASHED, PLAIN = "00008030-001A2B3C4D5E6F70", "00008030001A2B3C4D5E6F70"
 
@@ -51,3 +51,10 @@ def test_an_iphones_serial_is_spelled_with_and_without_its_dash() -> None:
     assert spellings(PLAIN) == (PLAIN, DASHED)
     assert spellings("a" * 40) == ("a" * 40,)
     assert spellings("emulator-5554") == ("emulator-5554",)
+
+
+def test_hubs_above_a_port() -> None:
+    assert hubs_above("1-4.2.3") == ["1-4.2", "1-4"]
+    assert hubs_above("1-4") == []
+    assert [hub_above(port) for port in ("1-4.2.3", "1-4", "2-1.7")] == ["1-4.2", "usb1", "2-1"]
+    assert [root_hub(port) for port in ("1-4.2.3", "12-4", "usb3")] == ["usb1", "usb12", "usb3"]

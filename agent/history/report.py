@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from agent.history.replay import STATES, Figures, Place
 from agent.model import DeviceState
+from agent.udid import hub_above
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -100,9 +101,7 @@ def hub_of(host: str, port: str) -> str:
     """What names the hub that a port belongs to, `rack-3/1-4`; "": at no port that is known."""
     if not port:
         return NOWHERE
-    bus, dash, path = port.partition("-")
-    above, dot, _ = path.rpartition(".")
-    hub = f"{bus}-{above}" if dot else f"usb{bus}" if dash else port
+    hub = hub_above(port) if "-" in port else port
     return f"{host}/{hub}" if host else hub
 
 

@@ -35,6 +35,8 @@ from collections import defaultdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.udid import hubs_above
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
@@ -166,21 +168,12 @@ def _lost_hubs(
     for hub, causes in ordered:
         days = len({at // _DAY_MS for at in causes.values()})
         if len(causes) >= LOST and days >= DAYS:
-            below = [pair for pair in cells if hub in hubs_of(pair.port)]
+            below = [pair for pair in cells if hub in hubs_above(pair.port)]
             hours = sum(cells[pair].ms for pair in below) / _HOUR_MS
             phones = len({pair.udid for pair in below})
             yield Suspect(
                 SuspectKind.HUB, host, "", hub, len(causes), days, 0.0, hours, phones, lost=True
             )
-
-
-def hubs_of(port: str) -> list[str]:
-    """The hubs above a port, the nearest first; a controller's own ports have none."""
-    found, above = [], port.rpartition(".")[0]
-    while above:
-        found.append(above)
-        above = above.rpartition(".")[0]
-    return found
 
 
 class _Sum(NamedTuple):
@@ -271,7 +264,7 @@ class _Rack:
         for pair in self._cells:
             phones[pair.udid].append(pair)
             ports[pair.port].append(pair)
-            for hub in hubs_of(pair.port):
+            for hub in hubs_above(pair.port):
                 hubs[hub].append(pair)
         return {SuspectKind.HUB: hubs, SuspectKind.PORT: ports, SuspectKind.PHONE: phones}
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypedDict
 from agent.model import DeviceState, Platform
 from agent.service.rows import CauseId, ReasonCodeText, Time, iso
 from agent.track.cause import CauseKind
-from agent.udid import controller_in
+from agent.udid import controller_in, hub_above
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -245,7 +245,7 @@ class _Ports:
         ordered = sorted(self._rows, key=_natural)
         for port in reversed(ordered):
             if self._rows[port]["kind"] != "empty" and not _ROOT.fullmatch(port):
-                above = self._rows[_above(port)]
+                above = self._rows[hub_above(port)]
                 if above["kind"] == "empty":
                     above["kind"] = "hub"  # of which udev says nothing
         for port in ordered:
@@ -253,7 +253,7 @@ class _Ports:
             if _ROOT.fullmatch(port):
                 hubs[self._controller_of.get(_bus(port), "")].append(self._rows[port])
             else:
-                self._rows[_above(port)]["ports"].append(self._rows[port])
+                self._rows[hub_above(port)]["ports"].append(self._rows[port])
         for controller, row in self._strange:
             hubs[controller].append(row)
         return [
@@ -276,7 +276,7 @@ class _Ports:
                 found["kind"] = "hub"  # a bus is one
             elif _PORT.fullmatch(port):
                 found = _empty(port, int(re.split(r"[-.]", port)[-1]))
-                self._at(_above(port))
+                self._at(hub_above(port))
             else:
                 return None
             self._rows[port] = found
@@ -320,12 +320,6 @@ def _who_left_last(one: Hanging) -> tuple[bool, int, str]:
 
 def _left_ms(one: Hanging) -> int:
     return one.since_ms if one.phone["state"] is DeviceState.UNPLUGGED else 0
-
-
-def _above(port: str) -> str:
-    """The hub that it is a port of."""
-    above, dot, _ = port.rpartition(".")
-    return above if dot else f"usb{_bus(port)}"
 
 
 def _bus(port: str) -> str:

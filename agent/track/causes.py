@@ -40,6 +40,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from agent.model import Bridge, Presence
 from agent.reasons import ReasonCode
 from agent.track.cause import Cause, CauseKind
+from agent.udid import hubs_above, root_hub
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,14 +107,9 @@ class Spot(NamedTuple):
 NOWHERE: Final = Spot()
 
 
-def hub_of(port: str) -> str:
-    """The hub that a port is one of; "": it is one of a controller's own."""
-    return port.rpartition(".")[0]
-
-
 def controller_at(spot: Spot) -> str:
     """The controller that it hangs on; "": at no port that is known."""
-    return spot.controller or (f"usb{spot.port.partition('-')[0]}" if spot.port else "")
+    return spot.controller or (root_hub(spot.port) if spot.port else "")
 
 
 @dataclass(slots=True, eq=False)
@@ -403,13 +399,10 @@ class Causes:
         """The places on USB, the deepest first."""
         if not spot.port:
             return []
-        found = []
-        hub = hub_of(spot.port)
-        while hub:
-            found.append(self._place(CauseKind.HUB, hub, 1 + hub.count(".")))
-            hub = hub_of(hub)
-        found.append(self._place(CauseKind.CONTROLLER, controller_at(spot), 0))
-        return found
+        hubs = [
+            self._place(CauseKind.HUB, hub, 1 + hub.count(".")) for hub in hubs_above(spot.port)
+        ]
+        return [*hubs, self._place(CauseKind.CONTROLLER, controller_at(spot), 0)]
 
     def _source(self, spot: Spot) -> list[_Place]:
         return [self._place(CauseKind.SOURCE, spot.bridge, -1)] if spot.bridge else []

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from agent.errors import SilenceError, UnknownSilenceError
 from agent.model import DeviceState, Platform, SilenceKind
 from agent.text import elapsed, is_printable
+from agent.udid import hubs_above, root_hub
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -181,12 +182,7 @@ def covered(silences: Iterable[Silence], devices: Iterable[Device]) -> dict[str,
 
 def hubs_of(port: str) -> Iterator[str]:
     """All that what is at that port hangs on, itself first: `1-4.2`, `1-4`, `usb1`."""
-    while "." in port:
-        yield port
-        port = port.rpartition(".")[0]
-    if port:
-        yield port
-        yield f"usb{port.partition('-')[0]}"
+    return iter([port, *hubs_above(port), root_hub(port)] if port else ())
 
 
 def check(kind: SilenceKind, value: str, reason: str, ends_ms: int, now_ms: int) -> tuple[str, str]:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.history.evidence import APART_MS, BACK_MS, OWN, Evidence, Pair
-from agent.history.suspects import Suspect, SuspectKind, hubs_of, suspects, tail
+from agent.history.suspects import Suspect, SuspectKind, suspects, tail
 from agent.model import DeviceState, Transition
 from agent.reasons import ReasonCode
 
@@ -300,8 +300,3 @@ def test_the_tail_is_that_of_the_sum(count: int, expected: float) -> None:
 @pytest.mark.parametrize(("count", "expected", "is_"), [(0, 1.0, 1.0), (5, 0.0, 0.0)])
 def test_the_ends_of_the_tail(count: int, expected: float, is_: float) -> None:
     assert tail(count, expected, 2.0) == is_
-
-
-def test_hubs_above_a_port() -> None:
-    assert hubs_of("1-4.2.3") == ["1-4.2", "1-4"]
-    assert hubs_of("1-4") == []

@@ -21,7 +21,6 @@ from agent.track.causes import (
     Spot,
     Stand,
     controller_at,
-    hub_of,
     stand_of,
 )
 
@@ -449,10 +448,10 @@ class Model:
 
 
 def places_of(port: str) -> list[tuple[str, str]]:
-    found, hub = [], hub_of(port)
+    found, hub = [], port.rpartition(".")[0]
     while hub:
         found.append(("hub", hub))
-        hub = hub_of(hub)
+        hub = hub.rpartition(".")[0]
     return [*found, ("controller", controller_at(Spot(port)))]
 
 
