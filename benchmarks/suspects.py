@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING
 
+from agent.history.days import DAY_MS
 from agent.history.evidence import Evidence
 from agent.history.suspects import SuspectKind, suspects
 from agent.model import DeviceState, Transition
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 
 TREES = (towers, racks)
 DAYS = 30
-DAY_MS = 86_400_000
 MIN_MS = 60_000
 ONLINE, UNPLUGGED = DeviceState.ONLINE, DeviceState.UNPLUGGED
 

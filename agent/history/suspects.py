@@ -35,6 +35,7 @@ from collections import defaultdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from agent.history.days import day_of
 from agent.udid import hubs_above
 
 if TYPE_CHECKING:
@@ -67,7 +68,6 @@ SURE: Final = 20.0
 """Between the phone and its port: 20 to 1."""
 MOST: Final = 20
 """Suspects of one host that are named: beyond that the rack is at fault."""
-_DAY_MS: Final = 86_400_000
 _HOUR_MS: Final = 3_600_000
 
 
@@ -166,7 +166,7 @@ def _lost_hubs(
 ) -> Iterator[Suspect]:
     ordered = sorted(lost.items(), key=lambda each: (-len(each[1]), each[0]))
     for hub, causes in ordered:
-        days = len({at // _DAY_MS for at in causes.values()})
+        days = len({day_of(at) for at in causes.values()})
         if len(causes) >= LOST and days >= DAYS:
             below = [pair for pair in cells if hub in hubs_above(pair.port)]
             hours = sum(cells[pair].ms for pair in below) / _HOUR_MS
@@ -187,7 +187,7 @@ class _Sum(NamedTuple):
     def of(cls, cells: Collection[Cell]) -> _Sum:
         """All of them together."""
         at = [each for cell in cells for each in cell.at]
-        return cls(len(at), sum(cell.ms for cell in cells), len({each // _DAY_MS for each in at}))
+        return cls(len(at), sum(cell.ms for cell in cells), len({day_of(each) for each in at}))
 
 
 class _Rack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Final, TypedDict
 
+from agent.history.days import DAY_MS
 from agent.history.evidence import Evidence
 from agent.history.suspects import SuspectKind, judged
 from agent.service.rows import Also, CauseId, Time, iso
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from agent.track.cause_list import ToldCause
     from agent.track.tracker import Tracker
 
-RANGE_MS: Final = 30 * 86_400_000
+RANGE_MS: Final = 30 * DAY_MS
 """How far back suspects are looked for, where nobody says."""
 AMONG: Final = 20_000
 """Of the last so many stored transitions the causes are told that were before the start."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, TypedDict
 
 from agent.clock import timestamp
+from agent.history.days import DAY_MS
 from agent.history.seen import Watch
 from agent.history.spans import coarse, spans_of
 from agent.model import DeviceState, Platform
-from agent.service.ranges import DAY_MS, RangeFilters, range_of
+from agent.service.ranges import RangeFilters, range_of
 from agent.service.rows import CauseId, ReasonCodeText, Time
 from agent.service.slices import Slices
 

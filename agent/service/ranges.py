@@ -37,9 +37,6 @@ class RangeFilters(TypedDict, total=False):
     """Likewise; at most, and if not given: now."""
 
 
-DAY_MS: Final = 86_400_000
-
-
 class Range(NamedTuple):
     """Half-open, in milliseconds of the wall clock."""
 

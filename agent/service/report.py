@@ -7,10 +7,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 from agent.clock import timestamp
+from agent.history.days import DAY_MS
 from agent.history.report import grouped, hub_of, ranked
 from agent.model import Platform
 from agent.service.causes import SuspectRow
-from agent.service.ranges import DAY_MS, RangeFilters, range_of
+from agent.service.ranges import RangeFilters, range_of
 from agent.service.reckon import reckon
 from agent.service.rows import Also, Time
 from agent.service.slices import Slices
@@ -125,7 +126,7 @@ class Reports:
             ValueError: a filter makes no sense.
             StoreError: the store cannot be read.
         """
-        if unknown := query.keys() - {"since", "until", "by"}:
+        if unknown := query.keys() - ReportFilters.__annotations__.keys():
             raise ValueError(f"unknown filter {min(unknown)!r}")
         now, unsaved = self._watching.known()
         asked = range_of(query, 30 * DAY_MS, now)

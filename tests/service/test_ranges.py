@@ -8,7 +8,8 @@ from typing import get_args
 import pytest
 
 from agent.clock import timestamp
-from agent.service.ranges import DAY_MS, Moment, Range, range_of
+from agent.history.days import DAY_MS
+from agent.service.ranges import Moment, Range, range_of
 from agent.service.rows import Also
 
 NOW = 20_000 * DAY_MS + 12 * 3_600_000  # 2024-10-04T12:00:00Z
