@@ -194,6 +194,7 @@ class FleetWalk(Walk):
         for row in rows:
             self.endpoint.accepted[row.rowid] += 1
             self.endpoint.sent[lane].append(row.rowid)
+        self.endpoint.asked.pop(lane, None)  # the message that was to wait has been taken
         FleetWalk.number += 1
         word = Done(hub="other", delivered=tuple(each.message_id for each in rows))
         self.follower._hear(0, Incoming(subjects.DONE_SUBJECT, pack(word), FleetWalk.number))
