@@ -30,7 +30,7 @@ from aiohttp import web
 
 from benchmarks.processes import LIMIT, Agent
 from benchmarks.report import Figure, percentile, table
-from benchmarks.sample import NO_HOLDS, webhook_toml
+from benchmarks.sample import NO_HOLDS, NO_PROBE, behind_adb, webhook_toml
 from benchmarks.start import command
 from tests.fakes.adb_server import free_port
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
@@ -56,18 +56,6 @@ receivers:
   webhook_configs:
   - url: 'http://127.0.0.1:{port}/alertmanager'
     send_resolved: false
-"""
-_AGENT = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[flap]
-transitions = 1000000
-[android]
-adb_server = "127.0.0.1:{adb}"
-start_server = false
-probe_interval = "0s"
 """
 
 
@@ -144,7 +132,7 @@ class Ours:
     name = "device-agent"
 
     def __init__(self, directory: Path, board: Board, adb: FakeAdbHost) -> None:
-        config = _AGENT.format(adb=adb.port) + NO_HOLDS
+        config = behind_adb(adb.port) + NO_PROBE + NO_HOLDS
         config += webhook_toml(f"http://127.0.0.1:{board.port}/agent")
         self._agent = Agent(directory, config, command())
         self._adb = adb

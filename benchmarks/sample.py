@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 WEBHOOK_ID = 129
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ONLY_ADB = "[usb]\nenabled = false\n[ios]\nenabled = false\n"
+NO_PROBE = 'probe_interval = "0s"\n'
+"""Behind `behind_adb`."""
 NO_HOLDS = """
 [hold]
 online = "0s"
@@ -48,6 +50,17 @@ def freeze() -> None:
     """As the agent does when it is ready: what is there by now is not searched for garbage."""
     gc.collect()
     gc.freeze()
+
+
+def behind_adb(port: int) -> str:
+    """Phones of the adb server on that port alone, of which none is ever damped."""
+    return f"""{ONLY_ADB}
+[flap]
+transitions = 1000000
+[android]
+adb_server = "127.0.0.1:{port}"
+start_server = false
+"""
 
 
 def webhook_toml(url: str) -> str:

@@ -66,20 +66,15 @@ def shown(answer: Report, room: int | None = None) -> str:
     if not answer["rows"]:
         return f"{head}\nno device was known yet"
     by = answer["by"]
-    rows = [_cells(row, row["key"] or f"(no {by})") for row in answer["rows"]]
-    rows.append(_cells(answer["total"], "all"))
-    first = ("DEVICE", "UDID") if by == "device" else (by.upper(), "DEVICES")
-    if by == "device":
-        rows = [
-            (row["name"], *cells)
-            for row, cells in zip([*answer["rows"], answer["total"]], rows, strict=True)
-        ]
-    else:
-        rows = [
-            (cells[0], str(row["devices"]), *cells[1:])
-            for row, cells in zip([*answer["rows"], answer["total"]], rows, strict=True)
-        ]
-    colours = [_colour(row) for row in [*answer["rows"], answer["total"]]]
+    of_devices = by == "device"
+    first = ("DEVICE", "UDID") if of_devices else (by.upper(), "DEVICES")
+    named = [(row["key"] or f"(no {by})", row) for row in answer["rows"]]
+    named.append(("all", answer["total"]))
+    rows = [
+        ((row["name"], key) if of_devices else (key, str(row["devices"]))) + _figures(row)
+        for key, row in named
+    ]
+    colours = [_colour(row) for _, row in named]
     table = columns((*first, *_HEADINGS), rows, 2, colours, room=room, shrink=_SHRINK)
     suspects = [
         printable(f"{each['host']}, {each['who']}: {each['evidence']}. To do: {each['advice']}")
@@ -88,10 +83,9 @@ def shown(answer: Report, room: int | None = None) -> str:
     return "\n".join([head, table, *(["", "Suspects:", *suspects] if suspects else [])])
 
 
-def _cells(row: FiguresRow, key: str) -> tuple[str, ...]:
+def _figures(row: FiguresRow) -> tuple[str, ...]:
     repair, reasons = row["repair_ms_mean"], row["reasons"]
     return (
-        key,
         _percent(row["availability"]),
         _percent(row["utilization"]),
         str(row["offline_count"]),

@@ -18,6 +18,7 @@ from agent.track.causes import WINDOW, Causes, Spot, stand_of
 from agent.track.derive import Step, Track, quiet, rests, step, took
 from agent.track.pace import Pace, Questions
 from agent.track.records import record_of, told_of, told_with
+from agent.track.silence_book import said
 from agent.track.telling import say
 from agent.track.waits import due, entered, seen, settled
 from agent.udid import controller_in
@@ -349,7 +350,7 @@ class Deriver:
             "device.transition",
             udid=udid,
             name=device.name,
-            previous=str(outcome.previous or "never seen"),
+            previous=said(outcome.previous),
             state=str(state),
             reason=transition.reason,
             code=transition.code,
@@ -384,7 +385,7 @@ class Deriver:
             "device.told_after_wait" if paid is None else "device.told_after_silence",
             udid=udid,
             name=device.name,
-            **({} if paid is None else {"previous": str(paid.before or "never seen")}),
+            **({} if paid is None else {"previous": said(paid.before)}),
             state=str(state),
             callbacks=callbacks,
         )

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from agent.errors import SilenceError, UnknownSilenceError
 from agent.model import DeviceState, Platform, SilenceKind
@@ -21,7 +22,7 @@ from agent.text import elapsed, is_printable
 from agent.udid import hubs_above, root_hub
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from agent.model import Device, DeviceRecord, Silence
 
@@ -33,7 +34,11 @@ TEXT_MAX = 512
 """Characters of a reason, or of a tag."""
 REMEMBERED = 1000
 """Ends of silences that are told to who asks for them later."""
-_NEVER = "never seen"
+_NEVER: Final = "never seen"
+SAID: Final[Mapping[str, DeviceState | None]] = MappingProxyType(
+    {_NEVER: None, **{str(state): state for state in DeviceState}}
+)
+"""What `said` says, and of which state."""
 _PORT = re.compile(r"[0-9]{1,4}-[0-9]{1,3}(\.[0-9]{1,3}){0,15}", re.ASCII)
 _BUS = re.compile(r"(usb)?([0-9]{1,4})", re.ASCII)
 
@@ -46,19 +51,19 @@ class Debt:
     """The state that webhooks were last told of; None: it had never been seen."""
 
 
+def said(state: DeviceState | None) -> str:
+    """The state before a transition, as it is stored and logged."""
+    return _NEVER if state is None else str(state)
+
+
 def debt_of(record: DeviceRecord) -> Debt | None:
     """As it is stored; what makes no sense is none."""
-    if record.debt == _NEVER:
-        return Debt(None)
-    known = {str(state): state for state in DeviceState}
-    return Debt(known[record.debt]) if record.debt in known else None
+    return Debt(SAID[record.debt]) if record.debt in SAID else None
 
 
 def stored_debt(debt: Debt | None) -> str:
     """As `DeviceRecord` has it."""
-    if debt is None:
-        return ""
-    return _NEVER if debt.before is None else str(debt.before)
+    return "" if debt is None else said(debt.before)
 
 
 def last_told(debt: Debt | None, state: DeviceState | None) -> DeviceState | None:

@@ -29,20 +29,14 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from agent.model import DeviceState
-from agent.track.silence_book import Debt, debt_after, debt_of, last_told
+from agent.track.silence_book import SAID, Debt, debt_after, debt_of, last_told, said
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from agent.model import DeviceRecord
+    from agent.model import DeviceRecord, DeviceState
 
 NOBODY: Final[Mapping[int, DeviceState | None]] = MappingProxyType({})
-_NEVER: Final = "never seen"
-_STATES: Final[Mapping[str, DeviceState | None]] = {
-    _NEVER: None,
-    **{str(state): state for state in DeviceState},
-}
 
 
 class Hooks(Protocol):
@@ -190,12 +184,11 @@ def stored_waits(owed: Owed, cause: Sequence[str | int] = ()) -> str:
         return ""
     by: defaultdict[str, list[int]] = defaultdict(list)
     for each in sorted(owed.by):
-        before = owed.by[each]
-        by[_NEVER if before is None else str(before)].append(each)
-    said: dict[str, object] = {"since": owed.since_ms, "by": by}
+        by[said(owed.by[each])].append(each)
+    row: dict[str, object] = {"since": owed.since_ms, "by": by}
     if cause:
-        said["cause"] = list(cause)
-    return json.dumps(said, separators=(",", ":"))
+        row["cause"] = list(cause)
+    return json.dumps(row, separators=(",", ":"))
 
 
 def owed_of(record: DeviceRecord) -> tuple[Owed, tuple[object, ...]]:
@@ -204,9 +197,9 @@ def owed_of(record: DeviceRecord) -> tuple[Owed, tuple[object, ...]]:
     if not record.waits:
         return owed, ()
     try:
-        said = json.loads(record.waits)
-        by = {int(each): _STATES[name] for name, some in said["by"].items() for each in some}
-        return owed._replace(by=by, since_ms=int(said["since"])), tuple(said.get("cause", ()))
+        row = json.loads(record.waits)
+        by = {int(each): SAID[name] for name, some in row["by"].items() for each in some}
+        return owed._replace(by=by, since_ms=int(row["since"])), tuple(row.get("cause", ()))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return owed, ()
 

@@ -31,7 +31,7 @@ from typing import NamedTuple
 from benchmarks.peers.rig import Board, Process, Watch, cpu_of, memory_of
 from benchmarks.processes import LIMIT, Agent, Helper, helper
 from benchmarks.report import Figure, cpu_seconds, median_spread, percentile
-from benchmarks.sample import NO_HOLDS, webhook_toml
+from benchmarks.sample import NO_HOLDS, NO_PROBE, behind_adb, webhook_toml
 from benchmarks.start import command
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
@@ -50,18 +50,6 @@ WAIT = 60.0
 SETTLE = 20.0
 """Seconds after the last phone was told until what it costs is measured."""
 ADB = next(iter(BINARIES.values()))
-_ONLY_ADB = """
-[usb]
-enabled = false
-[ios]
-enabled = false
-[flap]
-transitions = 1000000
-[android]
-adb_server = "127.0.0.1:{}"
-start_server = false
-"""
-_NO_PROBE = 'probe_interval = "0s"\n'
 
 
 class Peer(NamedTuple):
@@ -95,7 +83,7 @@ class Run:
         directory.mkdir()
         self._runs: Agent | Process
         if peer.ours:
-            toml = f"{_ONLY_ADB.format(adb_port)}{settings}{webhook_toml(url)}"
+            toml = f"{behind_adb(adb_port)}{settings}{webhook_toml(url)}"
             self._runs = Agent(directory, toml, command())
         else:
             names = {"adb": str(ADB), "port": str(adb_port), "url": url}
@@ -309,7 +297,7 @@ async def _idle(directory: Path, peer: Peer, server: Helper, seconds: float) -> 
     figures = []
     board = Board()
     await board.open()
-    forms = (("", ""), (", no probe", _NO_PROBE)) if peer.ours else (("", ""),)
+    forms = (("", ""), (", no probe", NO_PROBE)) if peer.ours else (("", ""),)
     for name, settings in forms:
         place = directory / f"idle {peer.name}{name}".replace(" ", "-")
         one = Run(peer, place, server.port, board.url, settings)

@@ -68,7 +68,7 @@ async def _live_and_die(
         async with FakeAdbHost() as host:
             text = config(host, {n: (receivers[n], events) for n, events in EVENTS.items()})
             async with AgentProcess(place, text) as agent:
-                shaking = asyncio.create_task(_shake(host, dice, 0.02))
+                shaking = asyncio.create_task(shake(host, dice, 0.02))
                 try:
                     await _kill(agent.path, place / "log", dice, kills, lives)
                     await agent.start()
@@ -97,7 +97,7 @@ async def _live_and_die(
         return Came(callbacks, repeated)
 
 
-async def _shake(host: FakeAdbHost, dice: random.Random, pause: float) -> None:
+async def shake(host: FakeAdbHost, dice: random.Random, pause: float) -> None:
     """Plug, authorise, revoke and unplug phones at random, for ever."""
     while True:
         number = dice.randrange(PHONES) + 1

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.fakes.fake_adb_host import FakeAdbHost, Listed
+from tests.fakes.fake_adb_host import FakeAdbHost
 from tests.fakes.receiver import Receiver
 from tests.faults.invariants import (
     EVERY_EVENT,
     check_that_all_arrived_in_order,
     check_that_all_callbacks_were_stored,
 )
+from tests.faults.killing import PHONES, shake
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import AT_ONCE, ONLY_ADB
 from tests.kit.seed import seed
@@ -29,7 +30,6 @@ from tests.kit.seed import seed
 if TYPE_CHECKING:
     from pathlib import Path
 
-PHONES = 12
 CONFIG = (
     AT_ONCE
     + ONLY_ADB
@@ -57,7 +57,7 @@ async def test_what_was_committed_is_delivered_in_order(place: Path, kills: int)
     async with FakeAdbHost() as host:
         text = CONFIG.format(adb=host.address, first=first.url("/one"), second=second.url("/two"))
         async with AgentProcess(place, text) as agent:
-            shaking = asyncio.create_task(shake(host, dice))
+            shaking = asyncio.create_task(shake(host, dice, 0.002))
             for _ in range(kills):
                 await agent.start(ready=dice.random() < 0.8)
                 # The moment of death is the test's subject, not its synchronisation.
@@ -78,17 +78,3 @@ async def test_what_was_committed_is_delivered_in_order(place: Path, kills: int)
             repeated = check_that_all_arrived_in_order(store, webhook_id, receiver)
             # In flight or answered and not yet noted, at most one per device and death.
             assert repeated <= (kills + 1) * PHONES
-
-
-async def shake(host: FakeAdbHost, dice: random.Random) -> None:
-    """Plug, authorise, revoke and unplug phones at random, for ever."""
-    while True:
-        number = dice.randrange(PHONES) + 1
-        match dice.randrange(3):
-            case 0:
-                host.set(Listed(f"phone-{number}", transport_id=number))
-            case 1:
-                host.set(Listed(f"phone-{number}", "unauthorized", transport_id=number))
-            case _:
-                host.remove(f"phone-{number}")
-        await asyncio.sleep(0.002)

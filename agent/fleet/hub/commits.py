@@ -28,7 +28,7 @@ from agent.track.cause_list import CauseList
 from agent.track.counts import Counts
 from agent.track.derive import CALLS_BACK
 from agent.track.records import told_of
-from agent.track.silence_book import stored_debt
+from agent.track.silence_book import said, stored_debt
 from agent.track.telling import say
 from agent.track.waits import NOTHING, due, entered, known, owed_of, seen, settled, stored_waits
 
@@ -294,7 +294,7 @@ class FleetCommits:
             "device.transition",
             udid=key,
             host=word.host,
-            previous=str(decision.previous or "never seen"),
+            previous=said(decision.previous),
             state=str(decision.state),
             reason=record.reason,
             code=record.code,
@@ -366,7 +366,7 @@ class FleetCommits:
             "device.told_after_wait" if paid is None else "device.told_after_silence",
             udid=record.udid,
             host=record.host,
-            **({} if paid is None else {"previous": str(paid.before or "never seen")}),
+            **({} if paid is None else {"previous": said(paid.before)}),
             state=str(record.state),
             callbacks=len(callbacks),
         )
