@@ -18,7 +18,7 @@ import { live } from "./live.js";
 export function choicesOf({ udid, tags, platform, port, host }) {
   const at = fleet.hub ? `${host}/` : "";
   const path = port.split(".");
-  const hubs = port ? [...path.map((_, i) => path.slice(0, path.length - i).join(".")), `usb${port.split("-")[0]}`] : [];
+  const hubs = port ? [...path.map((_, i) => path.slice(0, path.length - i).join(".")), `usb${port.replace(/^usb/, "").split("-")[0]}`] : [];
   return [`device ${udid}`, ...tags.map((tag) => `tag ${tag}`), ...hubs.map((hub) => `hub ${at}${hub}`), `platform ${platform}`, "all "];
 }
 
@@ -37,7 +37,7 @@ export function covering(device) {
  *
  * @param {string[]} choices
  */
-export function begin(choices) {
+export async function begin(choices) {
   const option = (/** @type {string} */ value, text = value) => el("option", { value }, text);
   const what = el("select", { onchange: tell }, choices.map((each) => option(each, each === "all " ? "all devices" : each)));
   const time = el("select", { onchange: tell }, option("1800", "30 min"), option("7200", "2 h"), option("", "until …"));
@@ -52,11 +52,14 @@ export function begin(choices) {
   }
   tell();
   const parts = [field("What", what), covered, field("For", time), until, field("Reason, for those who miss a callback", reason)];
-  return modal("Keep callbacks back", parts, "Silence", () => {
+  await modal("Keep callbacks back", parts, "Silence", () => {
     const [kind, ...value] = what.value.split(" ");
     const end = time.value ? { seconds: +time.value } : { ends: new Date(ends.value).toISOString() };
     return ask("POST", "v1/silences", { [kind]: kind === "all" || value.join(" "), reason: reason.value, ...end });
   });
+  // A host may be lost while somebody types.
+  const again = () => (covered.isConnected ? tell() : fleet.removeEventListener("change", again));
+  fleet.addEventListener("change", again);
 }
 
 /** Where a fleet's hub makes one. @param {string} choice */
