@@ -73,12 +73,20 @@ class AdbConnection:
         self._read = bytearray()
 
     async def request(self, service: str) -> None:
-        """Ask for a service and read its OKAY.
+        """Ask for a service and read its OKAY. Raises as `granted`."""
+        await self.ask(service)
+        await self.granted(service)
+
+    async def ask(self, service: str) -> None:
+        """Ask for a service; its OKAY is to be read before anything else is. Raises OSError."""
+        data = service.encode()
+        await self._loop.sock_sendall(self._socket, b"%04x%b" % (len(data), data))
+
+    async def granted(self, service: str) -> None:
+        """Read the OKAY of what was asked for.
 
         Raises AdbFailError with the server's words, AdbProtocolError, OSError.
         """
-        data = service.encode()
-        await self._loop.sock_sendall(self._socket, b"%04x%b" % (len(data), data))
         status = await self._exactly(4)
         if status == b"FAIL":
             raise AdbFailError((await self.frame())[:FAIL_LIMIT])
@@ -218,9 +226,10 @@ class AdbClient:
                 connection = AdbConnection(await self._open())
                 await connection.request(f"host:transport-id:{transport_id}")
                 reached = True
-                await connection.request(f"shell:{command}")
+                await connection.ask(shell := f"shell:{command}")
                 # By then most have said all, and to be woken once costs less than for each part.
                 await asyncio.sleep(min(SETTLE, (until - loop.time()) / 4))
+                await connection.granted(shell)
                 await connection.begins()
                 begun = True
                 timer.reschedule(min(until, loop.time() + rest))

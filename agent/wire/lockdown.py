@@ -3,9 +3,9 @@
 It answers on port 62078 of the phone, reached through usbmuxd; a session over TLS with this host's
 pairing record proves trust.
 
-The only file that imports pymobiledevice3, and late: it costs 290 ms and 17 MB and is loaded with
-the first iPhone. The library has no time limits and reads as many bytes as a frame's length claims
-(an HTTP answer claims 1.3 GB), so connections are opened, limited and closed here.
+The only file that imports pymobiledevice3, and late, with the first iPhone: see `load`. The
+library has no time limits and reads as many bytes as a frame's length claims (an HTTP answer claims
+1.3 GB), so connections are opened, limited and closed here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import functools
 import importlib.util
 import plistlib
 import re
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.parsers.expat import ExpatError
 
@@ -36,6 +38,9 @@ BATTERY_LIMIT = 2.0
 """Seconds for it, once the phone has shown that it trusts this host."""
 NORMAL = "com.apple.mobile.lockdown"
 """What answers there on a phone in normal mode."""
+NOT_USED = ("questionary", "requests")
+"""What the library imports for parts that are not used here: 13 of 24 MB, prompt_toolkit and
+charset_normalizer among it (pymobiledevice3 11.45; `python -m benchmarks memory`)."""
 DAMAGED = "DamagedPairRecord"
 """No word of lockdownd's: what is kept for a pairing record is none."""
 
@@ -84,8 +89,28 @@ def installed() -> bool:
 
 
 def load() -> None:
-    """Load the library; blocks for 0.3 s, once. Raises ImportError."""
-    _client_class()
+    """Load the library; blocks for a third of a second, once. Raises ImportError.
+
+    Half of what it costs is modules that its `utils` imports for asking people and for downloads.
+    It is loaded without those, unless something else has them already.
+    """
+    absent = {name: _Absent(name) for name in NOT_USED if name not in sys.modules}
+    sys.modules.update(absent)
+    try:
+        _client_class()
+    finally:
+        for name, module in absent.items():
+            if sys.modules.get(name) is module:
+                del sys.modules[name]
+
+
+class _Absent(ModuleType):
+    """Stands for a module while others are imported that name it, and its types, only."""
+
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
 
 
 async def ask(
