@@ -19,6 +19,7 @@ NAMES = (
     "derive",
     "latency",
     "throughput",
+    "sending",
     "isolation",
     "alertmanager",
     "peers",

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from agent.config import Webhook
+    from agent.deliver.sender import Sender
     from agent.model import Callback
     from agent.store import Store
     from benchmarks.sample import Change
@@ -57,22 +58,24 @@ AT_ONCE = (64, 8)
 TARGET = 0.8
 
 
-class _Spent(NamedTuple):
+class Spent(NamedTuple):
+    """What a round took."""
+
     seconds: float
     cpu: float
     """Seconds of this process, all threads."""
 
 
-def _now() -> _Spent:
-    return _Spent(time.perf_counter(), time.process_time())
+def _now() -> Spent:
+    return Spent(time.perf_counter(), time.process_time())
 
 
-def _since(began: _Spent) -> _Spent:
+def _since(began: Spent) -> Spent:
     now = _now()
-    return _Spent(now.seconds - began.seconds, now.cpu - began.cpu)
+    return Spent(now.seconds - began.seconds, now.cpu - began.cpu)
 
 
-class _Round:
+class Round:
     """One way of sending, once."""
 
     def __init__(self, directory: Path, url: str, at_once: int, changes: list[Change]) -> None:
@@ -81,9 +84,9 @@ class _Round:
         self._at_once = at_once
         self._changes = changes
 
-    async def agent(self) -> _Spent:
-        """From the first record to the last durable outcome."""
-        store, client = open_store(self._directory), Client()
+    async def agent(self, sender: Sender | None = None) -> Spent:
+        """From the first record to the last durable outcome; sent by another sender, if given."""
+        store, client = open_store(self._directory), sender or Client()
         waiting: dict[str, deque[Change]] = defaultdict(deque)
         for change in self._changes:
             waiting[change[2].udid].append(change)
@@ -114,7 +117,7 @@ class _Round:
             await client.close()
             await store.close()
 
-    async def backlog(self) -> _Spent:
+    async def backlog(self) -> Spent:
         """From the dispatcher's start to the last durable outcome."""
         store, client = open_store(self._directory), Client()
         sent = _Countdown(len(self._changes))
@@ -131,7 +134,7 @@ class _Round:
             await store.close()
 
     def _dispatcher(
-        self, store: Store, client: Client, answered: Callable[..., None]
+        self, store: Store, client: Sender, answered: Callable[..., None]
     ) -> Dispatcher:
         return Dispatcher(
             store.callbacks,
@@ -148,7 +151,7 @@ class _Round:
         while dispatcher.stats()[WEBHOOK_ID].lanes:  # noqa: ASYNC110 - the last outcomes
             await asyncio.sleep(0.001)
 
-    async def client(self) -> _Spent:
+    async def client(self) -> Spent:
         """For the agent's client to send all."""
         client = Client()
 
@@ -161,12 +164,12 @@ class _Round:
         finally:
             await client.close()
 
-    async def bare(self) -> _Spent:
+    async def bare(self) -> Spent:
         """For aiohttp to sign and send all."""
         async with _session() as session:
             return await self._send_all(lambda callback: _post(session, self._webhook, callback))
 
-    async def naive(self) -> _Spent:
+    async def naive(self) -> Spent:
         """For sending with a commit on the loop before and after each."""
         await open_store(self._directory).close()
         conn = open_existing(self._directory / STATE_NAME)
@@ -188,7 +191,7 @@ class _Round:
         finally:
             conn.close()
 
-    async def _send_all(self, send: Callable[[Callback], Awaitable[None]]) -> _Spent:
+    async def _send_all(self, send: Callable[[Callback], Awaitable[None]]) -> Spent:
         callbacks = iter([change[2] for change in self._changes])
 
         async def work(mine: Iterator[Callback]) -> None:
@@ -306,7 +309,7 @@ async def _round(
         changes = make_changes(count, DEVICES, make_webhook(url))
         place = directory / way
         place.mkdir(parents=True)
-        spent: _Spent = await getattr(_Round(place, url, at_once, changes), way)()
+        spent: Spent = await getattr(Round(place, url, at_once, changes), way)()
         rates[way] = count / spent.seconds
         costs[way] = spent.cpu / count * 1e6
     return rates, costs
