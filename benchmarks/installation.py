@@ -25,7 +25,7 @@ async def android_only() -> Path:
         print("   making an Android-only installation (kept for the next run)", flush=True)
         shutil.rmtree(venv, ignore_errors=True)
         await _call(sys.executable, "-m", "venv", str(venv))
-        await _pip(python, "--require-hashes", "-r", str(LOCKED))
+        await _pip(python, "--no-deps", "--require-hashes", "-r", str(LOCKED))
         (venv / "complete").touch()
     # From a copy: a build leaves its traces beside the sources.
     with tempfile.TemporaryDirectory(prefix="bench-build-") as copy:
