@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from agent.clock import Clock
     from agent.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -44,19 +45,19 @@ class Calls:
 
     Args:
         database: open; it is the writer thread's from now on.
-        expired_before: time in ms before which finished history is deleted; called on that thread.
+        retention_ms: for how long finished history is kept; called on that thread.
         max_unstored: changes kept in memory at most while they cannot be written.
         on_health: called on the loop's thread at every change of `health`.
-        now_ms: the wall clock; likewise on that thread.
+        clock: likewise read on that thread.
     """
 
     def __init__(
         self,
         database: Database,
-        expired_before: Callable[[], int],
+        retention_ms: Callable[[], int],
         max_unstored: int,
         on_health: Callable[[StoreHealth], None],
-        now_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
         self._on_health = on_health
         self._max_unstored = max_unstored
@@ -68,7 +69,7 @@ class Calls:
             self._loop = asyncio.get_running_loop()
         self.unstored = 0
         """Changes that are not durable yet."""
-        self.writer = Writer(database, self._settled, expired_before, now_ms)
+        self.writer = Writer(database, self._settled, retention_ms, clock)
         self._told = self.health
 
     @property

@@ -87,10 +87,10 @@ class Store:
         self._recovered_from = database.recovered_from
         calls = self._calls = Calls(
             database,
-            lambda: self.kept_since_ms,
+            lambda: self._retention_ms,
             max_unstored,
             self._health_changed,
-            clock.wall_ms,
+            clock,
         )
         self.backlog = Backlog(calls)
         self.devices = Devices(calls)
@@ -163,7 +163,11 @@ class Store:
     @property
     def kept_since_ms(self) -> int:
         """What finished earlier may be deleted."""
-        return self._clock.wall_ms() - round(self._settings.retention * 1000)
+        return self._clock.wall_ms() - self._retention_ms
+
+    @property
+    def _retention_ms(self) -> int:
+        return round(self._settings.retention * 1000)
 
     @property
     def figures(self) -> StoreFigures:

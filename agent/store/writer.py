@@ -22,14 +22,17 @@ import structlog
 from agent.errors import AgentError, StoreError
 from agent.histogram import Histogram
 from agent.store import files, retention
+from agent.store.ageing import Ageing
 from agent.store.database import explain_write
 from agent.store.rollup import Roller
+from agent.store.tables import meta
 
 if TYPE_CHECKING:
     import asyncio
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from agent.clock import Clock
     from agent.store.database import Database
 
 log = structlog.get_logger(__name__)
@@ -45,6 +48,7 @@ _SWEEP_BUSY = 2.0
 _SWEEP_IDLE = 60.0
 _SWEEP_OVERDUE = 30.0
 """Seconds after which a sweep no longer waits for an idle moment."""
+_AGED_EVERY_MS = 600_000
 _ROLL_PAGE = 1_000
 _ROLL_SECONDS = 0.03
 _MEASURE_EVERY = 5.0
@@ -95,14 +99,15 @@ class Writer:
         self,
         database: Database,
         report: Callable[[Sequence[Settled]], None],
-        expired_before: Callable[[], int],
-        now_ms: Callable[[], int],
+        retention_ms: Callable[[], int],
+        clock: Clock,
     ) -> None:
-        self._now_ms = now_ms
+        self._clock = clock
+        self._retention_ms = retention_ms
+        self._ageing: Ageing | None = None
         self._roller = Roller(_ROLL_PAGE, _ROLL_SECONDS)
         self._database = database
         self._report = report
-        self._expired_before = expired_before
         self._queue: SimpleQueue[Job | None] = SimpleQueue()
         self._changes: deque[Job] = deque()
         self._questions: list[Job] = []
@@ -249,9 +254,9 @@ class Writer:
         if late < _SWEEP_OVERDUE and (self._changes or not self._queue.empty()):
             return
         try:
-            now = self._now_ms()
+            now = self._database.read(self._aged)
             rolling = self._database.read(lambda conn: self._roller.step(conn, now))
-            before = self._expired_before()
+            before = now - self._retention_ms()
             swept = self._database.read(lambda conn: retention.sweep(conn, before))
             more = swept.more or rolling
         except Exception as error:  # noqa: BLE001 - seen early, before a change meets the same fault
@@ -267,6 +272,25 @@ class Writer:
                     "reports say of those days is incomplete",
                 )
         self._sweep_at = time.monotonic() + (_SWEEP_BUSY if more else _SWEEP_IDLE)
+
+    def _aged(self, conn: sqlite3.Connection) -> int:
+        """The time by which things are old."""
+        wall, steady = self._clock.wall_ms(), self._clock.monotonic()
+        last = meta.find(conn, meta.AGED)
+        if self._ageing is None:
+            self._ageing = Ageing(last, wall, steady)
+        doubted = self._ageing.doubts
+        now = self._ageing.now(wall, steady)
+        if abs(now - last) >= _AGED_EVERY_MS:
+            meta.enter(conn, meta.AGED, now)
+        if self._ageing.doubts and not doubted:
+            log.info(
+                "store.clock_leapt",
+                seconds=(wall - now) // 1000,
+                hint="nothing is deleted for its age until the clock has run on for an hour: "
+                "if it is wrong, set it right by then",
+            )
+        return now
 
     def _note_untold(self, count: int) -> None:
         self.untold += count

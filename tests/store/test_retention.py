@@ -8,7 +8,7 @@ from agent.config import Delivery
 from agent.model import CallbackState, DeviceState
 from agent.store.files import STATE_NAME, connect
 from agent.store.retention import SLICE, sweep
-from tests.kit.clock import StubClock
+from tests.kit.clock import START_MS, StubClock
 from tests.kit.settings import section
 from tests.kit.store import open_store
 from tests.store.samples import (
@@ -118,4 +118,19 @@ async def test_the_write_ahead_log_is_bounded(tmp_path: Path) -> None:
         await store.record(device(), None, big)
     log_size = (tmp_path / f"{STATE_NAME}-wal").stat().st_size
     assert log_size < 16 * 1024 * 1024
+    await store.close()
+
+
+async def test_a_clock_that_is_years_ahead_after_a_restart_ages_nothing(tmp_path: Path) -> None:
+    clock = StubClock(start_ms=START_MS)
+    settings = section(Delivery, retention=100.0)
+    store = open_store(tmp_path, settings=settings, clock=clock)
+    for name in ("oldest", "old", "fresh"):
+        await deliver(store, await put(store, name))
+        clock.now += 45
+    await until_rows(store, {"old", "fresh"})
+    await store.close()
+    clock.set_wall(3 * 365 * 86_400.0)
+    store = open_store(tmp_path, settings=section(Delivery, retention=80.0), clock=clock)
+    await until_rows(store, {"fresh"})
     await store.close()
