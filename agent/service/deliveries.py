@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, TypedDict
 
 import structlog
@@ -257,7 +257,7 @@ def _attempt(attempt: Attempt) -> AttemptRow:
 
 
 def _moment_ms(name: str, text: str, now_ms: int) -> int:
-    """A moment: ISO 8601, or how long ago (`2h`); ValueError otherwise."""
+    """A moment: ISO 8601, without a zone UTC, or how long ago (`2h`); ValueError otherwise."""
     try:
         return now_ms - int(parse_duration(text) * 1000)
     except ValueError:
@@ -268,4 +268,6 @@ def _moment_ms(name: str, text: str, now_ms: int) -> int:
         raise ValueError(
             f"{name!r} is a time like 2026-01-31T12:00:00Z or an age like 2h, not {text!r}"
         ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
     return int(moment.timestamp() * 1000)

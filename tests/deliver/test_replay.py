@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -154,6 +156,24 @@ async def test_what_was_for_a_webhook_that_is_gone_stays(house: House) -> None:
     await house.die(3, phones=1, webhook_id=9)
     assert await house.deliveries.replay({}) == []
     assert await house.states() == {CallbackState.DEAD: 3}
+
+
+async def test_a_time_without_a_zone_is_utc_wherever_the_agent_is(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await house.die(2, phones=1)
+    made = datetime.fromtimestamp(NOW_MS / 1000, UTC)
+    before, after = ((made + timedelta(minutes=by)).isoformat()[:19] for by in (-30, 30))
+    queries = ({"since": before, "until": after}, {"until": before}, {"since": after})
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        try:
+            counts = [len((await house.deliveries.page(query))["deliveries"]) for query in queries]
+        finally:
+            monkeypatch.undo()
+            time.tzset()
+        assert counts == [2, 0, 0], zone
 
 
 async def test_one_callback_or_a_few(house: House) -> None:
