@@ -38,6 +38,24 @@ export const CALLBACKS = { pending: ["Waiting", "◌", "utilizing"], delivered: 
 export const local = (ms) => new Date(ms - new Date(ms).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 
 /**
+ * The moment of such a field: of two, where clocks are put back, the later for what ends then.
+ *
+ * @param {string} value
+ * @param {boolean} [ends]
+ */
+export function momentOf(value, ends) {
+  const first = Date.parse(value);
+  return ends && value && local(first + HOUR) === value ? first + HOUR : first;
+}
+
+/** A time in an address, as the API takes it: how long ago, or ISO, without a zone UTC; else NaN. @param {string} said @param {number} now */
+export function whenOf(said, now) {
+  const ago = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?$/.exec(said);
+  const [, d = 0, h = 0, m = 0, s = 0] = /** @type {any} */ (ago ?? []);
+  return ago ? now - (((d * 24 + +h) * 60 + +m) * 60 + +s) * 1000 : Date.parse(/T[\d:.]+$/.test(said) ? `${said}Z` : said);
+}
+
+/**
  * A state by colour, shape and word.
  *
  * @param {string} state

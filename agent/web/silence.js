@@ -4,7 +4,7 @@ import { act, errorLine, field, modal } from "./act.js";
 import { ask, now } from "./api.js";
 import { el, say } from "./dom.js";
 import { fleet } from "./fleet.js";
-import { at, count, local } from "./format.js";
+import { at, count, local, moment, momentOf } from "./format.js";
 import { live } from "./live.js";
 
 /**
@@ -41,20 +41,21 @@ export async function begin(choices) {
   const option = (/** @type {string} */ value, text = value) => el("option", { value }, text);
   const what = el("select", { onchange: tell }, choices.map((each) => option(each, each === "all " ? "all devices" : each)));
   const time = el("select", { onchange: tell }, option("1800", "30 min"), option("7200", "2 h"), option("", "until …"));
-  const ends = el("input", { type: "datetime-local", required: true, value: local(now() + 86_400_000) });
+  const ends = el("input", { type: "datetime-local", oninput: tell, required: true, value: local(now() + 86_400_000) });
   const until = field("Until", ends);
   const reason = el("input", { required: true, maxlength: 512, autofocus: true });
   const covered = el("p", { role: "status" });
   function tell() {
     const number = [...live.devices.values()].filter((device) => choicesOf(device).includes(what.value)).length;
-    say(covered, `Covers ${count(number, "device")} now. At its end each that is in another state than before calls back once.${madeAt(what.value)}`);
     until.hidden = ends.disabled = time.value !== "";
+    const end = until.hidden || !ends.value ? "" : `, ${moment(momentOf(ends.value, true))},`;
+    say(covered, `Covers ${count(number, "device")} now. At its end${end} each that is in another state than before calls back once.${madeAt(what.value)}`);
   }
   tell();
   const parts = [field("What", what), covered, field("For", time), until, field("Reason, for those who miss a callback", reason)];
   await modal("Keep callbacks back", parts, "Silence", () => {
     const [kind, ...value] = what.value.split(" ");
-    const end = time.value ? { seconds: +time.value } : { ends: new Date(ends.value).toISOString() };
+    const end = time.value ? { seconds: +time.value } : { ends: new Date(momentOf(ends.value, true)).toISOString() };
     return ask("POST", "v1/silences", { [kind]: kind === "all" || value.join(" "), reason: reason.value, ...end });
   });
   // A host may be lost while somebody types.

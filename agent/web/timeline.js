@@ -3,7 +3,7 @@
 import { errorLine } from "./act.js";
 import { addressed, now, readdress } from "./api.js";
 import { el, fill, part, pieces, put, say } from "./dom.js";
-import { at, lasted, moment, moments, shape, stateOf, STATES } from "./format.js";
+import { at, lasted, moment, moments, shape, stateOf, STATES, whenOf } from "./format.js";
 import { live } from "./live.js";
 import { poll } from "./poll.js";
 import { show } from "./session.js";
@@ -62,10 +62,9 @@ export function ticks({ from, to }, width, gap) {
 }
 
 /** What an address says: `since` a time or how long ago, `until` a time or now (`goes`). @param {Record<string, string>} said @param {number} now */
-export function rangeOf({ since, until }, now) {
-  const [, number, unit] = /^(\d+)([dhm])$/.exec(since) ?? [];
-  const to = Math.min(Date.parse(until) || now, now);
-  const long = number ? Number(number) * UNITS[unit] : to - Date.parse(since);
+export function rangeOf({ since = "", until = "" }, now) {
+  const to = Math.min(whenOf(until, now) || now, now);
+  const long = to - whenOf(since, now);
   return { from: to - (long > 0 ? Math.min(Math.max(long, HOUR / 60), 400 * UNITS.d) : UNITS.d), to, goes: to === now };
 }
 
@@ -248,11 +247,11 @@ export function chart(load, enter) {
   function rows(all) {
     const listed = all.filter(({ from, to }) => to >= range.from && from < range.to).sort((a, b) => b.from - a.from);
     const cells = (/** @type {"td" | "th"} */ tag, /** @type {import("./dom.js").Child[]} */ row) => el("tr", {}, row.map((each) => el(tag, {}, each)));
-    return el("table", {}, el("thead", {}, cells("th", ["State", "From", "To", "For", "Why"])), el("tbody", {}, listed.slice(0, ROWS).map(({ state, from, to, reason, holder, why }) => cells("td", [
+    return el("table", {}, el("thead", {}, cells("th", ["State", "From", "To", "For", "Why"])), el("tbody", {}, listed.slice(0, ROWS).map(({ state, from, to, early, reason, holder, why }) => cells("td", [
       why === undefined ? stateOf(state) : el("b", {}, shape("◌"), " Not seen"),
-      at(iso(from)),
+      el("span", {}, early && "before ", at(iso(from))),
       to < now() ? at(iso(to)) : "now",
-      lasted(Math.min(to, now()) - from),
+      `${early ? "over " : ""}${lasted(Math.min(to, now()) - from)}`,
       why ?? (reason || holder),
     ])), listed.length > ROWS ? cells("td", [`${listed.length - ROWS} before`]) : !listed.length && cells("td", ["Nothing is known"])));
   }

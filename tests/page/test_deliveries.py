@@ -131,6 +131,24 @@ async def test_filters_are_in_the_address(busy: Lab, make_window: MakeWindow) ->
     await expect(page.get_by_label("until")).to_have_value("2026-01-31T12:00")
 
 
+async def test_a_range_takes_in_both_of_an_hour_that_comes_twice(
+    busy: Lab, make_window: MakeWindow
+) -> None:
+    window = await make_window(busy, timezone_id="Europe/Berlin")
+    page = await window.tab(f"{busy.base}#/deliveries")
+    await page.get_by_label("time").select_option("From … to …")
+    for name in ("since", "until"):
+        await page.get_by_label(name).fill("2026-10-25T02:30")
+        await page.get_by_label(name).press("Enter")
+    wanted = "since=2026-10-25T00%3A30%3A00.000Z&until=2026-10-25T01%3A30%3A00.000Z"
+    await expect(page).to_have_url(re.compile(re.escape(wanted)))
+    for name in ("since", "until"):
+        await expect(page.get_by_label(name)).to_have_value("2026-10-25T02:30")
+    # As the agent reads it: without a zone it is UTC.
+    await page.goto(f"{busy.base}#/deliveries?since=2026-01-31T12:00&until=2026-02-01")
+    await expect(page.get_by_label("since")).to_have_value("2026-01-31T13:00")
+
+
 async def test_a_filter_that_makes_no_sense(busy: Lab, make_window: MakeWindow) -> None:
     window = await make_window(busy)
     window.allow(refused(400, 404))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import pytest_asyncio
@@ -16,7 +16,7 @@ from tests.page.kit import ListedPhone
 from tests.sources.test_adb_battery import LOLLIPOP
 
 if TYPE_CHECKING:
-    from playwright.async_api import Locator, Page
+    from playwright.async_api import Locator, Page, Route
 
     from tests.page.browser import Window
     from tests.page.conftest import MakeLab, MakeWindow
@@ -421,6 +421,38 @@ async def test_what_is_typed_stays_when_somebody_was_faster(
 
 
 # --- silences -----------------------------------------------------------------------------------
+
+
+async def test_a_silence_ends_at_the_later_of_two_same_times(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    """Where clocks are put back; and what is meant is said before it is sent."""
+    lab = await make_lab(phones=1, scripted=True)
+    page = await (await make_window(lab, timezone_id="Europe/Berlin", locale="en-GB")).tab()
+    await lab.sign_in(page)
+    sent: list[Any] = []
+
+    async def take(route: Route) -> None:
+        sent.append(route.request.post_data_json)
+        await route.fulfill(status=201, body="{}", content_type="application/json")
+
+    await page.route("**/v1/silences", take)
+    for said, word, ends in (
+        ("2026-10-25T02:30", r", 25 Oct 2026, 02:30:00 (CET|GMT\+1), each", "25T01:30:00.000Z"),
+        ("2026-10-25T01:30", r", 25 Oct 2026, 01:30:00,? ?\S*, each", "24T23:30:00.000Z"),
+        ("2026-03-29T02:30", r", 29 Mar 2026, 03:30:00 (CEST|GMT\+2), each", "29T01:30:00.000Z"),
+    ):
+        drawer = await opened(lab, page, FIRST)
+        await drawer.get_by_role("button", name="Silence").click()
+        dialog = page.get_by_role("dialog", name="Keep callbacks back")
+        await expect(dialog.get_by_role("status")).to_contain_text("At its end each")
+        await dialog.get_by_label("For", exact=True).select_option("until …")
+        await dialog.get_by_label("Until").fill(said)
+        await expect(dialog.get_by_role("status")).to_contain_text(re.compile(word))
+        await dialog.get_by_label("Reason").fill("clocks")
+        await dialog.get_by_role("button", name="Silence").click()
+        await expect(dialog).to_be_hidden()
+        assert sent.pop()["ends"].endswith(ends)
 
 
 async def test_a_tag_is_silenced_and_told_of_again(lab: Lab, signed: Page) -> None:

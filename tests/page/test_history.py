@@ -262,6 +262,26 @@ async def test_ticks_are_round_times(make_lab: MakeLab, make_window: MakeWindow,
     assert [text for _, text, _ in autumn] == ["25 Oct", "01:00", "02:00", "02:00", "03:00"]
 
 
+async def test_an_address_is_read_as_the_agent_reads_it(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    """Without a zone a time is UTC, wherever the browser is; how long ago, in all its forms."""
+    lab = await make_lab(phones=0)
+    page = await (await make_window(lab, timezone_id="Europe/Berlin")).tab(lab.base)
+    read = f"""async (said) => {{
+      {PURE}
+      const {{from, to}} = rangeOf(said, Date.UTC(2026, 5, 1, 12));
+      return [from, to].map((at) => new Date(at).toISOString().slice(5, 16));
+    }}"""
+    for since, until, *wanted in (
+        ("2026-05-30T08:00", "2026-05-31T08:00:00.5", "05-30T08:00", "05-31T08:00"),
+        ("2026-05-30", "2026-05-31T08:00+02:00", "05-30T00:00", "05-31T06:00"),
+        ("1h30m", "", "06-01T10:30", "06-01T12:00"),
+        ("1d", "90s", "05-31T12:00", "06-01T11:58"),
+    ):
+        assert await page.evaluate(read, {"since": since, "until": until}) == wanted
+
+
 # --- one phone ------------------------------------------------------------------------------------
 
 
@@ -487,6 +507,14 @@ async def test_all_phones_as_tables(lab: Lab, page: Page) -> None:
     await expect(cells.nth(2)).to_contain_text(re.compile("Not seen.*1 h.*the agent was not"))
     await no_serious_finding(page)
     await fits(page)
+
+
+async def test_what_began_before_is_said_so(lab: Lab, page: Page) -> None:
+    await page.goto(f"{lab.base}#/history?as=table")
+    phone = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="Phone 3"))
+    await expect(phone.locator("tbody tr").last.locator("td")).to_contain_text(
+        ["Online", re.compile("^before "), "", re.compile("^over .* h")]
+    )
 
 
 async def test_only_those_in_sight_are_asked_for(

@@ -1,9 +1,9 @@
 // The stored callbacks: which there are, what came of each attempt, and sending them again.
 
 import { act, errorLine, modal } from "../act.js";
-import { ask, query } from "../api.js";
+import { ask, now, query } from "../api.js";
 import { el, fill, order, put, say } from "../dom.js";
-import { at, CALLBACKS, count, local, shape, stateOf, took, until } from "../format.js";
+import { at, CALLBACKS, count, local, momentOf, shape, stateOf, took, until, whenOf } from "../format.js";
 import { live } from "../live.js";
 import { poll } from "../poll.js";
 import { show } from "../session.js";
@@ -13,10 +13,10 @@ export const title = "Deliveries";
 /** Rows of a page, and the most that are shown: all of them are kept fresh. */
 const [STEP, MOST] = [100, 1000];
 
-/** @param {string} iso @returns {string} As a field has it. */
-const inField = (iso) => (Date.parse(iso) ? local(Date.parse(iso)) : "");
-/** @param {string} value */
-const global = (value) => value && new Date(value).toISOString();
+/** @param {string} said @returns {string} As a field has it. */
+const inField = (said) => (said && whenOf(said, now()) ? local(whenOf(said, now())) : "");
+/** @param {string} value @param {boolean} [ends] */
+const global = (value, ends) => value && new Date(momentOf(value, ends)).toISOString();
 
 /** @param {Api.Delivery} row What it is about, and how it stands. */
 function words({ udid, webhook_name: name, webhook_id: hook, state, status, error, due, attempts, device_state: told }) {
@@ -236,7 +236,7 @@ export function open(root, route) {
     if (!form.reportValidity()) return;
     const range = time === "range";
     if (range && !since && !until) return;
-    location.hash = address(id, { webhook, device: called[0]?.udid ?? device, state, since: range ? global(since) : time, until: range ? global(until) : "" });
+    location.hash = address(id, { webhook, device: called[0]?.udid ?? device, state, since: range ? global(since) : time, until: range ? global(until, true) : "" });
   });
   fields.device.addEventListener("focus", () => fill(known, [...live.devices.values()].map(({ udid, name }) => el("option", { value: udid }, name))));
   ask("GET", "v1/webhooks").then((/** @type {Api.WebhookList} */ { webhooks }) => {
