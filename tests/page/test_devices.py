@@ -455,6 +455,22 @@ async def test_a_silence_ends_at_the_later_of_two_same_times(
         assert sent.pop()["ends"].endswith(ends)
 
 
+async def test_what_is_long_takes_no_room_from_the_rest(
+    make_lab: MakeLab, make_window: MakeWindow
+) -> None:
+    config = f'[[devices]]\nudid = "SERIAL0001"\ntags = ["{"x" * 64}"]\n'
+    lab = await make_lab(phones=1, scripted=True, config=config)
+    lease = {"udid": FIRST, "holder": "h" * 120, "ttl": 60, "purpose": "p" * 200}
+    await lab.ask("POST", "/v1/leases", lease)
+    page = await (await make_window(lab)).tab(lab.base)
+    why = row(page, FIRST).locator("td:nth-child(5) > div")
+    await expect(why).to_have_attribute("title", re.compile("p" * 200))
+    assert await why.evaluate("each => each.clientHeight < each.scrollHeight")
+    wide = "each => each.getBoundingClientRect().width"
+    search = await page.get_by_label("Search").evaluate(wide)
+    assert search > 2 * await page.get_by_label("tag", exact=True).evaluate(wide)
+
+
 async def test_a_tag_is_silenced_and_told_of_again(lab: Lab, signed: Page) -> None:
     drawer = await opened(lab, signed, FIRST)
     await drawer.get_by_role("button", name="Silence").click()

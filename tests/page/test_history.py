@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
@@ -517,6 +518,18 @@ async def test_what_began_before_is_said_so(lab: Lab, page: Page) -> None:
     )
 
 
+async def test_a_name_is_cut_at_its_end(make_lab: MakeLab, make_window: MakeWindow) -> None:
+    name = "\u0647\u0627\u062a\u0641 " * 20
+    config = f'[[devices]]\nudid = "SERIAL0001"\nname = "{name.strip()}"\n'
+    lab = await make_lab(phones=1, scripted=True, config=config)
+    page = await (await make_window(lab)).tab()
+    for view in ("history", "devices"):
+        await page.goto(f"{lab.base}#/{view}")
+        link = page.locator("main .name")
+        await expect(link).to_have_css("direction", "rtl")
+        await expect(link).to_have_css("text-align", "left")
+
+
 async def test_only_those_in_sight_are_asked_for(
     make_lab: MakeLab, make_window: MakeWindow
 ) -> None:
@@ -588,6 +601,21 @@ async def test_without_phones(make_lab: MakeLab, make_window: MakeWindow) -> Non
     await expect(page.get_by_text("Nothing is stored of this time.")).to_be_visible()
     await expect(page.locator("#main table")).to_be_hidden()
     await no_serious_finding(page)
+
+
+async def test_while_a_report_is_asked_for_nothing_is_blamed(lab: Lab, page: Page) -> None:
+    gate = asyncio.Event()
+
+    async def wait(route: Route) -> None:
+        await gate.wait()
+        await route.continue_()
+
+    await page.route("**/v1/report*", wait)
+    await page.goto(f"{lab.base}#/report")
+    await expect(page.get_by_text("Asking the agent")).to_be_visible()
+    await expect(page.locator(".view-report > .card")).to_be_hidden()
+    gate.set()
+    await expect(page.locator("#main tbody tr")).to_have_count(PHONES)
 
 
 # --- the report -----------------------------------------------------------------------------------

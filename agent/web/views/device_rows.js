@@ -90,8 +90,10 @@ class Row {
 function made(udid) {
   const cells = COLUMNS.map(() => el("td"));
   const [state, phone, long, model, reason, port, tags, host] = cells;
-  const [link, badges, since] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
+  const [link, badges, since] = [el("a", { class: "name", dir: "auto", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
   const [maker, platform, battery] = [el("div"), el("div", { class: "dim small" }), el("div", { class: "dim small" })];
+  const why = el("div");
+  put(reason, why);
   put(phone, link, el("span", { class: "mono dim" }, udid), badges);
   put(long, since);
   put(model, maker, platform, battery);
@@ -106,7 +108,8 @@ function made(udid) {
     say(platform, device.platform ?? "never seen");
     say(battery, charge(device.battery));
     battery.classList.toggle("warn", Boolean(device.battery?.hot || device.battery?.low));
-    say(reason, device.reason);
+    say(why, device.reason);
+    why.title = device.reason;
     say(port, device.port);
     say(host, device.host);
     part(tags, device.tags, () => device.tags.map((tag) => el("span", { class: "tag" }, tag)));

@@ -50,7 +50,7 @@ export function open(root) {
 
   /** @param {string} udid */
   function made(udid) {
-    const [link, port] = [el("a", { class: "name", href: `#/devices/${encodeURIComponent(udid)}`, tabindex: -1 }), el("span", { class: "mono dim" })];
+    const [link, port] = [el("a", { class: "name", dir: "auto", href: `#/devices/${encodeURIComponent(udid)}`, tabindex: -1 }), el("span", { class: "mono dim" })];
     const [lane, call] = time.lane(udid);
     return {
       tr: el("tr", {}, el("th", { scope: "row" }, link, port), el("td", {}, lane)),

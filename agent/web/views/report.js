@@ -60,7 +60,7 @@ export function open(root) {
     return { key: /** @type {"by"} */ (key), select };
   });
   const files = ["csv", "json"].map((kind) => el("button", { type: "button", disabled: true, onclick: () => told && save(told, kind) }, kind.toUpperCase()));
-  const [error, note, suspects] = [errorLine(), el("p", { class: "dim", role: "status" }), el("ul", { class: "plain card" })];
+  const [error, note, suspects] = [errorLine(), el("p", { class: "dim", role: "status" }), el("ul", { class: "plain card", hidden: true })];
   const heads = Object.entries(COLUMNS).map(([key, [word]], i) => {
     const ways = i < 2 ? [key, `-${key}`] : [`-${key}`, key];
     return el("th", { scope: "col", "data-key": key }, el("button", { class: "link", onclick: () => readdress({ sort: ways[Number(want().sort === ways[0])] }) }, word));
