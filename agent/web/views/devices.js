@@ -11,7 +11,7 @@ import { CHOICES, COLUMNS, EMPTY, FILTERS, fits, Rows } from "./device_rows.js";
 export const title = "Devices";
 
 /** Milliseconds that rows are drawn for in one frame; the browser lays them out after that. */
-const BUDGET = 8;
+const BUDGET = 16;
 /** Milliseconds after the pointer's last move in which no row moves away under it. */
 const HELD = 5_000;
 
