@@ -172,6 +172,7 @@ export function chart(load, enter) {
     if (asTable !== (as === "table")) {
       asTable = !asTable;
       for (const { place, line } of lanes.values()) fill(place, !asTable && line);
+      tell();
     }
     plot.classList.toggle("as-table", asTable);
     table.setAttribute("aria-pressed", String(asTable));
@@ -252,7 +253,7 @@ export function chart(load, enter) {
       el("span", {}, early && "before ", at(iso(from))),
       to < now() ? at(iso(to)) : "now",
       `${early ? "over " : ""}${lasted(Math.min(to, now()) - from)}`,
-      why ?? (reason || holder),
+      el("div", { class: "short", title: why ?? reason }, why ?? (reason || holder)),
     ])), listed.length > ROWS ? cells("td", [`${listed.length - ROWS} before`]) : !listed.length && cells("td", ["Nothing is known"])));
   }
 
@@ -326,6 +327,7 @@ export function chart(load, enter) {
   }, { rootMargin: "30%" });
   const size = new ResizeObserver(() => {
     width = axis.clientWidth;
+    tell();
     paint();
     void look.now();
   });

@@ -380,7 +380,15 @@ async def test_a_hub_that_was_lost_is_a_column(lab: Lab, page: Page) -> None:
     assert await page.locator("tbody").last.locator(".is-offline").count() == 0
     assert await page.locator(".line .is-unseen").count() == PHONES + 1, "all, and the legend"
     await lane(page, "Phone 3").locator(".is-offline").hover()
-    await expect(page.locator(".tip")).to_contain_text(re.compile(r"Offline.*\(1 h 2 s\)"))
+    tip = page.locator(".tip")
+    await expect(tip).to_contain_text(re.compile(r"Offline.*\(1 h 2 s\)"))
+    # Its place is another one in a window of another size.
+    await page.mouse.move(5, 5)
+    await lane(page, "Phone 3").focus()
+    await page.keyboard.press("End")
+    await expect(tip).to_be_visible()
+    await page.set_viewport_size({"width": 700, "height": 900})
+    await expect(tip).to_be_hidden()
     await no_serious_finding(page)
     await fits(page)
     assert await page.locator("#main img").count() == 0

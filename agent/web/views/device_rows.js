@@ -92,7 +92,7 @@ function made(udid) {
   const [state, phone, long, model, reason, port, tags, host] = cells;
   const [link, badges, since] = [el("a", { class: "name", dir: "auto", href: `#/devices/${encodeURIComponent(udid)}` }), el("span", { class: "tags" }), age(null)];
   const [maker, platform, battery] = [el("div"), el("div", { class: "dim small" }), el("div", { class: "dim small" })];
-  const why = el("div");
+  const why = el("div", { class: "short" });
   put(reason, why);
   put(phone, link, el("span", { class: "mono dim" }, udid), badges);
   put(long, since);

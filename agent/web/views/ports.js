@@ -115,7 +115,7 @@ export function open(root, route) {
         kind && dim([named(hub), speed && rate(speed), kind === "empty" ? "gone" : `${used} ${size ? `of ${size} ` : ""}ports used`].filter(Boolean).join(" · ")),
         kind && el("button", { type: "button", class: "link", "data-key": name, "aria-label": `Silence ${name}`, onclick: () => begin([`hub ${String(hub.port)}`]) }, "Silence …"),
         hub.blocked && warn("blocked: ", hub.blocked),
-        cause && (cause.over ? dim : warn)(cause.over ? " Was lost" : "Lost", ` with ${count(cause.devices, "phone")} `, at(cause.at)),
+        cause && (cause.over ? dim : warn)(cause.over ? " Was lost" : "Lost", ` with ${count(cause.devices, "phone")} · `, at(cause.at)),
         left?.map(cell),
       );
       const leaves = ports.filter((port) => !isHub(port));

@@ -83,7 +83,7 @@ export function open(root) {
     for (const th of heads) th.setAttribute("aria-sort", th.dataset.key !== column ? "none" : down ? "descending" : "ascending");
     say(/** @type {Element} */ (heads[0].firstChild), BY[by]);
     const [from, to] = [since, until].map(Date.parse);
-    say(note, `${moments(from, to)} (${lasted(to - from)}). ${!total.seen_ms ? "Nothing is stored of this time." : total.unseen_ms ? "Time in which nobody could see a phone counts in no percentage." : ""}`);
+    say(note, `${moments(from, to)} (${lasted(to - from)}). ${!(total.seen_ms || total.unseen_ms) ? "Nothing is stored of this time." : total.unseen_ms ? "Time in which nobody could see a phone counts in no percentage." : ""}`);
     part(suspects, blamed, () => blamed.map(({ host, who, evidence, advice }) => el("li", { class: "warn" }, el("span", {}, shape("▲ "), el("strong", {}, `${host}, ${who}: `), `${evidence}. ${advice}`))));
     suspects.hidden = !blamed.length;
     table.hidden = !rows.length;
