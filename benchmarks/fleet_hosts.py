@@ -23,7 +23,7 @@ from agent.fleet.nats_link import dial
 from agent.fleet.own import Own
 from agent.fleet.uplink import Uplink
 from agent.model import DeviceRecord, DeviceState, Platform, Transition, Visibility
-from agent.store.tables.log import LogRow, LogSlice, LogSnapshot, LogState
+from agent.store.tables.log import LogRow, LogSlice, LogSnapshot, LogState, check_of
 from agent.store.tables.transitions import StoredTransition
 from agent.track.views import DeviceView
 from benchmarks.sample import quiet
@@ -65,7 +65,9 @@ class MemoryLog:
         )
         self.devices[udid] = record, id_
         moved = Transition(udid, before, state, reason, now_ms)
-        self._rows.append(LogRow(StoredTransition(id_, moved), record))
+        before = self._rows[-1].check if self._rows else 0
+        stored = StoredTransition(id_, moved)
+        self._rows.append(LogRow(stored, record, check_of(stored), before))
         return id_
 
     @property
@@ -83,14 +85,19 @@ class MemoryLog:
     async def after(self, id_: int, limit: int) -> LogSlice:
         """The rows behind that id."""
         found = tuple(
-            LogRow(row.stored, self.devices[row.device.udid][0])
+            row._replace(device=self.devices[row.device.udid][0])
             for row in self._rows[id_ : id_ + limit]
         )
-        return LogSlice(self._state(), found, hole=False, first=id_ + 1 if found else 0)
+        first, check = id_ + 1 if found else 0, self._check_at(id_)
+        return LogSlice(self._state(), found, hole=False, first=first, check=check)
 
     async def snapshot(self) -> LogSnapshot:
         """What they have come to."""
-        return LogSnapshot(self._state(), tuple(self.devices.values()))
+        check = self._check_at(len(self._rows))
+        return LogSnapshot(self._state(), check, tuple(self.devices.values()))
+
+    def _check_at(self, id_: int) -> int:
+        return self._rows[id_ - 1].check if id_ else 0
 
     def join(self) -> asyncio.Future[LogState]:
         """What is there by now needs no telling."""
@@ -101,10 +108,16 @@ class MemoryLog:
         """Never."""
         return self._done(None)
 
-    def acknowledge(self, epoch: int, through: int) -> asyncio.Future[LogState]:
+    def acknowledge(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
         """The hub has all up to that id."""
+        del check
         if epoch == self._epoch:
             self._acked = max(self._acked, through)
+        return self._done(self._state())
+
+    def compare(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
+        """The hub has nothing else."""
+        del epoch, through, check
         return self._done(self._state())
 
     @staticmethod

@@ -37,8 +37,11 @@ class LogOfTransitions(Protocol):
     def leave(self) -> asyncio.Future[None]:
         """No longer."""
 
-    def acknowledge(self, epoch: int, through: int) -> asyncio.Future[LogState]:
+    def acknowledge(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
         """The hub has stored all up to that id."""
+
+    def compare(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
+        """A hub has taken that row: is it ours?"""
 
 
 class DevicesShown(Protocol):

@@ -103,7 +103,7 @@ class Session:
         self._state = state
         self._window = Window(state.acked or 0)
         self._stalled = Backoff(own.clock)
-        self._ack: tuple[int, int] | None = None
+        self._ack: Ack | None = None
         self._acked = asyncio.Event()
         self._told = asyncio.Event()
         """The first snapshot is out, or could not be."""
@@ -289,6 +289,7 @@ class Session:
             instance=self._instance,
             boot=self._boot,
             through=found.state.newest,
+            check=found.check,
             version=__version__,
             devices=tuple(devices),
             leases=tuple(dict(row) for row in self._own.leases.rows()),
@@ -374,17 +375,19 @@ class Session:
         if ack.epoch != self._state.epoch:
             return
         self._standing.acked()
-        if self._ack is None or self._ack[0] != ack.epoch or ack.through > self._ack[1]:
-            self._ack = ack.epoch, ack.through
+        known = self._ack
+        if known is None or known.epoch != ack.epoch or ack.through > known.through:
+            self._ack = ack
             self._acked.set()
 
     async def _store_acks(self) -> None:
         while True:
             await self._acked.wait()
             self._acked.clear()
-            assert self._ack is not None
+            ack = self._ack
+            assert ack is not None
             try:
-                state = await self._own.log.acknowledge(*self._ack)
+                state = await self._own.log.acknowledge(ack.epoch, ack.through, ack.check)
             except StoreError as error:  # the next one comes
                 log.debug("fleet.store", error=str(error))
             else:
@@ -405,9 +408,9 @@ class Session:
     async def _answer_since(self, since: Since, reply: Callable[[bytes], Awaitable[None]]) -> None:
         with suppress(LinkError, StoreError):  # the hub asks again
             found = await self._own.log.after(since.after, since.limit)
-            if since.epoch == found.state.epoch and since.after > found.state.newest:
-                # It has what this store never told: see `Log.acknowledge`.
-                self._saw(await self._own.log.acknowledge(since.epoch, since.after))
+            if since.after > found.state.newest or since.check not in {0, found.check}:
+                # It may have what this store never told.
+                self._saw(await self._own.log.compare(since.epoch, since.after, since.check))
                 found = await self._own.log.after(since.after, since.limit)
             epoch = found.state.epoch
             same = since.epoch == epoch

@@ -80,6 +80,8 @@ def transition_told(
         host=host,
         epoch=epoch,
         id=stored.id,
+        check=row.check,
+        before=row.before,
         previous=transition.previous,
         at_ms=transition.at_ms,
         device=now.model_copy(

@@ -113,6 +113,10 @@ class TransitionTold(Word):
     host: _Host
     epoch: _Number
     id: Annotated[int, Field(ge=1, le=2**63 - 1)]
+    check: _Number = 0
+    """Stands for what the row says; 0 here and in other words: not told, or not known any more."""
+    before: _Number = 0
+    """The check of the row before it: by that a hub knows whether it goes on with the same log."""
     previous: _State | None = None
     at_ms: int
     device: DeviceTold
@@ -146,6 +150,8 @@ class HostSnapshot(Word):
     boot: str = ""
     """Of the host's kernel (/proc/sys/kernel/random/boot_id)."""
     through: _Number
+    check: _Number = 0
+    """Of the row `through`."""
     version: str = ""
     devices: Annotated[tuple[DeviceTold, ...], FailFast(), BeforeValidator(_to_tuple)] = ()
     leases: _Rows = ()
@@ -159,6 +165,8 @@ class Ack(Word):
 
     epoch: _Number
     through: _Number
+    check: _Number = 0
+    """Of that row, as the hub had it."""
 
 
 class Since(Word):
@@ -166,6 +174,8 @@ class Since(Word):
 
     epoch: _Number
     after: _Number
+    check: _Number = 0
+    """Of that row, as the hub had it."""
     limit: Annotated[int, Field(ge=1, le=1000)] = 200
 
 

@@ -48,6 +48,24 @@ def test_a_log_is_taken_without_a_gap(epoch: int, id_: int, verdict: Verdict, ne
     assert (host.judge(epoch, id_), host.need, host.cursor) == (verdict, need, 5)
 
 
+@pytest.mark.parametrize(
+    ("had", "before", "verdict", "need"),
+    [
+        (0, 0, Verdict.TAKE, Need.NOTHING),
+        (0, 8, Verdict.TAKE, Need.NOTHING),  # the hub had it of an older agent
+        (9, 0, Verdict.TAKE, Need.NOTHING),  # the agent does not know any more
+        (9, 9, Verdict.TAKE, Need.NOTHING),
+        (9, 8, Verdict.STRANGE, Need.LOG),
+    ],
+)
+def test_a_row_goes_on_with_the_one_that_was_taken(
+    had: int, before: int, verdict: Verdict, need: Need
+) -> None:
+    host = known(4)
+    host.took(5, had)
+    assert (host.judge(EPOCH, 6, before), host.need) == (verdict, need)
+
+
 def test_a_host_that_is_new_or_begins_anew_is_asked_for_all() -> None:
     host = Host("A")
     assert host.judge(EPOCH, 1) is Verdict.STRANGE
@@ -93,14 +111,14 @@ def test_another_process_of_the_agent_is_asked_at_once() -> None:
     assert host.need is Need.LOG
 
 
-def test_a_log_that_went_back_is_asked_for_all_a_late_heartbeat_is_not() -> None:
+def test_a_log_that_went_back_is_asked_about_a_late_heartbeat_is_not() -> None:
     host = known(5)
     host.took(6)
     needs = []
     for at in (5.0, 10.0):  # the first was sent before the sixth
         host.beat(beat(5), at)
         needs.append(host.need)
-    assert needs == [Need.NOTHING, Need.SNAPSHOT]
+    assert needs == [Need.NOTHING, Need.LOG]
 
 
 def test_a_host_is_lost_then_gone_and_back_once_its_log_is_taken() -> None:
@@ -157,7 +175,7 @@ def test_what_is_stored_is_read_again_and_nonsense_is_none() -> None:
         udid="p", platform=Platform.IOS, state=DeviceState.OFFLINE, since_ms=1, tags=("a",)
     )
     word = Word("A", device, used=2, twin=True)
-    mark, position = Mark("A", 2**63 - 1, 5), Position("2026", 9)
+    mark, position = Mark("A", 2**63 - 1, 5, 2**63 - 2), Position("2026", 9)
     rows = [told_row(word), mark_row(mark), position_row(position)]
     assert read(rows) == Kept((word,), (mark,), position)
     bad = ["", "{", "[]", "{}", "null", '{"told": {}}', '{"epoch": "x", "cursor": 1}']
@@ -165,4 +183,6 @@ def test_what_is_stored_is_read_again_and_nonsense_is_none() -> None:
         assert read(
             [FleetRow("A", "p", text), FleetRow("A", "", text), FleetRow("", "", text)]
         ) == (Kept())
+    older = FleetRow("A", "", '{"epoch": 7, "cursor": 5}')
+    assert read([older]).marks == (Mark("A", 7, 5),)
     assert read([told_row(word)]) == Kept()  # without its host's mark all of it is asked for

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.config import Delivery
@@ -11,6 +12,7 @@ from agent.store.files import STATE_NAME, connect, create
 from agent.store.migrate import migrate, scripts
 from agent.store.retention import SLICE, sweep
 from agent.store.tables import log as log_table
+from agent.store.tables.transitions import StoredTransition
 from tests.kit.clock import StubClock
 from tests.kit.settings import section
 from tests.kit.store import open_store
@@ -36,7 +38,7 @@ async def test_an_agent_that_is_in_no_fleet_keeps_nothing_back(tmp_path: Path) -
     await record(store, 3)
     state = await store.log.state()
     assert (state.newest, state.acked, state.unsent) == (3, None, 0)
-    assert await store.log.acknowledge(state.epoch, 2) == state
+    assert await store.log.acknowledge(state.epoch, 2, 0) == state
     await store.close()
 
 
@@ -61,7 +63,7 @@ async def test_an_acknowledgement_never_goes_back_and_is_of_one_epoch(tmp_path: 
     epoch = (await store.log.join()).epoch
     await record(store, 5)
     acked = [
-        (await store.log.acknowledge(of, through)).acked
+        (await store.log.acknowledge(of, through, 0)).acked
         for of, through in ((epoch, 2), (epoch, 1), (epoch ^ 1, 5), (epoch, 4), (epoch, 0))
     ]
     assert acked == [2, 2, 2, 4, 4]
@@ -74,9 +76,66 @@ async def test_a_hub_that_has_more_than_the_file_begins_a_new_epoch(tmp_path: Pa
     store = open_store(tmp_path)
     before = await store.log.join()
     await record(store, 2)
-    after = await store.log.acknowledge(before.epoch, 3)
+    after = await store.log.acknowledge(before.epoch, 3, 0)
     assert after.epoch != before.epoch
     assert (after.acked, after.newest) == (0, 2)
+    await store.close()
+
+
+async def test_a_hub_that_has_another_row_of_an_id_begins_a_new_epoch(tmp_path: Path) -> None:
+    """A backup was put back, and has grown beyond what the hub has by now."""
+    store = open_store(tmp_path)
+    before = await store.log.join()
+    await record(store, 5)
+    rows = (await store.log.after(0, 10)).rows
+    assert [row.before for row in rows] == [0, *(row.check for row in rows[:-1])]
+    assert len({row.check for row in rows}) == 5
+    assert (await store.log.snapshot()).check == rows[-1].check
+    later = await store.log.after(3, 10)
+    assert (later.check, later.rows) == (rows[2].check, rows[3:])
+    for check in (0, rows[2].check):
+        assert await store.log.compare(before.epoch, 3, check) == before._replace(newest=5)
+    assert await store.log.compare(before.epoch ^ 1, 3, 7) == before._replace(newest=5)
+    after = await store.log.compare(before.epoch, 3, rows[2].check ^ 1)
+    assert after == before._replace(epoch=after.epoch, newest=5)
+    assert after.epoch != before.epoch
+    acked = await store.log.acknowledge(after.epoch, 3, rows[2].check ^ 1)
+    assert (acked.epoch != after.epoch, acked.acked) == (True, 0)
+    acked = await store.log.acknowledge(acked.epoch, 3, rows[2].check)
+    assert acked.acked == 3
+    await store.close()
+
+
+def test_of_two_rows_that_differ_the_checks_do() -> None:
+    """And they are as they were: hubs keep them."""
+    moved = transition()
+    others = (
+        moved,
+        replace(moved, udid="phone-2"),
+        replace(moved, previous=None),
+        replace(moved, state=DeviceState.UTILIZING),
+        replace(moved, reason="other"),
+        replace(moved, at_ms=1_001),
+        replace(moved, holder=""),
+    )
+    rows = [StoredTransition(1, each) for each in others] + [StoredTransition(2, moved)]
+    checks = [log_table.check_of(row) for row in rows]
+    assert len(set(checks)) == len(rows)
+    assert checks[0] == 7685229883287867820
+
+
+async def test_a_row_that_is_there_no_more_is_not_compared(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    before = await store.log.join()
+    await record(store, 3)
+    await store.close()
+    conn = connect(tmp_path / STATE_NAME)
+    conn.execute("DELETE FROM transitions WHERE id = 2")
+    conn.close()
+    store = open_store(tmp_path)
+    found = await store.log.after(2, 9)
+    assert (found.check, [row.before for row in found.rows]) == (0, [0])
+    assert (await store.log.compare(before.epoch, 2, 7)).epoch == before.epoch
     await store.close()
 
 
@@ -137,15 +196,15 @@ async def test_age_deletes_nothing_that_the_hub_has_not_acknowledged(tmp_path: P
     store = open_store(tmp_path, settings=section(Delivery, retention=1e9))
     epoch = (await store.log.join()).epoch
     await record(store, 6)
-    await store.log.acknowledge(epoch, 3)
+    await store.log.acknowledge(epoch, 3, 0)
     await store.close()
     conn = connect(tmp_path / STATE_NAME)
     reckoned_up(conn)
     assert sweep(conn, 2_000) == (False, 0, 0)
-    assert _ids(conn) == [4, 5, 6]
+    assert _ids(conn) == [3, 4, 5, 6], "the hub goes on behind the third"
     conn.close()
     store = open_store(tmp_path, settings=section(Delivery, retention=1e9))
-    await store.log.acknowledge(epoch, 6)
+    await store.log.acknowledge(epoch, 6, 0)
     await store.close()
     conn = connect(tmp_path / STATE_NAME)
     reckoned_up(conn)
@@ -161,7 +220,7 @@ async def test_what_is_kept_back_is_bounded_and_its_loss_is_counted(
     store = open_store(tmp_path, settings=section(Delivery, retention=1e9))
     epoch = (await store.log.join()).epoch
     await record(store, 10)
-    await store.log.acknowledge(epoch, 2)
+    await store.log.acknowledge(epoch, 2, 0)
     await store.close()
     conn = connect(tmp_path / STATE_NAME)
     reckoned_up(conn)
@@ -213,7 +272,7 @@ async def test_a_salvage_and_a_lost_wal_begin_a_new_epoch(tmp_path: Path) -> Non
     store = open_store(tmp_path)
     before = await store.log.join()
     await record(store, 4)
-    await store.log.acknowledge(before.epoch, 3)
+    await store.log.acknowledge(before.epoch, 3, 0)
     await store.close()
     (tmp_path / f"{STATE_NAME}-wal").write_bytes(b"no log at all")
     store = open_store(tmp_path)

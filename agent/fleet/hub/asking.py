@@ -121,12 +121,15 @@ class Asking:
     async def _log(self, link: Link, host: Host) -> Asked | None:
         assert host.epoch is not None
         subject = subjects.since(host.name)
-        asked = pack(Since(epoch=host.epoch, after=host.cursor, limit=ROWS))
+        since = Since(epoch=host.epoch, after=host.cursor, check=host.check, limit=ROWS)
+        asked = pack(since)
         answer = await _read(SinceAnswer, await link.request(subject, asked, ANSWER), subject)
-        if answer.epoch != host.epoch or answer.hole:
+        rows = tuple(row for row in answer.transitions if row.host == host.name)
+        next_ = next((row for row in rows if row.id == host.cursor + 1), None)
+        broken = next_ is not None and not host.is_behind(next_.before)
+        if answer.epoch != host.epoch or answer.hole or broken or answer.last < since.after:
             host.hole()
             return await self._snapshot(link, host)
-        rows = tuple(row for row in answer.transitions if row.host == host.name)
         if not rows and answer.last > host.cursor:
             return None
         host.told_last(answer.last)

@@ -81,12 +81,12 @@ class Core:
         host = self.hosts.get(told.host)
         if host is None:
             return Verdict.STRANGE  # until it is heard to live
-        verdict = host.judge(told.epoch, told.id)
+        verdict = host.judge(told.epoch, told.id, told.before)
         if verdict is Verdict.TAKE:
             self._at_now()
             caught_up = host.caught_up
             self._commits.enter(self.board.tell(told.host, told.device))
-            host.took(told.id)
+            host.took(told.id, told.check)
             self._mark(host)
             self._look_if(host, caught_up is not host.caught_up)
             self._refresh(host)
@@ -119,7 +119,7 @@ class Core:
             self._at_now()
             self._commits.enter(decisions)
             yield
-        host.begin(snapshot.through)
+        host.begin(snapshot.through, snapshot.check)
         self._mark(host)
         self._more.pop(host.name, None)
         self._keep(snapshot)
@@ -207,7 +207,7 @@ class Core:
     def marks(self) -> list[Mark]:
         """Where each log is, but for those that are taken anew."""
         return [
-            Mark(host.name, host.epoch, host.cursor)
+            Mark(host.name, host.epoch, host.cursor, host.check)
             for host in self.hosts.values()
             if host.epoch is not None and host.need is not Need.SNAPSHOT
         ]
@@ -225,7 +225,7 @@ class Core:
 
     def _mark(self, host: Host) -> None:
         assert host.epoch is not None
-        self._commits.mark(Mark(host.name, host.epoch, host.cursor))
+        self._commits.mark(Mark(host.name, host.epoch, host.cursor, host.check))
 
     def _look_if(self, host: Host, other: bool) -> None:
         if not other:

@@ -8,6 +8,10 @@ A host's log is taken by its ids, without a gap: what comes is
     ours         beyond          ahead: what lies between is to be asked for
     another                      of a log that ended, or of one that is not known yet: left alone
 
+A row that is next by its id, and is not behind the one that was taken last, is of a host whose disk
+was cloned, or a backup put back, and that does not know it yet: the hub asks for its log, naming
+the row that it has, and the agent begins another epoch.
+
 Which epoch is the host's, its heartbeats say alone, for only who lives sends one. Another epoch
 than ours, a host that was never heard of, or a log that has lost what comes next: then its snapshot
 is taken, and the log goes on behind it.
@@ -70,6 +74,8 @@ class Host:
     """None: nothing was taken of it yet."""
     cursor: int = 0
     """Id of the last row that was taken."""
+    check: int = 0
+    """Of that row; 0: not known."""
     last: int = 0
     """Id of the newest row that it was heard to have."""
     instance: str = ""
@@ -95,7 +101,7 @@ class Host:
     _last_then: int = 0
     """What that told of."""
     _unsure: bool = False
-    """Rows of it were dropped here: how far its log goes is to be asked."""
+    """How far its log goes is to be asked: rows of it were dropped here, or it went back."""
     ends: int = 0
     """Its `last` at the first heartbeat since it was not alive; caught up once that is taken."""
 
@@ -113,8 +119,8 @@ class Host:
             return True
         return self.heard > since and self.need is Need.NOTHING and not self.lag
 
-    def judge(self, epoch: int, id_: int) -> Verdict:
-        """What becomes of that row."""
+    def judge(self, epoch: int, id_: int, before: int = 0) -> Verdict:
+        """What becomes of that row; `before`: the check of the one before it."""
         if self.epoch is None or epoch != self.epoch:
             return Verdict.STRANGE
         self.last = max(self.last, id_)
@@ -123,11 +129,18 @@ class Host:
         if id_ > self.cursor + 1:
             self._ask(Need.LOG)
             return Verdict.AHEAD
+        if not self.is_behind(before):
+            self._ask(Need.LOG)
+            return Verdict.STRANGE
         return Verdict.TAKE
 
-    def took(self, id_: int) -> None:
+    def is_behind(self, before: int) -> bool:
+        """Whether a row that is next by its id goes on with what was taken; also: nobody knows."""
+        return not (before and self.check) or before == self.check
+
+    def took(self, id_: int, check: int = 0) -> None:
         """That row is taken."""
-        self.cursor = id_
+        self.cursor, self.check = id_, check
         self._look()
 
     def beat(self, beat: Heartbeat, seen: float) -> None:
@@ -153,7 +166,7 @@ class Host:
         # It had taken that much to disk when it sent the heartbeat before this one.
         went_back = beat.last < self._cursor_then and not first
         if went_back or (first and beat.last < self.cursor):
-            self._ask(Need.SNAPSHOT)
+            self.behind()  # by what the hub asks the agent finds that out, and begins another epoch
         elif self.cursor < beat.last and (restarted or first or self.cursor < self._last_then):
             self._ask(Need.LOG)
         self.last = max(beat.last, self.cursor)
@@ -168,9 +181,9 @@ class Host:
             self.epoch, self.last = epoch, 0
         self.caught_up, self.need = False, Need.SNAPSHOT
 
-    def begin(self, through: int) -> None:
+    def begin(self, through: int, check: int = 0) -> None:
         """Its snapshot is taken: the log goes on behind that."""
-        self.cursor = through
+        self.cursor, self.check = through, check
         self.last = max(self.last, through)
         self._cursor_then = self._last_then = 0
         self._unsure = False
@@ -188,7 +201,7 @@ class Host:
 
     def forget(self) -> None:
         """What was taken of it was not stored: all of it is to be asked for anew."""
-        self.epoch, self.cursor, self.caught_up = None, 0, False
+        self.epoch, self.cursor, self.check, self.caught_up = None, 0, 0, False
         self._ask(Need.SNAPSHOT)
 
     def hole(self) -> None:
@@ -196,7 +209,7 @@ class Host:
         self._ask(Need.SNAPSHOT)
 
     def behind(self) -> None:
-        """Something that it sent was dropped here."""
+        """Something that it sent was dropped here, or how far its log goes is in doubt."""
         self._unsure = True
         self._ask(Need.LOG)
 

@@ -306,7 +306,7 @@ class Intake:
                 mark = pipeline.durable.get(host)
                 if mark is None:
                     continue  # it is forgotten
-                word = Ack(epoch=mark.epoch, through=mark.cursor)
+                word = Ack(epoch=mark.epoch, through=mark.cursor, check=mark.check)
                 await link.publish(subjects.ack(host), pack(word))
             await asyncio.sleep(ACK_EVERY)
 

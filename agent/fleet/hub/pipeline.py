@@ -97,7 +97,9 @@ class FleetPipeline:
         self.seen = SeenTime()
         board = Board(_policy(config))
         for mark in kept.marks:
-            board.hosts[mark.host] = Host(mark.host, mark.epoch, mark.cursor, mark.cursor)
+            board.hosts[mark.host] = Host(
+                mark.host, mark.epoch, mark.cursor, check=mark.check, last=mark.cursor
+            )
         board.restore(records, kept.told)
         entries: dict[str, Entry] = {}
         self.roster = FleetRoster(config, board, entries)

@@ -76,6 +76,8 @@ class Mark:
     host: str
     epoch: int
     cursor: int
+    check: int = 0
+    """Of the row at the cursor, as the host told it; 0: not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,8 @@ def gone_row(host: str, udid: str) -> FleetRow:
 
 def mark_row(mark: Mark) -> FleetRow:
     """To be stored."""
-    return FleetRow(mark.host, "", json.dumps({"epoch": mark.epoch, "cursor": mark.cursor}))
+    said = {"epoch": mark.epoch, "cursor": mark.cursor, "check": mark.check}
+    return FleetRow(mark.host, "", json.dumps(said))
 
 
 def position_row(position: Position) -> FleetRow:
@@ -146,7 +149,8 @@ def read(rows: Iterable[FleetRow]) -> Kept:
             if row.udid:
                 told.append(_told(row, said))
             elif row.host:
-                marks[row.host] = Mark(row.host, int(said["epoch"]), int(said["cursor"]))
+                at = int(said["epoch"]), int(said["cursor"]), int(said.get("check", 0))
+                marks[row.host] = Mark(row.host, *at)
             else:
                 position = Position(str(said["stream"]), int(said["number"]))
         except (ValueError, TypeError, KeyError, ValidationError):

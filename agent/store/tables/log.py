@@ -3,10 +3,17 @@
 Ids grow by one, and the newest row of each device is never deleted, so no id comes twice while the
 file lives. Where the file has lost rows that may have been told (salvage, a lost WAL, a backup that
 was put back), it begins a new epoch. What the hub has not acknowledged is not deleted by age.
+
+A file that was put back, or a copy of it, may have grown beyond what the hub has by the time that
+they meet. So each row has a check, and the hub goes on with a row only behind the one that it took
+before: where the two have different rows of one id, the file begins a new epoch. The row that was
+acknowledged last stays for that, however old.
 """
 
 from __future__ import annotations
 
+import json
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from agent.store.tables import devices, meta, transitions
@@ -57,6 +64,10 @@ class LogRow(NamedTuple):
 
     stored: StoredTransition
     device: DeviceRecord
+    check: int
+    """See `check_of`."""
+    before: int
+    """Of the row before it; 0: that is not there any more."""
 
 
 class LogSlice(NamedTuple):
@@ -69,12 +80,16 @@ class LogSlice(NamedTuple):
     """What should be the first of them was deleted; then there are none."""
     first: int
     """Id of the first row behind it that is there, hole or not; 0: none is."""
+    check: int
+    """Of the row with that id; 0: it is not there (any more)."""
 
 
 class LogSnapshot(NamedTuple):
     """What all transitions together have come to, at one moment."""
 
     state: LogState
+    check: int
+    """Of the newest row."""
     devices: tuple[tuple[DeviceRecord, int], ...]
     """Each with the id of the transition that made its state; 0: that is stored no more."""
 
@@ -108,13 +123,20 @@ class Log:
         """This agent is in no fleet (any more): rows are deleted by age alone."""
         return self._access.change(_leave)
 
-    def acknowledge(self, epoch: int, through: int) -> asyncio.Future[LogState]:
+    def acknowledge(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
         """The hub has stored all up to that id; another epoch's, and what goes back, is nothing.
 
-        Where it has stored what this file does not have, the file is older than what it once told:
-        a backup that was put back. It begins a new epoch.
+        Nor what it has of another file: see `compare`.
         """
-        return self._access.change(lambda conn: _acknowledge(conn, epoch, through))
+        return self._access.change(lambda conn: _acknowledge(conn, epoch, through, check))
+
+    def compare(self, epoch: int, through: int, check: int) -> asyncio.Future[LogState]:
+        """A hub has taken the row of that id, with that check (0: not known).
+
+        Where this file has another one there, or none yet, it is not the one that told it, but a
+        backup that was put back, or a copy. It begins a new epoch.
+        """
+        return self._access.change(lambda conn: _compare(conn, epoch, through, check))
 
 
 def state(conn: sqlite3.Connection) -> LogState:
@@ -134,22 +156,43 @@ def may_go(conn: sqlite3.Connection) -> tuple[int, int]:
     found = state(conn)
     if found.acked is None:
         return transitions.BEYOND_LAST, transitions.BEYOND_LAST
-    return max(found.acked, found.newest - KEPT_BACK), found.acked
+    return max(found.acked - 1, found.newest - KEPT_BACK), found.acked
+
+
+def check_of(stored: StoredTransition) -> int:
+    """Stands for what a row says: of two rows of one id it tells whether they are the same.
+
+    Hubs keep it: what it is made of must not change within an epoch.
+    """
+    told = stored.transition
+    said = (stored.id, told.udid, told.previous, told.state, told.reason, told.at_ms, told.holder)
+    digest = blake2b(json.dumps(said).encode(), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1 or 1
+
+
+def _check_at(conn: sqlite3.Connection, id_: int) -> int:
+    found = transitions.between(conn, id_ - 1, id_, 1)
+    return check_of(found[0]) if found else 0
 
 
 def _slice(conn: sqlite3.Connection, id_: int, limit: int) -> LogSlice:
+    check = before = _check_at(conn, id_)
     found = transitions.after(conn, id_, limit)
     whole = [each for place, each in enumerate(found, start=id_ + 1) if each.id == place]
     known = devices.get(conn, {each.transition.udid for each in whole})
-    rows = tuple(LogRow(each, known[each.transition.udid]) for each in whole)
-    first = found[0].id if found else 0
-    return LogSlice(state(conn), rows, hole=bool(found) and not whole, first=first)
+    rows: list[LogRow] = []
+    for each in whole:
+        rows.append(LogRow(each, known[each.transition.udid], check_of(each), before))
+        before = rows[-1].check
+    hole, first = bool(found) and not whole, found[0].id if found else 0
+    return LogSlice(state(conn), tuple(rows), hole=hole, first=first, check=check)
 
 
 def _snapshot(conn: sqlite3.Connection) -> LogSnapshot:
     events = dict(conn.execute(EVENTS).fetchall())
     told = tuple((device, events.get(device.udid, 0)) for device in devices.all_of(conn))
-    return LogSnapshot(state(conn), told)
+    found = state(conn)
+    return LogSnapshot(found, _check_at(conn, found.newest), told)
 
 
 def _join(conn: sqlite3.Connection) -> LogState:
@@ -163,11 +206,17 @@ def _leave(conn: sqlite3.Connection) -> None:
     meta.put(conn, meta.FLEET_ACKED, _IN_NO_FLEET)
 
 
-def _acknowledge(conn: sqlite3.Connection, epoch: int, through: int) -> LogState:
+def _acknowledge(conn: sqlite3.Connection, epoch: int, through: int, check: int) -> LogState:
+    found = _compare(conn, epoch, through, check)
+    if epoch == found.epoch and found.acked is not None and through > found.acked:
+        meta.put(conn, meta.FLEET_ACKED, through)
+    return state(conn)
+
+
+def _compare(conn: sqlite3.Connection, epoch: int, through: int, check: int) -> LogState:
     found = state(conn)
     if epoch == found.epoch and found.acked is not None:
-        if through > found.newest:
+        ours = _check_at(conn, through)
+        if through > found.newest or (check and ours and check != ours):
             begin_anew(conn)
-        elif through > found.acked:
-            meta.put(conn, meta.FLEET_ACKED, through)
     return state(conn)
