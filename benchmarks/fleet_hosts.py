@@ -65,9 +65,9 @@ class MemoryLog:
         )
         self.devices[udid] = record, id_
         moved = Transition(udid, before, state, reason, now_ms)
-        before = self._rows[-1].check if self._rows else 0
         stored = StoredTransition(id_, moved)
-        self._rows.append(LogRow(stored, record, check_of(stored), before))
+        last = self._check_at(len(self._rows))
+        self._rows.append(LogRow(stored, record, check_of(stored), last))
         return id_
 
     @property

@@ -142,7 +142,7 @@ class Startup:
         log.info(
             "agent.ready",
             version=__version__,
-            devices=sum(parts.pipeline.views.census().states.values()),
+            devices=parts.pipeline.views.census().shown,
             webhooks=len(parts.live.webhooks),
             socket=str(parts.live.config.socket_path(self._setting.environ)),
             api=parts.api.address or "off",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+from itertools import islice
 from typing import TYPE_CHECKING, TypedDict
 
 from agent.clock import timestamp
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 _FEW = 5
 """Devices that are named where none is near."""
+_MANY = 500
+"""Of more devices not all are compared with a name that is none: a likeness takes its time."""
 
 
 class SilencedRow(TypedDict):
@@ -159,22 +163,35 @@ class Devices:
         if meant:
             which = " or ".join(map(_called, meant))
             raise UnknownDeviceError(f"{text!r} may be {which}: write its UDID as it is here")
-        raise UnknownDeviceError(
-            f"no device {text!r}: {_nearest(text, self._pipeline.views.all())}"
-        )
+        raise UnknownDeviceError(f"no device {text!r}: {_nearest(text, self._pipeline)}")
 
 
-def _nearest(text: str, views: Sequence[DeviceView]) -> str:
-    if not views:
-        return "no device is known yet"
-    written = {alike(view.udid): view for view in views}
-    by_name = [view for view in views if view.name.casefold() == text.casefold()]
+def _nearest(text: str, pipeline: Tracker) -> str:
+    views, udids = pipeline.views, pipeline.roster.udids()
+    among = udids if len(udids) <= _MANY else _neighbours(text, udids)
+    written = {alike(udid): view for udid in among if (view := views.one(udid)) is not None}
+    by_name = [view for udid in views.called(text)[:_FEW] if (view := views.one(udid))]
     close = near(alike(text), written, 3, 0.5)
-    shown = dict.fromkeys(map(_called, [*by_name, *(written[each] for each in close)]))
-    if shown:
-        return f"did you mean {' or '.join(shown)}?"
-    more = f" and {len(views) - _FEW} more" if len(views) > _FEW else ""
-    return f"known: {', '.join(view.udid for view in views[:_FEW])}{more}"
+    meant = dict.fromkeys(map(_called, [*by_name, *(written[each] for each in close)]))
+    if meant:
+        return f"did you mean {' or '.join(meant)}?"
+    count = views.census().shown
+    if not count:
+        return "no device is known yet"
+    first = islice((udid for udid in udids if views.one(udid) is not None), _FEW)
+    more = f" and {count - _FEW} more" if count > _FEW else ""
+    return f"known: {', '.join(first)}{more}"
+
+
+def _neighbours(text: str, udids: Sequence[str]) -> list[str]:
+    """Those of many that begin as the text does or end so: what is beside it in their order."""
+    found: list[str] = []
+    for way in (1, -1):
+        spelled = {udid.casefold()[::way]: udid for udid in udids}
+        order = sorted(spelled)
+        at = bisect(order, text.casefold()[::way])
+        found += (spelled[each] for each in order[max(0, at - _MANY // 8) : at + _MANY // 8])
+    return sorted(set(found))
 
 
 def _called(view: DeviceView) -> str:

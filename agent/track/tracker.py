@@ -39,6 +39,9 @@ class TrackedViews(Protocol):
     def one(self, udid: str) -> DeviceView | None:
         """One device by its exact UDID; None: none that is shown."""
 
+    def called(self, name: str) -> list[str]:
+        """The UDIDs of devices that are shown and have that name, whatever the case; sorted."""
+
     def battery(self, udid: str) -> Battery | None:
         """Of a device that is shown; None: not known."""
 

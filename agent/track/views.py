@@ -82,6 +82,11 @@ class Census(NamedTuple):
     flapping: int
     silenced: int
 
+    @property
+    def shown(self) -> int:
+        """How many there are."""
+        return sum(self.states.values())
+
 
 class Views:
     """Looks at what is tracked; changes nothing.
@@ -128,6 +133,11 @@ class Views:
         if udid not in self._devices or not self._roster.shown(udid):
             return None
         return self._view(udid)
+
+    def called(self, name: str) -> list[str]:
+        """The UDIDs of devices that are shown and have that name, whatever the case; sorted."""
+        device, name = self._roster.device, name.casefold()
+        return [udid for udid in self.udids() if device(udid).name.casefold() == name]
 
     def battery(self, udid: str) -> Battery | None:
         """Of a device that is shown; None: not known."""

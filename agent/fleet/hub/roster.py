@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from agent.model import Device, DeviceState, Visibility
-from agent.track.roster import Names
+from agent.udid import alike
 
 if TYPE_CHECKING:
     from agent.config import Config, DeviceEntry
@@ -31,8 +31,9 @@ class FleetRoster:
         self._config = config
         self._board = board
         self._entries = entries
-        self._names: Names | None = None
-        self._named_of = -1
+        self._alike: dict[str, list[str]] = {}
+        """As they were last looked for, when there were `_alike_of` of them."""
+        self._alike_of = 0
 
     def reconfigure(self, config: Config) -> bool:
         """Take a new configuration; whether it may say something else of any phone."""
@@ -53,10 +54,14 @@ class FleetRoster:
 
         The serial of twins means the one that bears it.
         """
-        if self._names is None or self._named_of != len(self._entries):
-            self._names = Names((udid, {udid}) for udid in self._entries)
-            self._named_of = len(self._entries)
-        return self._names.find(name)
+        name = name.strip()
+        if name in self._entries:
+            return (name,)
+        if self._alike_of != len(self._entries):
+            self._alike, self._alike_of = {}, len(self._entries)
+            for udid in self._entries:
+                self._alike.setdefault(alike(udid), []).append(udid)
+        return tuple(sorted(self._alike.get(alike(name), ())))
 
     def is_away(self, udid: str) -> bool:
         """Whether it counts as unplugged or offline."""

@@ -55,6 +55,8 @@ class FleetViews:
         self._counted: dict[str, _Kind] = {}
         """As what each device that is shown is in `_counts`: 10,000 of them take long to count."""
         self._counts: Counter[_Kind] = Counter()
+        self._called: dict[str, str] = {}
+        """The name of each of them, for who asks by it, whatever the case."""
         self._quiet: set[str] = set()
         """Of them, those that are silenced, or were."""
         self._uncounted = set(self._entries)
@@ -123,6 +125,12 @@ class FleetViews:
             battery=self._battery(record.host, word),
         )
 
+    def called(self, name: str) -> list[str]:
+        """The UDIDs of devices that are shown and have that name, whatever the case; sorted."""
+        self._count()
+        name = name.casefold()
+        return sorted(udid for udid, called in self._called.items() if called == name)
+
     def battery(self, udid: str) -> Battery | None:
         """Of a device that is shown; None: not known."""
         entry, word = self._entries.get(udid), self._board.of(udid)
@@ -171,12 +179,14 @@ class FleetViews:
             if before is not None:
                 self._counts[before] -= 1
             self._quiet.discard(udid)
+            self._called.pop(udid, None)
             if not self._roster.shown(udid):
                 continue
             entry, word = self._entries[udid], self._board.of(udid)
             record = entry.record
             kind = _Kind(record.host, record.platform, record.state, entry.flapping)
             self._counted[udid] = kind
+            self._called[udid] = self._roster.device(udid).name.casefold()
             self._counts[kind] += 1
             if word is not None and word.silence is not None:
                 self._quiet.add(udid)
