@@ -33,12 +33,13 @@ from agent.fleet.hub.remote import Remote
 from agent.fleet.link import LinkError, NobodyError
 from agent.fleet.nats_link import dial
 from agent.fleet.words import Answer, Command, pack, unpack
-from agent.model import Battery, BatteryRead, Platform, SilenceKind, SourceName
+from agent.model import Battery, BatteryRead, DeviceState, Platform, SilenceKind, SourceName
 from agent.service.devices import Devices
 from agent.service.fleet_leases import FleetLeaseDesk
 from agent.service.fleet_silences import FleetSilenceDesk
 from agent.service.leases import LeaseDesk, candidate, candidates
 from agent.service.silences import SilenceDesk
+from agent.track.views import Census
 from agent.usage.leases import Leases
 from tests.fleet.agent_side import fleet_of, own_of
 from tests.kit.broker import Broker
@@ -152,6 +153,15 @@ class Hub:
 
     def one(self, udid: str) -> DeviceView | None:
         return next((each for each in self.all() if each.udid == udid), None)
+
+    def udids(self) -> list[str]:
+        return [each.udid for each in self.all()]
+
+    def called(self, name: str) -> list[str]:
+        return [each.udid for each in self.all() if each.name == name]
+
+    def census(self) -> Census:
+        return Census({(None, DeviceState.ONLINE): len(self.all())}, 0, 0)
 
     def named(self, text: str) -> tuple[str, ...]:
         return tuple(each.udid for each in self.all() if each.udid == text.upper())

@@ -137,3 +137,24 @@ def test_the_dashboard_is_one() -> None:
         assert panel["title"]
         for target in panel["targets"]:
             assert names_in(target["expr"]) or "up{" in target["expr"]
+
+
+def test_prometheus_understands_what_the_dashboard_asks(tmp_path: Path) -> None:
+    dashboard = json.loads(DASHBOARD.read_text())
+    asked = [
+        target["expr"]
+        .replace("$__rate_interval", "5m")
+        .replace("$__range", "6h")
+        .replace("$", "any-")
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", ())
+    ]
+    rules = [{"record": f"asked:{n}", "expr": expr} for n, expr in enumerate(asked)]
+    path = tmp_path / "asked.yml"
+    path.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool("check", "rules", path)
+
+
+@pytest.mark.parametrize("panel", ["hub_active", "host_up", "host_lag", "hub_dropped", "host_dev"])
+def test_the_dashboard_shows_a_fleet(panel: str) -> None:
+    assert f"device_agent_{panel}" in DASHBOARD.read_text()
