@@ -56,6 +56,7 @@ def forget(config_path: Path, name: str, *, as_json: bool) -> None:
     count = row["devices"]
     its = f"; its {count} phone{' is' if count == 1 else 's are'} shown no more" if count else ""
     click.echo(printable(f"{row['host']} is forgotten{its}"))
+    click.echo("another hub, where there is one, has it still: forget it there, too")
 
 
 def _show(config_path: Path, *, as_json: bool) -> None:

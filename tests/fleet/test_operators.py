@@ -193,7 +193,10 @@ async def test_a_host_that_was_taken_down_is_forgotten(place: Path, tmp_path: Pa
         await them.racks["rack-2"].kill()
         await them.until("hosts", lambda rows: rows[1]["state"] in {"lost", "gone"})
         out = await them.cli("hosts", "forget", "rack-2")
-        assert out == "rack-2 is forgotten; its 1 phone is shown no more\n"
+        assert out == (
+            "rack-2 is forgotten; its 1 phone is shown no more\n"
+            "another hub, where there is one, has it still: forget it there, too\n"
+        )
         assert "rack-2" not in await them.cli("hosts")
         shown = json.loads(await them.cli("devices", "--json"))
         assert {each["host"] for each in shown["devices"]} == {"rack-1"}
