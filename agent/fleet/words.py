@@ -258,6 +258,8 @@ class Leading(Word):
     """Where its store is; see `agent.fleet.hub.leadership`."""
     released: bool = False
     """It has left: nobody needs to wait."""
+    claim: bool = False
+    """Nothing was there: nobody leads yet by this."""
 
 
 class HubBeat(Word):

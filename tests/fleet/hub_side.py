@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from agent.model import Callback
     from agent.store import Elsewhere, Followed, Outcome, Settled
 
-FAST = Pace(renew=0.5, valid=1.0, take=1.5, again=1.1, look=0.1, step=0.3, retry=0.1)
+FAST = Pace(renew=0.5, valid=1.0, take=1.5, again=1.1, empty=0.4, look=0.1, step=0.3, retry=0.1)
 PHONES = 5
 
 

@@ -36,9 +36,10 @@ class Broker:
         self.raw = tried.value.model_dump_json().encode()
         return self.revision
 
-    def wipe(self) -> None:
+    def wipe(self, *, counts_on: bool) -> None:
         self.raw = self.value = None
-        self.revision = 0
+        if not counts_on:
+            self.revision = 0
 
 
 @dataclass
@@ -82,7 +83,9 @@ class Late:
 class World:
     """Steps in real time; looks at every moment who may send."""
 
-    def __init__(self, chance: random.Random, hubs: int, *, faults: bool) -> None:
+    def __init__(
+        self, chance: random.Random, hubs: int, *, faults: bool, forgetful: bool = False
+    ) -> None:
         self.chance = chance
         self.broker = Broker()
         self.hubs = [
@@ -95,6 +98,9 @@ class World:
             for n in range(hubs)
         ]
         self.faults = faults
+        self.forgetful = forgetful
+        """The broker forgets every few seconds, whatever is under way, but for its count; else
+        its count as well, but seldom, and while no swap is on its way."""
         self.real = 0.0
         self.late: list[Late] = []
         self.down_until = 0.0
@@ -193,17 +199,24 @@ class World:
             hub.begin()
         elif what < 0.012:
             self.down_until = self.real + chance.choice((1, 5, 12, 30))
-        elif what < 0.013 and self.real - self.wiped_at > 2 * PACE.take:
+        elif what < (0.022 if self.forgetful else 0.013):
+            self._wipe()
+
+    def _wipe(self) -> None:
+        if self.forgetful:
+            self.broker.wipe(counts_on=True)
+        elif self.real - self.wiped_at > 2 * PACE.take and not self.late:
             self.wiped_at = self.real
-            self.broker.wipe()
+            self.broker.wipe(counts_on=False)
 
 
+@pytest.mark.parametrize("forgetful", [False, True])
 @pytest.mark.parametrize("hubs", [2, 3])
-def test_never_two_that_may_send_whatever_happens(hubs: int) -> None:
+def test_never_two_that_may_send_whatever_happens(hubs: int, *, forgetful: bool) -> None:
     chance = random.Random(seed(hubs))
     spells = 0
     for _ in range(60):
-        world = World(chance, hubs, faults=True)
+        world = World(chance, hubs, faults=True, forgetful=forgetful)
         world.run(400)
         # Then all is well again: somebody leads, and goes on.
         world.faults = False
@@ -216,22 +229,34 @@ def test_never_two_that_may_send_whatever_happens(hubs: int) -> None:
         world.run(60)
         assert world.active() == [leading], "nobody takes over from who is well"
         spells += world.spells
-    assert spells > 300, "much happened"
+    assert spells > (150 if forgetful else 300), "much happened"
 
 
 def leading(name: str = "a", instance: str = "a.1", place: str = "") -> Leadership:
-    """One that leads since 0, of an empty broker."""
+    """One that leads since 0, of an empty broker; its claim stood there before."""
     it = Leadership(name, instance, place, PACE)
-    now = -PACE.take
-    while now <= 0:
-        it.seen(now, None)
-        now += 1
+    claim = claimed(it, -PACE.again)
+    for n in range(1, 12):
+        it.seen(n - PACE.again, claim)
     tried = it.wants(0.0)
     assert tried is not None
-    assert (tried.revision, tried.value.term) == (0, 1)
-    it.swapped(0.1, tried, as_found(tried, 1))
+    assert (tried.revision, tried.value.term, tried.value.claim) == (1, 1, False)
+    it.swapped(0.1, tried, as_found(tried, 2))
     it.open(it.spell)
     return it
+
+
+def claimed(it: Leadership, now: float) -> Found:
+    """It has written its claim, for nothing was there."""
+    for n in range(5):
+        assert it.wants(now + n - PACE.empty) is None
+        it.seen(now + n - PACE.empty, None)
+    tried = it.wants(now)
+    assert tried is not None
+    assert (tried.revision, tried.value.claim) == (0, True)
+    found = as_found(tried, 1)
+    it.swapped(now, tried, found)
+    return found
 
 
 def as_found(tried: Try, revision: int) -> Found:
@@ -250,7 +275,7 @@ def test_it_renews_and_leads_on() -> None:
     assert it.wants(4.9) is None
     tried = it.wants(5.0)
     assert tried is not None
-    assert (tried.revision, tried.value.term, tried.value.beat) == (1, 1, 2)
+    assert (tried.revision, tried.value.term, tried.value.beat) == (2, 1, 3)
     it.swapped(5.2, tried, as_found(tried, 2))
     assert (it.may_send(14.9), it.may_send(15.0), it.spell) == (True, False, 1)
 
@@ -314,14 +339,40 @@ def test_a_broker_that_forgot_is_told_again_by_who_leads_and_by_nobody_else() ->
     assert tried is not None
     assert tried.revision == 0
     standby = Leadership("b", "b.1", "", PACE)
-    for n in range(5):
+    for n in range(2):
         standby.seen(3.0 * n, None)
         assert standby.wants(3.0 * n) is None
+
+
+def test_a_claim_lets_nobody_send_until_it_has_stood_there() -> None:
+    """Who else found nothing may have set something that the broker has forgotten since."""
+    it = Leadership("a", "a.1", "", PACE)
+    claim = claimed(it, 0.0)
+    for n in range(1, 11):
+        it.seen(n, claim)
+        assert (it.leads(n), it.wants(n)) == (False, None)
+    it.seen(11.0, claim)
+    assert it.wants(11.0) is not None
+
+
+@pytest.mark.parametrize("why", ["released", "place"])
+def test_after_a_claim_nobody_takes_over_at_once(why: str) -> None:
+    """Who led before the broker forgot may lead still: that who claimed is gone says nothing."""
+    it = Leadership("a", "a.1", "x", PACE)
+    claim = claimed(it, 0.0)
+    if why == "released":
+        assert it.leave() is None
+    again = Leadership("a", "a.2", "x", PACE)
+    for n in range(5):
+        again.seen(3.0 * n, claim)
+        assert again.wants(3.0 * n) is None
+    again.seen(15.0, claim)
+    assert again.wants(15.0) is not None
 
 
 def test_leaving_is_told_and_ends_it() -> None:
     it = leading()
     tried = it.leave()
     assert tried is not None
-    assert (tried.value.released, tried.revision, it.may_send(1.0)) == (True, 1, False)
+    assert (tried.value.released, tried.revision, it.may_send(1.0)) == (True, 2, False)
     assert Leadership("b", "b.1", "", PACE).leave() is None

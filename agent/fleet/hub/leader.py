@@ -91,7 +91,7 @@ class Leader:
         if self._leadership.leads(self._now()):
             return self._hub
         leader = self._leadership.leader
-        if leader is None or leader.released or leader.instance == self.instance:
+        if leader is None or leader.released or leader.claim or leader.instance == self.instance:
             return ""
         return printable(leader.hub)
 

@@ -7,16 +7,23 @@ revision for `take` seconds takes it over. So, whatever is lost, late, stopped o
 
     Never may two hubs send at once.
 
-What that stands on, all of it:
+That one value stood there for so long says that nobody else was taken meanwhile, for none is set
+twice. That there was nothing does not: a broker may have forgotten, between two looks, what
+somebody set. So who finds nothing for `empty` seconds writes a *claim*, which lets nobody send, and
+takes that over once it has stood for `again` seconds. Nor may others take a claim at once, be it of
+one that is surely gone: whoever led before the broker forgot may lead still.
+
+What it stands on, all of it:
 
 - `swap` is what it says: of those that name one revision, one is taken. (One server; or several,
   which agree by Raft.)
 - The clocks of two hosts differ in rate by less than a tenth: `valid` of the one has passed before
   `take` of the other. What they show is never compared.
-- A broker that forgets (its store was removed, its power failed) does not do so twice within
-  `take`, and not within `valid` of a takeover: what it forgot is a change like any other, and
-  begins the count anew, be it that nothing is there any more. Each value is another one, so that
-  the same revision of a bucket that was made anew is not taken for the old one.
+- A broker that forgets (its store was removed, its power failed) may do so at any time, but counts
+  its revisions from 1 then. So two may send for up to `valid` where a swap was on its way for
+  seconds, the broker forgot meanwhile, and what was set since has come to just the revision that
+  the swap names; or where who led found nothing there, set it again, and that came only `again`
+  seconds later, when the broker had forgotten once more.
 
 And a takeover always comes: a hub that can look at the key every few seconds counts on, and one
 whose try may or may not have been taken sees its own value there, or the old one still.
@@ -51,6 +58,8 @@ class Pace:
     take: float = 15.0
     again: float = 11.0
     """Like `take`, for what bears the own name."""
+    empty: float = 4.0
+    """Like it, for nothing at all: who leads has had two looks to say so again."""
     look: float = 2.0
     """From one look at the key to the next."""
     step: float = 3.0
@@ -160,13 +169,15 @@ class Leadership:
             return None
         found, leads = self._found, self.leads(now)
         known = found.value if found is not None else None
-        if not leads:
+        claim = found is None and not leads
+        if not leads and not claim:
             self._term = max(self._term, known.term if known else 0) + 1
         self._beat += 1
         self._tried_at = now
         self._sent = dict(self._young(now))
-        self._sent[self._beat] = now
-        return Try(self._value(released=False), found.revision if found else 0)
+        if not claim:
+            self._sent[self._beat] = now
+        return Try(self._value(claim=claim), found.revision if found else 0)
 
     def swapped(self, now: float, tried: Try, found: Found) -> None:
         """The broker took it. Where it did not, or nobody knows, the next look tells."""
@@ -180,6 +191,8 @@ class Leadership:
         found, self._until = self._found, NEVER
         if found is None or found.value is None or found.value.instance != self._instance:
             return None
+        if found.value.claim:
+            return None  # by which nobody led
         self._beat += 1
         return Try(self._value(released=True), found.revision)
 
@@ -187,15 +200,16 @@ class Leadership:
 
     def _due(self, now: float) -> bool:
         pace, found, leads = self._pace, self._found, self.leads(now)
-        if found is None or found.value is None:
+        if found is None:
+            return leads or self._still >= pace.empty
+        if found.value is None:
             return leads or self._still >= pace.take
         known = found.value
         if known.instance == self._instance:
             newest = max(self._sent.values(), default=NEVER)
             return now - newest >= pace.renew if leads else self._still >= pace.again
-        if known.released or (self._place and known.place == self._place):
-            return True
-        return self._still >= pace.take
+        gone = known.released or (self._place and known.place == self._place)
+        return (gone and not known.claim) or self._still >= pace.take
 
     def _confirm(self, now: float, sent: float) -> None:
         until = sent + self._pace.valid
@@ -208,7 +222,7 @@ class Leadership:
     def _young(self, now: float) -> Iterator[tuple[int, float]]:
         return (each for each in self._sent.items() if each[1] + self._pace.valid > now)
 
-    def _value(self, *, released: bool) -> Leading:
+    def _value(self, *, released: bool = False, claim: bool = False) -> Leading:
         return Leading(
             hub=self._hub,
             instance=self._instance,
@@ -216,4 +230,5 @@ class Leadership:
             beat=self._beat,
             place=self._place,
             released=released,
+            claim=claim,
         )
