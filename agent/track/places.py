@@ -52,8 +52,10 @@ class Places:
         return self._of.get(udid, "")
 
     def at(self, place: str) -> list[str]:
-        """The devices whose last place that is, the newest first."""
-        return list(reversed(self._at.get(place, {})))
+        """The devices whose last place that is: who was there last, then the newest first."""
+        mine = list(reversed(self._at.get(place, {})))
+        last = self.last(place)
+        return mine if last is None else [last, *(udid for udid in mine if udid != last)]
 
     def last(self, place: str) -> str | None:
         """Who was there last, if it was nowhere else since."""

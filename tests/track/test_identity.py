@@ -521,6 +521,19 @@ def test_of_two_that_the_store_has_at_a_port_the_later_one_holds_it() -> None:
     assert both(identities, first)[0] is Presence.ABSENT
 
 
+def test_of_two_that_the_store_has_at_a_port_it_is_the_one_that_is_there_still() -> None:
+    """The other one had left long before, which counted later: udev was away."""
+    place = "pci-0000:00:14.0-usb-0:1"
+    there = f"{SERIAL}@2-1"
+    identities = house(
+        Known(there, Platform.ANDROID, "2-1", path=place, serial=SERIAL, shared=True, since_ms=1),
+        Known(SERIAL, Platform.ANDROID, "1-1", path=place, shared=True, there=False, since_ms=2),
+    )
+    see(identities, at(SERIAL, 2, "1"))
+    assert identities.devices[there].seen
+    assert not identities.devices[SERIAL].seen
+
+
 def test_a_recovery_serial_that_tells_who_it_is_is_believed() -> None:
     identities = house(Known("00008101-000A1234A1B2C3D4", Platform.IOS, "1-1"))
     whole = "CPID:8030_CPRV:11_ECID:001A2B3C4D5E6F70_IBFL:3C"
