@@ -335,6 +335,8 @@ class DeviceRecord:
     """Whether another phone has that serial too."""
     ways: str = ""
     """How it was seen since it last came: `adb udev`, `adb-network`."""
+    serial_read: bool = False
+    """Whether udev has read its serial since then."""
     debt: str = ""
     """What webhooks are owed of it for the time of a silence (`track.silence_book.Debt`)."""
     host: str = ""

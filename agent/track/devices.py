@@ -43,6 +43,8 @@ class Facts:
     ways: str = ""
     """How it was seen since it last came: by which sources, over USB or the network. While udev
     sees it: how it is seen."""
+    serial_read: bool = False
+    """Whether udev has read its serial since it last came, and not only its bridge."""
 
 
 @dataclass(slots=True)
@@ -126,7 +128,8 @@ class Identity:
         """It is, or was last, seen so."""
         told = " ".join(sorted(ways))
         if told != self.facts.ways:
-            self.facts = replace(self.facts, ways=told)
+            read = self.facts.serial_read and SourceName.UDEV in ways
+            self.facts = replace(self.facts, ways=told, serial_read=read)
 
     def by_ways(self, source: SourceName) -> bool:
         """Whether that source saw it over USB since it last came."""
@@ -280,6 +283,7 @@ class Devices:
             address=known.address,
             serial=serial,
             ways=known.ways,
+            serial_read=known.serial_read,
         )
         self._devices[known.udid] = Identity(
             facts,

@@ -31,7 +31,7 @@ from agent.track.joining import MUTE_MODES, Group, Key, Seen, is_far, join
 from agent.track.naming import Naming
 from agent.track.old_rows import OldRows
 from agent.track.readings import is_hidden, readings_of
-from agent.track.sightings import Sightings, joins_alike
+from agent.track.sightings import Sightings, joins_alike, serial_of, tells_serial
 from agent.track.source_states import SourceStates, way_of
 from agent.track.sure import Home, Sure
 
@@ -110,8 +110,10 @@ class Identities:
         """What udev's word on them is worth by now."""
         watched = self.sources.watched
         for udid in touched:
-            if udid in self.devices:
-                self.devices[udid].weigh(self._answered, watched=watched)
+            if (device := self.devices.get(udid)) is not None:
+                device.weigh(self._answered, watched=watched)
+                if device.left_usb:  # so they stay old, whatever address adb gives them
+                    self._sightings.leave_over(device.members)
 
     def give_up_waiting(self) -> set[str]:
         """The start-up limit has passed: who has not spoken yet is unknown, not waited for."""
@@ -176,15 +178,16 @@ class Identities:
                 for seen in self._sightings.of(source):
                     if seen.address not in now:
                         touched |= self._take_back((source, seen.address))
-                return touched | self._put(*sightings)
+                back = source is SourceName.UDEV and not was_up
+                return touched | self._put(*sightings, back=back)
             case Down():
                 touched = self.devices.of_bridge(source)
                 for seen in self._sightings.of(source):
                     touched |= self._drop((source, seen.address))
                 return touched
 
-    def _put(self, *sightings: Sighting) -> set[str]:
-        """Take them, all of them before it is decided whose they are."""
+    def _put(self, *sightings: Sighting, back: bool = False) -> set[str]:
+        """Take them, all of them before it is decided whose they are; `back`: udev sees again."""
         touched: set[str] = set()
         changed: set[Key] = set()
         for sighting in sightings:
@@ -198,7 +201,7 @@ class Identities:
             elif old != sighting:
                 changed |= {key} | self._sightings.put(key, sighting)
         if self._begun:
-            self._note_old(changed)
+            self._note_old(changed, back=back)
         return touched | self._regroup(changed)
 
     def _renew(self, key: Key, sighting: Sighting) -> set[str]:
@@ -247,8 +250,11 @@ class Identities:
         self._note_old(self._sightings.all_keys())
         return self._regroup(self._sightings.all_keys())
 
-    def _note_old(self, keys: Iterable[Key]) -> None:
-        """Which rows are old: of these, new in adb's list; by the store, once udev has spoken."""
+    def _note_old(self, keys: Iterable[Key], *, back: bool = False) -> None:
+        """Which rows are old: of these, new in adb's list; by the store, once udev has spoken.
+
+        And those of phones that left unseen, by udev's first word and by that when it is `back`.
+        """
         old, first = self._old_rows, self.sources.watched and not self._compared
         self._compared |= first
         for key in self._sightings.all_keys() if first else keys:
@@ -257,6 +263,8 @@ class Identities:
             new = key not in self.devices.owner and self._sightings.get(key) is not self._answered
             if (first and old.had_left(key)) or (new and old.is_elsewhere(key)):
                 self._sightings.leave_over([key])
+        if first or back:
+            self._sightings.leave_over(filter(old.is_unread, self._sightings.all_keys()))
 
     def _regroup(self, keys: Iterable[Key]) -> set[str]:
         """Decide anew whose these sightings are, and those of the same phones, ports, serials.
@@ -343,7 +351,7 @@ class Identities:
         left = key in self._aside
         if owner is not None:
             device = self.devices[owner]
-            left = device.left_usb
+            left = device.left_usb and sighting is not self._answered
             owner = None if device.makeshift else owner
         return Seen(
             key,
@@ -414,6 +422,9 @@ class Identities:
         serial = facts.serial or home.serial
         name, model = _told(facts, sighting)
         way = way_of(sighting)
+        read = facts.serial_read and SourceName.UDEV in ways.split()
+        if tells_serial(sighting):
+            read = bool(serial_of(sighting))
         return Facts(
             facts.udid,
             # Apple's always have one: what is left is an Android phone with debugging off.
@@ -426,6 +437,7 @@ class Identities:
             address=sighting.address if is_far(sighting) else facts.address,
             serial=serial,
             ways=" ".join(sorted({*ways.split(), way})) if ways else way,
+            serial_read=read,
         )
 
 

@@ -26,6 +26,7 @@ class Known:
     serial: str = ""
     shared: bool = False
     ways: str = ""
+    serial_read: bool = False
     there: bool = True
     """Whether it had not left when the agent stopped."""
     since_ms: int = 0

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from agent.model import SourceName, UsbKind
 from agent.track.devices import lasting_place
 from agent.track.joining import MUTE_MODES
+from agent.track.sightings import tells_serial
 
 if TYPE_CHECKING:
     from agent.track.devices import Devices
@@ -59,6 +60,17 @@ class OldRows:
         held = [at for udid, at in mine.items() if ports.last(at) == udid]
         return place not in held and any(self._is_mute_at(at) for at in held)
 
+    def is_unread(self, key: Key) -> bool:
+        """Whether udev, which has read that serial, sees a phone at its port that has none.
+
+        For when udev has its first word, or is back: what it sees come is another phone anyhow.
+        """
+        port, serial = self._where(key)
+        if not port or not serial or not self._is_nameless_at(port):
+            return False
+        known = (self._devices[udid].facts for udid in self._devices.of_serial(serial))
+        return any(facts.serial_read for facts in known)
+
     def holds(self, key: Key) -> bool:
         """Whether its phone is the one that hung last at its port."""
         last = self._devices.ports.last(self.place(key))
@@ -88,6 +100,12 @@ class OldRows:
         alike = (key for key in self._sightings.with_serial(serial) if key[0] is SourceName.UDEV)
         seen = (self._sightings[key] for key in alike)
         return {sighting.port for sighting in seen if sighting.usb is not UsbKind.OTHER}
+
+    def _is_nameless_at(self, port: str) -> bool:
+        """Whether udev sees there what would tell its serial, and does not."""
+        keys = self._sightings.at_port(port)
+        bare = (self._sightings[key] for key in keys if not self._sightings.serial(key))
+        return any(tells_serial(sighting) for sighting in bare)
 
     def _is_mute_at(self, place: str) -> bool:
         """Whether what udev sees there is in a mode that does not say who it is."""

@@ -48,6 +48,7 @@ def record_of(facts: Facts, track: Track, since_ms: int, owed: Owed) -> DeviceRe
         serial=facts.serial if facts.serial != facts.udid else "",
         shared=facts.shared_serial,
         ways=facts.ways,
+        serial_read=facts.serial_read,
         debt=stored_debt(owed.debt),
         code=str(reason.code),
         cause=track.cause.id if track.cause else "",
@@ -114,6 +115,7 @@ def known_of(record: DeviceRecord) -> Known:
         serial=record.serial,
         shared=record.shared,
         ways=record.ways,
+        serial_read=record.serial_read,
         there=record.state is not DeviceState.UNPLUGGED,
         since_ms=record.since_ms,
     )

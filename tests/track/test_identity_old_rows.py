@@ -130,6 +130,17 @@ async def test_an_answer_at_that_port_does(tmp_path: Path) -> None:
         assert await h.came() == [("ce09", "Online")]
 
 
+async def test_an_answer_does_so_at_once(tmp_path: Path) -> None:
+    """Whatever udev still says of it, there is no phone without a serial beside it."""
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, left("1-1"), Changed(usb("", "1-1")))
+        told(h, Changed(adb("ce09", "1-1", Bridge.NOT_READY)), Changed(adb("ce09", "1-1")))
+        h.wait(60)
+        assert shown(h) == {"ce09": (ONLINE, "1-1")}
+        assert await h.came() == [("ce09", "Online")]
+
+
 async def test_a_row_that_went_and_came_again_is_a_new_one(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
         h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
@@ -369,6 +380,108 @@ async def test_who_hung_at_a_port_when_the_agent_stopped_is_not_it(
         if udev_is_down:
             expected["ce09"] = (UNPLUGGED, "1-1")  # as adb said while nobody knew better
         assert shown(h) == expected
+        assert await h.came() == []
+
+
+async def test_another_address_makes_it_no_twin_after_a_restart(tmp_path: Path) -> None:
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, left("1-1"))
+        await h.pipeline.close()
+    silent = Snapshot(ADB, (adb("ce09", "1-1", Bridge.NOT_READY),))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Snapshot(USBMUX, ()), silent, Snapshot(UDEV, ()))
+        h.see(numbered("ce09", "1-2", 4), numbered("ce09", "1-1", 1, Bridge.NOT_READY))
+        told(h, Gone(ADB, "ce09"), Changed(usb("ce09", "1-2")))
+        h.wait(60)
+        assert shown(h) == {"ce09": (ONLINE, "1-2")}
+        assert "shared" not in h.state("ce09")[1]
+        assert await h.came() == []
+
+
+async def test_nor_the_phone_that_hangs_there_by_now(tmp_path: Path) -> None:
+    other = (numbered(ANYBODYS, "1-2", 4), usb(ANYBODYS, "1-2"))
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb(ANYBODYS, "1-1"), adb(ANYBODYS, "1-1"), other[1])
+        h.wait(60)
+        told(h, Down(UDEV, "away"))
+        await h.pipeline.close()
+    silent = Snapshot(ADB, (adb(ANYBODYS, "1-1", Bridge.NOT_READY),))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Down(UDEV, "away"), silent, Snapshot(USBMUX, ()), Snapshot(UDEV, ()))
+        h.wait(60)
+        h.see(replace(usb("", "1-1"), usb=UsbKind.MTP))
+        h.wait(60)
+        h.see(other[0], numbered(ANYBODYS, "1-1", 1, Bridge.NOT_READY))
+        told(h, Gone(ADB, ANYBODYS), Changed(other[1]))
+        h.wait(60)
+        assert shown(h) == {
+            ANYBODYS: (UNPLUGGED, "1-1"),
+            f"{ANYBODYS}@1-2": (ONLINE, "1-2"),
+            NAMELESS: (OFFLINE, "1-1"),
+        }
+
+
+@pytest.mark.parametrize("moved", [False, True])
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_phone_without_a_serial_is_not_one_whose_serial_udev_has_read(
+    tmp_path: Path, *, moved: bool, restart: bool
+) -> None:
+    """Nobody saw the one leave and the other come."""
+    there = replace(usb("", "1-1"), usb=UsbKind.FASTBOOT)
+    row = adb("ce09", "1-1", Bridge.NOT_READY)
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("ce09", "1-1"), row)
+        if moved:
+            told(h, left("1-1"), Changed(replace(usb("ce09", "1-2"), usb=UsbKind.MTP)))
+        h.wait(60)
+        assert await h.came() == [("ce09", "Offline")]
+        told(h, Down(UDEV, "away"))
+        if not restart:
+            told(h, Snapshot(UDEV, (there,)))
+            h.wait(60)
+            assert [udid for udid, _ in await h.came()] == ["ce09", "ce09", NAMELESS]
+            expected = shown(h)
+        await h.pipeline.close()
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Snapshot(USBMUX, ()), Snapshot(ADB, (row,)), Snapshot(UDEV, (there,)))
+        h.wait(60)
+        if restart:
+            assert await h.came() == [("ce09", "Unplugged"), (NAMELESS, "Offline")]
+            expected = shown(h)
+        assert expected == {
+            "ce09": (UNPLUGGED, "1-2" if moved else "1-1"),
+            NAMELESS: (OFFLINE, "1-1"),
+        }
+        assert shown(h) == expected
+
+
+async def test_an_answer_shows_that_it_is_though_udev_reads_it_no_more(tmp_path: Path) -> None:
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        await h.pipeline.close()
+    silent = Snapshot(ADB, (adb("ce09", "1-1", Bridge.NOT_READY),))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Snapshot(USBMUX, ()), silent, Snapshot(UDEV, (usb("", "1-1"),)))
+        h.wait(1)
+        h.see(adb("ce09", "1-1"))
+        h.wait(60)
+        assert shown(h) == {"ce09": (ONLINE, "1-1")}
+        assert await h.came() == []
+
+
+async def test_one_whose_serial_udev_never_read_is_itself_after_a_restart(tmp_path: Path) -> None:
+    async with house(tmp_path, HOOK) as h:
+        h.see(adb("ce09", "1-1", Bridge.NOT_READY), usb("", "1-1"))
+        h.wait(60)
+        told(h, Down(UDEV, "away"), Snapshot(UDEV, (usb("", "1-1"),)))
+        h.wait(60)
+        await h.pipeline.close()
+    silent = Snapshot(ADB, (adb("ce09", "1-1", Bridge.NOT_READY),))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Snapshot(USBMUX, ()), silent, Snapshot(UDEV, (usb("", "1-1"),)))
+        h.wait(60)
+        assert shown(h) == {"ce09": (OFFLINE, "1-1")}
         assert await h.came() == []
 
 

@@ -38,6 +38,7 @@ _IDENTITY: Final = {
     "serial": str,
     "shared": bool,
     "ways": str,
+    "serial_read": bool,
     "debt": str,
     "host": str,
     "code": str,
