@@ -81,6 +81,8 @@ class Phone:
     """Whether it was seen in a mode that says who it is, since it came."""
     seen: bool = False
     """Whether udev told of it and its serial, since it came."""
+    unplaced: bool = False
+    """Whether adb told of it where nobody could know which port of before the reboot that is."""
 
     @property
     def there(self) -> bool:
@@ -128,7 +130,7 @@ class Bench:
         self.random = Random(seed)
         self.stale = stale
         self.left_behind: list[Phone] = []
-        """As adb still lists them."""
+        """As adb still lists them; `seen`: udev told this agent that it hangs there no more."""
         self.phones = [
             *(Phone(f"twin {n}", TWIN) for n in (1, 2, 3)),
             Phone("plain", "ce09"),
@@ -139,6 +141,10 @@ class Bench:
         ]
         self.modem: tuple[str, str] | None = None
         self.buses = {"14": 1, "15": 2}
+        self.renamed: set[tuple[str, str]] = set()
+        """Places at which udev has shown no twin since the buses were exchanged."""
+        self.shown: set[tuple[str, str]] = set()
+        """Places at which udev has shown anything since the agent's start."""
         self.numbers = 0
         self.up = dict.fromkeys(SourceName, True)
         self.told: dict[SourceName, dict[str, Sighting]] = {name: {} for name in SourceName}
@@ -248,10 +254,12 @@ class Bench:
             self.pipeline.observe(observation)
         self.told[source] = truth
         self.note_seen()
+        self.note_unplaced()
 
     # --- what happens ----------------------------------------------------------------------
 
     def start(self) -> None:
+        self.shown = set()
         self.pipeline = pipeline_of(
             parse(CONFIG, "walk.toml"),
             {},
@@ -267,6 +275,7 @@ class Bench:
         """A source's first word, or its word when it comes back or goes."""
         self.told[source] = self.truth(source) if self.up[source] else {}
         self.note_seen()
+        self.note_unplaced()
         sightings = tuple(self.told[source].values())
         self.pipeline.observe(
             Snapshot(source, sightings) if self.up[source] else Down(source, "away")
@@ -278,6 +287,27 @@ class Bench:
             if phone.place is not None:
                 told = self.told[UDEV].get(self.devpath(phone.place))
                 phone.seen |= told is not None and told.serial == phone.serial.replace(" ", "_")
+                if told is not None:
+                    self.shown.add(phone.place)
+                if phone.seen and phone.serial == TWIN:
+                    self.renamed.discard(phone.place)
+        for old in self.left_behind:
+            assert old.place is not None
+            there = self.told[UDEV].get(self.devpath(old.place))
+            gone = there is None or there.serial != old.serial.replace(" ", "_")
+            old.seen |= self.up[UDEV] and gone
+
+    def note_unplaced(self) -> None:
+        """Which twins hang, for all that anybody can know, at ports of no known place.
+
+        adb alone tells of them, and by a port's name that is another port's since the reboot. Each
+        is a new device there, and keeps its name, for it was told: from now on it is the place's.
+        """
+        rows = {} if self.up[UDEV] else self.told[ADB]
+        ports = {row.port for row in rows.values() if row.serial == TWIN}
+        for phone in self.phones:
+            if phone.serial == TWIN and phone.place in self.renamed - self.shown:
+                phone.unplaced |= self.port(phone.place) in ports
 
     def is_left_behind(self, phone: Phone) -> bool:
         """Whether adb may list it where it hung, and one can tell that this is an old list.
@@ -297,7 +327,7 @@ class Bench:
         self.numbers += 1
         phone.place, phone.number, phone.changed = place, self.numbers, True
         phone.mode = self.random.choice(self.modes(phone))
-        phone.named = phone.seen = False
+        phone.named = phone.seen = phone.unplaced = False
         self.left_behind = [
             old for old in self.left_behind if (old.serial, old.place) != (phone.serial, place)
         ]
@@ -314,7 +344,7 @@ class Bench:
 
     def unplug(self, phone: Phone) -> None:
         if self.stale and self.is_left_behind(phone) and self.random.random() < 0.5:
-            self.left_behind.append(replace(phone))
+            self.left_behind.append(replace(phone, seen=False))
         phone.place, phone.mode, phone.changed, phone.left = None, "", True, True
         phone.named = False
 
@@ -342,6 +372,7 @@ class Bench:
             free = self.free()
             # A twin that comes unseen, before anybody knows of twins, is the other one, moved.
             strange = phone.serial == TWIN and not self.twins_met and not all(self.up.values())
+            strange |= self.is_doubled(phone)
             if (phone.address or free) and not strange:
                 self.plug(phone, None if phone.address else self.random.choice(free))
                 self.log.append(f"plug {phone}")
@@ -363,6 +394,14 @@ class Bench:
         self.guessed |= any(phone.blind for phone in self.phones)
         self.tell()
         self.check_reasons()
+
+    def is_doubled(self, phone: Phone) -> bool:
+        """Whether one that comes now is two, for all that anybody can know.
+
+        adb has a row of it at another port, udev does not watch, and did not see it leave there.
+        """
+        rows = [old for old in self.left_behind if old.serial == phone.serial and not old.seen]
+        return bool(rows) and not self.up[UDEV]
 
     def flicker(self, phone: Phone) -> None:
         """Off the bus for less than a hold."""
@@ -387,6 +426,9 @@ class Bench:
         act = self.random.choice(("source", "source", "restart", "reboot", "modem"))
         if act == "source":
             source = self.random.choice(list(SourceName))
+            new = any(p.serial == TWIN and p.place and not p.key for p in self.phones)
+            if source is UDEV and self.up[UDEV] and new and not self.twins_met:
+                return  # one that has not counted yet is the other one, moved, once udev is down
             self.up[source] = not self.up[source]
             self.left_behind = [] if source is ADB else self.left_behind
             self.log.append(f"{source} {'up' if self.up[source] else 'down'}")
@@ -405,10 +447,11 @@ class Bench:
                 if phone.mode in EMERGENCY and stored and stored.state is DeviceState.UNPLUGGED:
                     phone.named = False  # back, but not for long enough to count by then
             # Whoever is listed is asked anew, and none of these answers.
-            silent = [replace(old, mode="unauthorized") for old in self.left_behind]
+            silent = [replace(old, mode="unauthorized", seen=False) for old in self.left_behind]
             self.left_behind = [] if act == "reboot" else silent
             if act == "reboot" and self.random.random() < 0.5:
                 self.buses = {"14": self.buses["15"], "15": self.buses["14"]}
+                self.renamed = set(PLACES)
                 self.up[UDEV] = True  # without it nobody knows which port is which by now
             await self.pipeline.close()
             self.start()
@@ -484,6 +527,8 @@ class Bench:
         if self.twins_met:
             for twin in twins:
                 assert twin.place is not None
+                if twin.unplaced:
+                    self.twin_keys[twin.place] = twin.key
                 assert self.twin_keys.setdefault(twin.place, twin.key) == twin.key, self.why(twin)
 
     def is_of(self, udid: str, port: str, phone: Phone) -> bool:
