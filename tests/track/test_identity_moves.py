@@ -175,6 +175,25 @@ async def test_where_udev_is_not_there_two_ports_are_two_phones(
         assert await h.came() == [("ce09", "Online"), ("ce09@1-2", "Online")]
 
 
+async def test_one_that_moves_while_udev_is_away_and_stays_listed_is_two_and_both_are_told(
+    tmp_path: Path,
+) -> None:
+    """Both rows are ready: nobody can know that one of them is old. Udev ends the one it is not."""
+    async with house(tmp_path) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, Down(UDEV, "stopped"))
+        h.see(numbered("ce09", "1-2", 2), numbered("ce09", "1-1", 1))
+        told(h, Gone(ADB, "ce09"))
+        h.wait(60)
+        told(h, Snapshot(UDEV, (usb("ce09", "1-2"),)))
+        h.wait(60)
+        assert await h.came() == [
+            ("ce09", "Online"),
+            ("ce09@1-2", "Online"),
+            ("ce09", "Unplugged"),
+        ]
+
+
 async def test_two_phones_of_a_serial_that_udev_never_saw_are_two(tmp_path: Path) -> None:
     """A forwarded adb server of another host, whose ports are no ports of this one."""
     async with house(tmp_path) as h:
