@@ -17,7 +17,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from agent.model import SourceName, UsbKind
+from agent.model import Bridge, SourceName, UsbKind
 from agent.udid import skeleton
 
 if TYPE_CHECKING:
@@ -134,8 +134,9 @@ class Group:
 
     def takes(self, row: Seen) -> bool:
         """Whether that row of adb may be of what udev sees at its port."""
-        if not row.serial and not self.lacks(SourceName.ADB):
-            return False
+        others = [each for each in self.seen if each.sighting.source is SourceName.ADB]
+        if any(not each.serial or not row.serial for each in others):
+            return False  # of two rows, one of them without a serial, one is old
         if len({each.sighting.platform for each in [*self.seen, row]} - {None}) > 1:
             return False  # adb lists no iPhone
         if not row.left:
@@ -223,7 +224,11 @@ def _by_port(
         """Whether udev tells of the one phone of that serial, and so of no mute one."""
         return bool(serial) and serial in told and not twins(serial)
 
-    for each in sorted(rest, key=lambda each: (each.left, not each.serial)):
+    def doubt(each: Seen) -> tuple[bool, bool, bool]:
+        """Who of several rows at a port is it: the one that is ready before one that is not."""
+        return each.left, each.sighting.bridge is not Bridge.READY, not each.serial
+
+    for each in sorted(rest, key=doubt):
         group = at.get(each.port) if each.port else None
         if each.port and group is None and not watched:
             at[each.port] = Group([each], each.port)

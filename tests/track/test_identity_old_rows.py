@@ -172,6 +172,26 @@ async def test_it_is_nobody_after_a_restart_either(tmp_path: Path) -> None:
 # --- what a row that is new in adb's list is worth, after a start above all -----------------
 
 
+async def test_of_two_rows_at_a_port_the_one_that_is_ready_hangs_there_while_udev_is_down(
+    tmp_path: Path,
+) -> None:
+    there = adb("????????????", "1-1")
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("ce09", "1-1"), adb("ce09", "1-1"))
+        told(h, left("1-1"))
+        h.wait(60)
+        h.see(there, usb("", "1-1"))
+        h.wait(60)
+        assert shown(h) == {"ce09": (UNPLUGGED, "1-1"), NAMELESS: (ONLINE, "1-1")}
+        await h.pipeline.close()
+    rows = Snapshot(ADB, (there, adb("ce09", "1-1", Bridge.NOT_READY)))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Down(UDEV, "away"), Snapshot(USBMUX, ()), rows, Snapshot(UDEV, (usb("", "1-1"),)))
+        h.wait(60)
+        assert shown(h) == {"ce09": (UNPLUGGED, "1-1"), NAMELESS: (ONLINE, "1-1")}
+        assert await h.came() == []
+
+
 async def test_a_phone_that_left_while_udev_was_down_is_unplugged_after_a_restart_too(
     tmp_path: Path,
 ) -> None:
