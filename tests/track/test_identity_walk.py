@@ -395,13 +395,19 @@ class Bench:
         self.tell()
         self.check_reasons()
 
+    @property
+    def told_apart(self) -> set[str]:
+        """Serials whose phones are known by their ports."""
+        return {TWIN} if self.twins_met else set()
+
     def is_doubled(self, phone: Phone) -> bool:
         """Whether one that comes now is two, for all that anybody can know.
 
         adb has a row of it at another port, udev does not watch, and did not see it leave there.
         """
-        rows = [old for old in self.left_behind if old.serial == phone.serial and not old.seen]
-        return bool(rows) and not self.up[UDEV]
+        if self.up[UDEV] or phone.serial in self.told_apart:
+            return False
+        return any(old.serial == phone.serial and not old.seen for old in self.left_behind)
 
     def flicker(self, phone: Phone) -> None:
         """Off the bus for less than a hold."""
@@ -448,6 +454,9 @@ class Bench:
                     phone.named = False  # back, but not for long enough to count by then
             # Whoever is listed is asked anew, and none of these answers.
             silent = [replace(old, mode="unauthorized", seen=False) for old in self.left_behind]
+            if not self.up[UDEV]:  # who is listed twice then, by a silent row, may well be two
+                there = {p.serial for p in self.phones if p.place} - self.told_apart
+                silent = [old for old in silent if old.serial not in there]
             self.left_behind = [] if act == "reboot" else silent
             if act == "reboot" and self.random.random() < 0.5:
                 self.buses = {"14": self.buses["15"], "15": self.buses["14"]}
