@@ -182,7 +182,9 @@ class Naming:
         if here and not group.seen[0].numbered:
             # One of them, and which will be told with its port; where udev is not there, perhaps.
             return None if self._sources.watched else here[0]
-        return None if self._is_udevs(group) else self._devices.unused(address)
+        if group.displaced or self._is_udevs(group):
+            return None  # what hangs where it is said to hang is no twin of it
+        return self._devices.unused(address)
 
     def _thing(self, group: Group, free: Callable[[str], bool]) -> str | None:
         """Of a USB device that is no phone by its descriptors: a known one in an odd mode?"""

@@ -192,6 +192,23 @@ async def test_of_two_rows_at_a_port_the_one_that_is_ready_hangs_there_while_ude
         assert await h.came() == []
 
 
+async def test_the_other_one_is_no_further_twin(tmp_path: Path) -> None:
+    twins = [numbered(ANYBODYS, f"1-{n}", n) for n in (2, 3)]
+    there = adb("????????????", "1-1")
+    async with house(tmp_path, HOOK) as h:
+        h.see(usb("", "1-1"), there, usb(ANYBODYS, "1-2"), usb(ANYBODYS, "1-3"), *twins)
+        h.wait(60)
+        before = shown(h)
+        assert len(before) == 3
+        await h.pipeline.close()
+    rows = Snapshot(ADB, (numbered(ANYBODYS, "1-1", 1, Bridge.NOT_READY), there, *twins))
+    async with house(tmp_path, HOOK, derives=False) as h:
+        told(h, Down(UDEV, "away"), Snapshot(USBMUX, ()), rows)
+        h.wait(60)
+        assert shown(h) == before
+        assert await h.came() == []
+
+
 async def test_a_phone_that_left_while_udev_was_down_is_unplugged_after_a_restart_too(
     tmp_path: Path,
 ) -> None:
