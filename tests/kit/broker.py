@@ -156,13 +156,15 @@ class Broker:
         await self.ready()
         return self
 
-    async def ready(self, limit: float = LIMIT) -> None:
+    async def ready(self, limit: float | None = None) -> None:
         """Until it serves; in a cluster, until that has a leader and this one has all of it."""
+        # Three elect and catch up by timers of their own, of up to 9 s each.
+        limit = limit or (3 * LIMIT if self._cluster else LIMIT)
         try:
             async with asyncio.timeout(limit):
                 while not await self._healthy():
                     assert self.running, f"it ended:\n{self.log[-4000:]}"
-                    await asyncio.sleep(0.01)
+                    await asyncio.sleep(0.05 if self._cluster else 0.01)
         except TimeoutError:
             raise AssertionError(f"not ready in {limit} s:\n{self.log[-4000:]}") from None
 
