@@ -193,33 +193,54 @@ def test_a_disk_that_is_full_leaves_nothing_of_it(own: Path, path: Path, call: s
     assert not list(path.parent.iterdir())
 
 
+MAKERS = """
+import os, sys
+from pathlib import Path
+from agent.config.change import FileChanger, Target
+from agent.config.edit import Change
+own, path = map(Path, sys.argv[1:3])
+def make(run):
+    print(os.getpid(), flush=True)
+    for number in range(10**6):
+        with FileChanger.open(Target.managed(own, path)) as file:
+            name = f"{run}-{number}"
+            file.change(Change(fields={"name": name, "url": "http://n/", "events": ["online"]}))
+            if number > 4:
+                file.change(Change(f"{run}-{number - 4}"))
+        print(number, flush=True)
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            make(line.strip())
+        finally:
+            os._exit(1)
+    os.waitpid(child, 0)
+    print("end", flush=True)
+"""
+"""Forks one to be killed for each line that it reads: the import is paid for once."""
+
+
 @pytest.mark.parametrize("kills", [4, pytest.param(300, marks=pytest.mark.long)])
 def test_killed_at_random_it_holds_all_that_was_made(own: Path, path: Path, kills: int) -> None:
-    chosen = seed(912)
-    dice = random.Random(chosen)
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom agent.config.change import FileChanger, Target"
-        "\nfrom agent.config.edit import Change\nown, path = map(Path, sys.argv[1:3])\n"
-        "for number in range(10**6):\n"
-        "    with FileChanger.open(Target.managed(own, path)) as file:\n"
-        "        name = f'{sys.argv[3]}-{number}'\n"
-        "        file.change(Change(fields={'name': name, 'url': 'http://n/', 'events': "
-        "['online']}))\n"
-        "        if number > 4:\n"
-        "            file.change(Change(f'{sys.argv[3]}-{number - 4}'))\n"
-        "    print(number, flush=True)\n"
-    )
-    for run in range(kills):
-        with subprocess.Popen(
-            [sys.executable, "-c", code, own, path, str(run)], stdout=subprocess.PIPE
-        ) as maker:
-            assert maker.stdout is not None
-            said = maker.stdout.readline()
+    dice = random.Random(seed(912))
+    with subprocess.Popen(
+        [sys.executable, "-c", MAKERS, own, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as makers:
+        assert makers.stdin is not None
+        assert makers.stdout is not None
+        for run in range(kills):
+            makers.stdin.write(b"%d\n" % run)
+            makers.stdin.flush()
+            maker = int(makers.stdout.readline())
+            said = makers.stdout.readline()
             for _ in range(dice.randrange(20)):
-                said = maker.stdout.readline() or said
-            maker.send_signal(signal.SIGKILL)
-            rest = maker.stdout.read().split()
-        last = int(rest[-1] if rest else said)
-        assert f"{run}-{last}" in names(path)
-        for name in names(path):
-            make(own, path, Change(name))
+                said = makers.stdout.readline()
+            os.kill(maker, signal.SIGKILL)
+            while (line := makers.stdout.readline()) != b"end\n":
+                said = line
+            last = int(said)
+            assert f"{run}-{last}" in names(path)
+            for name in names(path):
+                make(own, path, Change(name))
+        makers.stdin.close()
