@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 import pytest
@@ -133,6 +134,12 @@ async def test_a_time_that_comes_twice_is_said_with_its_zone(
     page = await window.tab()
     await page.clock.install(time="2026-10-25T02:45:00+01:00")
     phone = lab.phones[0]
+    then = "Sun, 25 Oct 2026 01:45:00 GMT"
+
+    async def date_back(route: Route) -> None:
+        """The page learns from every answer what time it is at the agent."""
+        response = await route.fetch()
+        await route.fulfill(response=response, headers={**response.headers, "date": then})
 
     async def put_back(route: Route) -> None:
         response = await route.fetch()
@@ -144,9 +151,10 @@ async def test_a_time_that_comes_twice_is_said_with_its_zone(
             {**move, "id": "0", "at": "2026-10-24T12:00:00.000Z"},
         ]
         row["since"] = FIRST
-        headers = {**response.headers, "date": "Sun, 25 Oct 2026 01:45:00 GMT"}
+        headers = {**response.headers, "date": then}
         await route.fulfill(response=response, json=row, headers=headers)
 
+    await page.route(re.compile(r"/v1/(?!events)"), date_back)
     await page.route(f"**/v1/devices/{phone.udid}", put_back)
     await page.goto(f"{lab.base}#/devices/{phone.udid}")
     times = page.locator(".moves time")
