@@ -37,6 +37,8 @@ _NURSERY = Path(__file__).with_name("nursery.py")
 PHONES = 12
 LIVES = 0.35
 """Seconds that an agent lives at most; half of them die before they are ready."""
+MANY = 600.0
+"""Seconds for all that thousands of them left behind, an attempt at a time for each phone."""
 EVENTS = {1: EVERY_EVENT, 2: frozenset({"online", "unplugged"})}
 
 
@@ -76,7 +78,7 @@ async def _live_and_die(
                     shaking.cancel()
                     await asyncio.wait({shaking})
                 await _recover(host, agent, moods)
-                await agent.until_delivered()
+                await agent.until_delivered(MANY)
                 shown = {udid: row["state"] for udid, row in (await agent.devices()).items()}
                 assert await agent.stop() == 0
         for phone in host.listed.values():

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from agent.fleet import subjects
 from agent.fleet.hub import done
-from agent.fleet.hub.done import DoneFollower, number_of
-from agent.fleet.link import Incoming
-from agent.fleet.words import Done, Word, pack
+from agent.fleet.hub.done import DoneFollower, Teller, number_of
+from agent.fleet.link import Incoming, LinkError
+from agent.fleet.words import Done, Word, pack, unpack
 from agent.model import Attempt, Callback, CallbackState, DeviceState
 from agent.store import DeliveryQuery, Followed, Outcome
 from tests.kit.deliver import NOW_MS, make_callback, make_record
 from tests.kit.store import open_store
-from tests.kit.waiting import eventually
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -177,3 +178,46 @@ async def test_what_became_final_lately_can_be_told_again(stand: Stand) -> None:
 
 def _nobody(_: object) -> None:
     """Nobody hears."""
+
+
+class Wire:
+    """A link, as far as a teller needs it; its first append fails, or is never answered."""
+
+    def __init__(self, fault: LinkError | None) -> None:
+        self.fault = fault
+        self.tried = asyncio.Event()
+        self.told: list[Done] = []
+        self.news = asyncio.Event()
+
+    async def append(self, subject: str, body: bytes, message_id: str) -> int:
+        assert message_id
+        if not self.tried.is_set():
+            self.tried.set()
+            if self.fault is not None:
+                raise self.fault
+            await asyncio.Event().wait()
+        self.told.append(unpack(Done, body, subject))
+        self.news.set()
+        return len(self.told)
+
+
+@pytest.mark.parametrize("fault", [LinkError("it has no leader"), None])
+async def test_what_an_ended_try_could_not_tell_is_told_by_the_next(
+    stand: Stand, fault: LinkError | None
+) -> None:
+    """Though nothing else becomes final meanwhile."""
+    wire: Any = Wire(fault)
+    teller = Teller(stand.store.elsewhere, "this/1")
+    serving = asyncio.create_task(teller.serve(wire, "made at noon"))
+    teller.final(CallbackState.DELIVERED, ["a", "b"])
+    await wire.tried.wait()
+    serving.cancel()
+    with pytest.raises(LinkError if fault else asyncio.CancelledError):
+        await serving
+    serving = asyncio.create_task(teller.serve(wire, "made at noon"))
+    async with asyncio.timeout(LIMIT):
+        await wire.news.wait()
+    serving.cancel()
+    await asyncio.wait({serving})
+    (done_,) = wire.told
+    assert done_.delivered == ("a", "b")

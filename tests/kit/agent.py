@@ -193,11 +193,11 @@ class AgentProcess:
                     await asyncio.sleep(0.05)
         raise AssertionError(f"waited {LIMIT} s for {patterns} in\n{text}")
 
-    async def until_delivered(self) -> None:
+    async def until_delivered(self, limit: float = 3 * LIMIT) -> None:
         """Wait until no callback is pending."""
         rows: list[Any] = []
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(3 * LIMIT):
+            async with asyncio.timeout(limit):
                 while True:
                     answer = await self.api("GET", "/v1/deliveries?state=pending&limit=5")
                     rows = answer[1]["deliveries"]

@@ -99,8 +99,8 @@ class Teller:
             recent = await self._store.recent(RECENT, REMEMBERED)
             self._untold = dict(recent) | self._untold
             self._stream = stream
-            if self._untold:
-                self._news.set()
+        if self._untold:  # also what an earlier try was ended in the middle of
+            self._news.set()
         while True:
             await self._news.wait()
             await asyncio.sleep(BATCH)
