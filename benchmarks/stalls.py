@@ -15,6 +15,7 @@ import json
 import socket
 import sys
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agent.app import App
@@ -269,7 +270,12 @@ async def _measure(scene: Scene, asker: Asker, phones: int, rounds: int) -> dict
         scene.text = scene.text.replace('name = "Webhook one"', 'name = "Webhook 1"')
         await note("reload that renames it back", asking("POST", "/v1/reload"))
         await note("the adb server restarts", scene.restart_adb)
-    await note("all phones offline in one snapshot", lambda: scene.all_change(Bridge.NOT_READY))
+    stored = scene.app.parts.pipeline.commits.counts.callbacks.total()
+    for number in range(rounds):
+        bridge = Bridge.READY if number % 2 else Bridge.NOT_READY
+        await note("all phones change in one snapshot", partial(scene.all_change, bridge))
+        stored += phones * WEBHOOKS
+        await _until_stored(scene, stored)
     return found
 
 
