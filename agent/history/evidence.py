@@ -95,7 +95,10 @@ class Move(NamedTuple):
 class _Phone:
     """Where one stands, by its transitions."""
 
+    since: int
+    """From when on its stay there is not counted yet."""
     at: int
+    """Of its last transition: time does not go back."""
     state: DeviceState
     host: str
     port: str
@@ -127,10 +130,15 @@ class Evidence:
         phone = self._phones.get(udid)
         if phone is None:
             at = move.at_ms
-            self._phones[udid] = _Phone(at, state, host, port)
+            self._phones[udid] = _Phone(at, at, state, host, port)
         else:
             at = max(move.at_ms, phone.at)
-            if phone.at < at:
+            if not (_WORSE[state] or _WORSE[phone.state] or hub) and (
+                phone.port == port and phone.host == host and phone.left is None
+            ):
+                phone.at, phone.state = at, state  # most are of this kind: taken, given back
+                return
+            if phone.since < at:
                 self._stay(udid, phone, at)
             left = phone.left if phone.host == host else None
             if _WORSE[state] > _WORSE[phone.state]:
@@ -156,7 +164,8 @@ class Evidence:
                 self._stay(udid, phone, self._until)
 
     def _stay(self, udid: str, phone: _Phone, until: int) -> None:
-        begin, end = max(phone.at, self._since), min(until, self._until)
+        begin, end = max(phone.since, self._since), min(until, self._until)
+        phone.since = until
         if phone.port and begin < end and phone.state is not DeviceState.UNPLUGGED:
             if phone.cell is None:
                 pair = Pair(phone.host, udid, phone.port)

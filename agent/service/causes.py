@@ -28,6 +28,8 @@ MOST: Final = 5_000
 JUDGED: Final = 100_000
 """The last so many transitions say who is suspect; reading more takes longer than a second."""
 _PAGE: Final = 1_000
+_AT_ONCE: Final = 100
+"""Of them without a look at the clock: a tenth of a millisecond."""
 
 
 class CauseRow(TypedDict):
@@ -142,8 +144,9 @@ class Causes:
             if evidence is None:
                 first = page[0].at_ms if last else 0
                 evidence = Evidence(max(since, first), until)
-            for each in page:
-                evidence.take(each, hub_of_cause(each) if each.cause else "")
+            for start in range(0, len(page), _AT_ONCE):
+                for each in page[start : start + _AT_ONCE]:
+                    evidence.take(each, hub_of_cause(each) if each.cause else "")
                 await slices.let_go()
             last = page[-1].id
         if evidence is None:
