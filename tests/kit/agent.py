@@ -114,7 +114,10 @@ class AgentProcess:
         self.process.send_signal(number)
 
     async def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL, once all that it has shown by now is stored, if its disk does that in time."""
+        with contextlib.suppress(TimeoutError, OSError, aiohttp.ClientError, AssertionError):
+            async with asyncio.timeout(2.0):
+                await self.stored()
         self.signal(signal.SIGKILL)
         await self.ended()
 
@@ -143,6 +146,14 @@ class AgentProcess:
             session.request(method, f"http://localhost{path}", json=body) as response,
         ):
             return response.status, await response.json()
+
+    async def stored(self) -> None:
+        """Until all that it shows by now is durable: what is read from the store comes after it.
+
+        A state is shown as soon as it counts. A kill before it is stored loses it, and nobody was
+        told of it.
+        """
+        assert (await self.api("GET", "/v1/deliveries?limit=1"))[0] == 200
 
     async def metrics(self) -> str:
         """What a scrape over the socket gets."""

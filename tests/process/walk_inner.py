@@ -350,9 +350,7 @@ class Walk:
             if phone.state is not None:
                 await self.agent.until_device(phone.serial, "state", phone.state)
                 await self.agent.until_device(phone.serial, "since", "T")  # it counts
-        # It is shown before it is durable; what is read from the store comes after that. A kill in
-        # between loses what nobody was told of, and the model knows only what was committed.
-        assert (await self.agent.api("GET", "/v1/deliveries?limit=1"))[0] == 200
+        await self.agent.stored()
 
     async def judge(self) -> None:
         """Every callback of the model arrived in order, and no other."""
