@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from tests.kit.waiting import announced
+from tests.kit.waiting import LIMIT, announced
 
 if TYPE_CHECKING:
     from agent.fleet.link import Incoming
@@ -27,13 +27,14 @@ class Heard:
         """Of all, in order."""
         return [each.body for each in self.messages]
 
-    async def until(self, count: int) -> list[Incoming]:
+    async def until(self, count: int, limit: float = LIMIT) -> list[Incoming]:
         """Until there are so many."""
         await announced(
             self._news,
             lambda: len(self.messages) >= count,
             f"{count} messages",
             lambda: f"there were {len(self.messages)}: {self.messages[-3:]}",
+            limit,
         )
         return self.messages
 

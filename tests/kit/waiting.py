@@ -17,22 +17,24 @@ async def announced(
     condition: Callable[[], object],
     what: str,
     seen: Callable[[], object] = lambda: "",
+    limit: float = LIMIT,
 ) -> None:
-    """Wait until the condition is true, looked at whenever there is news; fails after LIMIT.
+    """Wait until the condition is true, looked at whenever there is news; fails after `limit`.
 
     Args:
         news: set by who tells it.
         condition: what is waited for.
         what: it is, in words.
         seen: what there was instead, for the failure.
+        limit: seconds.
     """
     try:
-        async with asyncio.timeout(LIMIT):
+        async with asyncio.timeout(limit):
             while not condition():
                 news.clear()
                 await news.wait()
     except TimeoutError:
-        raise AssertionError(f"waited {LIMIT} s for {what}; {seen()}") from None
+        raise AssertionError(f"waited {limit} s for {what}; {seen()}") from None
 
 
 async def eventually(
