@@ -49,6 +49,7 @@ _SWEEP_IDLE = 60.0
 _SWEEP_OVERDUE = 30.0
 """Seconds after which a sweep no longer waits for an idle moment."""
 _AGED_EVERY_MS = 600_000
+"""After so much time of ageing it is stored how far that is."""
 _ROLL_PAGE = 1_000
 _ROLL_SECONDS = 0.03
 _MEASURE_EVERY = 5.0

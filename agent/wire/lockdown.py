@@ -89,7 +89,7 @@ def installed() -> bool:
 
 
 def load() -> None:
-    """Load the library; blocks for a third of a second, once. Raises ImportError.
+    """Load the library; blocks for some 0.1 s, once. Raises ImportError.
 
     Half of what it costs is modules that its `utils` imports for asking people and for downloads.
     It is loaded without those, unless something else has them already.

@@ -43,6 +43,14 @@ def pull(h: House, *ports: str) -> None:
         h.pipeline.observe(Gone(ADB, f"SER{port}"))
 
 
+def lose(h: House, *ports: str) -> None:
+    """They were there, and left at once; all of it counts."""
+    plug(h, *ports)
+    h.wait(60)
+    pull(h, *ports)
+    h.wait(60)
+
+
 def on(hub: str, number: int) -> list[str]:
     return [f"{hub}.{n}" for n in range(1, number + 1)]
 
@@ -81,10 +89,7 @@ async def test_a_hub_that_is_lost_is_one_cause(tmp_path: Path) -> None:
 
 async def test_a_controller_with_ten_phones(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        plug(h, *on("1-1", 5), *on("1-2", 5))
-        h.wait(60)
-        pull(h, *on("1-1", 5), *on("1-2", 5))
-        h.wait(60)
+        lose(h, *on("1-1", 5), *on("1-2", 5))
         assert {reason for reason, _ in await causes(h, on("1-2", 5))} == {
             f"lost with controller {PCI} (10 phones)"
         }
@@ -92,10 +97,7 @@ async def test_a_controller_with_ten_phones(tmp_path: Path) -> None:
 
 async def test_one_phone_has_none(tmp_path: Path) -> None:
     async with house(tmp_path) as h:
-        plug(h, *on("1-4.2", 2))
-        h.wait(60)
-        pull(h, *on("1-4.2", 2))
-        h.wait(60)
+        lose(h, *on("1-4.2", 2))
         assert await causes(h, on("1-4.2", 2)) == [("", "")] * 2
 
 
@@ -163,10 +165,7 @@ async def test_no_phone_waits_longer_than_its_hold(tmp_path: Path, held: str, lo
 async def test_it_outlives_a_restart(tmp_path: Path) -> None:
     clock = StubClock()
     async with house(tmp_path, clock=clock) as h:
-        plug(h, *on("1-4.2", 3))
-        h.wait(60)
-        pull(h, *on("1-4.2", 3))
-        h.wait(60)
+        lose(h, *on("1-4.2", 3))
         before = await causes(h, on("1-4.2", 3))
     async with house(tmp_path, clock=clock) as h:
         h.wait(60)
@@ -185,10 +184,7 @@ async def test_it_outlives_a_restart(tmp_path: Path) -> None:
 async def test_it_outlives_a_restart_while_the_phone_shows_something_else(tmp_path: Path) -> None:
     clock = StubClock()
     async with house(tmp_path, clock=clock) as h:
-        plug(h, *on("1-4.2", 3))
-        h.wait(60)
-        pull(h, *on("1-4.2", 3))
-        h.wait(60)
+        lose(h, *on("1-4.2", 3))
         h.see(usb("1-4.2.1"))
         assert h.state("SER1-4.2.1")[1] == "arriving: not yet seen by adb"
         ((_, cause), *_) = await causes(h, on("1-4.2", 3))
