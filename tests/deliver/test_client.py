@@ -304,10 +304,14 @@ async def test_a_refused_attempt_leaves_no_garbage_behind(
     """A hundred webhooks that are down would have Python stop the loop to look for it."""
     url = f"http://127.0.0.1:{closed_port}/"
     await send(client, url)  # what is made once
-    collected()
+    left = []
     for _ in range(5):
-        assert (await send(client, url)).kind is ErrorKind.REFUSED
-    assert collected() == 0
+        collected()
+        for _ in range(5):
+            assert (await send(client, url)).kind is ErrorKind.REFUSED
+        left.append(collected())
+    # An attempt would leave some each time; threads of the tests' runner may, at one time.
+    assert min(left) == 0
 
 
 async def test_the_excerpt_is_bounded_text(receiver: Receiver, client: Client) -> None:
