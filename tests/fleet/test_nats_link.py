@@ -105,7 +105,8 @@ async def test_a_bucket_is_watched_on_without_repeats(serve: Serve) -> None:
         await link.put(BUCKET, "b", b"2")
         await link.put(BUCKET, "b", b"3")
         await heard.body(b"3")
-        assert heard.bodies == [b"1", b"3"]
+        # The one between is heard if the consumer is there again by then.
+        assert heard.bodies in ([b"1", b"3"], [b"1", b"2", b"3"])
 
 
 async def test_a_stream_made_anew_is_heard_from_its_first(serve: Serve) -> None:
@@ -136,6 +137,8 @@ async def test_a_removed_key_can_be_taken_again(serve: Serve) -> None:
         heard = Heard()
         await link.watch(BUCKET, heard)
         first = await link.put(BUCKET, "leader", b"1")
+        # A bucket keeps a key's last value alone: one that is overtaken may never be heard.
+        await heard.until(1)
         assert isinstance(link, BrokerLink)
         await link._wire.ask(f"$KV.{BUCKET}.leader", b"", LIMIT, {"KV-Operation": "DEL"})
         assert await link.get(BUCKET, "leader") is None
