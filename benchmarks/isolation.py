@@ -10,7 +10,6 @@ fresh store. What is compared is the time from the observation to the 2xx of the
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ from agent.model import Bridge, Changed, Snapshot, SourceName
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet
+from tests.kit.ports import free_port
 from tests.kit.store import open_store
 from tests.kit.tracking import pipeline_of, reconfigure
 
@@ -98,12 +98,10 @@ def _spread(rounds: list[dict[str, list[float]]], way: str) -> str:
 def _config(port: int, way: str) -> Config:
     urls = [f"http://127.0.0.1:{port}/hook/{number}" for number in range(WEBHOOKS)]
     if way == "bad":
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            refused = free.getsockname()[1]
         urls[:BAD] = [
             f"http://127.0.0.1:{port}/hang",
             f"http://127.0.0.1:{port}/drip",
-            f"http://127.0.0.1:{refused}/",
+            f"http://127.0.0.1:{free_port()}/",
             "http://nobody.invalid/",
         ]
     webhooks = "".join(

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import socket
 import sys
 import time
 from functools import partial
@@ -25,6 +24,7 @@ from agent.sources.simulated import SimulatedSource
 from agent.sources.supervisor import SourcePlan
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, adb_sighting, quiet
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -185,9 +185,7 @@ async def run(directory: Path, *, quick: bool) -> list[Figure]:
     quiet()
     phones = PHONES // (5 if quick else 1)
     rounds = 2 if quick else 5
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        refused = free.getsockname()[1]
-    scene = Scene(directory, refused, phones=phones)
+    scene = Scene(directory, free_port(), phones=phones)
     running = asyncio.create_task(scene.app.run())
     ready = asyncio.create_task(scene.app.ready())
     await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)

@@ -34,6 +34,7 @@ from tests.fakes.receiver import (
     reset,
 )
 from tests.kit.deliver import NOW_MS, make_callback, make_webhook
+from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ def hanging(tmp_path: Path) -> Iterator[Hanging]:
 @pytest.fixture
 def closed_port() -> int:
     """Nobody listens there."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
+    return free_port()
 
 
 @pytest.fixture
@@ -576,8 +575,7 @@ async def test_a_new_connection_that_is_hung_up_is_no_reason_to_send_again(
 
 
 async def test_nobody_listens(client: Client) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     sent = await send(client, f"http://user:hunter22@127.0.0.1:{port}/p?token=abcd")
     assert (sent.status, sent.kind) == (None, ErrorKind.REFUSED)
     assert f"127.0.0.1:{port}" in sent.detail
@@ -703,8 +701,7 @@ async def test_a_proxy_of_the_environment(
 async def test_a_proxy_that_is_away_or_refuses(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("http_proxy", f"http://me:hunter22@127.0.0.1:{port}")
     monkeypatch.setenv("https_proxy", f"http://me:hunter22@127.0.0.1:{receiver.port}")
     receiver.default = answer(407)

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import re
-import socket
 import sys
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ from agent.deliver.policy import ErrorKind
 from agent.model import Callback
 from tests.docs.pages import ROOT, blocks
 from tests.kit.deliver import make_webhook
+from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ async def test_it_verifies(tmp_path: Path) -> None:
     ]
     found = re.search(r'SECRET = "([^"]+)"', code)
     assert found is not None
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     assert "port=8080" in code
     (tmp_path / "receiver.py").write_text(code.replace("port=8080", f"port={port}"))
     process = await asyncio.create_subprocess_exec(

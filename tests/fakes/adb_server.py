@@ -16,13 +16,12 @@ import asyncio
 import contextlib
 import importlib.util
 import os
-import random
 import shutil
 import signal
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -47,18 +46,6 @@ def _binaries() -> dict[str, Path]:
 
 
 BINARIES = _binaries()
-
-
-def free_port() -> int:
-    """A loopback port that nobody has right now.
-
-    Below the kernel's ephemeral range, so that no connection or port 0 takes it meanwhile.
-    """
-    while True:
-        port = random.randrange(20000, 32000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
 
 
 async def request(port: int, service: str) -> bytes:

@@ -30,6 +30,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from tests.fakes.unix import KEEP_SOCKET
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -105,8 +106,8 @@ class FakeAdbHost:
         if self._path:
             self._server = await asyncio.start_unix_server(self._serve, self._path, **KEEP_SOCKET)
             return
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def kill(self) -> None:
         """Stop listening and cut every connection; the list is kept."""

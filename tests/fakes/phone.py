@@ -32,6 +32,8 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
+from tests.kit.ports import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -106,10 +108,10 @@ class FakePhone:
     async def start(self) -> Self:
         """Listen on loopback, on the same port as before it hung up; no-op while listening."""
         if self._server is None:
+            self.port = self.port or free_port()
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: Link(self), "127.0.0.1", self.port
             )
-            self.port = self._server.sockets[0].getsockname()[1]
         return self
 
     @property

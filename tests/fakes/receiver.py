@@ -15,6 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tests.kit.ports import free_port
 from tests.kit.waiting import announced
 
 if TYPE_CHECKING:
@@ -64,10 +65,10 @@ class Receiver:
 
     async def start(self, tls: ssl.SSLContext | None = None, port: int = 0) -> Receiver:
         """Listen; `port` to come back on the same one."""
+        self._port = port or free_port()
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", port, ssl=tls, limit=1 << 20
+            self._serve, "127.0.0.1", self._port, ssl=tls, limit=1 << 20
         )
-        self._port = self._server.sockets[0].getsockname()[1]
         self._scheme = "https" if tls else "http"
         return self
 

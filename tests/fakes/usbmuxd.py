@@ -41,6 +41,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from tests.fakes.unix import KEEP_SOCKET
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -165,8 +166,10 @@ class FakeUsbmuxd:
             self._socket = None
         else:
             host, _, port = self.address.rpartition(":")
-            self._server = await asyncio.start_server(self._serve, host, int(port))
-            self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
+            self.address = f"{host}:{int(port) or free_port()}"
+            self._server = await asyncio.start_server(
+                self._serve, host, int(self.address.rpartition(":")[2])
+            )
 
     def listen(self) -> None:
         """Let connections queue up (unix sockets only), as before a slow daemon's `accept`."""

@@ -16,13 +16,15 @@ from agent.fleet.link import LinkError
 from tests.fleet.conformance import BUCKET, STREAM
 from tests.fleet.heard import Heard
 from tests.fleet.linking import SECRET, linked, refusal
-from tests.kit.broker import Broker, free_ports
 from tests.kit.nats_jwt import USER, Key, Operator
+from tests.kit.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
+
+    from tests.kit.broker import Broker
 
     Serve = Callable[..., Awaitable[Broker]]
 

@@ -20,7 +20,8 @@ from agent.fleet.link import LinkError, NobodyError, Stream
 from agent.fleet.nats_link import dial
 from tests.fleet.conformance import answered
 from tests.fleet.heard import Heard
-from tests.kit.broker import BUNDLED, ROOT, Broker, free_ports
+from tests.kit.broker import BUNDLED, ROOT, Broker
+from tests.kit.ports import free_ports
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 
+from tests.kit.ports import free_ports
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
@@ -38,18 +38,6 @@ def packaged() -> Path:
     if os.environ.get("CI"):
         pytest.fail("CI must have Debian's nats-server")
     pytest.skip("nats-server of the system is not there (.ci/run says how to get it)")
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of loopback that nobody has just now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 class Broker:
@@ -110,9 +98,10 @@ class Broker:
 
     @property
     def log(self) -> str:
-        """What it has said in all its lives."""
+        """What it has said in all its lives, but for answers to whether it is well."""
         path = self.place / "log"
-        return path.read_text(errors="replace") if path.exists() else ""
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return "\n".join(line for line in text.splitlines() if "Healthcheck failed" not in line)
 
     def config(self) -> str:
         """Its configuration; each key on its own line, as 2.9 wants it."""
@@ -159,12 +148,12 @@ class Broker:
     async def ready(self, limit: float | None = None) -> None:
         """Until it serves; in a cluster, until that has a leader and this one has all of it."""
         # Three elect and catch up by timers of their own, of up to 9 s each.
-        limit = limit or (3 * LIMIT if self._cluster else LIMIT)
+        limit = limit or (3 * LIMIT if self._size > 1 else LIMIT)
         try:
             async with asyncio.timeout(limit):
                 while not await self._healthy():
                     assert self.running, f"it ended:\n{self.log[-4000:]}"
-                    await asyncio.sleep(0.05 if self._cluster else 0.01)
+                    await asyncio.sleep(0.05 if self._size > 1 else 0.01)
         except TimeoutError:
             raise AssertionError(f"not ready in {limit} s:\n{self.log[-4000:]}") from None
 

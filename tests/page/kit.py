@@ -6,13 +6,14 @@ import contextlib
 import signal
 from typing import TYPE_CHECKING, Any
 
-from tests.fakes.adb_server import BINARIES, RealAdbServer, free_port
+from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.phone import FakePhone
 from tests.fakes.receiver import Receiver
 from tests.faults.private_disk import TMPFS, PrivateDisk
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import AT_ONCE, only_adb
+from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,6 @@ import json
 import os
 import pwd
 import re
-import socket
 import ssl
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +18,7 @@ from tests.fakes.pki import make_pki
 from tests.fakes.sse import Stream
 from tests.kit.agent import AgentProcess, cli
 from tests.kit.configs import NO_SOURCES
+from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 from tests.redaction.vault import Vault
 
@@ -34,8 +34,7 @@ class Desk:
         self.agent = agent
         self.client = client
         self.base = ""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.listen = f"127.0.0.1:{free.getsockname()[1]}"
+        self.listen = f"127.0.0.1:{free_port()}"
         self.trust: ssl.SSLContext | bool = True
 
     def write(self, *keys: str) -> None:
