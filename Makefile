@@ -40,21 +40,23 @@ SHORT := not long and not packaging and not appium and not lab and not page and 
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
 # Six workers keep two cores busy: most tests wait for real parts most of their time.
 BY_FILE := -n 6 --dist loadfile --no-loadscope-reorder
+# What has a command of its own would be collected by each worker for nothing.
+ELSEWHERE := $(addprefix --ignore=tests/,appium lab packaging page)
 # Python is started hundreds of times: what it compiled once is kept, whatever the shell says.
 test test-long coverage: export PYTHONDONTWRITEBYTECODE =
 
 test: setup-dev ## Set up and run the tests
-	$(BIN)/pytest $(BY_FILE) -m "$(SHORT)"
+	$(BIN)/pytest $(BY_FILE) $(ELSEWHERE) -m "$(SHORT)"
 
 coverage: setup-dev ## The same with every line and branch counted, in the agents that tests start, too
 	rm -rf build/coverage && mkdir -p build/coverage
 	@# Tests that count objects or imports, or give up rights, may fail under it; make test judges.
-	-$(BIN)/coverage run -m pytest $(BY_FILE) -m "$(SHORT)"
+	-$(BIN)/coverage run -m pytest $(BY_FILE) $(ELSEWHERE) -m "$(SHORT)"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report | tee build/coverage/report.txt | tail -n 1
 
-test-long: setup-dev ## The long forms of the randomised tests (thousands of kills)
-	$(BIN)/pytest -n 4 -m "long and not fleet"
+test-long: setup-dev ## The long forms of the randomised tests (thousands of kills, all examples)
+	THOROUGH=1 $(BIN)/pytest -n 4 $(ELSEWHERE) -m "(long or hypothesis) and not fleet"
 	@# By itself: it stops processes for seconds that others would not give it back. 15 minutes.
 	$(if $(FLEET),,$(BIN)/pytest -n 0 -m "long and fleet" tests/fleet)
 

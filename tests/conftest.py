@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.fakes.pki import make_pki, server_tls
 from tests.fakes.receiver import Receiver
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 settings.register_profile(
     "agent",
     deadline=None,
+    max_examples=examples(100),
     derandomize=not os.environ.get("RANDOM"),
     suppress_health_check=[HealthCheck.too_slow],
     print_blob=True,

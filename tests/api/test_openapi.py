@@ -131,9 +131,15 @@ async def failing() -> AsyncIterator[Receiver]:
     await made.close()
 
 
-@pytest.mark.parametrize("examples", [10, pytest.param(50, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("phases", "examples"),
+    [
+        ("examples,fuzzing,stateful", 5),
+        pytest.param("examples,coverage,fuzzing,stateful", 50, marks=pytest.mark.long),
+    ],
+)
 async def test_the_running_agent_keeps_to_it(
-    place: Path, receiver: Receiver, failing: Receiver, examples: int
+    place: Path, receiver: Receiver, failing: Receiver, phases: str, examples: int
 ) -> None:
     good, bad = receiver.url("/hook?token=hidden"), failing.url("/hook?token=hidden")
     async with FakeAdbHost() as host:
@@ -150,14 +156,14 @@ async def test_the_running_agent_keeps_to_it(
             ready = next(line for line in agent.log if "agent.ready" in line)
             found = re.search(r"127\.0\.0\.1:\d+", ready)
             assert found is not None
-            await run(found[0], place, examples)
+            await run(found[0], place, phases, examples)
             failed = [line for line in agent.log if "api.failed" in line or "Traceback" in line]
             assert not failed, "\n".join(agent.log)
             assert not any("hidden" in line for line in agent.log)
             assert await agent.stop() == 0
 
 
-async def run(address: str, place: Path, examples: int) -> None:
+async def run(address: str, place: Path, phases: str, examples: int) -> None:
     process = await asyncio.create_subprocess_exec(
         SCHEMATHESIS,
         f"--config-file={Path(__file__).with_name('schemathesis.toml')}",
@@ -166,6 +172,7 @@ async def run(address: str, place: Path, examples: int) -> None:
         "--header=Authorization: Bearer right",
         "--seed=1",
         "--generation-deterministic",
+        f"--phases={phases}",
         f"--max-examples={examples}",
         "--checks=all",
         # Answers that never end: their own tests read them.

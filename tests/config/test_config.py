@@ -33,6 +33,7 @@ from agent.config import (
 from agent.config.secret import Secret
 from agent.errors import ConfigError
 from agent.model import DeviceState, Platform, Visibility
+from tests.kit.examples import examples
 
 WEBHOOK = (
     '[[webhooks]]\nname = "Board"\nurl = "https://receiver.example/hook"\nevents = ["online"]\n'
@@ -256,7 +257,7 @@ host = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.sampled_from(["http", "https", "HTTP", "ftp", ""]),
     st.sampled_from(["", "user@", "user:pass@", "@", "us%er:p@ss@", ":@", "[u]@", "]u[@"]),

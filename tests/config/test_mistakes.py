@@ -23,6 +23,7 @@ from agent.config import (
     parse,
 )
 from agent.errors import ConfigError, Problem
+from tests.kit.examples import examples
 
 HERE = Path(__file__).parent.parent / "testdata" / "config"
 FILES = sorted(HERE.glob("*.toml"))
@@ -94,7 +95,7 @@ SPELLINGS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=examples(600), deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(PLACES), st.sampled_from(SPELLINGS)), min_size=1, max_size=3
@@ -114,7 +115,7 @@ def test_no_secret_is_shown_wherever_it_stands(lines: list[tuple[str, str]], oth
     assert MARK not in shown, shown
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.text(st.sampled_from("abc[]{}=.,\"'\\#\n\r\t 01é\0\x1b"), max_size=40))
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     problems = problems_or_none(text)
@@ -148,7 +149,7 @@ wild_value = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(st.dictionaries(st.sampled_from(SCHEMA_KEYS), wild_value, max_size=4))
 def test_any_value_anywhere_is_a_config_or_a_config_error(document: dict[str, str]) -> None:
     text = "\n".join(f"{key} = {value}" for key, value in document.items())

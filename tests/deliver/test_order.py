@@ -27,6 +27,7 @@ from agent.store import DeliveryQuery
 from agent.store.tables import callbacks
 from tests.kit.clock import StubClock
 from tests.kit.deliver import NOW_MS, make_callback, make_record, make_webhook, settings
+from tests.kit.examples import worlds
 from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT, eventually
 
@@ -158,7 +159,7 @@ class SlowCallbacks:
         return skipped
 
 
-SHORT = range(12)
+SHORT = worlds(12)
 LONG = range(1000, 1300)
 
 

@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     Serve = Callable[..., Awaitable[Broker]]
 
 
+_OF_THE_WIRE = "test_nats_"
+"""Files that are about what a broker says; the others are about what is made of it."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What is not about the wire meets the old server in the long form alone."""
+    for item in items:
+        if (
+            isinstance(item, pytest.Function)
+            and hasattr(item, "callspec")
+            and "packaged" in item.callspec.params.values()
+            and not item.path.name.startswith(_OF_THE_WIRE)
+        ):
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(params=["bundled", "packaged"])
 def binary(request: pytest.FixtureRequest) -> Path:
     """Both servers, one after the other."""

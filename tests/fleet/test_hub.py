@@ -24,7 +24,6 @@ from agent.fleet.nats_link import dial
 from agent.store import DeliveryQuery
 from tests.fleet.host_side import AgentSide
 from tests.fleet.world import CONFIG, OFFLINE, ONLINE, UNPLUGGED, UTILIZING, SimHost
-from tests.kit.broker import BUNDLED, Broker, packaged
 from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT, eventually
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from agent.fleet.link import Link
     from agent.model import Callback
     from agent.store import Store
+    from tests.kit.broker import Broker
 
 
 class Side:
@@ -127,14 +127,6 @@ async def hub(
         await pipeline.close()
     finally:
         await store.close()
-
-
-@pytest.fixture(params=["bundled", "packaged"])
-async def broker(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Broker]:
-    made = Broker(tmp_path / "broker", BUNDLED if request.param == "bundled" else packaged())
-    await made.start()
-    yield made
-    made.close()
 
 
 def agent(broker: Broker, name: str = "A", epoch: int = 7) -> AgentSide:

@@ -25,6 +25,7 @@ from tests.fleet.world import (
     UTILIZING,
     World,
 )
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from agent.model import DeviceState
@@ -65,7 +66,7 @@ def carry(world: World, path: str) -> None:
         world.hosts[after].move("p", ONLINE)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     _CARRIED,
     _ORDER,
@@ -91,7 +92,7 @@ def test_who_was_carried_was_not_unplugged(
     asyncio.run(body())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(st.sampled_from((ONLINE, OFFLINE, UTILIZING, UNPLUGGED)), min_size=1, max_size=12),
     _ORDER,
@@ -120,7 +121,7 @@ def test_who_stayed_is_told_of_wholly(
     asyncio.run(body())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text("ABC", min_size=1, max_size=12), st.lists(st.sampled_from((0.0, 2.0, 12.0))))
 def test_what_is_heard_as_it_happens_is_told_as_it_was(path: str, pauses: list[float]) -> None:
     """It came back where it left, or went elsewhere; each is heard before the next one happens."""

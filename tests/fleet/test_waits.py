@@ -27,6 +27,7 @@ from tests.fleet.world import (
     World,
 )
 from tests.kit.alone import EachAlone
+from tests.kit.examples import examples, worlds
 from tests.kit.seed import seed
 
 if TYPE_CHECKING:
@@ -306,7 +307,7 @@ class Alike:
             assert found.get(each, [])[self.before.get(each, 0) :] == moves, each
 
 
-@pytest.mark.parametrize("number", range(12))
+@pytest.mark.parametrize("number", worlds(12))
 async def test_each_webhook_is_told_what_it_would_be_told_alone(number: int) -> None:
     alike = Alike(random.Random(seed(number)))
     await alike.world.begin()
@@ -314,7 +315,7 @@ async def test_each_webhook_is_told_what_it_would_be_told_alone(number: int) -> 
         await alike.step()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.integers(2, 3), _WALK)
 def test_whatever_happens_to_a_fleet(hosts: int, walk: list[tuple[str, int, int]]) -> None:
     """No state is told twice running, and in the end each goes by what is true."""

@@ -21,6 +21,7 @@ from tests.fleet.world import (
     MemoryStore,
     World,
 )
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from agent.fleet.words import HostSnapshot
@@ -228,7 +229,7 @@ def run(serials: tuple[str, ...], hosts: int, walk: list[tuple[str, int, int]]) 
     return asyncio.run(body())
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(st.integers(2, 4), _WALK)
 def test_a_fleet_comes_to_what_is_true(hosts: int, walk: list[tuple[str, int, int]]) -> None:
     serials = ("p", "q", "r")
@@ -246,7 +247,7 @@ def test_a_fleet_comes_to_what_is_true(hosts: int, walk: list[tuple[str, int, in
     assert store.devices.keys() <= set(serials), "one phone was taken for two"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(2, 4), _WALK)
 def test_twins_come_to_what_is_true(hosts: int, walk: list[tuple[str, int, int]]) -> None:
     made = run(("p", "p", "q"), hosts, walk)
@@ -265,7 +266,7 @@ def test_nothing_of_a_log_is_lost_whatever_the_broker_loses() -> None:
     """Phones that stay at their hosts, which are never lost: each transition, in order, once."""
     ops = ("state", "plug_own", "unplug", "deliver", "replay", "beat", "wait", "restart", "blind")
 
-    @settings(max_examples=80, deadline=None)
+    @settings(max_examples=examples(80), deadline=None)
     @given(st.lists(st.tuples(st.sampled_from(ops), _NUMBER, _NUMBER), min_size=25, max_size=70))
     def walks(walk: list[tuple[str, int, int]]) -> None:
         async def body() -> None:
@@ -291,7 +292,7 @@ def test_nothing_of_a_log_is_lost_whatever_the_broker_loses() -> None:
     walks()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(_WALK, st.integers(0, 59), st.booleans())
 def test_what_is_made_anew_has_the_same_ids(
     walk: list[tuple[str, int, int]],

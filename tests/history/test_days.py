@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.history.days import DAY_MS, Day, Sums, left_of, pack
 from agent.history.replay import DOWN, STATES, Figures, Place, Standing
+from tests.kit.examples import examples
 
 
 def some_figures(rng: Random) -> Figures:
@@ -47,7 +48,7 @@ def some_day(rng: Random, number: int, udids: list[str]) -> Day:
     return Day(end, rng.randint(0, 1 << 40), 3, 4, standing, figures)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 1 << 32))
 def test_days_add_up(seed: int) -> None:
     rng = Random(seed)

@@ -28,6 +28,7 @@ from agent.store.files import create, open_existing
 from agent.store.rollup import Roller
 from agent.store.tables import days, devices, transitions, watching
 from tests.history.brute import World
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     import sqlite3
@@ -173,7 +174,7 @@ def passes(rng: Random) -> int:
     return rng.choice([0, 1, rng.randint(0, 90_000), rng.randint(0, 6 * HOUR), DAY_MS])
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 1 << 32))
 def test_reports_are_exact(seed: int) -> None:
     rng = Random(seed)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from agent.history.seen import Gap, Seen, Watch, Watched, sees
 from agent.history.spans import coarse, spans_of
 from agent.model import DeviceState, Platform, SourceName, Transition
+from tests.kit.examples import examples
 
 ONLINE, OFFLINE, UNPLUGGED = DeviceState.ONLINE, DeviceState.OFFLINE, DeviceState.UNPLUGGED
 
@@ -63,7 +64,7 @@ def test_a_picture_has_no_hole_and_few_stays(seed: int, below: int) -> None:
     assert {each.state for each in shown} <= {each.state for each in spans}
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(st.integers(0, 1 << 32))
 def test_who_was_seen_is_who_was_seen_each_moment(seed: int) -> None:
     rng = Random(seed)

@@ -28,7 +28,8 @@ from agent.model import Bridge, Platform
 from agent.reasons import Reason
 from agent.sources.simulated import Bench, Phone
 from agent.sources.supervisor import SourcePlan
-from tests.kit.agent import AgentProcess
+from tests.kit import warm
+from tests.kit.agent import AgentProcess, Process
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -109,14 +110,21 @@ class Rack(AgentProcess):
         hanging = self._hanging.get(phone.serial)
         return None if hanging is None else hanging.bridge
 
-    async def _begun(self, environ: Mapping[str, str], stderr: int) -> asyncio.subprocess.Process:
-        process = await asyncio.create_subprocess_exec(
-            *(*self.wrapper, sys.executable, "-m", "tests.kit.rack", str(self.path)),
-            env={**os.environ, **environ},
-            cwd=_ROOT,
-            stdin=asyncio.subprocess.PIPE,
-            stderr=stderr,
-        )
+    async def _begun(self, environ: Mapping[str, str], stderr: int) -> Process:
+        told, pipe = {**os.environ, **environ}, asyncio.subprocess.PIPE
+        process: Process
+        if not self.wrapper and warm.may_be_warm(environ):
+            process = await warm.start(
+                warm.RACK, self.path, environ=told, stdin=pipe, stderr=stderr
+            )
+        else:
+            process = await asyncio.create_subprocess_exec(
+                *(*self.wrapper, sys.executable, "-m", warm.RACK, str(self.path)),
+                env=told,
+                cwd=_ROOT,
+                stdin=pipe,
+                stderr=stderr,
+            )
         assert process.stdin is not None
         first = [each.told() for each in self._hanging.values()]
         process.stdin.write(json.dumps(first).encode() + b"\n")
@@ -185,14 +193,15 @@ def _show(bench: Bench, hanging: Hanging) -> None:
         bench.bridge(phone, hanging.bridge, Reason(hanging.reason))
 
 
-def main() -> None:
-    """Run until SIGTERM, or until nobody speaks to it any more."""
+def main(config: str) -> int:
+    """Run until SIGTERM, or until nobody speaks to it any more; returns the exit code."""
     try:
         with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(_run(Path(sys.argv[1])))
+            asyncio.run(_run(Path(config)))
     except AgentError as error:
         sys.exit(str(error))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1])

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 DEVICE_AGENT = Path(sys.executable).parent / "device-agent"
+RACK = "tests.kit.rack"
+"""As the first word instead of a command: that module, with its configuration's path."""
 _REQUEST = 256 * 1024
 """Bytes, at most: the words and the environment."""
 _HARMLESS = re.compile(
@@ -346,6 +348,7 @@ def _main() -> NoReturn:
     for command in pkgutil.iter_modules(importlib.import_module("agent.cli").__path__):
         importlib.import_module(f"agent.cli.{command.name}")
     _build(importlib.import_module("agent.config").Section)
+    rack = importlib.import_module(RACK)
     # Else a collection in a child writes into all that was imported, and has it copied.
     gc.collect()
     gc.freeze()
@@ -353,7 +356,7 @@ def _main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     cli = importlib.import_module("agent.cli")
     try:
-        code = cli.main(arguments)
+        code = rack.main(arguments[1]) if arguments[:1] == [RACK] else cli.main(arguments)
     except SystemExit as ended:
         code = ended.code
     _end(code)

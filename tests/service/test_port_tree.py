@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from agent.model import DeviceState, Platform
 from agent.service.port_tree import LEFT, Hanging, Plugged, tree
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ _PHONES = st.lists(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(plugged=st.lists(_PORTS, unique=True, max_size=20), places=_PHONES, owned=st.data())
 def test_everything_stands_once_below_what_its_name_says(
     plugged: list[str],

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from agent.service.sessions import CODE_SECONDS, IDLE_SECONDS, MOST, PREFIX, Asker, Sessions
 from tests.kit.clock import StubClock
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from agent.service.sessions import Session
@@ -235,4 +236,4 @@ def digest_of(token: str) -> bytes:
 
 
 TestWalk = Walk.TestCase
-TestWalk.settings = settings(max_examples=50, stateful_step_count=60, deadline=None)
+TestWalk.settings = settings(max_examples=examples(50), stateful_step_count=60, deadline=None)

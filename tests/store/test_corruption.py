@@ -15,6 +15,7 @@ import structlog
 from agent.model import CallbackState
 from agent.store import Store, StoreHealth
 from agent.store.files import STATE_NAME, connect
+from tests.kit.examples import worlds
 from tests.kit.store import open_store
 from tests.kit.waiting import eventually
 from tests.store.samples import (
@@ -402,7 +403,7 @@ async def test_damage_inside_a_device_does_not_keep_the_agent_from_starting(
     await _assert_goes_on(tmp_path, store)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", worlds(12))
 async def test_damage_anywhere_never_stops_the_agent(tmp_path: Path, seed: int) -> None:
     await _filled(tmp_path)
     rng = random.Random(seed)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from agent.model import CallbackState
 from agent.store import DeliveryQuery
+from tests.kit.examples import examples
 from tests.kit.store import open_store
 from tests.store.samples import attempt, callback, device, transition
 
@@ -54,7 +55,7 @@ async def fill(store: Store, made: list[tuple[int, str, int]]) -> list[Callback]
     return found[::-1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     _MADE,
     st.integers(1, 7),
@@ -89,7 +90,7 @@ def test_pages_put_together_are_the_whole(
     with_store(work)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(_MADE, st.sets(st.integers(0, 30), max_size=10), st.integers(1, 100))
 def test_what_was_made_at_a_time_is_found_among_all(
     made: list[tuple[int, str, int]], lost: set[int], limit: int

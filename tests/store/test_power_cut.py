@@ -28,7 +28,7 @@ def _strace_works() -> bool:
 
 @pytest.mark.skipif(not _strace_works(), reason="needs strace, and to be allowed to trace")
 @pytest.mark.parametrize(
-    ("lines", "count"), [(1_500, 120), pytest.param(4_000, 1_000, marks=pytest.mark.long)]
+    ("lines", "count"), [(1_500, 60), pytest.param(4_000, 1_000, marks=pytest.mark.long)]
 )
 async def test_what_was_reported_survives_a_power_cut(
     tmp_path: Path, lines: int, count: int

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from agent.config.carried import InForce, carried
 from agent.errors import StoreError
 from agent.model import CallbackState
+from tests.kit.examples import examples
 from tests.kit.store import open_store
 from tests.store.samples import attempt, callback, device, rows
 
@@ -122,7 +123,7 @@ async def _walk(directory: Path, steps: list[tuple[object, ...]]) -> None:
     await again.close()
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(_STEPS)
 def test_the_lanes_equal_a_naive_list(steps: list[tuple[object, ...]]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -185,7 +186,7 @@ def _explicit_owners(reloads: list[list[tuple[int, str, int | None]]]) -> set[tu
     return {(org, name) for wanted in reloads for org, name, explicit in wanted if explicit}
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(_WANTED, max_size=6), st.booleans())
 def test_no_webhook_id_is_ever_two_webhooks(
     reloads: list[list[tuple[int, str, int | None]]], reopen: bool

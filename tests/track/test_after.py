@@ -26,6 +26,7 @@ from agent.track.waits import owed_of
 from tests.kit.alone import EachAlone
 from tests.kit.clock import StubClock
 from tests.kit.configs import AT_ONCE
+from tests.kit.examples import worlds
 from tests.kit.seed import seed
 from tests.kit.tracking import ADB, ONLY_ANDROID, UDEV, House, adb, house, reconfigure, usb
 
@@ -415,7 +416,7 @@ class Walk:
             assert self.house.state("ce09")[0] is self.state
 
 
-@pytest.mark.parametrize("number", range(20))
+@pytest.mark.parametrize("number", worlds(20))
 async def test_each_webhook_is_told_what_it_would_be_told_alone(
     tmp_path: Path, number: int
 ) -> None:

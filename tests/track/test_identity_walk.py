@@ -563,7 +563,7 @@ async def walk(seed: int, steps: int, *, stale: bool = False) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 1000), marks=pytest.mark.long)]
+    "seeds", [range(15), pytest.param(range(15, 1000), marks=pytest.mark.long)]
 )
 async def test_every_phone_is_one_device_all_the_way(seeds: range) -> None:
     for seed in seeds:
@@ -574,7 +574,7 @@ async def test_every_phone_is_one_device_all_the_way(seeds: range) -> None:
 
 
 @pytest.mark.parametrize(
-    "seeds", [range(40), pytest.param(range(40, 1000), marks=pytest.mark.long)]
+    "seeds", [range(15), pytest.param(range(15, 1000), marks=pytest.mark.long)]
 )
 async def test_every_phone_is_one_device_also_while_adb_lists_where_it_hung(seeds: range) -> None:
     for seed in seeds:

@@ -28,6 +28,7 @@ from agent.track.waits import (
     waiting,
 )
 from tests.kit.alone import EachAlone
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,7 +163,7 @@ SECONDS = st.integers(0, 12)
 AFTER = st.sampled_from([0.0, 1.0, 3.0, 5.0, 10.0])
 
 
-@settings(max_examples=600)
+@settings(max_examples=examples(600))
 @given(st.lists(st.tuples(SECONDS, STATES), max_size=12), st.lists(AFTER, min_size=1, max_size=5))
 def test_what_is_sent_is_the_history_without_what_was_short(
     steps: list[tuple[int, DeviceState]], afters: list[float]
@@ -256,7 +257,7 @@ def may_enter(before: DeviceState | None, state: DeviceState) -> bool:
     return state is not before and (before is not None or state is not UNPLUGGED)
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(HOOKS, st.lists(STEPS, max_size=25))
 def test_each_webhook_is_told_what_it_would_be_told_alone(
     hooks: dict[int, float], steps: list[tuple[str, object]]

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from agent.model import Usage, UsageReading
 from agent.usage.fusion import ENOUGH, Fusion
 from agent.usage.registry import STRENGTH
+from tests.kit.examples import examples
 
 APPIUM, GRID, WDA = ("appium", "a"), ("grid", "g"), ("wda", "port 8100 of D")
 LEASE = UsageReading(Usage.IN_USE, "alice (pytest)", since_ms=5)
@@ -262,7 +263,9 @@ class Anything(RuleBasedStateMachine):
         return Usage.UNKNOWN if doubted else Usage.IN_USE
 
 
-Anything.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+Anything.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=30, deadline=None
+)
 TestAnything = Anything.TestCase
 
 

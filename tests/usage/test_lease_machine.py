@@ -37,6 +37,7 @@ from agent.usage.lease_book import LATE, SECOND_CHANCE
 from agent.usage.lease_queue import Candidate, Wish
 from agent.usage.leases import Leases
 from tests.kit.clock import ClockLoop
+from tests.kit.examples import examples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -493,7 +494,9 @@ def _leaves(client: Client) -> bool:
     return client.task is None or client.task.cancelling() > 0 or client.refused is not None
 
 
-Machine.TestCase.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+Machine.TestCase.settings = settings(
+    max_examples=examples(60), stateful_step_count=25, deadline=None
+)
 TestLeases = Machine.TestCase
 
 
