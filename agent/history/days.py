@@ -27,7 +27,7 @@ import zlib
 from array import array
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from operator import add, sub
+from operator import add, itemgetter, ne, or_, sub
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.history.replay import DOWN, STATES, Figures, Place, Standing
@@ -352,14 +352,14 @@ class Sums:
         elif ends == self._ends:
             return
         else:
-            both = zip(*ends, *self._ends, strict=True)
-            moved = [n for n, (at, to, was, by) in enumerate(both) if to != by or at != was]
+            differ = (map(ne, *both) for both in zip(ends, self._ends, strict=True))
+            moved = [n for n, either in enumerate(map(or_, *differ)) if either]
         for phone in moved:
             host, port = day.phone["host"][phone], day.phone["port"][phone]
             row = self._row(Place(day.udids[phone], day.hosts[host], day.ports[port]))
+            of_it = itemgetter(phone)
             for name, waiting in self._waiting.items():
-                if waiting:
-                    before = sum(column[phone] for column in waiting)
+                if before := sum(map(of_it, waiting)):
                     self._sums[name][self._at[phone]] += before
                     self._sums[name][row] -= before
             self._at[phone] = row
