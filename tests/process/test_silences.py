@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import random
+import time
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ async def test_a_phone_is_silenced_followed_and_told_of_when_it_is_over(
 async def test_one_ends_by_itself(
     agent: AgentProcess, adb: FakeAdbHost, receiver: Receiver
 ) -> None:
-    await silence(agent, all=True, seconds=1)
+    await silence(agent, all=True, seconds=3)
     adb.remove("ce09")
     await agent.until(lambda: any("silence.over" in line for line in agent.log), "the end")
     await agent.until(lambda: any("told_after_silence" in line for line in agent.log), "the call")
@@ -129,11 +130,13 @@ async def test_killed_in_it_and_again_when_it_is_over(
     shown = await agent.until_device("new", "state", "online")
     assert shown["silence"]["id"] == row["id"]
     assert (await agent.devices())["ce09"]["told"] == "online"
-    short = await silence(agent, hub="usb1", seconds=1)
+    short = await silence(agent, hub="usb1", seconds=4)
+    over = time.monotonic() + 4
     await agent.api("DELETE", f"/v1/silences/{row['id']}")
     await agent.kill()
     assert told(receiver) == []
-    await asyncio.sleep(1)  # its end is a moment of the real clock
+    # Its end is a moment of the real clock, and far enough that the agent is dead before it.
+    await asyncio.sleep(over - time.monotonic())
     for _ in range(3):
         await agent.start()
         await agent.until_delivered()
