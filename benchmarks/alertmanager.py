@@ -33,7 +33,7 @@ from benchmarks.report import Figure, percentile, table
 from benchmarks.sample import NO_HOLDS, NO_PROBE, behind_adb, webhook_toml
 from benchmarks.start import command
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

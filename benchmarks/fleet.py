@@ -27,8 +27,8 @@ from agent.fleet.hub.message_ids import Cause, message_id
 from benchmarks.page import LOADED, WATCH
 from benchmarks.processes import LIMIT, Agent
 from benchmarks.report import Figure, cpu_seconds, percentile, rss_mb
+from tests.fakes.ports import free_port
 from tests.kit.broker import Broker
-from tests.kit.ports import free_port
 from tests.page.browser import CHROMIUM, Window, one_chromium
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from agent.model import Bridge, Changed, Snapshot, SourceName
 from benchmarks.processes import helper
 from benchmarks.report import QUIET, Figure, Others, median_spread, percentile, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, SECRET, adb_sighting, freeze, quiet
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.kit.store import open_store
 from tests.kit.tracking import pipeline_of, reconfigure
 

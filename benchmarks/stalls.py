@@ -24,7 +24,7 @@ from agent.sources.simulated import SimulatedSource
 from agent.sources.supervisor import SourcePlan
 from benchmarks.report import Figure, median_spread, table
 from benchmarks.sample import NO_HOLDS, ONLY_ADB, adb_sighting, quiet
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable

@@ -18,7 +18,7 @@ from agent.store.files import STATE_NAME, open_existing
 from benchmarks.processes import ENVIRON, Agent, helper
 from benchmarks.report import Figure, median_spread, rss_mb, table
 from benchmarks.sample import WEBHOOK_ID, make_changes, make_webhook, webhook_toml
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.kit.store import open_store
 
 if TYPE_CHECKING:

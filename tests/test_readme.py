@@ -12,7 +12,7 @@ from pathlib import Path
 import aiohttp
 
 from agent.deliver.signing import Signer
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.readme_states import rewritten
 
 ROOT = Path(__file__).parent.parent

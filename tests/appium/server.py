@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

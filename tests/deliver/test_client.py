@@ -21,6 +21,7 @@ from agent.deliver.endpoint import BODY_LIMIT
 from agent.deliver.policy import Answer, ErrorKind
 from agent.wire.resolver import ThreadResolver
 from tests.fakes.hanging import Hanging
+from tests.fakes.ports import free_port
 from tests.fakes.proxy import Proxy
 from tests.fakes.receiver import (
     Receiver,
@@ -34,7 +35,6 @@ from tests.fakes.receiver import (
     reset,
 )
 from tests.kit.deliver import NOW_MS, make_callback, make_webhook
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:

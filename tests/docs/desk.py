@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING
 from tests.docs.pages import ROOT
 from tests.fakes.adb_server import BINARIES, RealAdbServer, request
 from tests.fakes.phone import FakePhone
+from tests.fakes.ports import free_port
 from tests.fakes.receiver import Receiver
 from tests.fakes.usage_servers import FakeAppium, FakeGrid
 from tests.kit import warm
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import ONLY_ADB
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 from tests.usage.test_uiautomator2 import FakeServer
 

@@ -14,8 +14,8 @@ from agent.deliver.client import Client
 from agent.deliver.policy import ErrorKind
 from agent.model import Callback
 from tests.docs.pages import ROOT, blocks
+from tests.fakes.ports import free_port
 from tests.kit.deliver import make_webhook
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from agent.doctor.gather.android import look_at_adb
 from agent.doctor.gather.listeners import adb_servers, listeners_at
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from agent.doctor.facts import AdbFacts

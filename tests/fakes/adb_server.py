@@ -21,7 +21,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from tests.fakes.ports import free_port
 from tests.fakes.unix import KEEP_SOCKET
-from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -32,7 +32,7 @@ import re
 import struct
 from typing import TYPE_CHECKING
 
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Callable

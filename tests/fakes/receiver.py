@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.kit.waiting import announced
 
 if TYPE_CHECKING:

@@ -40,8 +40,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from tests.fakes.ports import free_port
 from tests.fakes.unix import KEEP_SOCKET
-from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

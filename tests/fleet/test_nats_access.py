@@ -13,11 +13,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from agent.fleet.link import LinkError
+from tests.fakes.ports import free_ports
 from tests.fleet.conformance import BUCKET, STREAM
 from tests.fleet.heard import Heard
 from tests.fleet.linking import SECRET, linked, refusal
 from tests.kit.nats_jwt import USER, Key, Operator
-from tests.kit.ports import free_ports
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -18,10 +18,10 @@ from agent.fleet import subjects
 from agent.fleet.broker_link import BrokerLink
 from agent.fleet.link import LinkError, NobodyError, Stream
 from agent.fleet.nats_link import dial
+from tests.fakes.ports import free_ports
 from tests.fleet.conformance import answered
 from tests.fleet.heard import Heard
 from tests.kit.broker import BUNDLED, ROOT, Broker
-from tests.kit.ports import free_ports
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pytest
 
-from tests.kit.ports import free_ports
+from tests.fakes.ports import free_ports
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

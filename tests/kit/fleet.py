@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.ports import free_port
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import AT_ONCE
-from tests.kit.ports import free_port
 from tests.kit.rack import Rack
 
 if TYPE_CHECKING:

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.ports import free_port
 from tests.fleet.proof.receiver import ReceiverProcess
 from tests.kit.broker import Broker
 from tests.kit.fleet import hub
-from tests.kit.ports import free_port
 from tests.lab.lab import ONLINE, UNPLUGGED, Lab
 from tests.lab.vm import BROKER, LIMIT, Vm
 

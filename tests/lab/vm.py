@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 
 ROOT = Path(__file__).parent.parent.parent
 BUILT = ROOT / "build" / "lab"

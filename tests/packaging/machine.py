@@ -62,7 +62,8 @@ class Machine:
         self._init = 0
 
     def __enter__(self) -> Self:
-        name = self._directory.name.replace("_", "-")
+        # A machine's name is a host's: letters and digits, and no dash at its end.
+        name = f"da-machine-{os.urandom(4).hex()}"
         uuid = os.urandom(16).hex()
         with (self._directory.with_suffix(".log")).open("wb") as log:
             self._boot = subprocess.Popen(

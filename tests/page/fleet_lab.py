@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from agent.model import Bridge, Platform
 from agent.sources.simulated import Phone
+from tests.fakes.ports import free_port
 from tests.kit.broker import Broker
 from tests.kit.configs import AT_ONCE
 from tests.kit.fleet import hub, servers
-from tests.kit.ports import free_port
 from tests.kit.rack import Rack
 from tests.kit.waiting import LIMIT
 

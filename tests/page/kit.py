@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.phone import FakePhone
+from tests.fakes.ports import free_port
 from tests.fakes.receiver import Receiver
 from tests.faults.private_disk import TMPFS, PrivateDisk
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import AT_ONCE, only_adb
-from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

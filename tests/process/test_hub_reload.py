@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.fakes.ports import free_port
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import NO_SOURCES
-from tests.kit.ports import free_port
 
 if TYPE_CHECKING:
     from pathlib import Path

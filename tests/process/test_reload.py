@@ -16,10 +16,10 @@ import pytest
 from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.fake_adb_host import FakeAdbHost, Listed
 from tests.fakes.phone import FakePhone
+from tests.fakes.ports import free_port
 from tests.fakes.receiver import answer
 from tests.fakes.usage_servers import FakeAppium
 from tests.kit.agent import AgentProcess
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import aiohttp
 import pytest
 
 from tests.fakes.pki import make_pki
+from tests.fakes.ports import free_port
 from tests.fakes.sse import Stream
 from tests.kit.agent import AgentProcess, cli
 from tests.kit.configs import NO_SOURCES
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 from tests.redaction.vault import Vault
 

@@ -12,11 +12,11 @@ from aiohttp import web
 
 from tests.fakes.adb_server import BINARIES, RealAdbServer, request
 from tests.fakes.phone import FakePhone
+from tests.fakes.ports import free_port
 from tests.fakes.usage_servers import FakeAppium, FakeGrid, serving
 from tests.fakes.usbmuxd import FakeUsbmuxd, Lockdown
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import only_adb
-from tests.kit.ports import free_port
 from tests.kit.store import open_store
 from tests.kit.waiting import eventually
 from tests.usage.sample import BookingServer, install

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import aiohttp
 
+from tests.fakes.ports import free_port
 from tests.kit.agent import AgentProcess
 from tests.kit.configs import only_adb
-from tests.kit.ports import free_port
 
 UDID = "ce0917198075440c057e"
 CONFIG = f"""

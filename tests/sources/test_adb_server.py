@@ -15,8 +15,8 @@ from structlog.testing import capture_logs
 from agent.model import Down, Snapshot
 from agent.sources import adb_server
 from tests.fakes.adb_server import BINARIES, RealAdbServer, request
+from tests.fakes.ports import free_port
 from tests.fakes.recorder import Recorder
-from tests.kit.ports import free_port
 from tests.kit.sources import adb_source
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from agent.usage.uiautomator2 import Uiautomator2Source
 from agent.wire.adb_lists import AdbProtocolError, Forward, parse_forwards
 from tests.fakes.adb_server import BINARIES, RealAdbServer, request
 from tests.fakes.phone import FakePhone
-from tests.kit.ports import free_port
+from tests.fakes.ports import free_port
 from tests.usage import conformance
 
 if TYPE_CHECKING:

@@ -19,12 +19,12 @@ import nats
 
 from agent.fleet import subjects
 from agent.model import DeviceState
+from tests.fakes.ports import free_port
 from tests.fleet.proof.oracle import Told
 from tests.fleet.proof.receiver import ReceiverProcess
 from tests.fleet.proof.schedule import HOST_GRACE, MOVE_HOLD, SOURCE_GRACE
 from tests.kit.broker import Cluster
 from tests.kit.fleet import hub, rack
-from tests.kit.ports import free_port
 from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
