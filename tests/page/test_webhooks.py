@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import re
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from playwright.async_api import expect
 
 from tests.fakes.receiver import answer
+from tests.kit.waiting import LIMIT
 from tests.page.browser import NOT_REACHED, no_serious_finding, refused
 
 if TYPE_CHECKING:
-    from playwright.async_api import Dialog, Locator, Page
+    from playwright.async_api import Dialog, Locator, Page, Route
 
     from tests.page.browser import Window
     from tests.page.conftest import MakeLab, MakeWindow
@@ -422,6 +424,37 @@ async def test_names_from_outside_stay_text_and_break_nothing(
     await expect(field(page, "Webhook Name")).to_have_value(HOSTILE)
     await no_serious_finding(page)
     assert await page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+async def test_a_preview_that_comes_late_leaves_what_saving_said_of_the_body(
+    lab: Lab, window: Window, page: Page
+) -> None:
+    window.allow(refused(422))
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        asked.set()
+        await answers.wait()
+        await route.continue_()
+
+    await page.route("**/v1/preview", hold)
+    await shown(lab, page, "/new")
+    await field(page, "Webhook Name").fill("chat")
+    await field(page, "URL").fill(lab.receiver.url("/chat"))
+    await field(page, "Offline").check()
+    await form(page).locator("summary").click()
+    await field(page, "Payload").select_option("custom")
+    async with asyncio.timeout(LIMIT):
+        await asked.wait()
+    await press(page, "Save")
+    missing = re.compile("this key is missing: payload")
+    await expect(field(page, "Body")).to_have_accessible_description(missing)
+    async with page.expect_response("**/v1/preview"):
+        answers.set()
+    # Two frames later the page has taken it in.
+    frame = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    await page.evaluate(frame)
+    await expect(field(page, "Body")).to_have_accessible_description(missing, timeout=1)
 
 
 async def test_a_body_of_ones_own_is_shown_as_it_would_be_sent_while_it_is_typed(

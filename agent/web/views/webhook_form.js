@@ -289,7 +289,13 @@ export function form(hook, done, verify) {
   async function submit() {
     show(top, null);
     Object.values(fields).forEach(good);
-    if (!fits()) return;
+    clearTimeout(timer);
+    asked++; // a preview that comes now would wipe away what is said of the body
+    if (fits()) await store();
+    if (!fields.body.error.textContent) preview();
+  }
+
+  async function store() {
     await act(save, top, async () => {
       try {
         const saved = await send();
