@@ -36,7 +36,7 @@ dist: ## Build wheel and sdist into dist/
 deb: ## Build dist/*.deb, which carries its dependencies (IOS=no: without iPhones)
 	PYTHON="$(INSTALL_PYTHON)" packaging/deb
 
-SHORT := not long and not packaging and not appium and not lab and not page and not fleet
+SHORT := not long and not fleet
 # A file goes to a worker as a whole, in the order of tests/conftest.py: the longest first.
 # Six workers keep two cores busy: most tests wait for real parts most of their time.
 BY_FILE := -n 6 --dist loadfile --no-loadscope-reorder
