@@ -166,10 +166,9 @@ class FakeUsbmuxd:
             self._socket = None
         else:
             host, _, port = self.address.rpartition(":")
-            self.address = f"{host}:{int(port) or free_port()}"
-            self._server = await asyncio.start_server(
-                self._serve, host, int(self.address.rpartition(":")[2])
-            )
+            chosen = int(port) or free_port()
+            self._server = await asyncio.start_server(self._serve, host, chosen)
+            self.address = f"{host}:{chosen}"
 
     def listen(self) -> None:
         """Let connections queue up (unix sockets only), as before a slow daemon's `accept`."""

@@ -212,7 +212,7 @@ def step(world: World, both: Both) -> None:
         both.each(lambda i: i.apply(observation))
 
 
-@pytest.mark.parametrize("seeds", [range(15), pytest.param(range(15, 600), marks=pytest.mark.long)])
+@pytest.mark.parametrize("seeds", [range(30), pytest.param(range(30, 600), marks=pytest.mark.long)])
 def test_whatever_is_seen_the_short_way_agrees_with_the_long_one(
     seeds: range, ways: Counter[str]
 ) -> None:
@@ -221,9 +221,9 @@ def test_whatever_is_seen_the_short_way_agrees_with_the_long_one(
             live(seed, 60)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from None
-    assert ways["home"] > 10 * len(seeds)
-    assert ways["new"] > len(seeds)
-    assert ways["doubt"] > 10 * len(seeds)
+    assert ways["home"] > 500
+    assert ways["new"] > 50
+    assert ways["doubt"] > 500
 
 
 @pytest.mark.parametrize("seeds", [range(5), pytest.param(range(5, 200), marks=pytest.mark.long)])
