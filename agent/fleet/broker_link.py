@@ -23,6 +23,11 @@ class BrokerLink:
     def __repr__(self) -> str:
         return f"<link over {self._wire!r}>"
 
+    @property
+    def where(self) -> str:
+        """The server."""
+        return self._wire.where
+
     async def lost(self) -> str:
         """Return once it is."""
         return await self._wire.lost()

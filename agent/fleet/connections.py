@@ -53,6 +53,8 @@ class Connections:
         self._standing = standing
         self._instance = instance
         self._dial = dial
+        self._last = ""
+        """`where` of the last link."""
         self._boot = ""
         self._stored = asyncio.Event()
         """Transitions are stored that were not, since the log was last looked at."""
@@ -105,9 +107,10 @@ class Connections:
         try:
             if not self._boot:
                 self._boot = await asyncio.to_thread(_boot)
-            link = await self._dial(self._fleet)
+            link = await self._dial(self._fleet, self._last)
         except LinkError as error:
             return error
+        self._last = link.where
         session = Session(link, self._own, standing, self._instance, self._boot)
         self._session = session
         try:

@@ -65,6 +65,10 @@ Handler = Callable[[Incoming], None]
 class Link(Protocol):
     """One connection. Every call is bounded in time and raises LinkError once it is lost."""
 
+    @property
+    def where(self) -> str:
+        """The server that it goes to, without a password."""
+
     async def lost(self) -> str:
         """Return once the connection is lost, with the reason in operators' words."""
 
@@ -132,5 +136,17 @@ class Link(Protocol):
         """Hear each key's value now, and each new one; the subject is the key alone."""
 
 
-Dial = Callable[["Fleet"], Awaitable[Link]]
-"""Connects, within its own limit. Raises LinkError: it could not, and what to do about it."""
+class Dial(Protocol):
+    """Connects, within its own limit."""
+
+    def __call__(self, fleet: Fleet, last: str = "") -> Awaitable[Link]:
+        """Connect to one of the fleet's servers.
+
+        Args:
+            fleet: the section.
+            last: `where` of a link that was lost: its server may hang, and is tried after all
+                others.
+
+        Raises:
+            LinkError: it could not, and what to do about it.
+        """

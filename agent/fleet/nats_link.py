@@ -79,11 +79,12 @@ _MOST_TOLD: Final = 20
 logging.getLogger("nats").setLevel(logging.CRITICAL + 1)
 
 
-async def dial(fleet: Fleet) -> Link:
-    """Connect to one of the servers, tried in any order."""
+async def dial(fleet: Fleet, last: str = "") -> Link:
+    """Connect to one of the servers, tried in any order but for `last`: see `Dial`."""
     credentials = await _read(partial(read_credentials, fleet.credentials), "credentials")
     problems: list[str] = []
-    for url in random.sample(fleet.servers, len(fleet.servers)):
+    servers = random.sample(fleet.servers, len(fleet.servers))
+    for url in sorted(servers, key=lambda each: each.bare == last):
         encrypted = url.startswith("tls:") or bool(fleet.tls.ca or fleet.tls.cert)
         context = await _read(partial(read_tls, fleet.tls, wanted=encrypted), "tls")
         try:
@@ -295,7 +296,8 @@ class NatsWire:
     def __init__(self, client: _Client, transport: _Socket, where: str, inbox: str) -> None:
         self._client = client
         self._transport = transport
-        self._where = where
+        self.where = where
+        """The server, without a password."""
         self._inbox = f"{inbox}.{secrets.token_hex(12)}"
         self._asked: dict[str, tuple[str, asyncio.Future[Raw]]] = {}
         self._refused: dict[str, None] = {}
@@ -305,7 +307,7 @@ class NatsWire:
         self._told = 0
 
     def __repr__(self) -> str:
-        return f"<connection to {self._where}>"
+        return f"<connection to {self.where}>"
 
     async def open(self) -> None:
         """Hear answers."""
@@ -333,7 +335,7 @@ class NatsWire:
     def _not_allowed(self, kind: str, subject: str) -> str:
         verb = "publish to" if kind == "publish" else "subscribe to"
         return (
-            f"{self._where} does not allow this user to {verb} {printable(subject, 200)}: see "
+            f"{self.where} does not allow this user to {verb} {printable(subject, 200)}: see "
             "'permissions' in its configuration (config/nats.conf has what agents and hubs need)"
         )
 
@@ -351,7 +353,7 @@ class NatsWire:
                 )
             case _:
                 why = f"is lost: {os_words(error)}"
-        self._lose(f"the connection to {self._where} {why}")
+        self._lose(f"the connection to {self.where} {why}")
 
     def _lose(self, reason: str) -> None:
         if self._lost.done():
@@ -400,12 +402,12 @@ class NatsWire:
         """Hand it to the socket: nothing here waits, so calls keep their order."""
         self._check()
         if self._transport.waiting > ROOM:
-            raise LinkError(f"{self._where} takes nothing: {ROOM >> 20} MiB wait to be sent")
+            raise LinkError(f"{self.where} takes nothing: {ROOM >> 20} MiB wait to be sent")
         try:
             await self._client.publish(subject, body, reply, dict(headers) if headers else None)
         except nats.errors.MaxPayloadError:
             raise LinkError(
-                f"a message on {subject} has {len(body)} bytes, and {self._where} takes "
+                f"a message on {subject} has {len(body)} bytes, and {self.where} takes "
                 f"{self._client.max_payload}: raise max_payload in its configuration"
             ) from None
         except (nats.errors.Error, OSError) as error:
@@ -482,7 +484,7 @@ class NatsWire:
             {pong, self._lost}, timeout=ROUND_TRIP, return_when=asyncio.FIRST_COMPLETED
         )
         if not done:
-            self._lose(f"{self._where} does not answer within {ROUND_TRIP:g} s")
+            self._lose(f"{self.where} does not answer within {ROUND_TRIP:g} s")
             self._transport.abort()
         self._check()
 
@@ -492,11 +494,11 @@ class NatsWire:
             return LinkError(self._lost.result())
         if isinstance(error, nats.errors.BadSubjectError | nats.errors.BadHeaderError):
             return LinkError("that cannot be sent: a subject or header of it is malformed")
-        return LinkError(f"the connection to {self._where} is lost")
+        return LinkError(f"the connection to {self.where} is lost")
 
     def discard(self) -> None:
         """End it at once: it never was of use."""
-        self._lose(f"the connection to {self._where} was given up")
+        self._lose(f"the connection to {self.where} was given up")
         self._transport.abort()
 
     async def lost(self) -> str:
@@ -516,7 +518,7 @@ class NatsWire:
                 await asyncio.wait(
                     {pong, self._lost}, timeout=CLOSING, return_when=asyncio.FIRST_COMPLETED
                 )
-        self._lose(f"the connection to {self._where} was closed by us")
+        self._lose(f"the connection to {self.where} was closed by us")
         # Its own close flushes, and waits for no more than `_Socket.wait_closed`.
         ending = asyncio.ensure_future(self._client.close())
         await asyncio.wait({ending}, timeout=2 * CLOSING)

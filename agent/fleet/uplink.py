@@ -30,10 +30,10 @@ def is_on(fleet: Fleet) -> bool:
     return bool(fleet.servers) and fleet.role == "agent"
 
 
-async def dial(fleet: Fleet) -> Link:
-    """Over NATS; what that needs is loaded with the first call."""
+async def dial(fleet: Fleet, last: str = "") -> Link:
+    """See `Dial`. Over NATS; what that needs is loaded with the first call."""
     nats = await asyncio.to_thread(import_module, "agent.fleet.nats_link")
-    link: Link = await nats.dial(fleet)
+    link: Link = await nats.dial(fleet, last)
     return link
 
 

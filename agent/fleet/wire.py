@@ -25,6 +25,10 @@ class Raw(NamedTuple):
 class Wire(Protocol):
     """One connection, without streams. All of it raises LinkError once it is lost."""
 
+    @property
+    def where(self) -> str:
+        """See `Link`."""
+
     async def lost(self) -> str:
         """See `Link`."""
 

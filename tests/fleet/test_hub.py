@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
-    from agent.fleet.link import Link
+    from agent.config.model import Fleet
+    from agent.fleet.link import Dial, Link
     from agent.model import Callback
     from agent.store import Store
     from tests.kit.broker import Broker
@@ -86,7 +87,7 @@ async def running(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def hub(
-    place: Path, broker: Broker, text: str = CONFIG, *, active: bool = True
+    place: Path, broker: Broker, text: str = CONFIG, *, active: bool = True, dial: Dial = dial
 ) -> AsyncIterator[Side]:
     config = parse(text.replace("nats://127.0.0.1:4222", broker.url), "test.toml")
     store = open_store(place)
@@ -362,6 +363,24 @@ async def linked(broker: Broker) -> AsyncIterator[Link]:
         yield link
     finally:
         await link.close()
+
+
+async def test_a_broker_that_was_lost_is_named_when_the_next_one_is_dialled(
+    tmp_path: Path, broker: Broker
+) -> None:
+    lost: list[str] = []
+
+    async def noting(fleet: Fleet, last: str = "") -> Link:
+        lost.append(last)
+        return await dial(fleet, last)
+
+    async with hub(tmp_path / "hub", broker, dial=noting) as side:
+        await eventually(lambda: side.intake.link is not None)
+        first = side.intake.link
+        await broker.restart()
+        await eventually(lambda: side.intake.link not in {None, first})
+    assert lost[0] == ""
+    assert set(lost[1:]) == {broker.url}
 
 
 async def test_nonsense_is_counted_and_holds_nobody_up(tmp_path: Path, broker: Broker) -> None:

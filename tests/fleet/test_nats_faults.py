@@ -113,6 +113,23 @@ async def test_a_silent_server_holds_nothing_up(serve: Serve) -> None:
         await link.last_number(STREAM.name)
 
 
+async def test_the_server_that_was_lost_last_is_tried_after_all_others(serve: Serve) -> None:
+    """It may hang, and cost its whole limit; the others are tried in any order."""
+    lost, *others = [await serve() for _ in range(3)]
+    servers = fleet(lost.url, *[each.url for each in others])
+    met = set()
+    for _ in range(40):
+        link = await dial(servers, lost.url)
+        met.add(link.where)
+        await link.close()
+    assert met == {each.url for each in others}
+    for each in others:
+        each.kill()
+    link = await dial(servers, lost.url)
+    assert link.where == lost.url
+    await link.close()
+
+
 async def test_closing_does_not_wait_for_a_silent_server(serve: Serve) -> None:
     server = await serve()
     link = await dial(fleet(server.url))

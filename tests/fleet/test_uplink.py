@@ -19,6 +19,9 @@ from tests.kit.waiting import LIMIT, eventually
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from agent.config.model import Fleet
+    from agent.fleet.link import Link
+
 
 def ids(hub: Hub) -> list[int]:
     return [each.id for each in hub.taken]
@@ -112,6 +115,23 @@ async def test_a_broker_that_is_killed_again_and_again(broker: Broker, tmp_path:
         await eventually(lambda: made.status.unacked == 0 and hub.cursor == 150, limit=60)
         assert ids(hub) == list(range(1, 151))
     await hub.stop()
+
+
+async def test_a_broker_that_was_lost_is_named_when_the_next_one_is_dialled(
+    broker: Broker, tmp_path: Path
+) -> None:
+    lost: list[str] = []
+
+    async def noting(fleet: Fleet, last: str = "") -> Link:
+        lost.append(last)
+        return await dial(fleet, last)
+
+    async with agent(tmp_path / "a", fleet_of(broker.url), noting) as made:
+        await eventually(lambda: made.status.connected)
+        await broker.restart()
+        await eventually(lambda: made.status.reconnects == 1)
+    assert lost[0] == ""
+    assert set(lost[1:]) == {broker.url}
 
 
 async def test_the_stream_deleted_in_mid_run(broker: Broker, tmp_path: Path) -> None:

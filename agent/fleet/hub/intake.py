@@ -96,6 +96,8 @@ class Intake:
         self._fleet = fleet
         self._name = name
         self._dial = dial
+        self._last = ""
+        """`where` of the last link."""
         self._position = position
         self._clock = clock
         self._active = active
@@ -190,7 +192,8 @@ class Intake:
     async def _connect(self) -> None:
         """From its beginning to its end; LinkError says why it ended."""
         self._changed.clear()
-        link = await self._dial(self._fleet)
+        link = await self._dial(self._fleet, self._last)
+        self._last = link.where
         try:
             await self._serve(link)
         finally:

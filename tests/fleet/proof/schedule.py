@@ -24,10 +24,12 @@ class Fault(enum.StrEnum):
     KILL_RECEIVER = "the receiver is killed"
 
 
-HOST_GRACE: Final = 11.0
+HOST_GRACE: Final = 20.0
 SOURCE_GRACE: Final = 2.0
 MOVE_HOLD: Final = 12.0
-"""Seconds. A beat comes every 5 s; whoever is cut off for `LASTS` is lost."""
+"""Seconds. A beat comes every 5 s. An agent whose server is stopped finds that out within 9 s, and
+has another one 2 s later: such a host is not lost, and a phone that comes there meanwhile has not
+been unplugged. Whoever is cut off for `LASTS` is lost."""
 LASTS: Final[dict[Fault, tuple[float, float]]] = {
     Fault.KILL_SERVER: (0.5, 6.0),
     Fault.WIPE_SERVER: (0.5, 3.0),
