@@ -7,6 +7,7 @@ server is too old for it, as they say.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from tests.fakes.ports import free_ports
 from tests.fleet.conformance import answered
 from tests.fleet.heard import Heard
 from tests.kit.broker import BUNDLED, ROOT, Broker
-from tests.kit.waiting import LIMIT
+from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -264,7 +265,9 @@ async def test_a_stranger_is_not_let_in(broker: Broker) -> None:
             await dial(Fleet.model_validate({"servers": [url], "host": "rack-1"}))
 
 
-async def test_three_brokers(tmp_path: Path, binary: Path) -> None:
+@contextlib.asynccontextmanager
+async def three(tmp_path: Path, binary: Path) -> AsyncIterator[list[Broker]]:
+    """As nats-cluster.conf and nats.conf have them."""
     text = (ROOT / "config/nats-cluster.conf").read_text()
     ports = free_ports(3)
     servers = []
@@ -289,6 +292,14 @@ async def test_three_brokers(tmp_path: Path, binary: Path) -> None:
             each.launch()
         for each in servers:
             await each.ready(2 * LIMIT)
+        yield servers
+    finally:
+        for each in servers:
+            each.close()
+
+
+async def test_three_brokers(tmp_path: Path, binary: Path) -> None:
+    async with three(tmp_path, binary) as servers:
         urls = [each.port for each in servers]
         async for hub in _closing(joined(*urls, user="hub", host="hub-1", role="hub")):
             await hub.make_stream(TRANSITIONS)
@@ -297,6 +308,25 @@ async def test_three_brokers(tmp_path: Path, binary: Path) -> None:
             assert info["config"]["num_replicas"] == 3
         async for rack in _closing(joined(*urls, user="rack-1")):
             assert await rack.append(subjects.t("rack-1"), b"1", "1") == 1
-    finally:
-        for each in servers:
-            each.close()
+
+
+@pytest.mark.long
+async def test_a_broker_that_hangs_is_dropped_by_the_others_and_comes_back(
+    tmp_path: Path, binary: Path
+) -> None:
+    """Or else what was sent to it meanwhile can keep it deaf for a minute after it goes on."""
+    async with three(tmp_path, binary) as (hangs, *others):
+        hangs.stop()
+        for each in others:
+            await eventually(lambda each=each: "Stale Connection" in each.log, limit=2 * LIMIT)  # type: ignore[misc] # binds it
+        hangs.go_on()
+        await hangs.ready()
+        async for hub in _closing(joined(hangs.port, user="hub", host="hub-1", role="hub")):
+            for each in others:
+                heard = Heard()
+                await hub.subscribe(subjects.ALL_BEATS, heard)
+                async for rack in _closing(joined(each.port, user="rack-1")):
+                    async with asyncio.timeout(LIMIT):
+                        while not heard.messages:
+                            await rack.publish(subjects.beat("rack-1"), b"")
+                            await asyncio.sleep(0.05)

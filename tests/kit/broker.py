@@ -118,6 +118,9 @@ class Broker:
             f"server_name: {self.name}",
             f'listen: "127.0.0.1:{self.port}"',
             f'http: "127.0.0.1:{self.monitor}"',
+            # As config/nats.conf has it.
+            'ping_interval: "5s"',
+            "ping_max: 2",
         ]
         if self._jetstream:
             lines += [
