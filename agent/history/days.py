@@ -27,7 +27,7 @@ import zlib
 from array import array
 from dataclasses import dataclass, field
 from itertools import chain, repeat
-from operator import add, itemgetter, ne, or_, sub
+from operator import add, ne, sub
 from typing import TYPE_CHECKING, Any, Final
 
 from agent.history.replay import DOWN, STATES, Figures, Place, Standing
@@ -307,6 +307,8 @@ class Sums:
         self._sums: dict[str, list[int]] = {name: [] for name in _OF_PLACE[:-1]}
         self._waiting: dict[str, list[Sequence[int]]] = {name: [] for name in self._sums}
         """Columns of days with the same phones, to be added up."""
+        self._left: dict[int, list[tuple[dict[str, int], int]]] = {}
+        """Of phones that moved in these days: up to which of the columns they were at which row."""
         self._reasons: dict[str, tuple[list[int], list[int]]] = {}
         """By code: how often and how long, by row."""
 
@@ -352,26 +354,33 @@ class Sums:
         elif ends == self._ends:
             return
         else:
-            differ = (map(ne, *both) for both in zip(ends, self._ends, strict=True))
-            moved = [n for n, either in enumerate(map(or_, *differ)) if either]
+            moved = _differ(ends, self._ends)
+            until = {name: len(waiting) for name, waiting in self._waiting.items()}
+            for phone in moved:
+                self._left.setdefault(phone, []).append((until, self._at[phone]))
         for phone in moved:
             host, port = day.phone["host"][phone], day.phone["port"][phone]
-            row = self._row(Place(day.udids[phone], day.hosts[host], day.ports[port]))
-            of_it = itemgetter(phone)
-            for name, waiting in self._waiting.items():
-                if before := sum(map(of_it, waiting)):
-                    self._sums[name][self._at[phone]] += before
-                    self._sums[name][row] -= before
-            self._at[phone] = row
+            self._at[phone] = self._row(Place(day.udids[phone], day.hosts[host], day.ports[port]))
         self._ends = ends
 
     def _add_up(self) -> None:
         for name, waiting in self._waiting.items():
-            if waiting:
-                sums = self._sums[name]
-                for row, value in zip(self._at, map(sum, zip(*waiting, strict=True)), strict=True):
-                    sums[row] += value
-                waiting.clear()
+            if not waiting:
+                continue
+            sums = self._sums[name]
+            by_phone = list(zip(*waiting, strict=True))
+            for row, value in zip(self._at, map(sum, by_phone), strict=True):
+                sums[row] += value
+            for phone, stays in self._left.items():
+                begin = 0
+                for until, row in stays:
+                    end = until[name]
+                    there = sum(by_phone[phone][begin:end])
+                    sums[row] += there
+                    sums[self._at[phone]] -= there
+                    begin = end
+            waiting.clear()
+        self._left.clear()
 
     def _add_reasons(self, day: _Unpacked, at: Sequence[int]) -> None:
         rows = chain.from_iterable(map(repeat, at, day.place["reasons"]))
@@ -421,6 +430,15 @@ class Sums:
                 if count or ms:
                     found[place].reasons[code] = [count, ms]
         return found
+
+
+def _differ(now: Iterable[list[int]], then: Iterable[list[int]]) -> set[int]:
+    """Where one of the lists has another number than before."""
+    found: set[int] = set()
+    for both in zip(now, then, strict=True):
+        if both[0] != both[1]:
+            found.update(n for n, differ in enumerate(map(ne, *both)) if differ)
+    return found
 
 
 def _type(column: Sequence[int]) -> str:
