@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
@@ -12,6 +12,7 @@ from agent.config.model import Fleet
 from agent.fleet.broker_link import BrokerLink
 from agent.fleet.link import LinkError
 from agent.fleet.nats_link import NatsWire, dial
+from tests.kit.waiting import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     Serve = Callable[..., Awaitable[Broker]]
 
 
+T = TypeVar("T")
 SECRET = "hunter22"
 
 
@@ -49,6 +51,16 @@ async def refusal(*servers: str, **more: Any) -> str:
         assert SECRET not in repr(error)
         error = error.__context__
     return str(caught.value)
+
+
+async def insisted(work: Callable[[], Awaitable[T]]) -> T:
+    """What comes of it, tried again as agents and hubs do: three that elect have no leader."""
+    async with asyncio.timeout(2 * LIMIT):
+        while True:
+            try:
+                return await work()
+            except LinkError:
+                await asyncio.sleep(0.05)
 
 
 async def api(link: Link, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,6 +23,7 @@ from agent.fleet.nats_link import dial
 from tests.fakes.ports import free_ports
 from tests.fleet.conformance import answered
 from tests.fleet.heard import Heard
+from tests.fleet.linking import insisted
 from tests.kit.broker import BUNDLED, ROOT, Broker
 from tests.kit.waiting import LIMIT, eventually
 
@@ -302,12 +304,12 @@ async def test_three_brokers(tmp_path: Path, binary: Path) -> None:
     async with three(tmp_path, binary) as servers:
         urls = [each.port for each in servers]
         async for hub in _closing(joined(*urls, user="hub", host="hub-1", role="hub")):
-            await hub.make_stream(TRANSITIONS)
+            await insisted(partial(hub.make_stream, TRANSITIONS))
             assert isinstance(hub, BrokerLink)
-            info = await hub._jetstream.info(subjects.TRANSITIONS)
+            info = await insisted(partial(hub._jetstream.info, subjects.TRANSITIONS))
             assert info["config"]["num_replicas"] == 3
         async for rack in _closing(joined(*urls, user="rack-1")):
-            assert await rack.append(subjects.t("rack-1"), b"1", "1") == 1
+            assert await insisted(partial(rack.append, subjects.t("rack-1"), b"1", "1")) == 1
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,7 +12,7 @@ from agent.fleet.link import LinkError, NoAnswerError
 from agent.fleet.nats_link import dial
 from tests.fleet.conformance import BUCKET, STREAM
 from tests.fleet.heard import Heard
-from tests.fleet.linking import api, fleet, linked, refusal, socket_of
+from tests.fleet.linking import api, fleet, insisted, linked, refusal, socket_of
 from tests.kit.broker import Broker, Cluster
 from tests.kit.waiting import LIMIT, eventually
 
@@ -203,33 +204,27 @@ async def cluster(tmp_path: Path, binary: Path) -> AsyncIterator[Cluster]:
 
 async def _appended(link: Link, number: int) -> None:
     """As often as it takes: it is taken once."""
-    async with asyncio.timeout(2 * LIMIT):
-        while True:
-            try:
-                await link.append("da.v1.t.a", b"%d" % number, f"a:1:{number}")
-            except LinkError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    await insisted(lambda: link.append("da.v1.t.a", b"%d" % number, f"a:1:{number}"))
 
 
 async def test_three_servers_keep_three_copies(cluster: Cluster) -> None:
     async with linked(*cluster.servers) as link:
-        await link.make_stream(STREAM)
-        await link.make_bucket(BUCKET)
-        for name in (STREAM.name, f"KV_{BUCKET}"):
-            assert (await api(link, f"STREAM.INFO.{name}"))["config"]["num_replicas"] == 3
+        await insisted(lambda: link.make_stream(STREAM))
+        await insisted(lambda: link.make_bucket(BUCKET))
+        for name in (f"STREAM.INFO.{STREAM.name}", f"STREAM.INFO.KV_{BUCKET}"):
+            info = await insisted(partial(api, link, name))
+            assert info["config"]["num_replicas"] == 3
 
 
 async def test_what_is_appended_outlives_its_leader(cluster: Cluster) -> None:
     """Killed, then the next one stopped: heard is all of it, in order, once."""
     async with linked(cluster["n1"].url) as link:
-        await link.make_stream(STREAM)
+        await insisted(lambda: link.make_stream(STREAM))
     leader = await cluster.leader(STREAM.name)
     away = next(each for each in cluster.brokers.values() if each is not leader)
     async with linked(away.url) as link, linked(away.url) as following:
         heard = Heard()
-        await following.follow(STREAM.name, "da.v1.t.*", 0, heard)
+        await insisted(lambda: following.follow(STREAM.name, "da.v1.t.*", 0, heard))
         for number in range(20):
             await _appended(link, number)
         await cluster.copied(STREAM.name)
@@ -261,19 +256,16 @@ async def test_copies_are_made_up_for(cluster: Cluster) -> None:
             info = await api(link, f"STREAM.INFO.{STREAM.name}")
             return int(info["config"]["num_replicas"])
 
-        async with asyncio.timeout(2 * LIMIT):
-            while True:
-                try:
-                    assert await make() in {1, 3}
-                except LinkError:  # it may have been the leader
-                    await asyncio.sleep(0.05)
-                else:
-                    break
-        assert await link.append("da.v1.t.a", b"1", "a:1:1") == 1
+        assert await insisted(make) in {1, 3}  # the one that is away may have been the leader
+        await _appended(link, 1)
         await cluster["n3"].start()
         await cluster.ready()
-        assert await make() == 3
+        assert await insisted(make) == 3
+
+        async def last() -> int:
+            return (await link.last_number(STREAM.name))[1]
+
         # Whoever leads the three may still be catching up.
         async with asyncio.timeout(2 * LIMIT):
-            while (await link.last_number(STREAM.name))[1] != 1:  # noqa: ASYNC110 - another process
+            while await insisted(last) != 1:  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
