@@ -37,6 +37,8 @@ from tests.fakes.adb_server import BINARIES, RealAdbServer
 from tests.fakes.phone import FakePhone
 
 HERE = Path(__file__).parent
+VENV = HERE / ".venv"
+"""With all that adbutils asks for: ours leaves out what the agent never uses of that."""
 PHONES = 250
 FEW = 50
 """Phones of the tests of what is lost, and of a restart."""
@@ -70,7 +72,7 @@ def peers() -> tuple[Peer, ...]:
         Peer(
             "adbutils + requests",
             False,
-            (sys.executable, str(HERE / "track.py"), "{port}", "{url}"),
+            (str(VENV / "bin/python"), str(HERE / "track.py"), "{port}", "{url}"),
         ),
     )
 
@@ -330,7 +332,7 @@ def _server_of(server: Helper) -> int:
 
 
 def _install() -> None:
-    """What the script on adbkit needs."""
+    """What the scripts on adbkit and adbutils need."""
     for tool in ("node", "npm", "curl"):
         if shutil.which(tool) is None:
             raise RuntimeError(
@@ -338,3 +340,9 @@ def _install() -> None:
             )
     if not (HERE / "node_modules").is_dir():
         subprocess.run(["npm", "ci", "--prefix", str(HERE), "--no-audit", "--no-fund"], check=True)
+    ready = VENV / "ready"
+    if not ready.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=True)
+        needs = ("-r", str(HERE / "requirements.txt"))
+        subprocess.run([VENV / "bin/pip", "install", "--quiet", *needs], check=True)
+        ready.touch()
