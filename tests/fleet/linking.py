@@ -42,6 +42,17 @@ async def linked(*servers: str, **more: Any) -> AsyncIterator[Link]:
         await link.close()
 
 
+class NotingDial:
+    """Connects, and keeps which server it was told to try last each time."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+
+    async def __call__(self, fleet: Fleet, last: str = "") -> Link:
+        self.lost.append(last)
+        return await dial(fleet, last)
+
+
 async def refusal(*servers: str, **more: Any) -> str:
     """Why there is no link; no secret is in it, nor in what led to it."""
     with pytest.raises(LinkError) as caught:

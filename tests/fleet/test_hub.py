@@ -23,6 +23,7 @@ from agent.fleet.link import LinkError
 from agent.fleet.nats_link import dial
 from agent.store import DeliveryQuery
 from tests.fleet.host_side import AgentSide
+from tests.fleet.linking import NotingDial
 from tests.fleet.world import CONFIG, OFFLINE, ONLINE, UNPLUGGED, UTILIZING, SimHost
 from tests.kit.store import open_store
 from tests.kit.waiting import LIMIT, eventually
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine
     from pathlib import Path
 
-    from agent.config.model import Fleet
     from agent.fleet.link import Dial, Link
     from agent.model import Callback
     from agent.store import Store
@@ -368,19 +368,14 @@ async def linked(broker: Broker) -> AsyncIterator[Link]:
 async def test_a_broker_that_was_lost_is_named_when_the_next_one_is_dialled(
     tmp_path: Path, broker: Broker
 ) -> None:
-    lost: list[str] = []
-
-    async def noting(fleet: Fleet, last: str = "") -> Link:
-        lost.append(last)
-        return await dial(fleet, last)
-
+    noting = NotingDial()
     async with hub(tmp_path / "hub", broker, dial=noting) as side:
         await eventually(lambda: side.intake.link is not None)
         first = side.intake.link
         await broker.restart()
         await eventually(lambda: side.intake.link not in {None, first})
-    assert lost[0] == ""
-    assert set(lost[1:]) == {broker.url}
+    assert noting.lost[0] == ""
+    assert set(noting.lost[1:]) == {broker.url}
 
 
 async def test_nonsense_is_counted_and_holds_nobody_up(tmp_path: Path, broker: Broker) -> None:

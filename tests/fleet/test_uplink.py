@@ -12,15 +12,13 @@ from agent.fleet import subjects
 from agent.fleet.nats_link import dial
 from agent.fleet.words import Heartbeat, HostSnapshot, unpack
 from tests.fleet.agent_side import HOST, Hub, agent, fleet_of
+from tests.fleet.linking import NotingDial
 from tests.fleet.test_nats_conf import configuration, joined
 from tests.kit.broker import BUNDLED, Broker
 from tests.kit.waiting import LIMIT, eventually
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from agent.config.model import Fleet
-    from agent.fleet.link import Link
 
 
 def ids(hub: Hub) -> list[int]:
@@ -120,18 +118,13 @@ async def test_a_broker_that_is_killed_again_and_again(broker: Broker, tmp_path:
 async def test_a_broker_that_was_lost_is_named_when_the_next_one_is_dialled(
     broker: Broker, tmp_path: Path
 ) -> None:
-    lost: list[str] = []
-
-    async def noting(fleet: Fleet, last: str = "") -> Link:
-        lost.append(last)
-        return await dial(fleet, last)
-
+    noting = NotingDial()
     async with agent(tmp_path / "a", fleet_of(broker.url), noting) as made:
         await eventually(lambda: made.status.connected)
         await broker.restart()
         await eventually(lambda: made.status.reconnects == 1)
-    assert lost[0] == ""
-    assert set(lost[1:]) == {broker.url}
+    assert noting.lost[0] == ""
+    assert set(noting.lost[1:]) == {broker.url}
 
 
 async def test_the_stream_deleted_in_mid_run(broker: Broker, tmp_path: Path) -> None:
