@@ -257,7 +257,7 @@ async def test_copies_are_made_up_for(cluster: Cluster) -> None:
             return int(info["config"]["num_replicas"])
 
         assert await insisted(make) in {1, 3}  # the one that is away may have been the leader
-        await _appended(link, 1)
+        assert await insisted(lambda: link.append("da.v1.t.a", b"1", "a:1:1")) == 1
         await cluster["n3"].start()
         await cluster.ready()
         assert await insisted(make) == 3
